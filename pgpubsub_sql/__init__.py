@@ -1,0 +1,42 @@
+"""Typed publish/subscribe for Django on PostgreSQL."""
+
+from typing import TYPE_CHECKING, Any
+
+from pgpubsub_sql.channels import Channel, TriggerChannel
+from pgpubsub_sql.context import notification_context, set_notification_context
+from pgpubsub_sql.listeners import (
+    listener,
+    post_delete_listener,
+    post_insert_listener,
+    post_save_listener,
+    post_update_listener,
+    trigger_listener,
+)
+from pgpubsub_sql.notify import notify
+
+if TYPE_CHECKING:
+    from pgpubsub_sql.models import Notification
+
+__all__ = [
+    "Channel",
+    "Notification",
+    "TriggerChannel",
+    "listener",
+    "notification_context",
+    "notify",
+    "post_delete_listener",
+    "post_insert_listener",
+    "post_save_listener",
+    "post_update_listener",
+    "set_notification_context",
+    "trigger_listener",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # A model cannot be imported before Django has loaded the apps, which import this package.
+    if name == "Notification":
+        from pgpubsub_sql.models import Notification
+
+        return Notification
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,24 @@
+"""The composition root: discovery, checks, the autodetector hook."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.utils.module_loading import autodiscover_modules
+
+from pgpubsub_sql import checks
+from pgpubsub_sql.migrations_ops import autodetector
+
+
+class PgPubSubConfig(AppConfig):
+    """Put ``"pgpubsub_sql"`` into INSTALLED_APPS."""
+
+    name = "pgpubsub_sql"
+    verbose_name = "PostgreSQL publish/subscribe"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Find every app's channels and listeners, and hook into ``makemigrations``."""
+        autodiscover_modules("channels")
+        autodiscover_modules("listeners")
+        autodetector.install()
+        checks.register()

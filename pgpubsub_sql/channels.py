@@ -1,0 +1,133 @@
+"""Channels: what travels, and the name under which PostgreSQL knows it. Declaration only."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from functools import cache
+from typing import ClassVar
+
+from django.apps import apps
+from django.db.models import Model
+
+from pgpubsub_sql.errors import ChannelNotFound
+from pgpubsub_sql.payloads import Codec
+from pgpubsub_sql.sql import shorten
+
+_declared: dict[str, type[BaseChannel]] = {}
+
+
+def dotted_path(declared: type) -> str:
+    """Return the path by which a class is known: ``module.QualName``."""
+    return f"{declared.__module__}.{declared.__qualname__}"
+
+
+class BaseChannel:
+    """What :class:`Channel` and :class:`TriggerChannel` share: options and a name.
+
+    Options are plain class attributes, never annotated: an annotation makes a field.
+    """
+
+    lock_notifications: ClassVar[bool] = False
+    """True: durable. Each message is stored in the sender's transaction and its effects in
+    this database happen exactly once. False: ephemeral, every listening process handles every
+    message that is sent while it listens."""
+
+    channel_name: ClassVar[str | None] = None
+    """Name in PostgreSQL, at most 63 bytes; None for ``"<app_label>.<ClassName>"``."""
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        _declared[dotted_path(cls)] = cls
+
+    @classmethod
+    def postgres_name(cls) -> str:
+        """Return the name to use in ``pg_notify`` and ``LISTEN``."""
+        if cls.channel_name is not None:
+            return shorten(cls.channel_name)
+        return shorten(f"{app_label(cls)}.{cls.__name__}")
+
+
+class Channel(BaseChannel):
+    """A channel whose messages are sent by ``notify()`` or by SQL.
+
+    ::
+
+        @dataclass
+        class PostReads(pgpubsub_sql.Channel):
+            model_id: int
+            date: datetime.date
+    """
+
+
+class TriggerChannel(BaseChannel):
+    """A channel whose messages are sent by the database, when rows of a model change.
+
+    ::
+
+        @dataclass
+        class AuthorChannel(pgpubsub_sql.TriggerChannel):
+            model = Author
+            lock_notifications = True
+    """
+
+    model: ClassVar[type[Model] | str]
+    """The model that is watched: a class or a label as ``"auth.User"``."""
+
+
+def app_label(channel: type[BaseChannel]) -> str:
+    """Return the label of the app that declares *channel*, or the module's first part."""
+    config = apps.get_containing_app_config(channel.__module__)
+    return config.label if config else channel.__module__.partition(".")[0]
+
+
+def model_of(channel: type[TriggerChannel]) -> type[Model]:
+    """Return the model of *channel*.
+
+    Raises :class:`LookupError` if it is not installed, :class:`AttributeError` if none is named.
+    """
+    model = channel.model
+    return apps.get_model(model) if isinstance(model, str) else model
+
+
+@cache
+def codec(channel: type[Channel]) -> Codec:
+    """Return what encodes and decodes the fields of *channel*."""
+    return Codec(channel, channel.postgres_name())
+
+
+def declared_channels() -> list[type[BaseChannel]]:
+    """Return every declared channel and base class of channels, in order of declaration."""
+    return [channel for channel in _declared.values() if channel not in (Channel, TriggerChannel)]
+
+
+def find_channel(reference: type[BaseChannel] | str) -> type[BaseChannel]:
+    """Return the channel that *reference* names: a class, its module path or its Postgres name.
+
+    Raises :class:`ChannelNotFound`, with a suggestion where one comes close.
+    """
+    if not isinstance(reference, str):
+        return reference
+    if reference in _declared:
+        return _declared[reference]
+    names = {channel.postgres_name(): channel for channel in declared_channels()}
+    if reference in names:
+        return names[reference]
+    raise ChannelNotFound(_unknown(reference, [*names, *_declared]))
+
+
+def select_channels(
+    references: Iterable[type[BaseChannel] | str], among: Iterable[type[BaseChannel]]
+) -> list[type[BaseChannel]]:
+    """Return those of *among* that are, or descend from, a channel in *references*."""
+    bases = tuple(find_channel(reference) for reference in references)
+    return [channel for channel in among if issubclass(channel, bases)]
+
+
+def _unknown(reference: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(reference, known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return (
+        f"No channel is called {reference!r}.{hint} A channel is found once its module is "
+        "imported: put it into the channels.py of an installed app."
+    )

@@ -1,0 +1,44 @@
+"""Every error this package raises on purpose.
+
+::
+
+    PubSubError
+    ├── ChannelNotFound        fix the name: no declared channel answers to it
+    ├── PayloadError           fix the data: it does not fit the channel's fields
+    ├── TransactionRequired    open a transaction: the call is bound to one
+    ├── TemplateError          a bug in a .sql template or its caller
+    ├── NotReady               fix the deployment: server, driver or migrations
+    └── ServerError            the embedded PostgreSQL cannot be found or started
+
+Errors of Django and of the database driver pass through unwrapped.
+"""
+
+from __future__ import annotations
+
+
+class PubSubError(Exception):
+    """Base class: catch this to catch everything below."""
+
+
+class ChannelNotFound(PubSubError, LookupError):
+    """No declared channel answers to this name."""
+
+
+class PayloadError(PubSubError, ValueError):
+    """What was sent or received does not fit the fields of its channel."""
+
+
+class TransactionRequired(PubSubError, RuntimeError):
+    """This call is bound to a transaction, and none is open."""
+
+
+class TemplateError(PubSubError):
+    """A template and the values given for it do not match."""
+
+
+class NotReady(PubSubError):
+    """The database cannot be listened to as it is set up now."""
+
+
+class ServerError(PubSubError):
+    """The embedded PostgreSQL cannot be found, started or reached."""

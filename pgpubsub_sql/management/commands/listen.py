@@ -1,0 +1,146 @@
+"""``manage.py listen``: arguments in, a call, output out."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DEFAULT_DB_ALIAS
+from django.db.utils import OperationalError
+
+from pgpubsub_sql.channels import BaseChannel, dotted_path, select_channels
+from pgpubsub_sql.errors import PubSubError
+from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.worker.supervisor import Plan, Supervisor, work
+from pgpubsub_sql.worker.worker import check_ready
+
+DESCRIPTION = """\
+Listen to channels and call their listeners, until SIGTERM or Ctrl-C.
+
+Durable channels (lock_notifications = True): each stored notification is handled by one
+worker, also what was stored while none was running. Other channels: every process handles
+every message that is sent while it listens.
+
+  manage.py listen                                 everything that has a listener
+  manage.py listen --processes 4                   four worker processes
+  manage.py listen --channels blog.AuthorChannel   one channel
+  manage.py listen --exclude blog.PostReads        all but one
+  manage.py listen --drain                         what is stored, then exit
+
+A channel is named as in PostgreSQL (blog.AuthorChannel) or by its module path
+(blog.channels.AuthorChannel); a base class selects its subclasses. The first signal lets the
+message in hand finish; a second one aborts.
+"""
+
+
+def positive(value: str) -> int:
+    """Return *value* as a number of at least one."""
+    if not value.isdecimal() or int(value) < 1:
+        raise ArgumentTypeError(f"{value!r} is not a number of at least 1.")
+    return int(value)
+
+
+class Command(BaseCommand):
+    """Run the worker."""
+
+    help = DESCRIPTION
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Keep the lines of the description as they are."""
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        parser.formatter_class = RawDescriptionHelpFormatter
+        return parser
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Say what may be asked for."""
+        parser.add_argument(
+            "--channels", nargs="+", metavar="CHANNEL", help="Listen to these (default: all)."
+        )
+        parser.add_argument(
+            "--exclude", nargs="+", metavar="CHANNEL", default=[], help="Leave these out."
+        )
+        parser.add_argument(
+            "--processes", type=positive, default=1, metavar="N", help="Worker processes (1)."
+        )
+        parser.add_argument(
+            "--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS", help="Database to listen on."
+        )
+        parser.add_argument(
+            "--drain",
+            action="store_true",
+            help="Handle what is stored and ready, then exit; do not listen.",
+        )
+        parser.add_argument(
+            "--worker",
+            action="store_true",
+            help="Work in this process, without a supervisor that restarts it.",
+        )
+        parser.add_argument(
+            "--worker-start-method",
+            choices=("spawn", "fork"),
+            default="spawn",
+            help="How worker processes are made (spawn).",
+        )
+        parser.add_argument(
+            "--no-restart-on-failure",
+            action="store_true",
+            help="Do not replace a worker process that dies.",
+        )
+        parser.add_argument(
+            "--recover",
+            action="store_true",
+            help="Accepted for django-pgpubsub's sake: what is stored is always handled.",
+        )
+        parser.add_argument(
+            "--loglevel", default="info", metavar="LEVEL", help="debug, info, warning or error."
+        )
+        parser.add_argument(
+            "--logformat", default=Plan.logformat, metavar="FORMAT", help="As logging.Formatter."
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Check what can be checked, then run."""
+        logging.basicConfig(format=options["logformat"], level=options["loglevel"].upper())
+        plan = Plan(
+            channels=self._channels(options["channels"], options["exclude"]),
+            database=options["database"],
+            drain=options["drain"],
+            loglevel=options["loglevel"],
+            logformat=options["logformat"],
+        )
+        try:
+            check_ready(plan.database)
+        except (PubSubError, OperationalError) as error:
+            raise CommandError(str(error).strip()) from error
+        if options["worker"]:
+            if options["processes"] > 1:
+                raise CommandError("--worker is one process; leave out --processes.")
+            work(plan)
+            return
+        supervisor = Supervisor(
+            plan,
+            processes=options["processes"],
+            start_method=options["worker_start_method"],
+            restart=not options["no_restart_on_failure"],
+        )
+        sys.exit(supervisor.run())
+
+    def _channels(self, wanted: list[str] | None, excluded: list[str]) -> tuple[str, ...]:
+        """Return the paths of the channels to listen to."""
+        try:
+            channels: list[type[BaseChannel]] = registry.channels()
+            if wanted is not None:
+                channels = select_channels(wanted, channels)
+            left_out = select_channels(excluded, channels) if excluded else []
+        except PubSubError as error:
+            raise CommandError(str(error)) from error
+        chosen = tuple(dotted_path(channel) for channel in channels if channel not in left_out)
+        if not chosen:
+            raise CommandError(
+                "There is nothing to listen to: no listener is registered for these channels. "
+                "Put listeners into the listeners.py of an installed app."
+            )
+        return chosen

@@ -1,0 +1,67 @@
+"""Both tables, and the functions that every channel shares."""
+
+from django.db import migrations, models
+
+from pgpubsub_sql.migrations_ops.operations import CreateHelper
+
+
+class Migration(migrations.Migration):
+    initial = True
+
+    dependencies = []
+
+    operations = [
+        migrations.CreateModel(
+            name="LongPayload",
+            fields=[
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("payload", models.JSONField()),
+                ("expires_at", models.DateTimeField(db_index=True)),
+            ],
+            options={"required_db_vendor": "postgresql"},
+        ),
+        migrations.CreateModel(
+            name="Notification",
+            fields=[
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("channel", models.CharField(max_length=63)),
+                ("payload", models.JSONField()),
+                ("created_at", models.DateTimeField(db_default=models.Func(function="clock_timestamp"))),
+                (
+                    "available_at",
+                    models.DateTimeField(
+                        blank=True, db_default=models.Func(function="clock_timestamp"), null=True
+                    ),
+                ),
+                ("expires_at", models.DateTimeField(blank=True, null=True)),
+                ("attempts", models.IntegerField(db_default=0)),
+                ("last_error", models.TextField(blank=True, db_default="")),
+                ("key", models.TextField(blank=True, null=True)),
+            ],
+            options={
+                "ordering": ("id",),
+                "required_db_vendor": "postgresql",
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("available_at__isnull", False)),
+                        fields=["channel", "available_at", "id"],
+                        name="pgpubsub_sql_available",
+                    ),
+                    models.Index(
+                        condition=models.Q(("key__isnull", False)),
+                        fields=["channel", "key", "id"],
+                        name="pgpubsub_sql_key",
+                    ),
+                ],
+            },
+        ),
+        CreateHelper("context_v1", "pgpubsub_context_v1()"),
+        CreateHelper("ring_v1", "pgpubsub_ring_v1(text)"),
+        CreateHelper("ring", "pgpubsub_ring(text)"),
+        CreateHelper(
+            "store_v1", "pgpubsub_store_v1(text, jsonb, timestamptz, timestamptz, text)"
+        ),
+        CreateHelper("notify", "pgpubsub_notify(text, jsonb)"),
+        CreateHelper("send_v1", "pgpubsub_send_v1(text, jsonb)"),
+        CreateHelper("publish_v1", "pgpubsub_publish_v1(text, jsonb)"),
+    ]

@@ -1,0 +1,1 @@
+"""Migration operations, and the autodetector that writes them."""

@@ -1,0 +1,90 @@
+"""Which triggers the code declares, and which the migrations have recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+
+from django.db.migrations.graph import MigrationGraph
+from django.db.migrations.operations import RenameModel, SeparateDatabaseAndState
+from django.db.migrations.operations.base import Operation
+
+from pgpubsub_sql.channels import TriggerChannel, app_label, model_of
+from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.migrations_ops.operations import (
+    AddTrigger,
+    AlterTrigger,
+    RemoveTrigger,
+    TriggerOperation,
+)
+from pgpubsub_sql.sql.trigger import EVENTS, Trigger
+
+Triggers = dict[tuple[str, str], Trigger]
+"""Triggers by (app label, name of the channel)."""
+
+
+def declared() -> Triggers:
+    """Return what the listeners of this project want installed, by the app of the channel."""
+    return {
+        (app_label(channel), channel.postgres_name()): trigger
+        for channel in registry.channels()
+        if issubclass(channel, TriggerChannel)
+        and (trigger := specify(channel)).triggers()
+    }
+
+
+def specify(channel: type[TriggerChannel]) -> Trigger:
+    """Return the specification of *channel* with the union of its listeners' events."""
+    wanted = {event for listener in registry.listeners_of(channel) for event in listener.events}
+    return Trigger(
+        channel=channel.postgres_name(),
+        model=model_of(channel)._meta.concrete_model._meta.label_lower,
+        after=tuple(event for event in EVENTS if f"after_{event}" in wanted),
+        before=tuple(event for event in EVENTS if f"before_{event}" in wanted),
+        durable=channel.lock_notifications,
+    )
+
+
+def recorded(graph: MigrationGraph) -> Triggers:
+    """Return what is installed once every migration of *graph* has run: a fold over them."""
+    triggers: Triggers = {}
+    for label, operation in _operations(graph):
+        if isinstance(operation, TriggerOperation):
+            _apply(triggers, label, operation)
+        elif isinstance(operation, RenameModel):
+            _rename(triggers, label, operation)
+    return triggers
+
+
+def _apply(triggers: Triggers, label: str, operation: TriggerOperation) -> None:
+    key = label, operation.trigger.channel
+    match operation:
+        case AddTrigger() | AlterTrigger():
+            triggers[key] = operation.trigger
+        case RemoveTrigger():
+            triggers.pop(key, None)
+
+
+def _rename(triggers: Triggers, label: str, operation: RenameModel) -> None:
+    old, new = f"{label}.{operation.old_name_lower}", f"{label}.{operation.new_name_lower}"
+    for key, trigger in triggers.items():
+        if trigger.model == old:
+            triggers[key] = dataclasses.replace(trigger, model=new)
+
+
+def _operations(graph: MigrationGraph) -> Iterator[tuple[str, Operation]]:
+    seen: set[tuple[str, str]] = set()
+    for leaf in sorted(graph.leaf_nodes()):
+        for node in graph.forwards_plan(leaf):
+            if node not in seen:
+                seen.add(node)
+                yield from ((node[0], found) for found in _flat(graph.nodes[node].operations))
+
+
+def _flat(operations: Iterable[Operation]) -> Iterator[Operation]:
+    """Yield *operations*; of what separates database and state, what concerns the state."""
+    for operation in operations:
+        if isinstance(operation, SeparateDatabaseAndState):
+            yield from _flat(operation.state_operations)
+        else:
+            yield operation

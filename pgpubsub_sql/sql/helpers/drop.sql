@@ -1,0 +1,2 @@
+-- Takes a helper away again.
+DROP FUNCTION IF EXISTS :"schema".:{signature};

@@ -1,0 +1,9 @@
+-- Wakes the workers of a durable channel. It carries no data: it says when to look, not what to do.
+CREATE OR REPLACE FUNCTION :"schema".pgpubsub_ring_v1(channel text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $pgpubsub$
+BEGIN
+    PERFORM pg_notify(channel, '');
+END
+$pgpubsub$;

@@ -1,0 +1,2 @@
+-- LISTEN takes no parameters.
+LISTEN :"channel"

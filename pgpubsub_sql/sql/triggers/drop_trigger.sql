@@ -1,0 +1,2 @@
+-- For an event that is no longer wanted.
+DROP TRIGGER IF EXISTS :"trigger" ON :{table};

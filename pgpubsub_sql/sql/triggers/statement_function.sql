@@ -1,0 +1,27 @@
+-- The function of a channel, called once per statement: one message a row, at most one ring.
+-- Names of columns never meet names of variables: only the innermost SELECTs see the user's table.
+CREATE OR REPLACE FUNCTION :"schema".:"function"() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $pgpubsub$
+<<channel_function>>
+DECLARE
+    context jsonb := :"schema".pgpubsub_context_v1();
+    pairing integer := 1;
+BEGIN
+    CASE TG_OP
+    WHEN 'INSERT' THEN
+        :{insert}
+    WHEN 'UPDATE' THEN
+        -- Old and new rows are paired by position; where their numbers differ none can be paired.
+        IF (SELECT count(*) FROM pgpubsub_old) <> (SELECT count(*) FROM pgpubsub_new) THEN
+            pairing := -1;
+        END IF;
+        :{update}
+    WHEN 'DELETE' THEN
+        :{delete}
+    END CASE;
+    :{ring}
+    RETURN NULL;
+END
+$pgpubsub$;

@@ -1,0 +1,68 @@
+"""From what arrived to what listeners are called with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, cast
+
+import msgspec
+
+from pgpubsub_sql.channels import BaseChannel, Channel, TriggerChannel, codec, model_of
+from pgpubsub_sql.errors import PayloadError
+from pgpubsub_sql.rows import decode_change
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of a message that are ours."""
+
+    schema: Any = msgspec.field(name="$schema", default=None)
+    """The schema it was sent from, where our functions sent it."""
+    ref: Any = msgspec.field(name="$ref", default=None)
+    """Id of the stored payload that did not fit."""
+    context: Any = msgspec.field(name="$context", default=None)
+    """What travelled beside it."""
+
+
+_decoder = msgspec.json.Decoder(Envelope)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Message:
+    """What one message says, decoded."""
+
+    event: str
+    """As ``after_insert``; empty on channels that have no rows."""
+    fields: Mapping[str, Any]
+    """The channel's fields, typed."""
+    context: Mapping[str, Any]
+    """What travelled beside them."""
+
+
+def decode_envelope(payload: str) -> Envelope:
+    """Return our keys of *payload*.
+
+    Raises :class:`PayloadError` if it is not a JSON object.
+    """
+    try:
+        return _decoder.decode(payload)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise PayloadError(f"The payload is not a JSON object: {error}.") from error
+
+
+def decode_message(channel: type[BaseChannel], payload: str, *, using: str) -> Message:
+    """Return what *payload* says to the listeners of *channel*.
+
+    Raises :class:`PayloadError`, naming the channel, if it does not fit.
+    """
+    if issubclass(channel, TriggerChannel):
+        try:
+            change = decode_change(model_of(channel), payload, using=using)
+        except PayloadError as error:
+            raise PayloadError(f"{channel.postgres_name()}: {error}") from error
+        event = f"{change.when}_{change.op}".lower()
+        fields = {"old": change.old, "new": change.new}
+        return Message(event=event, fields=fields, context=change.context)
+    fields = codec(cast(type[Channel], channel)).decode(payload)
+    context = decode_envelope(payload).context
+    return Message(event="", fields=fields, context=context if isinstance(context, dict) else {})

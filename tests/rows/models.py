@@ -1,0 +1,263 @@
+"""One model for every way in which a row can be hard to decode."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from decimal import Decimal
+from typing import Any
+
+from django.contrib.postgres.fields import (
+    ArrayField,
+    BigIntegerRangeField,
+    DateRangeField,
+    DateTimeRangeField,
+    DecimalRangeField,
+    IntegerRangeField,
+)
+from django.db import models
+
+
+class Celsius:
+    def __init__(self, degrees: Decimal) -> None:
+        self.degrees = degrees
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Celsius) and self.degrees == other.degrees
+
+    __hash__ = None
+
+
+class CelsiusField(models.DecimalField):
+    """Converts what the driver gives, which must be a Decimal; refuses one value."""
+
+    def from_db_value(self, value: Decimal | None, expression: Any, connection: Any) -> Any:
+        assert value is None or type(value) is Decimal
+        if value == Decimal("-300"):
+            raise LookupError("colder than cold")
+        return None if value is None else Celsius(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        return value.degrees if isinstance(value, Celsius) else value
+
+
+class NothingField(models.TextField):
+    """Turns even NULL into something."""
+
+    def from_db_value(self, value: str | None, expression: Any, connection: Any) -> str:
+        return value or "nothing"
+
+
+class PointField(models.Field):
+    """A type of PostgreSQL's that this package knows nothing about."""
+
+    def db_type(self, connection: Any) -> str:
+        return "point"
+
+
+class ShoutedField(models.TextField):
+    """Selected through a function, so that what travels is not what a queryset gives."""
+
+    def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, Any]:
+        return f"upper({sql} || %s)", [*params, "!"]
+
+
+class BitField(models.Field):
+    def db_type(self, connection: Any) -> str:
+        return "bit(3)"
+
+
+class ExactDecoder(json.JSONDecoder):
+    def __init__(self) -> None:
+        super().__init__(parse_float=Decimal)
+
+
+class Colour(models.TextChoices):
+    RED = "r"
+    GREEN = "g"
+
+
+class Plain(models.Model):
+    """Eleven ordinary fields: what the fast path is for."""
+
+    title = models.CharField(max_length=80)
+    slug = models.SlugField()
+    body = models.TextField()
+    views = models.IntegerField(default=0)
+    score = models.FloatField(null=True)
+    price = models.DecimalField(max_digits=12, decimal_places=2)
+    published = models.BooleanField(default=False)
+    created = models.DateTimeField()
+    day = models.DateField(null=True)
+    token = models.UUIDField(default=uuid.uuid4)
+
+
+class Everything(models.Model):
+    """Every field of Django's that stock PostgreSQL can store."""
+
+    big = models.BigIntegerField(null=True)
+    binary = models.BinaryField(null=True)
+    boolean = models.BooleanField(null=True)
+    char = models.CharField(max_length=200, null=True)
+    choice = models.CharField(max_length=1, choices=Colour, null=True)
+    date = models.DateField(null=True)
+    datetime = models.DateTimeField(null=True)
+    decimal = models.DecimalField(max_digits=40, decimal_places=20, null=True)
+    duration = models.DurationField(null=True)
+    email = models.EmailField(null=True)
+    file = models.FileField(null=True)
+    path = models.FilePathField(null=True)
+    float = models.FloatField(null=True)
+    integer = models.IntegerField(null=True)
+    ip = models.GenericIPAddressField(null=True)
+    json = models.JSONField(null=True)
+    json_exact = models.JSONField(null=True, decoder=ExactDecoder)
+    positive = models.PositiveIntegerField(null=True)
+    positive_big = models.PositiveBigIntegerField(null=True)
+    positive_small = models.PositiveSmallIntegerField(null=True)
+    slug = models.SlugField(null=True)
+    small = models.SmallIntegerField(null=True)
+    text = models.TextField(null=True)
+    time = models.TimeField(null=True)
+    url = models.URLField(null=True)
+    uuid = models.UUIDField(null=True)
+
+    big_range = BigIntegerRangeField(null=True)
+    date_range = DateRangeField(null=True)
+    datetime_range = DateTimeRangeField(null=True)
+    decimal_range = DecimalRangeField(null=True)
+    integer_range = IntegerRangeField(null=True)
+
+    array = ArrayField(models.IntegerField(null=True), null=True)
+    array_binary = ArrayField(models.BinaryField(null=True), null=True)
+    array_char = ArrayField(models.CharField(max_length=50, null=True), size=3, null=True)
+    array_date = ArrayField(models.DateField(null=True), null=True)
+    array_datetime = ArrayField(models.DateTimeField(null=True), null=True)
+    array_decimal = ArrayField(models.DecimalField(max_digits=9, decimal_places=3), null=True)
+    array_duration = ArrayField(models.DurationField(null=True), null=True)
+    array_float = ArrayField(models.FloatField(null=True), null=True)
+    array_ip = ArrayField(models.GenericIPAddressField(null=True), null=True)
+    array_json = ArrayField(models.JSONField(null=True), null=True)
+    array_nested = ArrayField(ArrayField(models.TimeField(null=True)), null=True)
+    array_range = ArrayField(DateRangeField(null=True), null=True)
+    array_uuid = ArrayField(models.UUIDField(null=True), null=True)
+
+    bits = BitField(null=True)
+    celsius = CelsiusField(max_digits=6, decimal_places=2, null=True)
+    nothing = NothingField(null=True)
+    point = PointField(null=True)
+    shouted = ShoutedField(null=True)
+
+
+class PlainProxy(Plain):
+    class Meta:
+        proxy = True
+
+
+class Place(models.Model):
+    code = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    name = models.CharField(max_length=50)
+
+
+class Restaurant(Place):
+    stars = models.IntegerField()
+
+
+class Pizzeria(Restaurant):
+    oven = models.CharField(max_length=20)
+
+
+class Licence(models.Model):
+    licence_id = models.AutoField(primary_key=True)
+    number = models.CharField(max_length=20)
+
+
+class Bar(Place, Licence):
+    """Two parents, each with a link and a key of its own."""
+
+    place_link = models.OneToOneField(
+        Place, on_delete=models.CASCADE, parent_link=True, primary_key=True
+    )
+    licence_link = models.OneToOneField(Licence, on_delete=models.CASCADE, parent_link=True)
+    closes = models.TimeField()
+
+
+class Profile(models.Model):
+    """A one-to-one primary key that points at another model's UUID."""
+
+    place = models.OneToOneField(Place, on_delete=models.CASCADE, primary_key=True)
+    note = models.TextField()
+
+
+class Visit(models.Model):
+    pk = models.CompositePrimaryKey("place_id", "day")
+    place = models.ForeignKey(Place, on_delete=models.CASCADE)
+    day = models.DateField()
+    guests = models.IntegerField()
+
+
+class Reading(models.Model):
+    """A primary key that Django converts, and a foreign key to it."""
+
+    celsius = CelsiusField(primary_key=True, max_digits=6, decimal_places=2)
+
+
+class Comparison(models.Model):
+    reading = models.ForeignKey(Reading, on_delete=models.CASCADE)
+
+
+class Odd(models.Model):
+    """Column names that SQL, Python or JSON may trip over."""
+
+    plain = models.IntegerField(db_column="renamed")
+    keyword = models.IntegerField(db_column="class")
+    spaced = models.IntegerField(db_column="two words")
+    umlaut = models.IntegerField(db_column="größe ☃")
+    dollar = models.IntegerField(db_column="$id")
+    apostrophe = models.IntegerField(db_column="it's")
+    backslash = models.IntegerField(db_column="back\\slash")
+    capital = IntegerRangeField(db_column="Capital {0} :x")
+
+
+class Unspeakable(models.Model):
+    """Columns that Django itself cannot query, but another program can create."""
+
+    percent = IntegerRangeField(db_column="100%s")
+    quoted = IntegerRangeField(db_column='a"b')
+
+    class Meta:
+        managed = False
+
+
+class Square(models.Model):
+    side = models.IntegerField()
+    area = models.GeneratedField(
+        expression=models.F("side") * models.F("side"),
+        output_field=models.BigIntegerField(),
+        db_persist=True,
+    )
+
+
+class Cube(models.Model):
+    """Virtual columns, which PostgreSQL has since version 18."""
+
+    side = models.IntegerField()
+    volume = models.GeneratedField(
+        expression=models.F("side") ** 3, output_field=models.BigIntegerField(), db_persist=False
+    )
+
+    class Meta:
+        managed = False
+
+
+class Remembering(models.Model):
+    """Overrides from_db, as the documentation of Django shows."""
+
+    name = models.TextField()
+    size = models.IntegerField()
+
+    @classmethod
+    def from_db(cls, db: Any, field_names: Any, values: Any) -> Any:
+        instance = super().from_db(db, field_names, values)
+        instance.loaded = dict(zip(field_names, values, strict=True))
+        return instance
