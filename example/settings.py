@@ -19,11 +19,4 @@ DATABASES = {
         "NAME": os.environ.get("PGDATABASE", "postgres"),
     }
 }
-CACHES = {
-    # Workers are processes of their own, so the counts are kept where all of them can see them.
-    "default": {
-        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
-        "LOCATION": "example_cache",
-    }
-}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -823,10 +823,10 @@ def _setting(text: str) -> tuple[str, str]:
 
 
 def _serve(server: Server) -> int:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     for name, value in server.environment().items():
         print(f"export {name}={shlex.quote(value)}")
     print("# The server runs until Ctrl-C.", flush=True)
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     signal.sigwait(_STOP_SIGNALS)
     return 0
 

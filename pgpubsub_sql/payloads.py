@@ -119,7 +119,7 @@ class Codec:
             return None  # encode() goes on field by field, to name the one that does not fit
 
     def _check_names(self, values: Mapping[str, Any]) -> None:
-        for name in values.keys() - self._names:
+        for name in sorted(values.keys() - self._names):
             close = difflib.get_close_matches(name, self.fields, n=1)
             hint = f"did you mean {close[0]!r}?" if close else self._expected()
             raise PayloadError(f"{self._name} has no field {name!r}: {hint}")

@@ -8,7 +8,7 @@ import math
 import re
 import uuid
 import zoneinfo
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, make_dataclass
 from datetime import UTC, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from django.utils.functional import lazystr
 from django.utils.safestring import mark_safe
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgpubsub_sql.errors import PayloadError
@@ -42,10 +42,10 @@ TEN = datetime.datetime(2026, 1, 31, 10)
 TEN_UTC = TEN.replace(tzinfo=UTC)
 
 
-def codec_of(annotation: object, **options: Any) -> Codec:
+def codec_of(annotation: Any, **default: Any) -> Codec:
     """Return the codec of a channel with the single field ``x``."""
-    body = {"__annotations__": {"x": annotation}, "__module__": __name__, **options}
-    return Codec(dataclass(type("One", (), body)), "blog.One")
+    options = {"x": field(**default)} if default else {}
+    return Codec(make_dataclass("One", [("x", annotation)], namespace=options), "blog.One")
 
 
 def decoded(annotation: object, value: str) -> object:
@@ -105,7 +105,7 @@ def test_shapes_that_are_read(raw: str | bytes) -> None:
 
 
 def test_an_envelope_of_a_channel_without_required_fields_is_not_taken_for_defaults() -> None:
-    codec = codec_of(int, x=5)
+    codec = codec_of(int, default=5)
     assert codec.decode('{"kwargs": {"x": 1}}') == {"x": 1}
     assert codec.decode('{"kwargs": {"x": 1}, "x": 2}') == {"x": 2}
     assert codec.decode("{}") == {"x": 5}
@@ -164,6 +164,7 @@ def test_a_backslash_before_u0000_is_not_nul() -> None:
     assert encoded(str, r"\u0000") == r'{"x":"\\u0000"}'
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.binary(), st.text(alphabet='{}[]",:0123456789eE+-.ntf\\u$ ')))
 def test_noise_raises_nothing_but_payload_error(raw: str | bytes) -> None:
     """P19."""
@@ -178,6 +179,7 @@ JSON_VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(list(Everything.__dataclass_fields__)), JSON_VALUES))
 def test_any_json_raises_nothing_but_payload_error(message: dict[str, Any]) -> None:
     """P19."""
@@ -352,7 +354,7 @@ def test_postgres_spellings_in_structures(kind: Any, json_text: str, value: obje
         (datetime.datetime, "infinity"),
         (datetime.datetime, "-infinity"),
         (datetime.datetime, "0044-03-15 10:00:00+00 BC"),
-        (datetime.datetime, "0001-01-01 00:00:00+14"),
+        (datetime.datetime, "0001-01-01 00:00:00+14:00:30"),
         (datetime.date, "infinity"),
         (datetime.date, "2026-01-31 10:00:00"),
         (datetime.time, "24:00:00"),
@@ -562,6 +564,9 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+ONE_FIELD = {name: codec_of(info.type) for name, info in EVERYTHING.fields.items()}
+
+
 def sub_minute(value: Any) -> bool:
     """Whether a time's offset has seconds, as before standard time: JSON's offsets cannot."""
     offset = value.utcoffset() if isinstance(value, datetime.datetime) else None
@@ -569,26 +574,23 @@ def sub_minute(value: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", VALUES)
+@settings(deadline=None)
 @given(data=st.data())
 def test_what_is_sent_arrives_equal(name: str, data: st.DataObject) -> None:
     """P20 and P21, for every kind of field."""
     value = data.draw(
         VALUES[name].filter(lambda v: not (sub_minute(v) or (name == "span" and sub_minute(v[0]))))
     )
-    codec = Codec(dataclass(type("One", (), one_field(name))), "blog.One")
-    sent = codec.encode({name: value})
-    arrived = codec.decode(sent)[name]
+    codec = ONE_FIELD[name]
+    sent = codec.encode({"x": value})
+    arrived = codec.decode(sent)["x"]
     assert isinstance(sent, str)
     assert arrived == value or arrived.isoformat() == value.isoformat()  # PEP 495
     # Loosely spelled neighbours take the message through the slow path: the same result.
-    assert repr(codec.decode(json.dumps({"kwargs": json.loads(sent)}))[name]) == repr(arrived)
+    assert repr(codec.decode(json.dumps({"kwargs": json.loads(sent)}))["x"]) == repr(arrived)
 
 
-def one_field(name: str) -> dict[str, Any]:
-    default = {name: None} if name == "maybe" else {}
-    return {"__annotations__": {name: Everything.__annotations__[name]}, **default}
-
-
+@settings(deadline=None)
 @given(st.fixed_dictionaries({name: VALUES[name].filter(lambda v: not sub_minute(v))
                               for name in VALUES if name not in ("moment", "span")}))  # fmt: skip
 def test_a_channel_of_every_kind_of_field(values: dict[str, Any]) -> None:

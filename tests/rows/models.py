@@ -13,6 +13,7 @@ from django.contrib.postgres.fields import (
     DateRangeField,
     DateTimeRangeField,
     DecimalRangeField,
+    HStoreField,
     IntegerRangeField,
 )
 from django.db import models
@@ -63,6 +64,8 @@ class ShoutedField(models.TextField):
 
 
 class BitField(models.Field):
+    """Its modifier matters: a plain bit holds one."""
+
     def db_type(self, connection: Any) -> str:
         return "bit(3)"
 
@@ -250,6 +253,24 @@ class Cube(models.Model):
         managed = False
 
 
+class GeometryField(models.Field):
+    def db_type(self, connection: Any) -> str:
+        return "geometry(POINT,4326)"
+
+
+class MoneyField(models.Field):
+    def db_type(self, connection: Any) -> str:
+        return "money"
+
+
+class Lossy(models.Model):
+    where = GeometryField()
+    price = MoneyField()
+
+    class Meta:
+        managed = False
+
+
 class Remembering(models.Model):
     """Overrides from_db, as the documentation of Django shows."""
 
@@ -261,3 +282,20 @@ class Remembering(models.Model):
         instance = super().from_db(db, field_names, values)
         instance.loaded = dict(zip(field_names, values, strict=True))
         return instance
+
+
+class CITextField(models.TextField):
+    def db_type(self, connection: Any) -> str:
+        return "citext"
+
+
+class Words(models.Model):
+    """Needs extensions, so its table is made by the tests that find them."""
+
+    folded = CITextField(null=True)
+    array_folded = ArrayField(CITextField(), null=True)
+    store = HStoreField(null=True)
+    array_store = ArrayField(HStoreField(null=True), null=True)
+
+    class Meta:
+        managed = False

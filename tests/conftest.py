@@ -1,0 +1,106 @@
+"""The suite's own PostgreSQL, and workers as real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+from pgpubsub_sql.embedded import Server
+
+ROOT = Path(__file__).resolve().parent.parent
+DEADLINE_SECONDS = 30.0
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A throw-away server; everything that speaks libpq in this process and its children uses it."""
+    with Server(settings={"fsync": "off", "max_connections": "200"}) as server:
+        before = dict(os.environ)
+        os.environ.update(server.environment())
+        yield server
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(server: Server) -> None:
+    """Have the server up before pytest-django makes its test database."""
+
+
+def eventually(condition: Callable[[], object], *, within: float = DEADLINE_SECONDS) -> object:
+    """Return the first true value of *condition*, asked again and again until a deadline."""
+    deadline = time.monotonic() + within
+    while True:
+        if value := condition():
+            return value
+        assert time.monotonic() < deadline, f"{condition} did not come true in {within} s"
+        time.sleep(0.01)
+
+
+class Listen:
+    """A running ``manage.py listen`` and its log."""
+
+    def __init__(self, log: Path, *arguments: str) -> None:
+        self.log_file = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "django", "listen", "--loglevel", "debug", *arguments],
+                cwd=ROOT,
+                env=os.environ
+                | {
+                    "DJANGO_SETTINGS_MODULE": "tests.settings",
+                    "PGDATABASE": connection.settings_dict["NAME"],
+                },
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def log(self) -> str:
+        """What it has written so far."""
+        return self.log_file.read_text()
+
+    def ready(self, processes: int = 1) -> Listen:
+        """Wait until so many workers listen."""
+        eventually(lambda: self._failed() or self.log.count("Listening to") >= processes)
+        self._failed()
+        return self
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal to the process that was started, and return its exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(DEADLINE_SECONDS)
+
+    def kill(self) -> None:
+        """Leave nothing behind, whatever the test did."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait(DEADLINE_SECONDS)
+
+    def _failed(self) -> None:
+        assert self.process.poll() is None, self.log
+
+
+@pytest.fixture
+def listen(transactional_db: None, tmp_path: Path) -> Iterator[Callable[..., Listen]]:
+    """Start ``manage.py listen`` with these arguments; whatever still runs is killed at the end."""
+    started: list[Listen] = []
+
+    def start(*arguments: str) -> Listen:
+        started.append(Listen(tmp_path / f"listen-{len(started)}.log", *arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()

@@ -1,0 +1,7 @@
+"""Settings of the tests: the example's apps, and one whose listeners keep a ledger."""
+
+from example.settings import *  # noqa: F403
+from example.settings import INSTALLED_APPS
+
+ROOT_URLCONF = "tests.urls"
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.app", "tests.rows"]
