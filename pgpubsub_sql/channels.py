@@ -34,7 +34,8 @@ class BaseChannel:
     message that is sent while it listens."""
 
     channel_name: ClassVar[str | None] = None
-    """Name in PostgreSQL, at most 63 bytes; None for ``"<app_label>.<ClassName>"``."""
+    """Name in PostgreSQL, where 63 bytes are kept: a longer one becomes its start and a digest.
+    None for ``"<app_label>.<ClassName>"``. It is not inherited."""
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -43,9 +44,8 @@ class BaseChannel:
     @classmethod
     def postgres_name(cls) -> str:
         """Return the name to use in ``pg_notify`` and ``LISTEN``."""
-        if cls.channel_name is not None:
-            return shorten(cls.channel_name)
-        return shorten(f"{app_label(cls)}.{cls.__name__}")
+        own: str | None = vars(cls).get("channel_name")
+        return shorten(f"{app_label(cls)}.{cls.__name__}" if own is None else own)
 
 
 class Channel(BaseChannel):
@@ -76,7 +76,7 @@ class TriggerChannel(BaseChannel):
 
 
 def app_label(channel: type[BaseChannel]) -> str:
-    """Return the label of the app that declares *channel*, or the module's first part."""
+    """Return the label of the app that declares *channel*; of no app, its module's first part."""
     config = apps.get_containing_app_config(channel.__module__)
     return config.label if config else channel.__module__.partition(".")[0]
 
@@ -107,13 +107,14 @@ def find_channel(reference: type[BaseChannel] | str) -> type[BaseChannel]:
     Raises :class:`ChannelNotFound`, with a suggestion where one comes close.
     """
     if not isinstance(reference, str):
-        return reference
+        return _checked(reference)
     if reference in _declared:
         return _declared[reference]
     names = {channel.postgres_name(): channel for channel in declared_channels()}
-    if reference in names:
-        return names[reference]
-    raise ChannelNotFound(_unknown(reference, [*names, *_declared]))
+    try:
+        return names[shorten(reference)]
+    except KeyError:
+        raise ChannelNotFound(_unknown(reference, [*names, *_declared])) from None
 
 
 def select_channels(
@@ -122,6 +123,15 @@ def select_channels(
     """Return those of *among* that are, or descend from, a channel in *references*."""
     bases = tuple(find_channel(reference) for reference in references)
     return [channel for channel in among if issubclass(channel, bases)]
+
+
+def _checked(reference: object) -> type[BaseChannel]:
+    if isinstance(reference, type) and issubclass(reference, BaseChannel):
+        return reference
+    raise ChannelNotFound(
+        f"{reference!r} is not a channel: give a subclass of Channel or TriggerChannel, its "
+        "module path or its name in PostgreSQL."
+    )
 
 
 def _unknown(reference: str, known: list[str]) -> str:

@@ -1,14 +1,28 @@
-"""System checks: what would fail at the first message fails at ``manage.py check``."""
+"""System checks: what would fail at the first message fails at ``manage.py check``.
+
+| id   | reports                                                            |
+|------|--------------------------------------------------------------------|
+| E001 | a channel is defined in a way that cannot work                     |
+| E002 | two channels have one name in PostgreSQL                           |
+| E003 | a trigger channel has no model to watch                            |
+| E004 | a listener names a channel that is not declared                    |
+| E005 | a listener cannot be called with what its channel passes           |
+| E006 | two functions listen under one path                                |
+| E007 | a listener wants row events of a channel that has no rows          |
+| W001 | makemigrations does not see triggers                               |
+| W002 | a trigger channel is declared where makemigrations writes nothing  |
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import inspect
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
+from django.apps import apps
 from django.core import checks
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import Model
@@ -24,10 +38,10 @@ from pgpubsub_sql.channels import (
     find_channel,
     model_of,
 )
-from pgpubsub_sql.errors import ChannelNotFound
+from pgpubsub_sql.errors import ChannelNotFound, TemplateError
 from pgpubsub_sql.listeners import EXTRAS, Listener, field_names, registry
 from pgpubsub_sql.migrations_ops import autodetector
-
+from pgpubsub_sql.sql import quote_identifier
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -40,31 +54,31 @@ def register() -> None:
 
 
 def check_channels(**kwargs: Any) -> list[checks.CheckMessage]:
-    """E001 definition, E002 duplicate names, E003 model."""
+    """E001, E002 and E003: are the channels well declared?"""
     return [
         *(problem for channel in declared_channels() for problem in _definition(channel)),
         *_duplicate_names(),
-        *(problem for channel in registry_channels() for problem in _model(channel)),
+        *(problem for channel in _triggers() for problem in _model(channel)),
     ]
 
 
 def check_listeners(**kwargs: Any) -> list[checks.CheckMessage]:
-    """E004 unknown channel, E005 signature, E006 one path for two functions, E007 kind."""
+    """E004 to E007: does every listener fit its channel?"""
     found = [problem for listener in registry.listeners() for problem in _listener(listener)]
     return found + [
         checks.Error(
-            f"Two different functions listen as {known.path}.",
+            f"Two different functions listen as {path}.",
             hint="Give one of them another name: a listener is known by its dotted path.",
             id="pgpubsub_sql.E006",
         )
-        for known, _ in registry.conflicts
+        for path in sorted(registry.conflicts)
     ]
 
 
 def check_migrations(**kwargs: Any) -> list[checks.CheckMessage]:
-    """W001 the autodetector was replaced, W002 an app cannot have migrations."""
+    """W001 and W002: will the triggers be installed?"""
     if autodetector.is_installed():
-        return list(_apps_without_migrations())
+        return list(_without_migrations())
     return [
         checks.Warning(
             "Another package has replaced the autodetector, so makemigrations does not see "
@@ -75,32 +89,46 @@ def check_migrations(**kwargs: Any) -> list[checks.CheckMessage]:
     ]
 
 
-def registry_channels() -> list[type[BaseChannel]]:
-    """Return the channels listened to, leaving aside listeners of unknown ones."""
-    heard = []
+def _triggers() -> list[type[TriggerChannel]]:
+    """Return the trigger channels listened to, leaving aside listeners of unknown channels."""
+    heard: dict[type[TriggerChannel], None] = {}
     for listener in registry.listeners():
         try:
-            heard.append(find_channel(listener.channel))
+            channel = find_channel(listener.channel)
         except ChannelNotFound:
             continue  # check_listeners reports it
-    return list(dict.fromkeys(heard))
+        if issubclass(channel, TriggerChannel):
+            heard[channel] = None
+    return list(heard)
 
 
 def _definition(channel: type[BaseChannel]) -> Iterator[checks.CheckMessage]:
+    for problem in _definition_problems(channel):
+        yield checks.Error(problem, id="pgpubsub_sql.E001")
+
+
+def _definition_problems(channel: type[BaseChannel]) -> Iterator[str]:
+    path = dotted_path(channel)
+    try:
+        quote_identifier(channel.postgres_name())
+    except TemplateError as error:
+        yield f"{path} has a channel_name that PostgreSQL cannot hold: {error} Choose another."
     if issubclass(channel, Channel):
-        for problem in payloads.problems(channel, dotted_path(channel)):
-            yield checks.Error(problem, obj=channel, id="pgpubsub_sql.E001")
-    elif fields := _own_fields(channel):
-        yield checks.Error(
-            f"{dotted_path(channel)} declares the field {fields[0]!r}, but a trigger channel "
-            "carries rows.",
-            hint="Take the annotation away: options of a channel are plain class attributes.",
-            obj=channel,
-            id="pgpubsub_sql.E001",
-        )
+        yield from payloads.problems(channel, path)
+    for field in _fields(channel):
+        if field in BaseChannel.__annotations__:
+            yield (
+                f"{path} makes a field of its option {field!r}: take the annotation away, as "
+                "options of a channel are plain class attributes."
+            )
+        elif issubclass(channel, TriggerChannel):
+            yield (
+                f"{path} declares the field {field!r}, but a trigger channel carries rows: take "
+                "the annotation away, or make it a Channel."
+            )
 
 
-def _own_fields(channel: type[BaseChannel]) -> list[str]:
+def _fields(channel: type[BaseChannel]) -> list[str]:
     if not dataclasses.is_dataclass(channel):
         return []
     return [field.name for field in dataclasses.fields(channel)]
@@ -109,20 +137,17 @@ def _own_fields(channel: type[BaseChannel]) -> list[str]:
 def _duplicate_names() -> Iterator[checks.CheckMessage]:
     named = defaultdict(list)
     for channel in declared_channels():
-        named[channel.postgres_name()].append(channel)
-    for name, channels in named.items():
-        if len(channels) > 1:
+        named[channel.postgres_name()].append(dotted_path(channel))
+    for name, paths in named.items():
+        if len(paths) > 1:
             yield checks.Error(
-                f"The channels {', '.join(map(dotted_path, channels))} are all called {name!r}.",
+                f"The channels {', '.join(paths)} are all called {name!r}.",
                 hint="Give all but one of them a channel_name of its own.",
-                obj=channels[-1],
                 id="pgpubsub_sql.E002",
             )
 
 
-def _model(channel: type[BaseChannel]) -> Iterator[checks.CheckMessage]:
-    if not issubclass(channel, TriggerChannel):
-        return
+def _model(channel: type[TriggerChannel]) -> Iterator[checks.CheckMessage]:
     try:
         model = model_of(channel)
     except (AttributeError, LookupError, ValueError) as error:
@@ -133,8 +158,7 @@ def _model(channel: type[BaseChannel]) -> Iterator[checks.CheckMessage]:
         problem = f"{model!r} is not a concrete model."
     yield checks.Error(
         f"{dotted_path(channel)} has no model to watch: {problem}",
-        hint='Set model to a model class, or to a label such as "blog.Author", of an installed app.',
-        obj=channel,
+        hint='Set model to a model of an installed app: a class, or a label as "blog.Author".',
         id="pgpubsub_sql.E003",
     )
 
@@ -143,9 +167,7 @@ def _listener(listener: Listener) -> Iterator[checks.CheckMessage]:
     try:
         channel = find_channel(listener.channel)
     except ChannelNotFound as error:
-        yield checks.Error(
-            f"{listener.path} listens to nothing. {error}", id="pgpubsub_sql.E004"
-        )
+        yield checks.Error(f"{listener.path} listens to nothing. {error}", id="pgpubsub_sql.E004")
         return
     if listener.events and not issubclass(channel, TriggerChannel):
         yield checks.Error(
@@ -153,48 +175,70 @@ def _listener(listener: Listener) -> Iterator[checks.CheckMessage]:
             hint="Use @listener, or make the channel a TriggerChannel.",
             id="pgpubsub_sql.E007",
         )
-        return
-    for problem in _signature_problems(listener, channel):
+    elif not _is_broken(channel):
+        yield from _signature(listener, channel)
+
+
+def _is_broken(channel: type[BaseChannel]) -> bool:
+    """Whether the fields of *channel* cannot be known, which E001 reports."""
+    return issubclass(channel, Channel) and bool(payloads.problems(channel, dotted_path(channel)))
+
+
+def _signature(listener: Listener, channel: type[BaseChannel]) -> Iterator[checks.CheckMessage]:
+    known = [*field_names(channel), *EXTRAS]
+    for problem in _signature_problems(listener, known):
         yield checks.Error(
             f"{listener.path} cannot be called by {dotted_path(channel)}: {problem}",
-            hint=f"The channel passes {', '.join([*field_names(channel), *EXTRAS])}.",
+            hint=f"The channel passes {', '.join(known)}.",
             id="pgpubsub_sql.E005",
         )
 
 
-def _signature_problems(listener: Listener, channel: type[BaseChannel]) -> Iterator[str]:
-    if payloads_broken(channel):
-        return  # reported as E001, and its fields are not known
-    known = {*field_names(channel), *EXTRAS}
-    for name, parameter in listener.parameters.items():
+def _signature_problems(listener: Listener, known: list[str]) -> Iterator[str]:
+    try:
+        parameters = listener.parameters
+    except (TypeError, ValueError) as error:
+        yield f"its signature cannot be read ({error}); wrap it in a function."
+        return
+    for name, parameter in parameters.items():
         if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
             yield f"its parameter {name!r} is positional-only, and fields are passed by name."
-        elif (
-            parameter.default is inspect.Parameter.empty
-            and parameter.kind not in _VARIADIC
-            and name not in known
-        ):
+        elif parameter.kind in _VARIADIC or parameter.default is not inspect.Parameter.empty:
+            continue
+        elif name not in known:
             yield f"the channel has no field {name!r}, and the parameter has no default."
 
 
-def payloads_broken(channel: type[BaseChannel]) -> bool:
-    """Whether the fields of *channel* cannot be known."""
-    return issubclass(channel, Channel) and bool(payloads.problems(channel, dotted_path(channel)))
+def _without_migrations() -> Iterator[checks.CheckMessage]:
+    for channel in _triggers():
+        if problem := _migrations_problem(app_label(channel)):
+            statement, hint = problem
+            yield checks.Warning(
+                f"The trigger of {dotted_path(channel)} is not installed: {statement}",
+                hint=hint,
+                id="pgpubsub_sql.W002",
+            )
 
 
-def _apps_without_migrations() -> Iterator[checks.CheckMessage]:
-    for label in sorted({app_label(c) for c in registry_channels() if issubclass(c, TriggerChannel)}):
-        module, _ = MigrationLoader.migrations_module(label)
-        if module is None or _is_package(module):
-            continue
-        yield checks.Warning(
-            f"The app {label!r} declares a trigger channel, but has no migrations package, so "
-            "its trigger is not installed.",
-            hint=f"Run: python manage.py makemigrations {label}",
-            id="pgpubsub_sql.W002",
+def _migrations_problem(label: str) -> tuple[str, str] | None:
+    """Return why makemigrations writes nothing for an app, and what to do about it."""
+    if label not in apps.app_configs:
+        return (
+            "its module belongs to no installed app.",
+            "Move it to the channels.py of an app that is in INSTALLED_APPS.",
         )
+    module, _ = MigrationLoader.migrations_module(label)
+    if module is None or _is_package(module):
+        return None
+    return (
+        f"the app {label!r} has no migrations package.",
+        f"Run: python manage.py makemigrations {label}",
+    )
 
 
 def _is_package(module: str) -> bool:
-    spec = importlib.util.find_spec(module)
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:
+        return False
     return spec is not None and spec.origin is not None

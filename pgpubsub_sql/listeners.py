@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
-from django.utils.module_loading import import_string
+from asgiref.sync import async_to_sync
 
 from pgpubsub_sql.channels import (
     BaseChannel,
     Channel,
-    TriggerChannel,
     codec,
     declared_channels,
+    dotted_path,
     find_channel,
 )
 from pgpubsub_sql.sql.trigger import EVENTS
@@ -24,7 +25,9 @@ Callback = TypeVar("Callback", bound=Callable[..., Any])
 Reference = type[BaseChannel] | str
 
 EXTRAS = ("context", "notification")
-"""What a listener may name beside the fields of its channel."""
+"""What a listener may name beside the fields of its channel, whose names come first."""
+
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,27 +44,39 @@ class Listener:
     @property
     def path(self) -> str:
         """The dotted path by which it is known."""
-        function = self.function
-        qualname = getattr(function, "__qualname__", "") or f"<{type(function).__name__}>"
-        return f"{getattr(function, '__module__', '')}.{qualname}"
+        qualname = getattr(self.function, "__qualname__", f"<{type(self.function).__name__}>")
+        return f"{self.function.__module__}.{qualname}"
 
     @property
     def is_local(self) -> bool:
-        """Whether no path leads to it, so that it is known as the object it is."""
-        return "<" in self.path
+        """Whether no path leads to it: a function within a function, a lambda, a partial, a
+        method of an object."""
+        owner = getattr(self.function, "__self__", None)
+        return "<" in self.path or not (owner is None or isinstance(owner, type))
+
+    @property
+    def identity(self) -> Hashable:
+        """What tells it from others: its path, or the object it is where no path leads to it."""
+        return self.function if self.is_local else self.path
+
+    @cached_property
+    def target(self) -> Callable[..., Any]:
+        """What the path leads to, so that decorators above ours count too; else the function."""
+        found: Any = None if self.is_local else sys.modules.get(self.function.__module__)
+        for part in getattr(self.function, "__qualname__", "").split("."):
+            found = getattr(found, part, None)
+        return found if callable(found) else self.function
 
     @cached_property
     def callback(self) -> Callable[..., Any]:
-        """What to call: what the path leads to, so that decorators above ours count too."""
-        if self.is_local:
-            return self.function
-        found: Callable[..., Any] = import_string(self.path) if self._is_plain else self._by_parts()
-        return found
+        """What to call. A coroutine runs to its end, its ORM work on the caller's connection."""
+        is_async = inspect.iscoroutinefunction(self.target)
+        return async_to_sync(self.target) if is_async else self.target
 
     @cached_property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
         """The parameters of what is called."""
-        return inspect.signature(self.callback).parameters
+        return inspect.signature(self.target).parameters
 
     def accepts(self, event: str) -> bool:
         """Whether it wants messages of *event*."""
@@ -69,78 +84,73 @@ class Listener:
 
     def arguments(self, fields: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments to call it with: the fields it names, or all for ``**kwargs``."""
-        kinds = [parameter.kind for parameter in self.parameters.values()]
-        wanted = {k: v for k, v in extras.items() if k in self.parameters}
-        if inspect.Parameter.VAR_KEYWORD in kinds:
-            return wanted | dict(fields)
-        return wanted | {k: v for k, v in fields.items() if k in self.parameters}
-
-    @property
-    def _is_plain(self) -> bool:
-        return "." not in getattr(self.function, "__qualname__", "")
-
-    def _by_parts(self) -> Any:
-        found = inspect.getmodule(self.function)
-        for part in self.function.__qualname__.split("."):
-            found = getattr(found, part)
-        return found
+        named = {name for name, p in self.parameters.items() if p.kind in _BY_NAME}
+        takes_all = any(p.kind is p.VAR_KEYWORD for p in self.parameters.values())
+        passed = {name: value for name, value in extras.items() if name in named}
+        return passed | {k: v for k, v in fields.items() if takes_all or k in named}
 
 
 class Registry:
     """Listeners in order of registration; registering one again changes nothing."""
 
     def __init__(self) -> None:
-        self._listeners: list[Listener] = []
-        self.conflicts: list[tuple[Listener, Listener]] = []
-        """Pairs of different functions that claim the same path."""
+        self._listeners: dict[Hashable, Listener] = {}
+        self._functions: dict[Hashable, Callable[..., Any]] = {}
+        self.conflicts: set[str] = set()
+        """Paths that different functions claim."""
 
     def add(self, listener: Listener) -> None:
         """Register *listener*, or recognise it as one that is there already."""
-        for known in self._listeners:
-            if known.path == listener.path and not listener.is_local:
-                if not _same_code(known.function, listener.function):
-                    self.conflicts.append((known, listener))
-                    return
-                if (known.channel, known.events) == (listener.channel, listener.events):
-                    return
-        self._listeners.append(listener)
+        known = self._functions.setdefault(listener.identity, listener.function)
+        if _code(known) != _code(listener.function):
+            self.conflicts.add(listener.path)
+            return
+        key = listener.identity, listener.channel, listener.events
+        self._listeners.setdefault(key, listener)
 
     def listeners(self) -> list[Listener]:
         """Return every registration."""
-        return list(self._listeners)
+        return list(self._listeners.values())
 
     def listeners_of(self, channel: type[BaseChannel]) -> list[Listener]:
-        """Return the listeners of *channel*; decorators stacked on one function are one listener."""
-        merged: dict[Any, Listener] = {}
-        for listener in self._listeners:
-            if find_channel(listener.channel) is not channel:
-                continue
-            key = listener.function if listener.is_local else listener.path
-            if key in merged:
-                events = merged[key].events | listener.events
-                listener = dataclasses.replace(merged[key], events=events)
-            merged[key] = listener
+        """Return the listeners of *channel*; decorators stacked on a function are one listener."""
+        merged: dict[Hashable, Listener] = {}
+        for listener in self._listeners.values():
+            if find_channel(listener.channel) is channel:
+                first = merged.get(listener.identity, listener)
+                union = dataclasses.replace(first, events=first.events | listener.events)
+                merged[listener.identity] = union
         return list(merged.values())
 
     def channels(self) -> list[type[BaseChannel]]:
         """Return the channels that somebody listens to, in order of declaration."""
-        heard = {find_channel(listener.channel) for listener in self._listeners}
+        heard = {find_channel(listener.channel) for listener in self._listeners.values()}
         return [channel for channel in declared_channels() if channel in heard]
 
 
 registry = Registry()
 
 
-def _same_code(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    return one is other or getattr(one, "__code__", one) == getattr(other, "__code__", other)
-
-
 def _register(channel: Reference, events: Iterable[str]) -> Callable[[Callback], Callback]:
+    reference = _reference(channel)
+
     def decorate(function: Callback) -> Callback:
-        registry.add(Listener(function=function, channel=channel, events=frozenset(events)))
+        registry.add(Listener(function=function, channel=reference, events=frozenset(events)))
         return function
 
     return decorate
+
+
+def _reference(channel: Reference) -> Reference:
+    """Return what leads to the channel after its module was loaded again, too."""
+    if isinstance(channel, str):
+        return channel
+    path = dotted_path(find_channel(channel))
+    return channel if "<" in path else path
+
+
+def _code(function: Callable[..., Any]) -> object:
+    return getattr(inspect.unwrap(function), "__code__", None)
 
 
 def listener(channel: Reference) -> Callable[[Callback], Callback]:
@@ -152,7 +162,10 @@ def listener(channel: Reference) -> Callable[[Callback], Callback]:
         def count_read(model_id: int, date: datetime.date): ...
 
     *channel* is a class, its module path or its name in PostgreSQL. The function may leave out
-    any field it does not need; it may name ``context`` and ``notification``.
+    any field it does not need; it may name ``context`` and ``notification`` (fields of those names
+    come first).
+
+    Raises :class:`ChannelNotFound` for what is neither a channel nor a string.
     """
     return _register(channel, ())
 
@@ -170,7 +183,7 @@ def trigger_listener(
 
     Raises :class:`ValueError` for an event or time that there is not.
     """
-    wanted = tuple(events)
+    wanted = (events,) if isinstance(events, str) else tuple(events)
     if unknown := set(wanted) - set(EVENTS):
         raise ValueError(f"There is no event {sorted(unknown)[0]!r}; choose of {EVENTS}.")
     if when not in ("after", "before"):
@@ -206,7 +219,4 @@ def post_save_listener(channel: Reference) -> Callable[[Callback], Callback]:
 
 def field_names(channel: type[BaseChannel]) -> list[str]:
     """Return the names of what *channel* passes to its listeners."""
-    if issubclass(channel, TriggerChannel):
-        return ["old", "new"]
-    assert issubclass(channel, Channel)
-    return list(codec(channel).fields)
+    return list(codec(channel).fields) if issubclass(channel, Channel) else ["old", "new"]

@@ -27,7 +27,7 @@ from msgspec import inspect
 
 from pgpubsub_sql.errors import PayloadError
 
-_MISFITS = (msgspec.MsgspecError, TypeError, ValueError, ArithmeticError, RecursionError)
+_MISFITS = (msgspec.MsgspecError, TypeError, ValueError, RecursionError)
 _UNRESOLVED = (NameError, AttributeError, SyntaxError, TypeError, ValueError)
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SUSPECT = ("\\u0000", 'Infinity"', 'NaN"', 'inf":')  # all that equality alone lets through

@@ -15,7 +15,7 @@ PATIENCE_SECONDS = 20.0
 _CHUNK = 1 << 16
 
 
-class ListeningFailed(Exception):
+class ListeningError(Exception):
     """``manage.py listen`` has ended by itself."""
 
 
@@ -68,13 +68,13 @@ class Listening:
     def workers(self) -> list[int]:
         """Return the processes that have said that they listen, in this order.
 
-        Raises :class:`ListeningFailed`, with what was logged last, if the command has ended.
+        Raises :class:`ListeningError`, with what was logged last, if the command has ended.
         """
         status = self._process.poll()
         self._read()
         if status is not None:
             last = "\n".join(self.lines[-15:])
-            raise ListeningFailed(f"manage.py listen has ended with status {status}:\n{last}")
+            raise ListeningError(f"manage.py listen has ended with status {status}:\n{last}")
         said = (re.match(r"(\d+) INFO Listening to ", line) for line in self.lines)
         return list(dict.fromkeys(int(match[1]) for match in said if match))
 

@@ -148,9 +148,7 @@ class Writers:
         with self.raw, self.raw.cursor() as cursor:
             for tag in tags:
                 payload = json.dumps({"package": package, "tag": tag})
-                cursor.execute(
-                    "SELECT pgpubsub_notify(%s, %s)", [Tagged.postgres_name(), payload]
-                )
+                cursor.execute("SELECT pgpubsub_notify(%s, %s)", [Tagged.postgres_name(), payload])
         self._tagged(package, tags)
 
     def notify_reads(self, posts: Sequence[Post], source: str) -> None:
@@ -187,7 +185,9 @@ class Writers:
         with self.raw.cursor() as cursor:
             self._execute_inserts(cursor, AUTHORS, rows)
             cursor.execute("UPDATE blog_post SET content = ''")
-            cursor.execute("""SELECT pgpubsub_notify('demo.Tagged', '{"package": "", "tag": ""}')""")
+            cursor.execute(
+                """SELECT pgpubsub_notify('demo.Tagged', '{"package": "", "tag": ""}')"""
+            )
         self.raw.rollback()
 
     # --- What was sent ---------------------------------------------------------------------

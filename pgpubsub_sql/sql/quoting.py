@@ -46,20 +46,26 @@ def quote_literal(value: str) -> str:
     quoted = value.replace("'", "''")
     if "\\" not in value and DOLLAR_TAG not in value:
         return f"'{quoted}'"
-    escaped = quoted.replace("\\", "\\\\").replace(DOLLAR_TAG, "\\x24" + DOLLAR_TAG[1:])
+    escaped = quoted.replace("\\", "\\\\")
+    if DOLLAR_TAG in value:
+        # Every dollar: of two tags that share one, replacing the first would leave the second.
+        escaped = escaped.replace("$", "\\x24")
     return f"E'{escaped}'"
 
 
 def quote_table(db_table: str) -> str:
-    """Return a model's ``db_table`` quoted; ``'"schema"."table"'`` is taken for two names.
+    """Return a model's ``db_table`` quoted, in as many parts as Django's own SQL makes of it.
 
-    Django passes a name that is quoted already through as it is, which is how its users
-    put a table into a schema.
+    Django puts quotes around a name, unless it begins and ends with one, and leaves those
+    inside as they are. So both ``'"schema"."table"'`` and ``'schema"."table'``, by which people
+    put a table into a schema, are two names.
     """
-    parts = _QUOTED_PARTS.findall(db_table)
-    if parts and ".".join(f'"{part}"' for part in parts) == db_table:
-        return ".".join(quote_identifier(part.replace('""', '"')) for part in parts)
-    return quote_identifier(db_table)
+    is_quoted = db_table.startswith('"') and db_table.endswith('"')
+    quoted = db_table if is_quoted else f'"{db_table}"'
+    parts = _QUOTED_PARTS.findall(quoted)
+    if ".".join(f'"{part}"' for part in parts) != quoted:
+        return quote_identifier(db_table)
+    return ".".join(quote_identifier(part.replace('""', '"')) for part in parts)
 
 
 def shorten(name: str, limit: int = MAX_NAME_BYTES) -> str:

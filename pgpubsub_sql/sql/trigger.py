@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pgpubsub_sql.sql.quoting import quote_table, shorten
@@ -45,15 +45,26 @@ class Trigger:
 
     @classmethod
     def of(cls, specification: Trigger | Mapping[str, Any]) -> Trigger:
-        """Return *specification* as a Trigger; lists, as a hand-written migration may have, are tuples."""
+        """Return *specification* as a Trigger, whether a machine or a person wrote it.
+
+        Lists become tuples, and the model's label is lower-cased. Raises :class:`TypeError` for
+        keys that there are not and for missing ones.
+        """
         if isinstance(specification, cls):
             return specification
-        return cls(
-            **{
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in dict(specification).items()
-            }
-        )
+        known = [field.name for field in dataclasses.fields(cls)]
+        if unknown := [name for name in specification if name not in known]:
+            raise TypeError(
+                f"A trigger has no {unknown[0]!r}; it has {', '.join(known)}. "
+                "Was this migration written by a newer pgpubsub_sql?"
+            )
+        if missing := [name for name in ("channel", "model") if name not in specification]:
+            raise TypeError(f"A trigger needs a {missing[0]!r}: {dict(specification)!r}")
+        values = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in specification.items()
+        }
+        return cls(**values | {"model": specification["model"].lower()})
 
     def deconstruct(self) -> dict[str, Any]:
         """Return the plain values that :meth:`of` takes."""
@@ -61,14 +72,19 @@ class Trigger:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the specification, the same under every driver, process and machine."""
-        canonical = json.dumps(self.deconstruct(), sort_keys=True)
+        """A digest of the specification, the same under every driver, process and machine.
+
+        Without the model: renaming it changes nothing of what is installed.
+        """
+        specification = self.deconstruct()
+        del specification["model"]
+        canonical = json.dumps(specification, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property
     def function(self) -> str:
-        """Name of the channel's function."""
-        return shorten(f"pgpubsub_{self.channel}")
+        """Name of the channel's function, which no channel can make that of a helper."""
+        return shorten(f"pgpubsub_channel_{self.channel}")
 
     def triggers(self) -> dict[str, str]:
         """Map each installed event, as ``after_insert``, to the name of its trigger."""
@@ -77,11 +93,45 @@ class Trigger:
         return {event: shorten(f"pgpubsub_{self.channel}_{event}") for event in events}
 
 
-def create(trigger: Trigger, *, db_table: str, schema: str, owner: str) -> Iterator[SQL]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where a trigger is installed, and in whose name."""
+
+    db_table: str
+    """The table as the model has it, quoted by its author or not at all."""
+    schema: str
+    """Schema of the channel's function."""
+    helpers: str
+    """Schema of our own tables and helpers."""
+    owner: str
+    """Written into the comments, so that only a project's own triggers are ever pruned."""
+
+    @property
+    def table(self) -> SQL:
+        """The table, quoted."""
+        return SQL(quote_table(self.db_table))
+
+
+def create(trigger: Trigger, site: Site) -> Iterator[SQL]:
     """Yield what installs *trigger*, or brings what is installed up to it."""
-    yield create_function(trigger, schema=schema)
-    yield from _create_triggers(trigger, db_table=db_table, schema=schema)
-    yield from _comments(trigger, db_table=db_table, schema=schema, owner=owner)
+    yield from _create_function(trigger, site)
+    yield from _create_triggers(trigger, trigger.triggers().keys(), site)
+    yield from _comment(trigger, site)
+
+
+def alter(old: Trigger, new: Trigger, site: Site) -> Iterator[SQL]:
+    """Yield what brings *old* to *new*, which is the same channel on the same table.
+
+    An event that both have keeps its trigger, so that a change of the function alone locks
+    nobody out of the table.
+    """
+    before, after = old.triggers(), new.triggers()
+    kept = before.keys() & after.keys() if old.level == new.level else set()
+    for event in sorted(before.keys() - after.keys()):
+        yield render("triggers/drop_trigger", trigger=before[event], table=site.table)
+    yield from _create_function(new, site)
+    yield from _create_triggers(new, after.keys() - kept, site)
+    yield from _comment(new, site)
 
 
 def drop(trigger: Trigger, *, schema: str) -> Iterator[SQL]:
@@ -89,55 +139,41 @@ def drop(trigger: Trigger, *, schema: str) -> Iterator[SQL]:
     yield render("triggers/drop_function", schema=schema, function=trigger.function)
 
 
-def drop_events(names: Iterable[str], *, db_table: str) -> Iterator[SQL]:
-    """Yield what removes single triggers of the table, by name."""
-    table = SQL(quote_table(db_table))
-    for name in names:
-        yield render("triggers/drop_trigger", trigger=name, table=table)
-
-
-def create_function(trigger: Trigger, *, schema: str) -> SQL:
-    """Return the statement that creates or replaces the channel's function."""
+def _create_function(trigger: Trigger, site: Site) -> Iterator[SQL]:
+    names = {"schema": site.schema, "function": trigger.function}
+    shared = {"helpers": site.helpers, "channel": trigger.channel}
     deliver = "triggers/store" if trigger.durable else "triggers/send"
     branches = {
-        event: render(
-            deliver, schema=schema, channel=trigger.channel, rows=render(f"triggers/rows_{event}")
-        )
+        event: render(deliver, rows=render(f"triggers/rows_{event}"), **shared)
         for event in ("insert", "update", "delete")
     }
-    ring = SQL("")
-    if trigger.durable:
-        ring = render("triggers/ring", schema=schema, channel=trigger.channel)
-    return render(
-        "triggers/statement_function",
-        schema=schema,
-        function=trigger.function,
-        ring=ring,
-        **branches,
+    ring = render("triggers/ring", **shared) if trigger.durable else SQL("")
+    yield render(
+        "triggers/statement_function", helpers=site.helpers, ring=ring, **names, **branches
     )
+    yield render("triggers/revoke_function", **names)
 
 
-def _create_triggers(trigger: Trigger, *, db_table: str, schema: str) -> Iterator[SQL]:
+def _create_triggers(trigger: Trigger, events: Collection[str], site: Site) -> Iterator[SQL]:
     for event, name in trigger.triggers().items():
-        yield render(
-            f"triggers/{event}",
-            trigger=name,
-            table=SQL(quote_table(db_table)),
-            schema=schema,
-            function=trigger.function,
-        )
+        if event in events:
+            yield render(
+                f"triggers/{event}",
+                trigger=name,
+                table=site.table,
+                schema=site.schema,
+                function=trigger.function,
+            )
 
 
-def _comments(trigger: Trigger, *, db_table: str, schema: str, owner: str) -> Iterator[SQL]:
-    tag = {"channel": trigger.channel, "fingerprint": trigger.fingerprint, "owner": owner}
+def _comment(trigger: Trigger, site: Site) -> Iterator[SQL]:
+    tag = {"channel": trigger.channel, "fingerprint": trigger.fingerprint, "owner": site.owner}
     comment = f"pgpubsub_sql {json.dumps(tag, sort_keys=True, ensure_ascii=False)}"
     yield render(
-        "triggers/comment_function", schema=schema, function=trigger.function, comment=comment
+        "triggers/comment_function",
+        schema=site.schema,
+        function=trigger.function,
+        comment=comment,
     )
     for name in trigger.triggers().values():
-        yield render(
-            "triggers/comment_trigger",
-            trigger=name,
-            table=SQL(quote_table(db_table)),
-            comment=comment,
-        )
+        yield render("triggers/comment_trigger", trigger=name, table=site.table, comment=comment)

@@ -16,7 +16,8 @@ from django.contrib.postgres.fields import (
     HStoreField,
     IntegerRangeField,
 )
-from django.db import models
+from django.db import OperationalError, models
+from django.db.models.expressions import Col
 
 
 class Celsius:
@@ -261,6 +262,38 @@ class GeometryField(models.Field):
 class MoneyField(models.Field):
     def db_type(self, connection: Any) -> str:
         return "money"
+
+
+class PercentField(models.Field):
+    def db_type(self, connection: Any) -> str:
+        return '"per%cent"'
+
+
+class Doubled(Col):
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
+        sql, params = super().as_sql(compiler, connection)
+        return f"2 * {sql}", params
+
+
+class DoubledField(models.IntegerField):
+    """Selected as an expression of its own, as encrypted fields are."""
+
+    def get_col(self, alias: str, output_field: Any = None) -> Col:
+        return Doubled(alias, self)
+
+
+class LookedUpField(models.TextField):
+    def from_db_value(self, value: str, expression: Any, connection: Any) -> str:
+        raise OperationalError("the connection is lost")
+
+
+class Exotic(models.Model):
+    percent = PercentField()
+    doubled = DoubledField()
+    looked_up = LookedUpField()
+
+    class Meta:
+        managed = False
 
 
 class Lossy(models.Model):

@@ -14,13 +14,21 @@ from typing import Any
 
 import pytest
 from django.contrib.postgres import signals
-from django.db import DatabaseError, InternalError, connection, connections, transaction
+from django.db import (
+    DatabaseError,
+    InternalError,
+    OperationalError,
+    connection,
+    connections,
+    transaction,
+)
 from django.db.backends.postgresql.psycopg_any import DateRange, DateTimeTZRange, NumericRange
 from django.db.models import Model
 from django.test import override_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pgpubsub_sql import rows
 from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.rows import Change, decode_change
 from tests.rows.models import (
@@ -30,6 +38,7 @@ from tests.rows.models import (
     Comparison,
     Cube,
     Everything,
+    Exotic,
     Licence,
     Lossy,
     Odd,
@@ -265,6 +274,32 @@ def test_unknown_types_are_read_by_postgres() -> None:
     decoded = new(Everything, sent(Everything))
     assert decoded.shouted == "HEY!"
     assert_same(decoded, Everything.objects.get())
+
+
+def test_types_with_a_percent_sign() -> None:
+    execute('CREATE DOMAIN "per%cent" AS integer CHECK (value < 100)')
+    assert new(Exotic, payload({"id": 1, "percent": 99})).percent == 99
+    with pytest.raises(PayloadError, match=r"rows\.Exotic\.percent: .*check constraint"):
+        decode(Exotic, payload({"id": 1, "percent": 101}))
+
+
+def test_fields_selected_as_expressions_are_deferred() -> None:
+    decoded = new(Exotic, payload({"id": 1, "doubled": 1}))
+    assert "doubled" in decoded.get_deferred_fields()
+
+
+def test_converters_of_the_database_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend of a third party may bring its own, and they run before the fields'."""
+
+    def shout(value: Any, expression: Any, connection: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    monkeypatch.setattr(connection.ops, "get_db_converters", lambda expression: [shout])
+    rows._plan.cache_clear()
+    assert new(Licence, payload(ROW)).number == "X"
+    monkeypatch.undo()
+    rows._plan.cache_clear()
+    assert new(Licence, payload(ROW)).number == "x"
 
 
 def test_file_and_choices_behave_as_usual() -> None:
@@ -692,7 +727,15 @@ def test_rows_that_waited_while_their_table_changed() -> None:
     raw, fetched = sent(Everything), Everything.objects.get()
     execute("DROP TABLE rows_everything CASCADE")
     assert_same(new(Everything, raw), fetched)
-    assert new(Everything, payload({"id": 1, "char": "x" * 1000})).char == "x" * 1000
+
+
+def test_columns_that_have_been_widened() -> None:
+    """A cast to the declared length would refuse the text, one to the scale round the number."""
+    wide = {"char": "x" * 1000, "array_char": [["x" * 1000]], "array_decimal": [[1.123456789]]}
+    decoded = new(Everything, payload({"id": 1} | wide))
+    assert decoded.char == wide["char"]
+    assert decoded.array_char == wide["array_char"]
+    assert decoded.array_decimal == [[Decimal("1.123456789")]]
 
 
 def test_generated_columns() -> None:
@@ -839,6 +882,8 @@ def test_a_refusal_does_not_spoil_the_transaction() -> None:
 
 def test_errors_of_the_connection_are_not_the_payloads() -> None:
     """A PayloadError parks a message at once, so a broken transaction must not look like one."""
+    with pytest.raises(OperationalError):
+        decode(Exotic, payload({"id": 1, "looked_up": "x"}))
     raw = payload({"id": 1, "integer_range": "[1,2)"})
     with transaction.atomic():
         transaction.set_rollback(True)
@@ -887,9 +932,12 @@ def _register_types(*, forget: bool = False) -> None:
         ("array_store", [{"a": None}, None, {}]),
     ],
 )
-def test_types_of_extensions(words: type[Words], name: str, value: Any) -> None:
+def test_types_of_extensions(
+    words: type[Words], name: str, value: Any, django_assert_num_queries: Any
+) -> None:
     words.objects.create(**{name: value})
-    raw = sent(words)
-    decoded, fetched = new(words, raw), words.objects.get()
+    raw, fetched = sent(words), words.objects.get()
+    with django_assert_num_queries(0):
+        decoded = new(words, raw)
     assert_same(decoded, fetched)
     assert getattr(fetched, name) == value

@@ -5,67 +5,71 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('blog', '0001_initial'),
-        ('pgpubsub_sql', '0001_initial'),
+        ("blog", "0001_initial"),
+        ("pgpubsub_sql", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Handled',
+            name="Handled",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('channel', models.TextField()),
-                ('message', models.TextField()),
-                ('pid', models.IntegerField()),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("channel", models.TextField()),
+                ("message", models.TextField()),
+                ("pid", models.IntegerField()),
             ],
         ),
         pgpubsub_sql.migrations_ops.operations.AddTrigger(
             trigger={
-                'channel': 'demo.Authors',
-                'model': 'blog.author',
-                'after': ('insert', 'update', 'delete'),
-                'before': (),
-                'level': 'statement',
-                'durable': True,
-                'columns': None,
-                'watch': (),
-                'condition': '',
-                'ordering_key': (),
-                'version': 1,
+                "channel": "demo.Authors",
+                "model": "blog.author",
+                "after": ("insert", "update", "delete"),
+                "before": (),
+                "level": "statement",
+                "durable": True,
+                "columns": None,
+                "watch": (),
+                "condition": "",
+                "ordering_key": (),
+                "version": 1,
             },
         ),
         pgpubsub_sql.migrations_ops.operations.AddTrigger(
             trigger={
-                'channel': 'demo.Posts',
-                'model': 'blog.post',
-                'after': ('insert', 'update', 'delete'),
-                'before': (),
-                'level': 'statement',
-                'durable': True,
-                'columns': None,
-                'watch': (),
-                'condition': '',
-                'ordering_key': (),
-                'version': 1,
+                "channel": "demo.Posts",
+                "model": "blog.post",
+                "after": ("insert", "update", "delete"),
+                "before": (),
+                "level": "statement",
+                "durable": True,
+                "columns": None,
+                "watch": (),
+                "condition": "",
+                "ordering_key": (),
+                "version": 1,
             },
         ),
         pgpubsub_sql.migrations_ops.operations.AddTrigger(
             trigger={
-                'channel': 'demo.PostsLive',
-                'model': 'blog.post',
-                'after': ('insert', 'update', 'delete'),
-                'before': (),
-                'level': 'statement',
-                'durable': False,
-                'columns': None,
-                'watch': (),
-                'condition': '',
-                'ordering_key': (),
-                'version': 1,
+                "channel": "demo.PostsLive",
+                "model": "blog.post",
+                "after": ("insert", "update", "delete"),
+                "before": (),
+                "level": "statement",
+                "durable": False,
+                "columns": None,
+                "watch": (),
+                "condition": "",
+                "ordering_key": (),
+                "version": 1,
             },
         ),
     ]

@@ -1,4 +1,4 @@
 -- After storing: FOUND tells whether the statement changed any row.
 IF FOUND THEN
-        PERFORM :"schema".pgpubsub_ring(:'channel');
+        PERFORM :"helpers".pgpubsub_ring(:'channel');
     END IF;

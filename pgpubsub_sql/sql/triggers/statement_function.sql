@@ -1,12 +1,17 @@
 -- The function of a channel, called once per statement: one message a row, at most one ring.
 -- Names of columns never meet names of variables: only the innermost SELECTs see the user's table.
+-- Everything that a writer's session may set and that changes how a value is spelled is pinned.
 CREATE OR REPLACE FUNCTION :"schema".:"function"() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET datestyle = 'ISO'
+SET intervalstyle = 'postgres'
+SET bytea_output = 'hex'
+SET extra_float_digits = 1
 AS $pgpubsub$
 <<channel_function>>
 DECLARE
-    context jsonb := :"schema".pgpubsub_context_v1();
+    context jsonb := :"helpers".pgpubsub_context_v1();
     pairing integer := 1;
 BEGIN
     CASE TG_OP

@@ -1,5 +1,5 @@
 -- Durable channels: one stored row a change.
-INSERT INTO :"schema".pgpubsub_sql_notification (channel, payload)
+INSERT INTO :"helpers".pgpubsub_sql_notification (channel, payload)
         SELECT :'channel', jsonb_build_object(
             'op', TG_OP, 'when', TG_WHEN, 'old', changed.old, 'new', changed.new, 'context', context
         ) FROM (:{rows}) AS changed;

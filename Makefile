@@ -1,0 +1,57 @@
+# Everything is done in an environment of its own; "make help" tells what there is to do.
+# Another interpreter makes it with, say: make PYTHON=python3.13 demo
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint types build check clean
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## Real input, two workers, one killed midway: is anything lost?
+	@$(BIN)/python example/manage.py demo --settings example.demo_settings
+
+test: $(VENV)/.develop ## Run the whole everyday suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.develop ## Check style, format and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: $(VENV)/.develop ## Check types
+	$(BIN)/mypy
+
+build: $(VENV)/.develop ## Build sdist and wheel into dist/
+	$(BIN)/python -m build
+
+check: lint types build ## All that is not a test
+
+clean: ## Remove what was built and cached; the environment stays
+	rm -rf build dist docs/_build .coverage .coverage.* htmlcov
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -path './$(VENV)' -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+# What the demo needs. Made again whenever pyproject.toml asks for something else.
+# Debian's python3 may come without ensurepip; its pip then installs another one.
+$(VENV)/.demo: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"Python 3.11 or newer is needed, for example: make PYTHON=python3.13 demo")'
+	@echo "Making the environment $(VENV), once"
+	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then \
+		$(PYTHON) -m venv $(VENV); \
+	else \
+		$(PYTHON) -m venv --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; \
+	fi
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[embedded]'
+	@touch $@
+
+# What developing needs besides. pip knows dependency groups since 25.1.
+$(VENV)/.develop: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --group test --group lint
+	@touch $@

@@ -1,0 +1,66 @@
+"""What the demo prints: plain text that fits into 80 columns."""
+
+import time
+from collections.abc import Iterable
+from typing import TextIO
+
+from example.demo.account import Line
+
+_SECONDS_BETWEEN_LINES = 2.0
+_EXAMPLES = 3
+
+
+class Report:
+    """Prints to *out*; on a terminal, progress stays on one line."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._is_terminal = out.isatty()
+        self._printed_progress = time.monotonic()
+
+    def say(self, text: str = "") -> None:
+        self._write(text + "\n")
+
+    def head(self) -> None:
+        self.say()
+        self._columns("WHO WRITES", "WHAT", "SENT", "HANDLED")
+
+    def step(self, who: str, what: str, sent: int, handled: int) -> None:
+        self._printed_progress = time.monotonic()
+        self._columns(who, what, f"{sent:,}", f"{handled:,}")
+
+    def progress(self, sent: int, handled: int) -> None:
+        """Tell how far it is: all the time on a terminal, elsewhere now and then."""
+        text = f"  waiting: {handled:,} of {sent:,} messages are handled"
+        if self._is_terminal:
+            self._write(f"\r{text:<78}")
+        elif time.monotonic() - self._printed_progress > _SECONDS_BETWEEN_LINES:
+            self._printed_progress = time.monotonic()
+            self.say(text)
+
+    def end_progress(self) -> None:
+        if self._is_terminal:
+            self._write("\r" + " " * 78 + "\r")
+
+    def account(self, lines: Iterable[Line]) -> None:
+        """Print the table, and examples of what is wrong."""
+        self._row("CHANNEL", "HANDLED BY", "SENT", "HANDLED", "LOST", "TWICE", "GHOSTS")
+        for line in lines:
+            by = "one worker, once" if line.durable else "every worker"
+            counts = line.sent, line.handled, len(line.lost), len(line.twice), len(line.ghosts)
+            self._row(line.channel, by, *(f"{count:,}" for count in counts))
+        self.say()
+        for line in lines:
+            for kind in ("lost", "twice", "ghosts"):
+                for message in getattr(line, kind)[:_EXAMPLES]:
+                    self.say(f"  {kind}: {line.channel}: {message}")
+
+    def _columns(self, who: str, what: str, sent: str, handled: str) -> None:
+        self.say(f"  {who:<18}{what:<42}{sent:>8}{handled:>9}")
+
+    def _row(self, channel: str, by: str, *counts: str) -> None:
+        self.say(f"  {channel:<16}{by:<18}" + "".join(f"{count:>8}" for count in counts))
+
+    def _write(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()

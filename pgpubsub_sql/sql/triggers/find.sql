@@ -1,0 +1,7 @@
+-- Where new objects go, where our tables are, and where a channel's function is: as the search_path has it.
+SELECT
+    current_schema(),
+    (SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE pg_class.oid = to_regclass('pgpubsub_sql_notification')),
+    (SELECT nspname FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace
+        WHERE proname = %(function)s AND pronargs = 0 AND pg_function_is_visible(pg_proc.oid))
