@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from email.utils import getaddresses
 from importlib.metadata import Distribution, distributions
 
@@ -22,6 +22,17 @@ class Package:
     """Titles and contents: the description, and the licences that came with it."""
     tags: tuple[str, ...]
     """Its classifiers."""
+
+
+def summarise(packages: Sequence[Package]) -> str:
+    """Return in a few words how much there is."""
+    people = {person for package in packages for person in package.people}
+    accented = sum(not person.isascii() for person in people)
+    sizes = [len(text.encode()) for package in packages for _, text in package.texts]
+    return (
+        f"{len(packages)} packages by {len(people):,} people, {accented} of them not in ASCII; "
+        f"{len(sizes)} texts, {max(sizes) // 1000} kB the longest"
+    )
 
 
 def read_packages(limit: int | None = None) -> list[Package]:

@@ -1,5 +1,6 @@
 """What the demo prints: plain text that fits into 80 columns."""
 
+import textwrap
 import time
 from collections.abc import Iterable
 from typing import TextIO
@@ -20,6 +21,11 @@ class Report:
 
     def say(self, text: str = "") -> None:
         self._write(text + "\n")
+
+    def setting(self, what: str, how: str) -> None:
+        for line in textwrap.wrap(how, 58):
+            self.say(f"  {what:<18}{line}")
+            what = ""
 
     def head(self) -> None:
         self.say()

@@ -40,7 +40,7 @@ def run(packages: Sequence[Package], report: Report, interruption: Interruption)
         contextlib.closing(connection),
     ):
         interruption.check()
-        report.say("  migrate               creates tables, functions and triggers")
+        report.setting("migrate", "creates tables, functions and triggers")
         call_command("migrate", verbosity=0)
         interruption.check()
         with Listening(WORKERS) as listening:
@@ -67,7 +67,7 @@ def _server(report: Report) -> Iterator[dict[str, str | int]]:
     # What a crash of the machine would lose is of no interest: the server is gone at the end.
     with Server(settings={"fsync": "off"}) as server:
         os.environ.update(server.environment())
-        report.say(f"  {'PostgreSQL':<22}runs in {server.host}, gone at the end")
+        report.setting("PostgreSQL", f"runs in {server.host}, gone at the end")
         yield {"host": server.host, "port": server.port, "user": server.user}
 
 
@@ -101,7 +101,7 @@ class Story:
         for pid in self.listening.workers():
             self.sent.join(pid)
         pids = " and ".join(map(str, self.listening.workers()))
-        self.report.say(f"  manage.py listen      runs {WORKERS} workers: processes {pids}")
+        self.report.setting("manage.py listen", f"runs {WORKERS} workers: processes {pids}")
 
     def write(self, packages: Sequence[Package]) -> None:
         """Let everybody write, and kill a worker in the middle of it."""
@@ -117,11 +117,9 @@ class Story:
 
     def wait_for_the_rest(self) -> None:
         """Wait until everything has been handled, or nothing has been for a long time."""
+        # What is missing then is in the account.
         with contextlib.suppress(TimeoutError):
-            self._wait_until(
-                lambda: not any(line.lost for line in settle(self.sent, read_ledger()))
-            )
-            self._wait_until(lambda: not Notification.objects.exists())
+            self._wait_until(self._is_complete, "something is missing")
 
     def tell_problems(self) -> None:
         """Print what the workers have complained about, and what they have left."""
@@ -160,7 +158,7 @@ class Story:
         self._wait_until(Handled.objects.filter(pid=victim).exists, f"{victim} does nothing")
         self.listening.kill(victim)
         self.sent.leave(victim)
-        self._step("kill -9", f"worker {victim}, before its work is done")
+        self._step("kill -9", f"kills worker {victim} amid its work")
 
     def _wait_for_the_successor(self) -> None:
         self._wait_until(lambda: len(self.listening.workers()) > WORKERS, "no successor")
@@ -230,7 +228,8 @@ class Story:
                 raise TimeoutError(
                     f"For {PATIENCE_SECONDS:g} seconds nothing was handled, and {otherwise}."
                 )
-            self.report.progress(len(self.sent), handled)
+            if self.sent:
+                self.report.progress(len(self.sent), handled)
             time.sleep(POLL_SECONDS)
         self.report.end_progress()
 

@@ -7,11 +7,15 @@ either order of INSTALLED_APPS.
 from __future__ import annotations
 
 import dataclasses
+import enum
+from collections.abc import Collection
 from typing import Any
 
 from django.core.management.commands import makemigrations, migrate
 from django.db.migrations.autodetector import MigrationAutodetector, OperationDependency
 from django.db.migrations.graph import MigrationGraph
+from django.db.migrations.operations import DeleteModel, RenameModel
+from django.db.migrations.operations.base import Operation
 
 from pgpubsub_sql.migrations_ops.operations import (
     AddTrigger,
@@ -19,12 +23,29 @@ from pgpubsub_sql.migrations_ops.operations import (
     RemoveTrigger,
     TriggerOperation,
 )
-from pgpubsub_sql.migrations_ops.state import declared, recorded
+from pgpubsub_sql.migrations_ops.state import Key, Triggers, declared, recorded
 from pgpubsub_sql.sql.trigger import Trigger
 
 
-class TriggerAutodetectorMixin(MigrationAutodetector):
-    """Adds our operations to the ones that Django has found."""
+class Order(enum.Enum):
+    """What one of our operations waits for, beside what Django's dependencies can say."""
+
+    TABLE = "the other operations on the model"
+    """Field operations included: a trigger may name columns."""
+    RELEASE = "the removal of the trigger"
+    """Of the channel whose name stands where the model's would."""
+
+
+_Autodetector: Any = MigrationAutodetector
+"""Django's class, of which the type stubs know only a part."""
+
+
+class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
+    """Adds our operations to the ones that Django has found.
+
+    Within an app what is removed goes first and what is added last, so that a trigger meets
+    its model as it was, or as it will be, and our operations never come between Django's.
+    """
 
     _graph: MigrationGraph | None = None
 
@@ -33,25 +54,29 @@ class TriggerAutodetectorMixin(MigrationAutodetector):
     ) -> dict[str, list[Any]]:
         self._graph = graph
         self._convert_apps = frozenset(convert_apps or ())
+        # Django knows an app by its models, and would take every migration of an app that has
+        # none for its initial one.
+        self.existing_apps |= {label for label, _ in graph.nodes} if graph else set()
         changes: dict[str, list[Any]] = super()._detect_changes(convert_apps, graph)
         return changes
 
     def _sort_migrations(self) -> None:
-        # All of Django's operations are known by now, and none is sorted into a migration yet.
-        self._generate_trigger_operations()
         super()._sort_migrations()
+        self._generate_trigger_operations()
 
     def _generate_trigger_operations(self) -> None:
         new = {key: trigger for key, trigger in declared().items() if self._is_migrated(key[0])}
         old = recorded(self._graph) if self._graph else {}
-        old = {key: self._follow_renames(trigger) for key, trigger in old.items()}
-        for key in sorted(old.keys() - new.keys()):
-            self._add(key[0], RemoveTrigger(old[key]), beginning=True)
-        for key in sorted(new.keys() - old.keys()):
-            self._add(key[0], AddTrigger(new[key]))
-        for key in sorted(old.keys() & new.keys()):
-            if old[key] != new[key]:
-                self._add(key[0], AlterTrigger(old[key], new[key]))
+        renamed = {key: self._follow_renames(trigger) for key, trigger in old.items()}
+        kept = {key for key in new.keys() & renamed.keys() if new[key].model == renamed[key].model}
+        self._hold_models(old)
+        for key in sorted(old.keys() - kept, reverse=True):
+            self.add_operation(key[0], RemoveTrigger(old[key]), beginning=True)
+        for key in sorted(new):
+            if key not in kept:
+                self._add(key[0], AddTrigger(new[key]), released_by=old.keys() - kept)
+            elif new[key] != renamed[key]:
+                self._add(key[0], AlterTrigger(renamed[key], new[key]))
 
     def _is_migrated(self, label: str) -> bool:
         return label not in self.from_state.real_apps or label in self._convert_apps
@@ -63,20 +88,61 @@ class TriggerAutodetectorMixin(MigrationAutodetector):
                 return dataclasses.replace(trigger, model=f"{label}.{new}".lower())
         return trigger
 
-    def _add(self, label: str, operation: TriggerOperation, *, beginning: bool = False) -> None:
-        self.add_operation(
-            label, operation, dependencies=_dependencies(operation.trigger), beginning=beginning
-        )
+    def _hold_models(self, triggers: Triggers) -> None:
+        """Let a model go or change its name only after the apps that have triggers on it.
+
+        Their migrations look it up by the name it has now, today and on every fresh database.
+        """
+        for label, found in self.generated_operations.items():
+            for operation in found:
+                holders = [
+                    _wait(owner, channel, Order.RELEASE)
+                    for (owner, channel), trigger in triggers.items()
+                    if owner != label and _takes_away(operation, label, trigger.model)
+                ]
+                operation._auto_deps = [*operation._auto_deps, *holders]
+
+    def _add(
+        self, label: str, operation: TriggerOperation, released_by: Collection[Key] = ()
+    ) -> None:
+        model_label, _, model = operation.trigger.model.partition(".")
+        dependencies = [
+            _wait("pgpubsub_sql", "notification", OperationDependency.Type.CREATE),
+            _wait(model_label, model, Order.TABLE),
+            # A channel that moves to another app keeps the name of its function.
+            *(
+                _wait(owner, channel, Order.RELEASE)
+                for owner, channel in sorted(released_by)
+                if channel == operation.trigger.channel
+            ),
+        ]
+        self.add_operation(label, operation, dependencies=dependencies)
+
+    def check_dependency(self, operation: Operation, dependency: OperationDependency) -> bool:
+        """Whether *operation* must come first."""
+        label, name, _, kind = dependency
+        match kind:
+            case Order.TABLE:
+                ours = isinstance(operation, TriggerOperation)
+                return not ours and operation.references_model(name, label)
+            case Order.RELEASE:
+                return isinstance(operation, RemoveTrigger) and operation.trigger.channel == name
+        found: bool = super().check_dependency(operation, dependency)
+        return found
 
 
-def _dependencies(trigger: Trigger) -> list[OperationDependency]:
-    """Return what must exist before *trigger*: its table, and ours."""
-    create = OperationDependency.Type.CREATE
-    label, _, model = trigger.model.partition(".")
-    return [
-        OperationDependency("pgpubsub_sql", "notification", None, create),
-        OperationDependency(label, model, None, create),
-    ]
+def _wait(label: str, name: str, kind: Any) -> OperationDependency:
+    return OperationDependency(label, name, None, kind)
+
+
+def _takes_away(operation: Operation, label: str, model: str) -> bool:
+    """Whether *model* is not found under its name any more once *operation* has run."""
+    match operation:
+        case RenameModel():
+            return model == f"{label}.{operation.old_name_lower}"
+        case DeleteModel():
+            return model == f"{label}.{operation.name_lower}"
+    return False
 
 
 def is_installed() -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 
 from django.db.migrations.graph import MigrationGraph
-from django.db.migrations.operations import RenameModel, SeparateDatabaseAndState
+from django.db.migrations.operations import RenameModel, RunSQL, SeparateDatabaseAndState
 from django.db.migrations.operations.base import Operation
 
 from pgpubsub_sql.channels import TriggerChannel, app_label, model_of
@@ -19,8 +19,11 @@ from pgpubsub_sql.migrations_ops.operations import (
 )
 from pgpubsub_sql.sql.trigger import EVENTS, Trigger
 
-Triggers = dict[tuple[str, str], Trigger]
-"""Triggers by (app label, name of the channel)."""
+Key = tuple[str, str]
+"""App label, name of the channel."""
+
+Triggers = dict[Key, Trigger]
+"""What each app's migrations install."""
 
 
 def declared() -> Triggers:
@@ -28,17 +31,17 @@ def declared() -> Triggers:
     return {
         (app_label(channel), channel.postgres_name()): trigger
         for channel in registry.channels()
-        if issubclass(channel, TriggerChannel)
-        and (trigger := specify(channel)).triggers()
+        if issubclass(channel, TriggerChannel) and (trigger := specify(channel)).triggers()
     }
 
 
 def specify(channel: type[TriggerChannel]) -> Trigger:
     """Return the specification of *channel* with the union of its listeners' events."""
+    model = model_of(channel)
     wanted = {event for listener in registry.listeners_of(channel) for event in listener.events}
     return Trigger(
         channel=channel.postgres_name(),
-        model=model_of(channel)._meta.concrete_model._meta.label_lower,
+        model=(model._meta.concrete_model or model)._meta.label_lower,  # not a proxy's
         after=tuple(event for event in EVENTS if f"after_{event}" in wanted),
         before=tuple(event for event in EVENTS if f"before_{event}" in wanted),
         durable=channel.lock_notifications,
@@ -76,15 +79,16 @@ def _operations(graph: MigrationGraph) -> Iterator[tuple[str, Operation]]:
     seen: set[tuple[str, str]] = set()
     for leaf in sorted(graph.leaf_nodes()):
         for node in graph.forwards_plan(leaf):
-            if node not in seen:
+            migration = graph.nodes[node]
+            if node not in seen and migration is not None:
                 seen.add(node)
-                yield from ((node[0], found) for found in _flat(graph.nodes[node].operations))
+                yield from ((node[0], found) for found in _flat(migration.operations))
 
 
 def _flat(operations: Iterable[Operation]) -> Iterator[Operation]:
     """Yield *operations*; of what separates database and state, what concerns the state."""
     for operation in operations:
-        if isinstance(operation, SeparateDatabaseAndState):
+        if isinstance(operation, (RunSQL, SeparateDatabaseAndState)):
             yield from _flat(operation.state_operations)
         else:
             yield operation

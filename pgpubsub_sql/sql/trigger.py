@@ -50,7 +50,7 @@ class Trigger:
         Lists become tuples, and the model's label is lower-cased. Raises :class:`TypeError` for
         keys that there are not and for missing ones.
         """
-        if isinstance(specification, cls):
+        if isinstance(specification, Trigger):
             return specification
         known = [field.name for field in dataclasses.fields(cls)]
         if unknown := [name for name in specification if name not in known]:

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from example.demo import story
 from example.demo.interruption import Interruption, InterruptionError
 from example.demo.listening import ListeningError
-from example.demo.packages import read_packages
+from example.demo.packages import read_packages, summarise
 from example.demo.report import Report
 from pgpubsub_sql.errors import ServerError
 
@@ -65,11 +65,7 @@ class Command(BaseCommand):
     def _run(self, limit: int | None, interruption: Interruption) -> int:
         report, started = Report(sys.stdout), time.monotonic()
         packages = read_packages(limit)
-        texts = [text for package in packages for _, text in package.texts]
-        longest = max(len(text.encode()) for text in texts) // 1000
-        report.say(
-            f"  {'input':<22}{len(packages)} packages with {len(texts)} texts of up to {longest} kB"
-        )
+        report.setting("input", summarise(packages))
         lines = story.run(packages, report, interruption)
         report.say()
         report.account(lines)
