@@ -14,7 +14,7 @@ from pgpubsub_sql.errors import ChannelNotFound
 from pgpubsub_sql.payloads import Codec
 from pgpubsub_sql.sql import shorten
 
-_declared: dict[str, type[BaseChannel]] = {}
+_declared: list[type[BaseChannel]] = []
 
 
 def dotted_path(declared: type) -> str:
@@ -39,7 +39,7 @@ class BaseChannel:
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        _declared[dotted_path(cls)] = cls
+        _declared.append(cls)
 
     @classmethod
     def postgres_name(cls) -> str:
@@ -98,7 +98,7 @@ def codec(channel: type[Channel]) -> Codec:
 
 def declared_channels() -> list[type[BaseChannel]]:
     """Return every declared channel and base class of channels, in order of declaration."""
-    return [channel for channel in _declared.values() if channel not in (Channel, TriggerChannel)]
+    return [channel for channel in _by_path().values() if channel not in (Channel, TriggerChannel)]
 
 
 def find_channel(reference: type[BaseChannel] | str) -> type[BaseChannel]:
@@ -108,13 +108,14 @@ def find_channel(reference: type[BaseChannel] | str) -> type[BaseChannel]:
     """
     if not isinstance(reference, str):
         return _checked(reference)
-    if reference in _declared:
-        return _declared[reference]
+    paths = _by_path()
+    if reference in paths:
+        return paths[reference]
     names = {channel.postgres_name(): channel for channel in declared_channels()}
     try:
         return names[shorten(reference)]
     except KeyError:
-        raise ChannelNotFound(_unknown(reference, [*names, *_declared])) from None
+        raise ChannelNotFound(_unknown(reference, [*names, *paths])) from None
 
 
 def select_channels(
@@ -123,6 +124,12 @@ def select_channels(
     """Return those of *among* that are, or descend from, a channel in *references*."""
     bases = tuple(find_channel(reference) for reference in references)
     return [channel for channel in among if issubclass(channel, bases)]
+
+
+def _by_path() -> dict[str, type[BaseChannel]]:
+    """Return the classes by path, the last of each: a module may be loaded again, and slots=True
+    makes a second class, whose __qualname__ is not right before it is complete."""
+    return {dotted_path(channel): channel for channel in _declared}
 
 
 def _checked(reference: object) -> type[BaseChannel]:

@@ -287,7 +287,9 @@ class Server:
         """Return the keeper's next report, or nothing if none came within ``timeout`` seconds."""
         assert self._keeper is not None  # noqa: S101
         assert self._keeper.stdout is not None  # noqa: S101
-        if not select.select([self._keeper.stdout], [], [], max(timeout, 0))[0]:
+        poll = select.poll()  # not select(): this process may have more than 1024 files open
+        poll.register(self._keeper.stdout, select.POLLIN)
+        if not poll.poll(max(timeout, 0) * 1000):
             return {}
         line = self._keeper.stdout.readline()
         report: dict[str, Any] = json.loads(line) if line else {"failed": "The keeper has ended."}

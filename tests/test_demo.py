@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from example.demo.account import Line, Sent, settle
+from example.demo.account import Account, Line, Sent, settle
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = (sys.executable, "example/manage.py", "demo", "--settings", "example.demo_settings")
@@ -67,7 +67,7 @@ def test_everything_arrives_although_a_worker_is_killed(temporary: Path) -> None
     assert_nothing_is_left(temporary)
 
 
-@pytest.mark.parametrize("moment", ["  input", "  PostgreSQL", "  kill -9", "  DELETE"])
+@pytest.mark.parametrize("moment", ["  input", "  PostgreSQL", "  kill -9", "  save()"])
 def test_ctrl_c_leaves_nothing(temporary: Path, moment: str) -> None:
     with start(temporary, packages=3) as demo:
         assert any(line.startswith(moment) for line in demo.stdout)
@@ -135,3 +135,11 @@ def test_an_ephemeral_message_is_handled_twice_by_the_same_process() -> None:
 def test_what_was_never_sent_is_a_ghost() -> None:
     line = account([("early", 1), ("late", 2), ("rolled back", 2)])["durable"]
     assert (line.ghosts, line.is_good) == (["rolled back"], False)
+
+
+def test_the_demo_fails_if_one_line_is_bad_or_a_notification_is_left() -> None:
+    good = account([("early", 1), ("late", 3)])["durable"]
+    bad = account([("early", 1)])["durable"]
+    assert Account(lines=[good, good], left=0).is_good
+    assert not Account(lines=[good, bad], left=0).is_good
+    assert not Account(lines=[good, good], left=1).is_good

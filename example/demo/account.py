@@ -68,6 +68,19 @@ class Line:
         return not (self.lost or self.twice or self.ghosts)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Account:
+    """How it ended."""
+
+    lines: list[Line]
+    left: int
+    """Stored notifications that are there still: somebody would handle them later."""
+
+    @property
+    def is_good(self) -> bool:
+        return not self.left and all(line.is_good for line in self.lines)
+
+
 def settle(sent: Sent, ledger: Mapping[str, Iterable[Entry]]) -> list[Line]:
     """Compare what was sent with the entries of each channel in the ledger."""
     return [

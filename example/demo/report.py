@@ -2,10 +2,9 @@
 
 import textwrap
 import time
-from collections.abc import Iterable
 from typing import TextIO
 
-from example.demo.account import Line
+from example.demo.account import Account, Line
 
 _SECONDS_BETWEEN_LINES = 2.0
 _EXAMPLES = 3
@@ -48,18 +47,23 @@ class Report:
         if self._is_terminal:
             self._write("\r" + " " * 78 + "\r")
 
-    def account(self, lines: Iterable[Line]) -> None:
+    def account(self, account: Account) -> None:
         """Print the table, and examples of what is wrong."""
         self._row("CHANNEL", "HANDLED BY", "SENT", "HANDLED", "LOST", "TWICE", "GHOSTS")
-        for line in lines:
+        for line in account.lines:
             by = "one worker, once" if line.durable else "every worker"
             counts = line.sent, line.handled, len(line.lost), len(line.twice), len(line.ghosts)
             self._row(line.channel, by, *(f"{count:,}" for count in counts))
         self.say()
-        for line in lines:
-            for kind in ("lost", "twice", "ghosts"):
-                for message in getattr(line, kind)[:_EXAMPLES]:
-                    self.say(f"  {kind}: {line.channel}: {message}")
+        for line in account.lines:
+            self._examples(line)
+        if account.left:
+            self.say(f"  Still stored, and not handled: {account.left:,} notifications.")
+
+    def _examples(self, line: Line) -> None:
+        for kind in ("lost", "twice", "ghosts"):
+            for message in getattr(line, kind)[:_EXAMPLES]:
+                self.say(f"  {kind}: {line.channel}: {message}")
 
     def _columns(self, who: str, what: str, sent: str, handled: str) -> None:
         self.say(f"  {who:<18}{what:<42}{sent:>8}{handled:>9}")

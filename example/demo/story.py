@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from example.blog.models import Author, Post
-from example.demo.account import Entry, Line, Sent, settle
+from example.demo.account import Account, Entry, Sent, settle
 from example.demo.interruption import Interruption
 from example.demo.listening import Listening
 from example.demo.models import Handled
@@ -31,7 +31,7 @@ MOST_DELETED = 50
 MOST_READ = 500
 
 
-def run(packages: Sequence[Package], report: Report, interruption: Interruption) -> list[Line]:
+def run(packages: Sequence[Package], report: Report, interruption: Interruption) -> Account:
     """Send, have it handled, kill a worker midway; return the account."""
     sent = new_record()
     with (
@@ -55,7 +55,7 @@ def run(packages: Sequence[Package], report: Report, interruption: Interruption)
                 raise
             story.tell_problems()
             # Now nobody is left who could handle anything a second time.
-            return settle(sent, read_ledger())
+            return Account(lines=settle(sent, read_ledger()), left=Notification.objects.count())
 
 
 @contextlib.contextmanager
@@ -122,11 +122,9 @@ class Story:
             self._wait_until(self._is_complete, "something is missing")
 
     def tell_problems(self) -> None:
-        """Print what the workers have complained about, and what they have left."""
+        """Print what the workers have complained about."""
         for line in self.listening.problems()[:20]:
             self.report.say(f"  listen: {line}")
-        if left := Notification.objects.count():
-            self.report.say(f"  {left} stored notifications were left.")
 
     # --- The steps -------------------------------------------------------------------------
 

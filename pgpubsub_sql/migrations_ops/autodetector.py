@@ -161,6 +161,7 @@ def install() -> None:
         return
     current = makemigrations.Command.autodetector
     composed = type("MigrationAutodetector", (TriggerAutodetectorMixin, current), {})
-    for module in (makemigrations, migrate):
-        module.MigrationAutodetector = composed  # type: ignore[misc,assignment]
+    modules: tuple[Any, ...] = (makemigrations, migrate)
+    for module in modules:
+        module.MigrationAutodetector = composed
         module.Command.autodetector = composed

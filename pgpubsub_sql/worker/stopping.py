@@ -5,14 +5,18 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from types import FrameType, TracebackType
 from typing import Any
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 class Stopping:
-    """A context manager that turns SIGTERM and SIGINT into a flag and something to wait on.
+    """A context manager that turns SIGTERM and SIGINT into a count and something to wait on.
 
     ::
 
@@ -20,24 +24,34 @@ class Stopping:
             while not stopping():
                 stopping.wait([sock], timeout=5)
 
-    The first signal asks to finish what is in hand; a second one has its default effect and
-    ends the process. Inside a process started by ``multiprocessing`` the end of the parent
-    counts as the first signal. To be entered in the main thread, as signals are set.
+    Who is asked twice does one of three things:
+
+    * a process on its own, made with ``then=signal.SIG_DFL``, ends on the spot;
+    * one that counts, such as a supervisor, reads :attr:`asked` and decides;
+    * one started by ``multiprocessing`` keeps to the first request. A service manager signals
+      the whole group and the parent passes its signal on, which must not look like haste; and
+      Ctrl-C, which reaches the group as well, it leaves to the parent. The parent's end counts
+      as a request.
+
+    To be entered in the main thread, as signals are set.
     """
 
-    signals = (signal.SIGTERM, signal.SIGINT)
-
-    def __init__(self) -> None:
-        self._stopping = False
-        self._previous: dict[signal.Signals, Any] = {}
+    def __init__(self, *, then: signal.Handlers | None = None) -> None:
+        self.asked = 0
+        """How often it was asked to stop."""
         parent = multiprocessing.parent_process()
         self._parent = [parent.sentinel] if parent else []
+        self._then = None if parent else then
 
     def __enter__(self) -> Stopping:
         self._awake, self._waker = socket.socketpair()
+        self._awake.setblocking(False)
         self._waker.setblocking(False)
         self._previous_fd = signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        self._previous = {number: signal.signal(number, self._stop) for number in self.signals}
+        self._previous = {number: signal.signal(number, self._ask) for number in SIGNALS}
+        if self._parent:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see held_back()
         return self
 
     def __exit__(
@@ -54,18 +68,36 @@ class Stopping:
 
     def __call__(self) -> bool:
         """Whether to stop."""
-        return self._stopping
+        return self.asked > 0
 
     def wait(self, objects: Iterable[Any] = (), timeout: float | None = None) -> list[Any]:
-        """Wait until one of *objects* is readable, *timeout* seconds are over, or it is time to
-        stop; return the objects that are ready."""
-        if self._stopping:
-            return []
+        """Wait until one of *objects* is readable, *timeout* seconds are over, or a request to
+        stop comes; return the objects that are ready."""
         ready = wait([*objects, self._awake, *self._parent], timeout)
+        if self._awake in ready:
+            self._awake.recv(4096)  # any other signal with a handler wakes it, too
         if self._parent and self._parent[0] in ready:
-            self._stopping = True
+            self.asked += 1
         return [one for one in ready if one is not self._awake and one not in self._parent]
 
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self._stopping = True
-        signal.signal(number, signal.SIG_DFL)
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked += 1
+        if self._then is not None:
+            for each in SIGNALS:
+                signal.signal(each, self._then)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let SIGTERM and SIGINT wait; in a process started meanwhile, until its own Stopping.
+
+    Otherwise one that arrives while the process starts would kill it with a traceback, or, in
+    a fork, be taken by its parent's handler and forgotten.
+    """
+    # Before Python 3.13 the tracker, started along with the first process, unblocks both.
+    resource_tracker.ensure_running()
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import multiprocessing
-import signal
 import time
 from multiprocessing.process import BaseProcess
 
@@ -13,7 +12,7 @@ import django
 from django.db import connections
 
 from pgpubsub_sql.channels import find_channel
-from pgpubsub_sql.worker.stopping import Stopping
+from pgpubsub_sql.worker.stopping import Stopping, held_back
 from pgpubsub_sql.worker.worker import Worker
 
 logger = logging.getLogger("pgpubsub_sql.supervisor")
@@ -31,15 +30,22 @@ class Plan:
     """Alias of the database."""
     drain: bool = False
     """Handle what is stored, then end."""
-    loglevel: str = "INFO"
-    """A level of :mod:`logging`."""
+    loglevel: str | None = None
+    """A level of :mod:`logging`; None for info, or what the project's LOGGING says."""
     logformat: str = "%(asctime)s %(levelname).4s %(process)d %(message)s"
     """A format of :mod:`logging`."""
 
 
+def configure_logging(plan: Plan) -> None:
+    """Write to standard error as *plan* says, unless the project's LOGGING has handlers."""
+    logging.basicConfig(format=plan.logformat, level=(plan.loglevel or "info").upper())
+    if plan.loglevel:
+        logging.getLogger("pgpubsub_sql").setLevel(plan.loglevel.upper())
+
+
 def work(plan: Plan) -> None:
     """Run one worker in this process."""
-    logging.basicConfig(format=plan.logformat, level=plan.loglevel.upper())
+    configure_logging(plan)
     worker = Worker([find_channel(path) for path in plan.channels], using=plan.database)
     if plan.drain:
         worker.drain()
@@ -48,8 +54,6 @@ def work(plan: Plan) -> None:
 
 
 def _child(plan: Plan) -> None:
-    # Ctrl-C reaches the whole foreground group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     django.setup()
     work(plan)
 
@@ -58,7 +62,9 @@ class Supervisor:
     """Keeps *processes* workers running until it is told to stop.
 
     A worker that dies is replaced: at once the first time, then after a growing delay while
-    its successors die young, too. Draining workers are not replaced.
+    its successors die young, too. Draining workers are not replaced. Told to stop, it lets
+    the workers finish what they have in hand; told twice, it kills them, and PostgreSQL takes
+    back what they had in hand.
     """
 
     def __init__(
@@ -69,25 +75,32 @@ class Supervisor:
         self.failed = False
         """Whether a worker ended otherwise than it should."""
         self._context = multiprocessing.get_context(start_method)
-        self._slots: list[_Slot] = [_Slot(number) for number in range(processes)]
+        self._slots = [_Slot(number) for number in range(processes)]
 
     def run(self) -> int:
         """Supervise until all workers have ended; return the exit status for the process."""
         connections.close_all()  # a fork must not share them
         with Stopping() as stopping:
-            for slot in self._slots:
-                self._start(slot)
-            while not stopping() and self._pending():
-                self._step(stopping)
-            # From here on a second signal kills; daemonic children do not survive that.
-            self._stop()
+            try:
+                for slot in self._slots:
+                    self._start(slot)
+                while not stopping() and self._pending():
+                    self._step(stopping)
+                self._let_finish(stopping)
+            finally:
+                self._kill()
         return int(self.failed)
 
-    def _pending(self) -> list[_Slot]:
-        return [slot for slot in self._slots if slot.process or slot.restart_at is not None]
+    def _pending(self) -> bool:
+        return any(slot.process or slot.restart_at is not None for slot in self._slots)
+
+    def _running(self) -> dict[int, _Slot]:
+        """Return the slots that have a process, by what becomes readable when it ends."""
+        return {slot.process.sentinel: slot for slot in self._slots if slot.process}
 
     def _step(self, stopping: Stopping) -> None:
-        running = {slot.process.sentinel: slot for slot in self._slots if slot.process}
+        """Wait until something happens to a worker, and do what it asks for."""
+        running = self._running()
         planned = [slot.restart_at for slot in self._slots if slot.restart_at is not None]
         timeout = max(0.0, min(planned) - time.monotonic()) if planned else None
         for sentinel in stopping.wait(running, timeout):
@@ -100,27 +113,39 @@ class Supervisor:
         process = self._context.Process(  # type: ignore[attr-defined]
             target=_child, args=(self.plan,), name=f"pgpubsub_process_{slot.number}"
         )
-        process.start()
+        with held_back():
+            process.start()
         slot.process, slot.restart_at, slot.started = process, None, time.monotonic()
         logger.info("Worker %s started as process %s", slot.number, process.pid)
 
     def _ended(self, slot: _Slot) -> None:
-        assert slot.process is not None
-        slot.process.join()
-        code, slot.process = slot.process.exitcode, None
+        code = slot.join()
         if code == 0 and self.plan.drain:
             return
         self.failed = self.failed or not self.restart
-        logger.error("Worker %s died with exit code %s", slot.number, code)
-        if self.restart:
-            slot.plan_restart()
+        delay = slot.plan_restart() if self.restart else None
+        logger.error(
+            "Worker %s died with exit code %s; %s",
+            slot.number,
+            code,
+            "it will not be replaced" if delay is None else f"its successor starts in {delay:g} s",
+        )
 
-    def _stop(self) -> None:
-        running = [slot.process for slot in self._slots if slot.process]
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.join()
+    def _let_finish(self, stopping: Stopping) -> None:
+        """Ask all workers to stop, and wait for them, unless asked to stop once more."""
+        asked = stopping.asked
+        for slot in self._running().values():
+            slot.terminate()
+        while (running := self._running()) and stopping.asked == asked:
+            for sentinel in stopping.wait(running):
+                running[sentinel].join()
+
+    def _kill(self) -> None:
+        """Leave no worker behind, whatever brought us here."""
+        for slot in self._running().values():
+            logger.error("Worker %s is killed; what it had in hand is given back", slot.number)
+            slot.kill()
+            self.failed = True
 
 
 @dataclasses.dataclass
@@ -132,10 +157,30 @@ class _Slot:
     started: float = 0.0
     restart_at: float | None = None
     deaths: int = 0
+    """How many processes in a row have died young."""
 
-    def plan_restart(self) -> None:
-        """Set when the successor starts."""
+    def plan_restart(self) -> float:
+        """Set when the successor starts; return the seconds until then."""
         lived = time.monotonic() - self.started
         self.deaths = 0 if lived > LONGEST_RESTART_SECONDS else self.deaths + 1
         delay = 0.0 if self.deaths <= 1 else min(LONGEST_RESTART_SECONDS, 0.5 * 2**self.deaths)
         self.restart_at = time.monotonic() + delay
+        return delay
+
+    def join(self) -> int | None:
+        """Wait for the end of the process, and return its exit code."""
+        assert self.process is not None  # noqa: S101
+        self.process.join()
+        code, self.process = self.process.exitcode, None
+        return code
+
+    def terminate(self) -> None:
+        """Ask the process to stop."""
+        assert self.process is not None  # noqa: S101
+        self.process.terminate()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        assert self.process is not None  # noqa: S101
+        self.process.kill()
+        self.join()

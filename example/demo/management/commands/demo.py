@@ -66,10 +66,9 @@ class Command(BaseCommand):
         report, started = Report(sys.stdout), time.monotonic()
         packages = read_packages(limit)
         report.setting("input", summarise(packages))
-        lines = story.run(packages, report, interruption)
+        account = story.run(packages, report, interruption)
         report.say()
-        report.account(lines)
-        good = all(line.is_good for line in lines)
-        verdict = "Every message was handled as promised" if good else "NOT AS PROMISED"
+        report.account(account)
+        verdict = "Every message was handled as promised" if account.is_good else "NOT AS PROMISED"
         report.say(f"  {verdict}, in {time.monotonic() - started:.0f} seconds.")
-        return 0 if good else 1
+        return 0 if account.is_good else 1

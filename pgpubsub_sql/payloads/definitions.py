@@ -1,0 +1,148 @@
+"""What a dataclass declares, and what is wrong with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect as stdlib_inspect
+import re
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from django.db.models import Model
+from msgspec import inspect
+
+_UNRESOLVED = (NameError, AttributeError, SyntaxError, TypeError, ValueError)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FieldInfo:
+    """One field that travels."""
+
+    name: str
+    type: Any
+    """The declared type, resolved; ``T | None`` where the default is None."""
+    required: bool
+    """Whether the field has no default."""
+
+    def __str__(self) -> str:
+        spelled = self.type.__name__ if isinstance(self.type, type) else str(self.type)
+        return f"{self.name}: {spelled}" + ("" if self.required else " (optional)")
+
+
+def problems(cls: type, name: str) -> list[str]:
+    """Return what is wrong with the definition of *cls*: sentences with channel, field, remedy."""
+    try:
+        hints = typing.get_type_hints(cls, include_extras=True)
+    except _UNRESOLVED as error:
+        return [_unresolved(cls, name, error)]
+    found = [
+        f"{name}: {field!r} is annotated in {owner.__qualname__}, which is not a dataclass: "
+        f"decorate {owner.__qualname__} with @dataclass."
+        for owner, field in _undecorated(cls, hints)
+    ]
+    found += [
+        f"{name}: field {field!r} is an InitVar, which is never kept: make it an ordinary field."
+        for field, hint in hints.items()
+        if isinstance(hint, dataclasses.InitVar)
+    ]
+    fields = travelling(cls)
+    found += [f"{name}: {text}" for field in fields for text in _misfits(field.name, hints)]
+    return found or _defaults_refused(cls, name, hints)
+
+
+def _unresolved(cls: type, name: str, error: Exception) -> str:
+    word = getattr(error, "name", None)
+    fields = [
+        repr(field.name)
+        for field in travelling(cls)
+        if word and re.search(rf"\b{re.escape(word)}\b", str(field.type))
+    ]
+    where = f"field {', '.join(fields)}" if fields else "a field"
+    return (
+        f"{name}: the type of {where} cannot be read ({error}): import what it names at the top "
+        f"of {cls.__module__}, not only under TYPE_CHECKING or inside a function."
+    )
+
+
+def _undecorated(cls: type, hints: Mapping[str, Any]) -> Iterator[tuple[type, str]]:
+    for owner in cls.__mro__[:-1]:
+        if "__dataclass_fields__" not in vars(owner):
+            for field in stdlib_inspect.get_annotations(owner):
+                if not _is_class_variable(hints[field]):
+                    yield owner, field
+
+
+def _is_class_variable(hint: Any) -> bool:
+    return hint is typing.ClassVar or typing.get_origin(hint) is typing.ClassVar
+
+
+def _misfits(field: str, hints: Mapping[str, Any]) -> Iterator[str]:
+    try:
+        kind = inspect.type_info(hints[field])
+        msgspec.json.Decoder(hints[field])
+    except _UNRESOLVED as error:
+        yield f"field {field!r} cannot be decoded: {error}. Declare a type that JSON can tell."
+        return
+    for custom in _custom_types(kind, set()):
+        if issubclass(custom, Model):
+            yield f"field {field!r} is the model {custom.__name__}: declare its primary key."
+        else:
+            yield (
+                f"field {field!r} has the type {custom.__name__}, which has no JSON form: use "
+                f"plain types, dataclasses or typing.Any."
+            )
+
+
+def _custom_types(node: Any, seen: set[int]) -> Iterator[type]:
+    """Yield the classes within a type that msgspec leaves to hooks; types may be recursive."""
+    if isinstance(node, inspect.CustomType):
+        yield node.cls
+    elif isinstance(node, tuple):
+        for part in node:
+            yield from _custom_types(part, seen)
+    elif isinstance(node, (inspect.Type, inspect.Field)) and id(node) not in seen:
+        seen.add(id(node))
+        yield from _custom_types(msgspec.structs.astuple(node), seen)
+
+
+def _defaults_refused(cls: type, name: str, hints: Mapping[str, Any]) -> list[str]:
+    try:
+        struct_of(cls, travelling(cls), hints)
+    except TypeError as error:
+        return [f"{name}: {error}: use field(default_factory=…)."]
+    return []
+
+
+def travelling(cls: type) -> list[dataclasses.Field[Any]]:
+    return [f for f in dataclasses.fields(cls) if f.init] if dataclasses.is_dataclass(cls) else []
+
+
+def field_info(field: dataclasses.Field[Any], hints: Mapping[str, Any]) -> FieldInfo:
+    return FieldInfo(
+        name=field.name,
+        type=hints[field.name] | None if field.default is None else hints[field.name],
+        required=field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING,
+    )
+
+
+def struct_of(
+    cls: type, fields: list[dataclasses.Field[Any]], hints: Mapping[str, Any]
+) -> type[msgspec.Struct]:
+    """Return the msgspec twin of a dataclass, which decodes several times faster."""
+    return msgspec.defstruct(
+        cls.__name__,
+        [(f.name, field_info(f, hints).type, _msgspec_default(f)) for f in fields],
+        kw_only=True,
+        module=cls.__module__,
+    )
+
+
+def _msgspec_default(field: dataclasses.Field[Any]) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return msgspec.field(default=field.default)
+    if field.default_factory is not dataclasses.MISSING:
+        return msgspec.field(default_factory=field.default_factory)
+    return msgspec.field()

@@ -1,0 +1,85 @@
+"""Registries of one test's own, and an ear for what is sent."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import override_settings
+
+from pgpubsub_sql import Channel, TriggerChannel, channels
+from pgpubsub_sql.listeners import Registry, registry
+from pgpubsub_sql.worker.doorbell import Doorbell, Ring
+from tests.conftest import eventually
+
+SENTINEL = "tests.nothing more comes"
+
+
+@pytest.fixture
+def blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is declared and nobody listens; what the test declares is forgotten after it."""
+    monkeypatch.setattr(channels, "_declared", [Channel, TriggerChannel])
+    for name, value in vars(Registry()).items():
+        monkeypatch.setattr(registry, name, value)
+
+
+@pytest.fixture
+def install_app(
+    blank: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., None]]:
+    """Write an app's modules, and install it beside ours."""
+    monkeypatch.syspath_prepend(tmp_path)
+    # Bytecode is valid by the second: a module rewritten within it would not be read again.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    installed: list[Any] = []
+
+    def install(label: str, **modules: str) -> None:
+        package = tmp_path / label
+        package.mkdir()
+        for module, source in {"__init__": "", **modules}.items():
+            (package / f"{module}.py").write_text(source)
+        override = override_settings(INSTALLED_APPS=["pgpubsub_sql", label])
+        installed.append((label, override))
+        override.enable()
+
+    yield install
+    for label, override in reversed(installed):
+        override.disable()
+        for module in [m for m in sys.modules if m.partition(".")[0] == label]:
+            del sys.modules[module]
+
+
+class Ear:
+    """A LISTEN connection of its own."""
+
+    def __init__(self, *names: str) -> None:
+        self.doorbell = Doorbell([*names, SENTINEL], using="default")
+
+    def __enter__(self) -> Ear:
+        self.doorbell.open()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.doorbell.close()
+
+    def rings(self) -> list[Ring]:
+        """Return everything that was sent up to now, in order."""
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_notify(%s, '')", [SENTINEL])
+        heard: list[Ring] = []
+
+        def complete() -> bool:
+            heard.extend(self.doorbell.rings())
+            return bool(heard) and heard[-1].channel == SENTINEL
+
+        eventually(complete)
+        return heard[:-1]
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Return everything that was sent, as JSON."""
+        return [json.loads(ring.payload) for ring in self.rings()]
