@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from django.apps import apps
 from django.db import connections, transaction
 from django.utils import timezone
@@ -49,7 +54,7 @@ class Delivery:
         channels: Iterable[type[BaseChannel]],
         *,
         using: str,
-        schema: str,
+        schema: str = "",
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.channels = {channel.postgres_name(): channel for channel in channels}
@@ -61,12 +66,24 @@ class Delivery:
             name: registry.listeners_of(channel) for name, channel in self.channels.items()
         }
         self._limits: dict[str, int] = defaultdict(lambda: FIRST_BATCH)
+        self._undone: set[str] = set()
+        """Channels whose last batch was rolled back."""
+        self._looked_ahead: datetime.datetime | None = None
 
     def next_ready(self) -> dict[str, float]:
-        """Return the seconds until each channel's next stored notification is ready."""
+        """Return the seconds until each channel's next stored notification is ready.
+
+        What was ready at the call before this one is left out. It is in another worker's hands,
+        or :meth:`handle_stored` would have taken it since.
+        """
         with connections[self.using].cursor() as cursor:
-            cursor.execute(query("next_ready"), {"channels": list(self.channels)})
-            return dict(cursor.fetchall())
+            cursor.execute(
+                query("next_ready"), {"channels": list(self.channels), "after": self._looked_ahead}
+            )
+            rows = cursor.fetchall()
+        if rows:
+            self._looked_ahead = rows[0][2]
+        return {name: seconds for name, seconds, _ in rows}
 
     def sweep(self) -> None:
         """Delete the long payloads that have expired."""
@@ -76,43 +93,68 @@ class Delivery:
     def handle_stored(self, name: str) -> bool:
         """Take, handle and put back one batch of a channel; return whether to look again at once.
 
-        What escapes, a lost connection or a failure at COMMIT, has undone the whole batch; the
-        next one is of a single notification.
+        What escapes from a message, a lost connection or a failure at COMMIT, undoes its batch.
+        The next batch is of one: it succeeds, or the failure is known to be its own.
+
+        Raises what hinders taking, which is no notification's fault.
         """
-        limit = self._limits[name]
-        self._limits[name] = 1
-        with transaction.atomic(using=self.using):
-            taken = self._take(name, limit)
-            reached = self._handle_and_put_back(taken)
-        self._limits[name] = min(2 * limit, LARGEST_BATCH) if reached == limit else max(reached, 1)
+        taken: list[Taken] = []
+        limit = 1 if name in self._undone else self._limits[name]
+        try:
+            with self._transaction(name):
+                taken += self._take(name, limit)
+                reached = self._handle_and_put_back(taken)
+        except Exception:  # noqa: BLE001 - whatever it is, it is this batch's outcome
+            if not taken:
+                raise
+            self._rolled_back(name, taken)
+            return True
+        self._undone.discard(name)
+        if reached < len(taken):
+            self._limits[name] = reached or 1
+        elif reached == limit:
+            self._limits[name] = min(2 * limit, LARGEST_BATCH)
         return reached == limit or reached < len(taken)
 
     def handle_sent(self, name: str, payload: str) -> None:
         """Handle one message that was sent and not stored. Its failure is logged, and ends it."""
-        channel = self.channels[name]
         try:
             envelope = decode_envelope(payload)
             if envelope.schema not in (None, self.schema):
                 return
             if envelope.ref is not None:
                 payload = self._long_payload(envelope.ref)
-            message = decode_message(channel, payload, using=self.using)
+            message = decode_message(self.channels[name], payload, using=self.using)
+            notification = self._notification(channel=name, payload=None, created_at=timezone.now())
+            with self._transaction(name):
+                self._call_listeners(message, notification)
         except PayloadError as error:
             logger.error("A message on channel %s was dropped: %s", name, error)
-            return
-        notification = self._notification(channel=name, payload=None, created_at=timezone.now())
-        try:
-            with transaction.atomic(using=self.using):
-                self._call_listeners(message, notification)
-        except Exception:  # noqa: BLE001 - whatever a listener raises ends its message only
+        except (Exception, SystemExit):  # whatever a listener raises ends its message only
             logger.exception("A message on channel %s failed; it will not be retried.", name)
+            self.drop_broken_connection()
+
+    def drop_broken_connection(self) -> None:
+        """After a failure: have the next query open a new connection, unless this one works."""
+        connection = connections[self.using]
+        if not connection.is_usable():
+            connection.close()
+
+    @contextmanager
+    def _transaction(self, name: str) -> Iterator[None]:
+        """A transaction whose callbacks cannot fail it: they run when it is committed already."""
+        with transaction.atomic(using=self.using):
+            yield
+            connection = connections[self.using]
+            connection.run_on_commit = [
+                (savepoints, partial(_call_back, name, function), robust)
+                for savepoints, function, robust in connection.run_on_commit
+            ]
 
     def _take(self, name: str, limit: int) -> list[Taken]:
         with connections[self.using].cursor() as cursor:
             cursor.execute(query("take"), {"channel": name, "limit": limit})
-            taken = [Taken(*row) for row in cursor.fetchall()]
-        # RETURNING promises no order.
-        return sorted(taken, key=lambda one: (one.available_at, one.id))
+            return [Taken(*row) for row in cursor.fetchall()]
 
     def _handle_and_put_back(self, taken: list[Taken]) -> int:
         """Handle what time allows, put back what is not done, return how many were reached."""
@@ -127,12 +169,38 @@ class Delivery:
                 back.append(row)
         if back:
             self._put_back(back)
+        if reached < len(taken) and self.stopping():
+            self._ring(taken[0].channel)
         return reached
+
+    def _rolled_back(self, name: str, taken: list[Taken]) -> None:
+        """Decide what becomes of a batch that was rolled back; the exception is in hand."""
+        self.drop_broken_connection()
+        if name not in self._undone:
+            self._undone.add(name)
+            logger.warning(
+                "A batch of channel %s was rolled back; it will be taken again one by one.",
+                name,
+                exc_info=True,
+            )
+            return
+        self._charge(taken[0], self._failed(taken[0]))
+        self._undone.discard(name)
+
+    def _charge(self, taken: Taken, outcome: Outcome) -> None:
+        """Write down the failure of a notification that is no longer in hand."""
+        with connections[self.using].cursor() as cursor:
+            cursor.execute(query("charge"), row_to_put_back(taken, outcome))
 
     def _put_back(self, rows: list[dict[str, Any]]) -> None:
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         with connections[self.using].cursor() as cursor:
             cursor.execute(query("put_back"), columns)
+
+    def _ring(self, name: str) -> None:
+        """Tell the workers that go on of what is given back."""
+        with connections[self.using].cursor() as cursor:
+            cursor.execute(query("ring"), {"channel": name})
 
     def _handle(self, taken: Taken) -> Outcome:
         channel = self.channels[taken.channel]
@@ -153,7 +221,7 @@ class Delivery:
                 self._call_listeners(message, notification)
                 # Django's foreign keys are deferred: what breaks one must break its own message.
                 connections[self.using].check_constraints()
-        except Exception:  # noqa: BLE001 - whatever a listener raises is its message's outcome
+        except (Exception, SystemExit):  # whatever a listener raises is its message's outcome
             return self._failed(taken)
         return Done()
 
@@ -174,7 +242,10 @@ class Delivery:
         extras = {"context": message.context, "notification": notification}
         for listener in self._listeners[notification.channel]:
             if listener.accepts(message.event):
-                listener.callback(**listener.arguments(message.fields, extras))
+                callback = listener.callback
+                if iscoroutinefunction(callback):
+                    callback = async_to_sync(callback)
+                callback(**listener.arguments(message.fields, extras))
 
     def _long_payload(self, reference: Any) -> str:
         if not isinstance(reference, int):
@@ -188,3 +259,14 @@ class Delivery:
 
     def _notification(self, **values: Any) -> Any:
         return apps.get_model("pgpubsub_sql", "Notification")(**values)
+
+
+def _call_back(name: str, function: Callable[[], object]) -> None:
+    try:
+        function()
+    except (Exception, SystemExit):  # what it belongs to is committed, whatever it raises
+        logger.exception(
+            "A callback given to transaction.on_commit() by a listener of channel %s failed; "
+            "the message itself was handled.",
+            name,
+        )

@@ -14,7 +14,9 @@ from pgpubsub_sql.sql import render
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
-KEEPALIVE = {
+DEFAULTS = {
+    "fallback_application_name": "pgpubsub_sql listen",
+    "connect_timeout": 10,
     "keepalives": 1,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -44,10 +46,10 @@ class Doorbell:
         self._rings: list[Ring] = []
 
     @property
-    def errors(self) -> tuple[type[Exception], ...]:
-        """What the driver raises when the connection is lost."""
-        database = connections[self.using].Database
-        return (database.OperationalError, database.InterfaceError)
+    def errors(self) -> type[Exception]:
+        """What the driver raises, and nobody else: Django's errors are of other classes."""
+        error: type[Exception] = connections[self.using].Database.Error
+        return error
 
     def open(self) -> None:
         """Connect and LISTEN.
@@ -56,8 +58,10 @@ class Doorbell:
         """
         django = connections[self.using]
         parameters = django.get_connection_params()
-        self._connection = django.Database.connect(**KEEPALIVE | parameters)
+        self._connection = django.Database.connect(**DEFAULTS | parameters)
         self._connection.autocommit = True
+        if is_psycopg3:
+            self._connection.add_notify_handler(self._heard)
         with self._connection.cursor() as cursor:
             for name in self.names:
                 cursor.execute(render("queries/listen", channel=name))
@@ -103,5 +107,9 @@ class Doorbell:
         self._connection.notifies.clear()
 
     def _read_psycopg3(self) -> None:
-        for notify in self._connection.notifies(timeout=0):
-            self._heard(notify)
+        # Not notifies(), which since psycopg 3.2 alone has a timeout, and before 3.2.4 forgets
+        # what arrives while it is not running; what arrives with LISTEN, the handler hears.
+        libpq = self._connection.pgconn
+        libpq.consume_input()
+        while notify := libpq.notifies():
+            self._rings.append(Ring(notify.relname.decode(), notify.extra.decode()))

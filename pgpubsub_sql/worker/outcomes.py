@@ -77,5 +77,6 @@ def row_to_put_back(taken: Taken, outcome: Outcome) -> dict[str, Any] | None:
 
 
 def _failed(taken: Taken, error: str) -> dict[str, Any]:
-    # NUL is the one character that PostgreSQL's text cannot hold.
-    return {"attempts": taken.attempts + 1, "last_error": error.replace("\0", "\\0")}
+    # What an exception quotes may be anything; PostgreSQL's text holds neither NUL nor surrogates.
+    text = error.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+    return {"attempts": taken.attempts + 1, "last_error": text}

@@ -133,10 +133,9 @@ class Supervisor:
 
     def _let_finish(self, stopping: Stopping) -> None:
         """Ask all workers to stop, and wait for them, unless asked to stop once more."""
-        asked = stopping.asked
         for slot in self._running().values():
             slot.terminate()
-        while (running := self._running()) and stopping.asked == asked:
+        while (running := self._running()) and stopping.asked < 2:
             for sentinel in stopping.wait(running):
                 running[sentinel].join()
 

@@ -1,13 +1,14 @@
 -- Takes a batch of one channel. MATERIALIZED: a re-evaluated LIMIT under locks would take too many.
-WITH taken AS MATERIALIZED (
+WITH chosen AS MATERIALIZED (
     SELECT id FROM pgpubsub_sql_notification
     WHERE channel = %(channel)s AND available_at <= statement_timestamp()
     ORDER BY available_at, id
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
+), taken AS (
+    DELETE FROM pgpubsub_sql_notification AS notification
+    USING chosen WHERE notification.id = chosen.id
+    RETURNING notification.*
 )
-DELETE FROM pgpubsub_sql_notification AS notification
-USING taken WHERE notification.id = taken.id
-RETURNING notification.id, notification.channel, notification.payload::text, notification.created_at,
-    notification.available_at, notification.expires_at, notification.attempts,
-    notification.last_error, notification.key
+SELECT id, channel, payload::text, created_at, available_at, expires_at, attempts, last_error, key
+FROM taken ORDER BY available_at, id

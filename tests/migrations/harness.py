@@ -1,0 +1,240 @@
+"""Projects that live through several versions, each with a database of its own.
+
+::
+
+    project.write(blog(models=AUTHOR, channels=CHANNEL, listeners=on("insert")))
+    project.run("makemigrations")
+    project.run("migrate")
+    assert project.catalogue().events == {"after_insert"}
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
+
+from tests.conftest import ROOT
+
+Files = Mapping[str, str]
+"""Sources by their path in the project."""
+
+_numbers = itertools.count(1)
+
+SETTINGS = """
+SECRET_KEY = "of a test"
+USE_TZ = True
+ROOT_URLCONF = "project.urls"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = {apps!r}
+DATABASES = {{"default": {{"ENGINE": "django.db.backends.postgresql", "NAME": {database!r}}}}}
+"""
+
+CATALOGUE = """
+SELECT 'function', NULL, pg_proc.oid::regprocedure::text, proname,
+    pg_get_functiondef(pg_proc.oid) || coalesce(proacl::text, ''), obj_description(pg_proc.oid)
+FROM pg_proc WHERE starts_with(proname, 'pgpubsub_channel_')
+UNION ALL
+SELECT 'trigger', tgrelid::regclass::text, tgname, proname,
+    pg_get_triggerdef(pg_trigger.oid), obj_description(pg_trigger.oid)
+FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid WHERE NOT tgisinternal
+ORDER BY 1, 2, 3
+"""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """One function or trigger that PostgreSQL has, whoever put it there."""
+
+    kind: str
+    table: str | None
+    name: str
+    function: str
+    definition: str
+    comment: str | None
+
+
+class Catalogue(frozenset[Installed]):
+    """The functions of channels, and every trigger of a database."""
+
+    @property
+    def events(self) -> set[str]:
+        """What is listened to, as ``after_insert``."""
+        names = [one.name for one in self if one.kind == "trigger"]
+        return {"_".join(name.rsplit("_", 2)[1:]) for name in names}
+
+    @property
+    def tables(self) -> set[str | None]:
+        """The tables that have a trigger."""
+        return {one.table for one in self if one.kind == "trigger"}
+
+    @property
+    def functions(self) -> set[str]:
+        """The functions of channels, as PostgreSQL spells them."""
+        return {one.name for one in self if one.kind == "function"}
+
+
+class Database:
+    """A database on the session's server."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name or f"project_{os.getpid()}_{next(_numbers)}"
+        if not name:
+            Database("postgres").sql(f"CREATE DATABASE {self.name}")
+
+    def sql(self, statement: str, *parameters: Any, user: str | None = None) -> list[Any]:
+        """Run a statement, as plain SQL does it, and return its rows."""
+        options = {"user": user} if user else {}
+        connection = psycopg2.connect(dbname=self.name, **options)
+        try:
+            connection.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
+            with connection.cursor() as cursor:
+                cursor.execute(statement, parameters or None)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def catalogue(self) -> Catalogue:
+        """Return what is installed."""
+        return Catalogue(Installed(*row) for row in self.sql(CATALOGUE))
+
+    def stored(self) -> list[tuple[str, str]]:
+        """Return channel and operation of what was stored, and forget it."""
+        gone = self.sql(
+            "WITH gone AS (DELETE FROM pgpubsub_sql_notification RETURNING *)"
+            "SELECT channel, payload->>'op' FROM gone ORDER BY id"
+        )
+        return [(channel, op) for channel, op in gone]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command did."""
+
+    code: int
+    output: str
+
+
+class Project(Database):
+    """A Django project, its database, and the process that runs its commands."""
+
+    def __init__(self, root: Path, *, apps: Iterable[str] = ("pgpubsub_sql", "blog")) -> None:
+        super().__init__()
+        self.root = root
+        self._process: subprocess.Popen[str] | None = None
+        self.write({"project/__init__.py": "", "project/urls.py": "urlpatterns = []"})
+        self.configure(apps=apps)
+
+    def configure(self, extra: str = "", *, apps: Iterable[str]) -> None:
+        """Write the settings."""
+        settings = SETTINGS.format(apps=list(apps), database=self.name)
+        self.write({"project/settings.py": settings + textwrap.dedent(extra)})
+
+    def write(self, files: Files) -> None:
+        """Write the next version of these files; what runs after this sees it."""
+        self.close()
+        for path, source in files.items():
+            file = self.root / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(source, encoding="utf-8")
+
+    def run(self, *argv: str, answers: str = "", code: int = 0) -> str:
+        """Run ``manage.py`` with these arguments, demand its exit status, return its output."""
+        result = self._execute(argv, answers)
+        assert result.code == code, f"{' '.join(argv)}: exit {result.code}\n{result.output}"
+        return result.output
+
+    def migrations(self, label: str = "blog") -> list[str]:
+        """Return the names of the migrations written so far."""
+        return sorted(file.stem for file in (self.root / label / "migrations").glob("0*.py"))
+
+    def latest(self, label: str = "blog") -> str:
+        """Return the source of the latest migration."""
+        name = self.migrations(label)[-1]
+        return (self.root / label / "migrations" / f"{name}.py").read_text(encoding="utf-8")
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        if self._process is not None:
+            self._process.communicate()
+            self._process = None
+
+    def _execute(self, argv: Iterable[str], answers: str) -> Result:
+        process = self._process = self._process or self._start()
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(json.dumps({"argv": argv, "answers": answers}) + "\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        assert line, f"{' '.join(argv)}: the process ended with {process.wait()}"
+        return Result(**json.loads(line))
+
+    def _start(self) -> subprocess.Popen[str]:
+        script = Path(__file__).with_name("commands.py")
+        return subprocess.Popen(
+            # Warnings are errors here, too.
+            [sys.executable, "-P", "-W", "error", str(script)],
+            cwd=self.root,
+            env=os.environ
+            | {
+                "PYTHONPATH": f"{self.root}{os.pathsep}{ROOT}",
+                "PYTHONDONTWRITEBYTECODE": "1",  # versions follow each other within a second
+                "DJANGO_SETTINGS_MODULE": "project.settings",
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+
+# --- What versions of an app are made of ----------------------------------------------------------
+
+
+def app(label: str, *, models: str = "", channels: str = "", listeners: str = "") -> Files:
+    """Return the files of an app, without a migrations package."""
+    return {
+        f"{label}/__init__.py": "",
+        f"{label}/models.py": f"from django.db import models\n\n{models}",
+        f"{label}/channels.py": f"import pgpubsub_sql\n\n{channels}",
+        f"{label}/listeners.py": f"import pgpubsub_sql\n\n{listeners}",
+    }
+
+
+def blog(*, models: str = "", channels: str = "", listeners: str = "") -> Files:
+    """Return the files of the app that most projects have, with a migrations package."""
+    parts = app("blog", models=models, channels=channels, listeners=listeners)
+    return {**parts, "blog/migrations/__init__.py": ""}
+
+
+def model(name: str = "Author", *fields: str, meta: str = "") -> str:
+    """Return the source of a model with a name that can be given, and *fields*."""
+    lines = ["name = models.TextField()", *fields]
+    if meta:
+        lines.append(f"class Meta:\n        {meta}")
+    return "\n    ".join([f"class {name}(models.Model):", *lines]) + "\n\n"
+
+
+def channel(name: str = "Authors", *, model: str = "blog.Author", **options: object) -> str:
+    """Return the source of a durable channel."""
+    options = {"model": model, "lock_notifications": True} | options
+    lines = [f"{option} = {value!r}" for option, value in options.items()]
+    return "\n    ".join([f"class {name}(pgpubsub_sql.TriggerChannel):", *lines]) + "\n\n"
+
+
+def on(*events: str, of: str = "blog.channels.Authors") -> str:
+    """Return the source of one listener an event."""
+    return "".join(
+        f"@pgpubsub_sql.trigger_listener({of!r}, events=({event!r},))\n"
+        f"def {of.rpartition('.')[2].lower()}_{event}(old, new): ...\n\n"
+        for event in events
+    )

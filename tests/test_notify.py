@@ -1,0 +1,494 @@
+"""Sending: notify() and the SQL functions behind it, as a LISTEN connection hears them."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+from django.db.backends.utils import CursorWrapper
+from django.db.utils import ConnectionDoesNotExist
+from django.utils import timezone
+
+from example.blog.channels import AuthorChannel, PostReads
+from pgpubsub_sql import Channel, Notification, notification_context, notify
+from pgpubsub_sql.channels import find_channel
+from pgpubsub_sql.errors import ChannelNotFound, PayloadError
+from pgpubsub_sql.models import LongPayload
+from pgpubsub_sql.worker.doorbell import Ring
+from tests.app.channels import Job, Shout
+from tests.registries import Ear, blank  # noqa: F401 - a fixture
+
+TODAY = datetime.date(2026, 1, 31)
+HOSTILE = [
+    "O'Hara",
+    '"; DROP TABLE blog_post; --',
+    "'; DROP TABLE blog_post; --",
+    "\\'; SELECT 1; --",
+    "100 % %s %(channel)s %%",
+    "$pgpubsub$ $1 $$",
+    "back\\slash \\u0041 \n\t",
+    "名前 🎉 äöü",
+]
+
+HELPERS = {
+    "pgpubsub_context_v1()",
+    "pgpubsub_ring_v1(text)",
+    "pgpubsub_ring(text)",
+    "pgpubsub_store_v1(text, jsonb, timestamp with time zone, timestamp with time zone, text)",
+    "pgpubsub_notify(text, jsonb)",
+    "pgpubsub_send_v1(text, jsonb)",
+    "pgpubsub_publish_v1(text, jsonb)",
+}
+
+
+def execute(sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values or None)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+def stored() -> list[tuple[str, Any]]:
+    return list(Notification.objects.values_list("channel", "payload"))
+
+
+def plain(message: dict[str, Any]) -> dict[str, Any]:
+    """Return *message* without the keys that are ours."""
+    return {key: value for key, value in message.items() if not key.startswith("$")}
+
+
+@contextmanager
+def refused(*words: str) -> Iterator[None]:
+    """Expect PostgreSQL to refuse, with these words in its message, and go on after it."""
+    with pytest.raises(DatabaseError) as caught, transaction.atomic():
+        yield
+    for word in words:
+        assert word in str(caught.value)
+
+
+# Both forms, every reference.
+
+
+@pytest.mark.parametrize(
+    "reference", [PostReads, "example.blog.channels.PostReads", "blog.PostReads"]
+)
+def test_fields_are_sent_to_whoever_listens(reference: Any, transactional_db: None) -> None:
+    with Ear("blog.PostReads") as ear:
+        assert notify(reference, model_id=1, date=TODAY) is None
+        (message,) = ear.messages()
+    assert plain(message) == {"model_id": 1, "date": "2026-01-31", "source": None}
+    assert set(message) == {"model_id", "date", "source", "$id", "$schema"}
+    assert message["$schema"] == "public"
+
+
+def test_an_instance_is_sent(transactional_db: None) -> None:
+    with Ear("blog.PostReads") as ear:
+        notify(PostReads(1, TODAY, "a feed"), using="default")
+        (message,) = ear.messages()
+    assert plain(message) == {"model_id": 1, "date": "2026-01-31", "source": "a feed"}
+
+
+def test_a_durable_message_is_stored_and_only_rings(transactional_db: None) -> None:
+    """P3: the peer stores under a name that nobody looks for."""
+    with Ear("app.Job") as ear:
+        notify(Job, number=1)
+        assert ear.rings() == [Ring("app.Job", "")]
+    (notification,) = Notification.from_channel(Job).ready()
+    assert notification.payload == {"number": 1, "mood": "good"}
+    assert notification.channel == Job.postgres_name()
+    assert find_channel(notification.channel) is Job
+    assert (notification.attempts, notification.last_error, notification.key) == (0, "", None)
+
+
+@pytest.mark.parametrize("name", ["n" * 80, "\"odd\" 'name' %s ; \\ äöü $$"])
+def test_a_durable_name_is_the_same_everywhere(
+    name: str,
+    transactional_db: None,
+    blank: None,  # noqa: F811
+) -> None:
+    """P2 and P3: long and odd names too."""
+
+    @dataclass
+    class Odd(Channel):
+        number: int
+        channel_name = name
+        lock_notifications = True
+
+    with Ear(Odd.postgres_name()) as ear:
+        notify(name, number=1)
+        assert ear.rings() == [Ring(Odd.postgres_name(), "")]
+    assert Notification.from_channel(Odd).count() == 1
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("is_durable", [True, False])
+def test_whatever_is_in_a_payload_stays_there(
+    text: str,
+    is_durable: bool,
+    transactional_db: None,
+    blank: None,  # noqa: F811
+) -> None:
+    """P2: in the peer an apostrophe breaks it, and a payload can drop a table."""
+
+    @dataclass
+    class Text(Channel):
+        text: str
+        channel_name = text
+        lock_notifications = is_durable
+
+    with Ear(text) as ear:
+        notify(Text(text))
+        (ring,) = ear.rings()
+    payload = stored()[0][1] if is_durable else json.loads(ring.payload)
+    assert plain(payload) == {"text": text}
+    execute("SELECT count(*) FROM blog_post")
+
+
+def test_five_equal_messages_are_five(transactional_db: None) -> None:
+    """P7: PostgreSQL drops identical NOTIFYs of one transaction."""
+    with Ear("app.Shout", "app.Job") as ear:
+        with transaction.atomic():
+            for _ in range(5):
+                notify(Shout, number=1)
+                notify(Job, number=1)
+        rings = ear.rings()
+    shouts = [json.loads(ring.payload) for ring in rings if ring.channel == "app.Shout"]
+    assert [message["number"] for message in shouts] == [1] * 5
+    assert len({message["$id"] for message in shouts}) == 5
+    assert Notification.from_channel(Job).count() == 5
+    assert len(rings) == 6  # one ring is enough to say "look"
+
+
+# In the caller's transaction.
+
+
+def test_nothing_leaves_before_commit_nor_after_rollback(transactional_db: None) -> None:
+    class Undo(Exception):
+        pass
+
+    with Ear("app.Shout", "app.Job") as ear:
+        with pytest.raises(Undo), transaction.atomic():
+            notify(Shout, number=1)
+            notify(Job, number=1)
+            raise Undo
+        with transaction.atomic():
+            notify(Shout, number=2)
+            with pytest.raises(Undo), transaction.atomic():
+                notify(Shout, number=3)
+                notify(Job, number=3)
+                raise Undo
+        assert [message["number"] for message in ear.messages()] == [2]
+    assert stored() == []
+
+
+def test_a_read_only_transaction_sends_only_what_need_not_be_stored(
+    transactional_db: None,
+) -> None:
+    with Ear("app.Shout") as ear:
+        with transaction.atomic():
+            execute("SET TRANSACTION READ ONLY")
+            notify(Shout, number=1)
+            with refused("read-only transaction"):
+                notify(Shout, number=2, mood="x" * 8000)
+            with refused("read-only transaction"):
+                notify(Job, number=3)
+        assert [message["number"] for message in ear.messages()] == [1]
+
+
+# Options.
+
+
+def database_clock() -> datetime.datetime:
+    ((now,),) = execute("SELECT clock_timestamp()")
+    return now
+
+
+@pytest.mark.django_db
+def test_a_message_is_available_at_once_by_the_clock_of_the_database() -> None:
+    """Not by now(), which is when the transaction began."""
+    before = database_clock()
+    notify(Job(1))
+    notification = Notification.objects.get()
+    assert before < notification.created_at < database_clock()
+    assert before < notification.available_at < database_clock()
+    assert notification.expires_at is None
+
+
+@pytest.mark.django_db
+def test_delay_counts_from_now() -> None:
+    before = database_clock()
+    notify(Job(1), delay=datetime.timedelta(days=40, seconds=1.5))
+    (notification,) = Notification.objects.waiting()
+    assert notification.available_at - before >= datetime.timedelta(days=40, seconds=1.5)
+    assert notification.available_at - database_clock() <= datetime.timedelta(days=40, seconds=1.5)
+    assert not Notification.objects.ready().exists()
+
+
+@pytest.mark.django_db
+def test_at_and_expires_are_kept_to_the_microsecond() -> None:
+    cairo = datetime.timezone(datetime.timedelta(hours=2))
+    at = datetime.datetime(2090, 1, 2, 3, 4, 5, 678901, tzinfo=cairo)
+    expires = datetime.datetime(2091, 1, 1, tzinfo=datetime.UTC)
+    notify(Job(1), at=at, expires=expires)
+    notification = Notification.objects.get()
+    assert (notification.available_at, notification.expires_at) == (at, expires)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"delay": datetime.timedelta(1), "at": timezone.now()}, "either delay or at"),
+        ({"delay": 5}, "delay is a timedelta, not 5"),
+        ({"at": "tomorrow"}, "at is a datetime, not 'tomorrow'"),
+        ({"at": datetime.datetime(2030, 1, 1)}, "at has no time zone.*make_aware"),
+        ({"expires": datetime.datetime(2030, 1, 1)}, "expires has no time zone"),
+        ({"expires": TODAY}, "expires is a datetime"),
+    ],
+)
+@pytest.mark.django_db
+def test_options_that_make_no_sense_are_refused(options: Any, complaint: str) -> None:
+    with pytest.raises(PayloadError, match=f"app.Job: .*{complaint}"):
+        notify(Job(1), **options)
+    assert stored() == []  # and the transaction goes on
+
+
+@pytest.mark.django_db
+def test_naive_times_are_those_of_the_connection_where_the_project_has_no_zones(
+    settings: Any,
+) -> None:
+    settings.USE_TZ = False
+    notify(Job(1), at=datetime.datetime(2030, 1, 1))
+    assert execute("SELECT available_at = '2030-01-01' FROM pgpubsub_sql_notification") == [(True,)]
+
+
+@pytest.mark.parametrize("option", ["delay", "at", "expires"])
+@pytest.mark.django_db
+def test_an_ephemeral_message_cannot_wait(option: str) -> None:
+    value = datetime.timedelta(1) if option == "delay" else timezone.now()
+    with pytest.raises(PayloadError, match=r"app\.Shout is ephemeral.*lock_notifications = True"):
+        notify(Shout(1), **{option: value})  # type: ignore[call-overload]
+
+
+@pytest.mark.django_db
+def test_only_an_instance_takes_options() -> None:
+    """So that no field's name can clash."""
+    with pytest.raises(PayloadError, match="app.Job has no field 'using'"):
+        notify(Job, number=1, using="default")
+    with pytest.raises(TypeError, match="of a Job takes the options .*, not 'number'"):
+        notify(Job(1), number=2)  # type: ignore[call-overload]
+    with pytest.raises(ConnectionDoesNotExist):
+        notify(Job(1), using="elsewhere")
+
+
+@pytest.mark.django_db
+def test_what_cannot_be_sent_is_refused() -> None:
+    with pytest.raises(PayloadError, match=r"blog\.PostReads: missing 'date'"):
+        notify(PostReads, model_id=1)
+    with pytest.raises(PayloadError, match=r"blog\.PostReads: field 'model_id'"):
+        notify(PostReads(model_id="one", date=TODAY))  # type: ignore[arg-type]
+    with pytest.raises(ChannelNotFound, match=r"blog\.PostRead'.*Did you mean"):
+        notify("blog.PostRead")
+    for channel in (AuthorChannel, AuthorChannel(), "blog.AuthorChannel"):
+        with pytest.raises(PayloadError, match="AuthorChannel is no subclass of Channel"):
+            notify(channel)  # type: ignore[call-overload]
+    with pytest.raises(ChannelNotFound, match="1 is not a channel"):
+        notify(1)  # type: ignore[call-overload]
+
+
+# What does not fit into a NOTIFY.
+
+
+def message_of(size: int, fill: str = "x") -> dict[str, Any]:
+    """Return a message that is *size* bytes long once our keys are in it."""
+    ((empty,),) = execute(
+        "SELECT octet_length((jsonb_build_object('text', '', '$id', gen_random_uuid(), "
+        "'$schema', 'public'))::text)"
+    )
+    count, rest = divmod(size - empty, len(fill.encode()))
+    return {"text": fill * count + "x" * rest}
+
+
+@pytest.mark.parametrize("fill", ["x", "ä", "🎉"])
+@pytest.mark.parametrize(("size", "is_stored"), [(7998, False), (7999, False), (8000, True)])
+def test_what_a_notify_cannot_hold_is_stored(
+    fill: str, size: int, is_stored: bool, transactional_db: None
+) -> None:
+    """P13: bytes count, not characters; a write is never refused because of its size."""
+    sent = message_of(size, fill)
+    with Ear("a") as ear:
+        execute("SELECT pgpubsub_send_v1('a', %s::jsonb)", json.dumps(sent))
+        (ring,) = ear.rings()
+    message = json.loads(ring.payload)
+    if is_stored:
+        long_payload = LongPayload.objects.get(id=message["$ref"])
+        assert set(message) == {"$id", "$schema", "$ref"}
+        assert message["$schema"] == "public"
+        assert long_payload.payload == sent
+        remaining = long_payload.expires_at - database_clock()
+        assert datetime.timedelta(minutes=59) < remaining < datetime.timedelta(hours=1)
+    else:
+        assert len(ring.payload.encode()) == size
+        assert plain(message) == sent
+        assert not LongPayload.objects.exists()
+
+
+def test_long_messages_are_sent_by_notify(transactional_db: None) -> None:
+    with Ear("app.Shout") as ear, notification_context({"tenant": 7}):
+        pass
+    with Ear("app.Shout") as ear:
+        with notification_context({"tenant": 7}):
+            notify(Shout, number=1, mood="ä" * 500_000)
+        (message,) = ear.messages()
+    payload = LongPayload.objects.get(id=message["$ref"]).payload
+    assert payload["mood"] == "ä" * 500_000
+    assert payload["$context"] == {"tenant": 7}
+
+
+# Context.
+
+
+def test_the_context_travels_with_every_kind_of_message(transactional_db: None) -> None:
+    with Ear("app.Shout") as ear:
+        with notification_context({"tenant": 7}):
+            notify(Shout, number=1)
+            notify(Job, number=1)
+            execute("SELECT pgpubsub_notify('by.sql', '{}')")
+            execute("""SELECT pgpubsub_notify('by.sql', '{"$context": "mine"}')""")
+        notify(Shout, number=2)
+        notify(Job, number=2)
+        assert [m.get("$context") for m in ear.messages()] == [{"tenant": 7}, None]
+    contexts = [payload.get("$context") for _, payload in stored()]
+    assert contexts == [{"tenant": 7}, {"tenant": 7}, "mine", None]
+
+
+# pgpubsub_notify, for people who write SQL.
+
+
+def test_sql_stores_and_rings(transactional_db: None) -> None:
+    with Ear("any.Channel") as ear:
+        ((number,),) = execute("SELECT pgpubsub_notify('any.Channel', '{\"a\": 1.50}')")
+        execute("SELECT pgpubsub_notify(channel => 'any.Channel', payload => '{}')")
+        assert ear.rings() == [Ring("any.Channel", ""), Ring("any.Channel", "")]
+    assert stored() == [("any.Channel", {"a": 1.5}), ("any.Channel", {})]
+    assert Notification.objects.first().pk == number
+
+
+@pytest.mark.parametrize(
+    ("channel", "payload", "words"),
+    [
+        (None, "{}", ["NULL cannot be the name of a channel", "1 to 63 bytes"]),
+        ("", "{}", ["'' cannot be the name"]),
+        ("ä" * 32, "{}", ["cannot be the name", "1 to 63 bytes"]),
+        ("a'b", None, ["the payload of channel 'a''b' is not a JSON object", "HINT:"]),
+        ("a", "null", ["is not a JSON object", "Send an object of the channel's fields."]),
+        ("a", "[1]", ["is not a JSON object"]),
+        ("a", '"{}"', ["is not a JSON object"]),
+        ("a", "{", ["invalid input syntax for type json"]),
+    ],
+)
+@pytest.mark.django_db
+def test_sql_is_told_what_is_wrong(channel: Any, payload: Any, words: list[str]) -> None:
+    with refused(*words):
+        execute("SELECT pgpubsub_notify(%s, %s::jsonb)", channel, payload)
+    assert stored() == []
+
+
+# Grants and search_path.
+
+
+def our_functions(column: str) -> list[tuple[str, Any]]:
+    return [
+        (str(name), value)
+        for name, value in execute(
+            f"SELECT oid::regprocedure, {column} FROM pg_proc WHERE proname ~ '^pgpubsub_'"
+        )
+    ]
+
+
+@pytest.mark.django_db
+def test_every_helper_is_there() -> None:
+    assert {name for name, _ in our_functions("NULL")} >= HELPERS
+
+
+@pytest.mark.django_db
+def test_nobody_may_call_our_functions_unless_granted() -> None:
+    """P13 and P14: who may send is for the owner to say. Helpers and functions of channels."""
+    allowed = "has_function_privilege('public', oid, 'EXECUTE')"
+    assert [name for name, is_allowed in our_functions(allowed) if is_allowed] == []
+
+
+@pytest.mark.django_db
+def test_every_function_pins_its_search_path() -> None:
+    """P14: what a caller puts into search_path must not become part of them."""
+    pins = {pin for _, settings in our_functions("proconfig") for pin in settings or ["none"]}
+    assert pins == {"search_path=pg_catalog, pg_temp"}
+
+
+@contextmanager
+def restricted_role() -> Iterator[CursorWrapper]:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE restricted")
+        cursor.execute("SET LOCAL ROLE restricted")
+        yield cursor
+        cursor.execute("RESET ROLE")
+        transaction.set_rollback(True)
+
+
+@pytest.mark.django_db
+def test_a_restricted_role_sends_once_it_is_granted_the_one_public_function() -> None:
+    """P14"""
+    with restricted_role() as cursor:
+        with refused("permission denied for function pgpubsub_notify"):
+            cursor.execute("SELECT pgpubsub_notify('a', '{}')")
+        cursor.execute("RESET ROLE")
+        cursor.execute("GRANT EXECUTE ON FUNCTION pgpubsub_notify(text, jsonb) TO restricted")
+        cursor.execute("SET LOCAL ROLE restricted")
+        cursor.execute("SELECT pgpubsub_notify('a', '{}')")
+        for table in ("pgpubsub_sql_notification", "pgpubsub_sql_longpayload"):
+            with refused("permission denied for table"):
+                cursor.execute(f"SELECT * FROM {table}")
+        for function in ("pgpubsub_send_v1('a', '{}')", "pgpubsub_ring('a')"):
+            with refused("permission denied for function"):
+                cursor.execute(f"SELECT {function}")
+        cursor.execute("RESET ROLE")
+        assert stored() == [("a", {})]
+
+
+HOSTILE_SCHEMA = """
+CREATE SCHEMA hostile;
+CREATE FUNCTION hostile.evil(text, text) RETURNS boolean LANGUAGE plpgsql
+    AS $$ BEGIN RAISE 'taken in'; END $$;
+CREATE OPERATOR hostile.<> (LEFTARG = text, RIGHTARG = text, FUNCTION = hostile.evil);
+CREATE FUNCTION hostile.pg_notify(text, text) RETURNS void LANGUAGE plpgsql
+    AS $$ BEGIN RAISE 'taken in'; END $$;
+CREATE FUNCTION hostile.pgpubsub_ring(text) RETURNS void LANGUAGE plpgsql
+    AS $$ BEGIN RAISE 'taken in'; END $$;
+CREATE FUNCTION hostile.jsonb_typeof(jsonb) RETURNS text LANGUAGE plpgsql
+    AS $$ BEGIN RAISE 'taken in'; END $$;
+CREATE TABLE hostile.pgpubsub_sql_notification ();
+CREATE TEMP TABLE pgpubsub_sql_notification (channel text, payload text);
+CREATE TEMP TABLE pgpubsub_sql_longpayload (payload text);
+"""
+
+
+@pytest.mark.parametrize(
+    "search_path", ["", "hostile, pg_catalog, public", "pg_temp, hostile, pg_catalog"]
+)
+@pytest.mark.django_db
+def test_any_search_path_will_do(search_path: str) -> None:
+    """P14: empty as after pg_dump, or one that means harm; and temporary tables named like ours."""
+    execute(HOSTILE_SCHEMA)
+    execute("SELECT set_config('search_path', %s, true)", search_path)
+    execute("SET LOCAL pgpubsub.notification_context = '{\"a\": 1}'")
+    execute("SELECT public.pgpubsub_notify('a', '{}')")
+    execute("SELECT public.pgpubsub_publish_v1('a', jsonb_build_object('x', repeat('x', 9000)))")
+    execute("SET LOCAL search_path = public")
+    assert execute("SELECT channel, payload FROM public.pgpubsub_sql_notification") == [
+        ("a", '{"$context": {"a": 1}}')
+    ]
+    assert execute("SELECT count(*) FROM public.pgpubsub_sql_longpayload") == [(1,)]
