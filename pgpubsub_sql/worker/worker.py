@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-import random
+import signal
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 
 from django.db import connections
+from django.db.utils import DatabaseError, InterfaceError, OperationalError
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.sql import query
+from pgpubsub_sql.worker.backoff import Backoff
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.doorbell import Doorbell, Ring
 from pgpubsub_sql.worker.stopping import Stopping
@@ -19,28 +22,31 @@ from pgpubsub_sql.worker.stopping import Stopping
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 SAFETY_SECONDS = 10.0
-"""Longest sleep. A ring wakes at once; this finds what no ring announces, such as what another
-worker gave back by dying."""
-LONGEST_BACKOFF_SECONDS = 30.0
+"""Longest time between two looks at a channel. A ring brings one at once; this finds what no ring
+announces, such as what another worker gave back by dying."""
+SWEEP_SECONDS = 60.0
 
 
 class Worker:
     """Listens to *channels* on the database *using*, in the foreground, until it is stopped.
 
-    In turn it *looks* (handles a batch of each channel that is due), then *hears* (waits for a
-    NOTIFY, or for the next stored notification to become ready). Losing the server brings it
-    into *reconnecting*: it waits ever longer, opens the doorbell again, and looks everywhere.
+    In turn it *looks* (handles a batch of each channel that is due) and *hears* (waits for a
+    NOTIFY, or until a channel is due). When nothing is due it first *plans*: asks when the next
+    stored notification becomes ready. Losing the server brings it into *reconnecting*: it waits
+    ever longer, opens the doorbell again, and looks everywhere.
     """
 
     def __init__(self, channels: Iterable[type[BaseChannel]], *, using: str = "default") -> None:
         self.using = using
-        self.stopping = Stopping()
-        self.delivery = Delivery(
-            channels, using=using, schema=check_ready(using), stopping=self.stopping
-        )
+        self.stopping = Stopping(then=signal.SIG_DFL)
+        self.delivery = Delivery(channels, using=using, stopping=self.stopping)
         self.doorbell = Doorbell(self.delivery.channels, using=using)
-        self._due = dict.fromkeys(self.delivery.channels)
-        self._next_look = 0.0
+        self._look_at = dict.fromkeys(self.delivery.channels, 0.0)
+        """When each channel is due, by the monotonic clock."""
+        self._troubles: dict[str, Backoff] = defaultdict(Backoff)
+        """Channels that could not be looked at, with how often in a row."""
+        self._planned = False
+        self._sweep_at = 0.0
 
     def run(self) -> None:
         """Listen until SIGTERM or SIGINT, or until the parent process is gone."""
@@ -53,8 +59,12 @@ class Worker:
                 self.doorbell.close()
 
     def drain(self) -> None:
-        """Handle what is stored and ready, and return. Does not hear what is sent meanwhile."""
+        """Handle what is stored and ready, and return. Does not hear what is sent meanwhile.
+
+        Raises :class:`NotReady` or Django's database errors if it cannot.
+        """
         with self.stopping:
+            self.delivery.schema = check_ready(self.using)
             names = list(self.delivery.channels)
             while names and not self.stopping():
                 names = [name for name in names if self.delivery.handle_stored(name)]
@@ -63,46 +73,61 @@ class Worker:
         """Look once, hear once."""
         try:
             self._look()
+            self._plan()
             self._hear()
         except self.doorbell.errors as error:
-            logger.warning("The connection to the server is lost: %s", _first_line(error))
+            logger.warning("The LISTEN connection is lost: %s", _first_line(error))
             self._connect()
 
     def _look(self) -> None:
-        for name in list(self._due):
-            if not self._handle_stored(name):
-                self._due.pop(name, None)
+        now = time.monotonic()
+        for name in [name for name, due in self._look_at.items() if due <= now]:
+            if self.stopping():
+                return
+            self._look_at[name] = self._look_at_channel(name)
+            self._planned = False
 
-    def _handle_stored(self, name: str) -> bool:
+    def _look_at_channel(self, name: str) -> float:
+        """Handle a batch of one channel; return when to look at it next."""
         try:
-            return self.delivery.handle_stored(name)
-        except Exception:  # noqa: BLE001 - a failed transaction must not end the worker
-            logger.exception(
-                "A batch of channel %s was rolled back and will be taken again within %g seconds.",
-                name,
-                SAFETY_SECONDS,
-            )
-            connections[self.using].close()
-            return False
+            again = self.delivery.handle_stored(name)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the worker outlives it
+            delay = self._troubles[name].fail()
+            message = "Channel %s cannot be looked at: %s; trying again in %.1f seconds"
+            logger.warning(message, name, _first_line(error), delay, exc_info=_unless_lost(error))
+            self.delivery.drop_broken_connection()
+            return time.monotonic() + delay
+        self._troubles.pop(name, None)
+        return 0.0 if again else time.monotonic() + SAFETY_SECONDS
+
+    def _plan(self) -> None:
+        """Once nothing is due: learn what will be, and keep the house clean."""
+        now = time.monotonic()
+        if self._planned or min(self._look_at.values()) <= now:
+            return
+        self._planned = True
+        try:
+            for name, seconds in self.delivery.next_ready().items():
+                self._bring_forward(name, now + seconds)
+            if self._sweep_at <= now:
+                self._sweep_at = now + SWEEP_SECONDS
+                self.delivery.sweep()
+        except Exception:  # noqa: BLE001 - every channel is looked at soon anyway
+            logger.warning("Looking ahead failed", exc_info=True)
+            self.delivery.drop_broken_connection()
 
     def _hear(self) -> None:
-        if not self._due:
-            self._plan()
-        timeout = 0.0 if self._due else max(0.0, self._next_look - time.monotonic())
-        self.stopping.wait([self.doorbell], timeout)
+        timeout = max(0.0, min(self._look_at.values()) - time.monotonic())
+        work = connections[self.using].connection
+        heard = self.stopping.wait([self.doorbell, work] if work else [self.doorbell], timeout)
+        if work in heard:
+            # It is idle, so what comes is the server's farewell: better noticed now than by
+            # the next message.
+            connections[self.using].close()
         for ring in self.doorbell.rings():
             if self.stopping():
                 return
             self._answer(ring)
-        if time.monotonic() >= self._next_look:
-            self._due = dict.fromkeys(self.delivery.channels)
-
-    def _plan(self) -> None:
-        """Decide when to look next without being rung."""
-        waiting = self.delivery.next_ready().values()
-        # What is ready already is in another worker's hands: we have just looked.
-        soonest = min((seconds for seconds in waiting if seconds > 0), default=SAFETY_SECONDS)
-        self._next_look = time.monotonic() + min(soonest, SAFETY_SECONDS)
 
     def _answer(self, ring: Ring) -> None:
         channel = self.delivery.channels[ring.channel]
@@ -115,24 +140,28 @@ class Worker:
                 "Send with SELECT pgpubsub_notify(channel, payload) instead.",
                 ring.channel,
             )
-        self._due[ring.channel] = None
+        self._bring_forward(ring.channel, 0.0)
+
+    def _bring_forward(self, name: str, due: float) -> None:
+        if name not in self._troubles:
+            self._look_at[name] = min(self._look_at[name], due)
 
     def _connect(self) -> None:
         """Open the doorbell, however long it takes, then look everywhere."""
-        attempt = 0
+        backoff = Backoff()
         while not self.stopping():
             self.doorbell.close()
             connections[self.using].close()
             try:
+                self.delivery.schema = check_ready(self.using)
                 self.doorbell.open()
-            except (*self.doorbell.errors, NotReady) as error:
-                delay = min(LONGEST_BACKOFF_SECONDS, 0.1 * 2**attempt) * random.uniform(0.5, 1)  # noqa: S311
+            except (self.doorbell.errors, DatabaseError, InterfaceError, NotReady) as error:
+                delay = backoff.fail()
                 logger.warning("%s; trying again in %.1f seconds", _first_line(error), delay)
                 self.stopping.wait(timeout=delay)
-                attempt += 1
             else:
                 logger.info("Listening to %s", ", ".join(self.delivery.channels))
-                self._due = dict.fromkeys(self.delivery.channels)
+                self._look_at = dict.fromkeys(self.delivery.channels, 0.0)
                 return
 
 
@@ -160,3 +189,8 @@ def check_ready(using: str) -> str:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _unless_lost(error: Exception) -> bool:
+    """Whether a traceback says more than that the server is gone."""
+    return not isinstance(error, (OperationalError, InterfaceError))

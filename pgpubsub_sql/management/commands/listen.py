@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS
-from django.db.utils import OperationalError
+from django.db.utils import ConnectionDoesNotExist, OperationalError
 
 from pgpubsub_sql.channels import BaseChannel, dotted_path, select_channels
 from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.listeners import registry
-from pgpubsub_sql.worker.supervisor import Plan, Supervisor, work
+from pgpubsub_sql.worker.supervisor import Plan, Supervisor, configure_logging, work
 from pgpubsub_sql.worker.worker import check_ready
 
 DESCRIPTION = """\
@@ -95,7 +94,10 @@ class Command(BaseCommand):
             help="Accepted for django-pgpubsub's sake: what is stored is always handled.",
         )
         parser.add_argument(
-            "--loglevel", default="info", metavar="LEVEL", help="debug, info, warning or error."
+            "--loglevel",
+            type=str.lower,
+            choices=("debug", "info", "warning", "error", "critical"),
+            help="Least severe messages to log (info, or what LOGGING in the settings says).",
         )
         parser.add_argument(
             "--logformat", default=Plan.logformat, metavar="FORMAT", help="As logging.Formatter."
@@ -103,7 +105,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Check what can be checked, then run."""
-        logging.basicConfig(format=options["logformat"], level=options["loglevel"].upper())
+        if options["worker"] and options["processes"] > 1:
+            raise CommandError("--worker is one process; leave out --processes.")
         plan = Plan(
             channels=self._channels(options["channels"], options["exclude"]),
             database=options["database"],
@@ -111,13 +114,12 @@ class Command(BaseCommand):
             loglevel=options["loglevel"],
             logformat=options["logformat"],
         )
+        configure_logging(plan)
         try:
             check_ready(plan.database)
-        except (PubSubError, OperationalError) as error:
+        except (PubSubError, OperationalError, ConnectionDoesNotExist) as error:
             raise CommandError(str(error).strip()) from error
         if options["worker"]:
-            if options["processes"] > 1:
-                raise CommandError("--worker is one process; leave out --processes.")
             work(plan)
             return
         supervisor = Supervisor(
