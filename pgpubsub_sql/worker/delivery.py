@@ -104,7 +104,7 @@ class Delivery:
             with self._transaction(name):
                 taken += self._take(name, limit)
                 reached = self._handle_and_put_back(taken)
-        except Exception:  # noqa: BLE001 - whatever it is, it is this batch's outcome
+        except Exception:  # whatever it is, it is this batch's outcome
             if not taken:
                 raise
             self._rolled_back(name, taken)
@@ -145,7 +145,7 @@ class Delivery:
         """A transaction whose callbacks cannot fail it: they run when it is committed already."""
         with transaction.atomic(using=self.using):
             yield
-            connection = connections[self.using]
+            connection: Any = connections[self.using]  # the stubs know no third part
             connection.run_on_commit = [
                 (savepoints, partial(_call_back, name, function), robust)
                 for savepoints, function, robust in connection.run_on_commit
@@ -221,7 +221,7 @@ class Delivery:
                 self._call_listeners(message, notification)
                 # Django's foreign keys are deferred: what breaks one must break its own message.
                 connections[self.using].check_constraints()
-        except (Exception, SystemExit):  # whatever a listener raises is its message's outcome
+        except (Exception, SystemExit):  # noqa: BLE001 - its message's outcome
             return self._failed(taken)
         return Done()
 

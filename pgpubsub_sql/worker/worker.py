@@ -91,7 +91,7 @@ class Worker:
         """Handle a batch of one channel; return when to look at it next."""
         try:
             again = self.delivery.handle_stored(name)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong, the worker outlives it
+        except Exception as error:  # whatever is wrong, the worker outlives it
             delay = self._troubles[name].fail()
             message = "Channel %s cannot be looked at: %s; trying again in %.1f seconds"
             logger.warning(message, name, _first_line(error), delay, exc_info=_unless_lost(error))
@@ -112,7 +112,7 @@ class Worker:
             if self._sweep_at <= now:
                 self._sweep_at = now + SWEEP_SECONDS
                 self.delivery.sweep()
-        except Exception:  # noqa: BLE001 - every channel is looked at soon anyway
+        except Exception:  # every channel is looked at soon anyway
             logger.warning("Looking ahead failed", exc_info=True)
             self.delivery.drop_broken_connection()
 

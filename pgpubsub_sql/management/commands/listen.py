@@ -8,7 +8,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS
-from django.db.utils import ConnectionDoesNotExist, OperationalError
+from django.db.utils import OperationalError
+from django.utils.connection import ConnectionDoesNotExist
 
 from pgpubsub_sql.channels import BaseChannel, dotted_path, select_channels
 from pgpubsub_sql.errors import PubSubError
