@@ -40,10 +40,10 @@ HELPERS = {
     "pgpubsub_context_v1()",
     "pgpubsub_ring_v1(text)",
     "pgpubsub_ring(text)",
-    "pgpubsub_store_v1(text, jsonb, timestamp with time zone, timestamp with time zone, text)",
-    "pgpubsub_notify(text, jsonb)",
-    "pgpubsub_send_v1(text, jsonb)",
-    "pgpubsub_publish_v1(text, jsonb)",
+    "pgpubsub_store_v1(text,jsonb,timestamp with time zone,timestamp with time zone,text)",
+    "pgpubsub_notify(text,jsonb)",
+    "pgpubsub_send_v1(text,jsonb)",
+    "pgpubsub_publish_v1(text,jsonb)",
 }
 
 
@@ -125,10 +125,10 @@ def test_a_durable_name_is_the_same_everywhere(
     assert Notification.from_channel(Odd).count() == 1
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("said", HOSTILE)
 @pytest.mark.parametrize("is_durable", [True, False])
 def test_whatever_is_in_a_payload_stays_there(
-    text: str,
+    said: str,
     is_durable: bool,
     transactional_db: None,
     blank: None,  # noqa: F811
@@ -137,15 +137,15 @@ def test_whatever_is_in_a_payload_stays_there(
 
     @dataclass
     class Text(Channel):
-        text: str
-        channel_name = text
+        content: str
+        channel_name = said
         lock_notifications = is_durable
 
-    with Ear(text) as ear:
-        notify(Text(text))
+    with Ear(said) as ear:
+        notify(Text(said))
         (ring,) = ear.rings()
     payload = stored()[0][1] if is_durable else json.loads(ring.payload)
-    assert plain(payload) == {"text": text}
+    assert plain(payload) == {"content": text}
     execute("SELECT count(*) FROM blog_post")
 
 
@@ -338,8 +338,6 @@ def test_what_a_notify_cannot_hold_is_stored(
 
 
 def test_long_messages_are_sent_by_notify(transactional_db: None) -> None:
-    with Ear("app.Shout") as ear, notification_context({"tenant": 7}):
-        pass
     with Ear("app.Shout") as ear:
         with notification_context({"tenant": 7}):
             notify(Shout, number=1, mood="ä" * 500_000)
@@ -425,8 +423,8 @@ def test_nobody_may_call_our_functions_unless_granted() -> None:
 @pytest.mark.django_db
 def test_every_function_pins_its_search_path() -> None:
     """P14: what a caller puts into search_path must not become part of them."""
-    pins = {pin for _, settings in our_functions("proconfig") for pin in settings or ["none"]}
-    assert pins == {"search_path=pg_catalog, pg_temp"}
+    for name, settings in our_functions("proconfig"):
+        assert "search_path=pg_catalog, pg_temp" in (settings or []), name
 
 
 @contextmanager
