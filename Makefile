@@ -25,8 +25,10 @@ lint: $(VENV)/.develop ## Check style, format and layers
 types: $(VENV)/.develop ## Check types
 	$(BIN)/mypy
 
-build: $(VENV)/.develop ## Build sdist and wheel into dist/
+build: $(VENV)/.develop ## Build sdist and wheel into dist/, and try them in an empty environment
+	rm -rf dist
 	$(BIN)/python -m build
+	$(BIN)/python .ci/check_dist.py
 
 check: lint types build ## All that is not a test
 

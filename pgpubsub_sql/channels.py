@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from functools import cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.apps import apps
 from django.db.models import Model
@@ -91,8 +91,9 @@ def model_of(channel: type[TriggerChannel]) -> type[Model]:
 
 
 @cache
-def codec(channel: type[Channel]) -> Codec:
-    """Return what encodes and decodes the fields of *channel*."""
+def codec(channel: Any) -> Codec:
+    """Return what encodes and decodes the fields of *channel*, a subclass of Channel."""
+    # Any: type checkers take the __hash__ of its instances, which a dataclass lacks, for its own.
     return Codec(channel, channel.postgres_name())
 
 

@@ -78,7 +78,7 @@ def _send(
     expires: datetime.datetime | None = None,
 ) -> None:
     name = channel.postgres_name()
-    values = {"channel": name, "payload": codec(channel).encode(fields)}
+    values: dict[str, Any] = {"channel": name, "payload": codec(channel).encode(fields)}
     if channel.lock_notifications:
         _check_times(name, delay, at, expires)
         statement = query("store")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ DEADLINE_SECONDS = 30.0
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """A throw-away server; everything that speaks libpq in this process and its children uses it."""
+    """A throw-away server, which all that speaks libpq here and in child processes uses."""
     with Server(settings={"fsync": "off", "max_connections": "200"}) as server:
         before = dict(os.environ)
         os.environ.update(server.environment())
@@ -82,10 +83,8 @@ class Listen:
 
     def kill(self) -> None:
         """Leave nothing behind, whatever the test did."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait(DEADLINE_SECONDS)
 
     def _failed(self) -> None:

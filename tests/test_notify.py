@@ -145,7 +145,7 @@ def test_whatever_is_in_a_payload_stays_there(
         notify(Text(said))
         (ring,) = ear.rings()
     payload = stored()[0][1] if is_durable else json.loads(ring.payload)
-    assert plain(payload) == {"content": text}
+    assert plain(payload) == {"content": said}
     execute("SELECT count(*) FROM blog_post")
 
 

@@ -11,7 +11,7 @@ from example.blog.models import Author, Post
 
 @pgpubsub_sql.listener(PostReads)
 def count_read(model_id: int, date: datetime.date) -> None:
-    """Count the reads of a post per day. Every process hears every read, and keeps its own count."""
+    """Count reads per day. Every process hears every read, and keeps its own count."""
     key = f"reads:{model_id}:{date}"
     cache.add(key, 0, timeout=None)
     cache.incr(key)

@@ -26,7 +26,10 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("channel", models.CharField(max_length=63)),
                 ("payload", models.JSONField()),
-                ("created_at", models.DateTimeField(db_default=models.Func(function="clock_timestamp"))),
+                (
+                    "created_at",
+                    models.DateTimeField(db_default=models.Func(function="clock_timestamp")),
+                ),
                 (
                     "available_at",
                     models.DateTimeField(
@@ -58,9 +61,7 @@ class Migration(migrations.Migration):
         CreateHelper("context_v1", "pgpubsub_context_v1()"),
         CreateHelper("ring_v1", "pgpubsub_ring_v1(text)"),
         CreateHelper("ring", "pgpubsub_ring(text)"),
-        CreateHelper(
-            "store_v1", "pgpubsub_store_v1(text, jsonb, timestamptz, timestamptz, text)"
-        ),
+        CreateHelper("store_v1", "pgpubsub_store_v1(text, jsonb, timestamptz, timestamptz, text)"),
         CreateHelper("notify", "pgpubsub_notify(text, jsonb)"),
         CreateHelper("send_v1", "pgpubsub_send_v1(text, jsonb)"),
         CreateHelper("publish_v1", "pgpubsub_publish_v1(text, jsonb)"),

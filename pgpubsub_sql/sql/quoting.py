@@ -28,7 +28,7 @@ def quote_identifier(name: str) -> str:
 
     Raises :class:`TemplateError` for a name PostgreSQL cannot hold.
     """
-    if not name or "\0" in name or DOLLAR_TAG in name:
+    if not name or "\0" in name:
         raise TemplateError(f"{name!r} cannot be the name of a database object.")
     return '"{}"'.format(name.replace('"', '""'))
 

@@ -17,7 +17,7 @@ from functools import cache
 from importlib.resources import files
 
 from pgpubsub_sql.errors import TemplateError
-from pgpubsub_sql.sql.quoting import quote_identifier, quote_literal
+from pgpubsub_sql.sql.quoting import DOLLAR_TAG, quote_identifier, quote_literal
 
 _PLACEHOLDER = re.compile(r"""(?<!:):(?:"(\w+)"|'(\w+)'|\{(\w+)\})""")
 
@@ -66,6 +66,8 @@ def render(template: str, **values: str) -> SQL:
     rendered = _PLACEHOLDER.sub(replace, load(template))
     if unused := values.keys() - used:
         raise TemplateError(f"{template}.sql does not use {', '.join(sorted(unused))}.")
+    if rendered.count(DOLLAR_TAG) != load(template).count(DOLLAR_TAG):
+        raise TemplateError(f"A value for {template}.sql would end the function's body.")
     return SQL(rendered)
 
 

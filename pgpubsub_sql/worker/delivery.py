@@ -10,10 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from inspect import iscoroutinefunction
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from django.apps import apps
 from django.db import connections, transaction
 from django.utils import timezone
@@ -242,10 +240,7 @@ class Delivery:
         extras = {"context": message.context, "notification": notification}
         for listener in self._listeners[notification.channel]:
             if listener.accepts(message.event):
-                callback = listener.callback
-                if iscoroutinefunction(callback):
-                    callback = async_to_sync(callback)
-                callback(**listener.arguments(message.fields, extras))
+                listener.callback(**listener.arguments(message.fields, extras))
 
     def _long_payload(self, reference: Any) -> str:
         if not isinstance(reference, int):

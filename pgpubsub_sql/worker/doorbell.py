@@ -56,7 +56,7 @@ class Doorbell:
 
         Raises :class:`NotReady` if the LISTEN did not take.
         """
-        django = connections[self.using]
+        django: Any = connections[self.using]
         parameters = django.get_connection_params()
         self._connection = django.Database.connect(**DEFAULTS | parameters)
         self._connection.autocommit = True

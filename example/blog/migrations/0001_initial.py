@@ -6,44 +6,60 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('pgpubsub_sql', '0001_initial'),
+        ("pgpubsub_sql", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Author',
+            name="Author",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.TextField()),
-                ('bio', models.TextField(blank=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.TextField()),
+                ("bio", models.TextField(blank=True)),
             ],
         ),
         pgpubsub_sql.migrations_ops.operations.AddTrigger(
             trigger={
-                'channel': 'blog.AuthorChannel',
-                'model': 'blog.author',
-                'after': ('insert',),
-                'before': (),
-                'level': 'statement',
-                'durable': True,
-                'columns': None,
-                'watch': (),
-                'condition': '',
-                'ordering_key': (),
-                'version': 1,
+                "channel": "blog.AuthorChannel",
+                "model": "blog.author",
+                "after": ("insert",),
+                "before": (),
+                "level": "statement",
+                "durable": True,
+                "columns": None,
+                "watch": (),
+                "condition": "",
+                "ordering_key": (),
+                "version": 1,
             },
         ),
         migrations.CreateModel(
-            name='Post',
+            name="Post",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('title', models.TextField()),
-                ('content', models.TextField(blank=True)),
-                ('author', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='posts', to='blog.author')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("title", models.TextField()),
+                ("content", models.TextField(blank=True)),
+                (
+                    "author",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="posts",
+                        to="blog.author",
+                    ),
+                ),
             ],
         ),
     ]
