@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from functools import cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.apps import apps
 from django.db.models import Model
@@ -90,10 +90,13 @@ def model_of(channel: type[TriggerChannel]) -> type[Model]:
     return apps.get_model(model) if isinstance(model, str) else model
 
 
+def codec(channel: type[Channel]) -> Codec:
+    """Return what encodes and decodes the fields of *channel*."""
+    return _codec(channel)  # type: ignore[arg-type]  # mypy reads __hash__ off its instances
+
+
 @cache
-def codec(channel: Any) -> Codec:
-    """Return what encodes and decodes the fields of *channel*, a subclass of Channel."""
-    # Any: type checkers take the __hash__ of its instances, which a dataclass lacks, for its own.
+def _codec(channel: type[Channel]) -> Codec:
     return Codec(channel, channel.postgres_name())
 
 

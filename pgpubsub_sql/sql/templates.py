@@ -66,7 +66,8 @@ def render(template: str, **values: str) -> SQL:
     rendered = _PLACEHOLDER.sub(replace, load(template))
     if unused := values.keys() - used:
         raise TemplateError(f"{template}.sql does not use {', '.join(sorted(unused))}.")
-    if rendered.count(DOLLAR_TAG) != load(template).count(DOLLAR_TAG):
+    tags = load(template).count(DOLLAR_TAG)
+    if tags and rendered.count(DOLLAR_TAG) != tags:
         raise TemplateError(f"A value for {template}.sql would end the function's body.")
     return SQL(rendered)
 

@@ -48,7 +48,8 @@ class Doorbell:
     @property
     def errors(self) -> type[Exception]:
         """What the driver raises, and nobody else: Django's errors are of other classes."""
-        error: type[Exception] = connections[self.using].Database.Error
+        django: Any = connections[self.using]
+        error: type[Exception] = django.Database.Error
         return error
 
     def open(self) -> None:
