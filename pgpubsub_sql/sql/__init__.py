@@ -1,5 +1,6 @@
-"""Everything that is SQL: the templates, their rendering, and the only quoting there is."""
+"""Everything that is SQL: templates, their rendering, the only quoting, and what jsonb refuses."""
 
+from pgpubsub_sql.sql.jsonb import holds_nul
 from pgpubsub_sql.sql.quoting import (
     MAX_NAME_BYTES,
     quote_identifier,
@@ -12,6 +13,7 @@ from pgpubsub_sql.sql.templates import SQL, query, render
 __all__ = [
     "MAX_NAME_BYTES",
     "SQL",
+    "holds_nul",
     "query",
     "quote_identifier",
     "quote_literal",

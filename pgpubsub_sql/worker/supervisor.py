@@ -133,8 +133,11 @@ class Supervisor:
 
     def _let_finish(self, stopping: Stopping) -> None:
         """Ask all workers to stop, and wait for them, unless asked to stop once more."""
-        for slot in self._running().values():
+        asked = self._running()
+        for slot in asked.values():
             slot.terminate()
+        if asked:
+            logger.info("Waiting for %s workers to finish what they have in hand", len(asked))
         while (running := self._running()) and stopping.asked < 2:
             for sentinel in stopping.wait(running):
                 running[sentinel].join()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import sys
+from collections.abc import Callable
 from typing import Any
 
-from django.db import connection
+from django.db import DatabaseError, connection, transaction
 
 import pgpubsub_sql
 from tests.app.channels import ItemChannel, ItemNews, Job, Shout, UserChannel
@@ -18,21 +21,47 @@ def note(listener: str, **data: Any) -> None:
     Entry.objects.create(listener=listener, data=data)
 
 
+def execute(statement: str) -> None:
+    connection.cursor().execute(statement)
+
+
+def fail(message: str) -> None:
+    raise RuntimeError(message)
+
+
+def swallow() -> None:
+    with contextlib.suppress(DatabaseError):
+        execute("SELECT no_such_column")
+
+
+def call_back() -> None:
+    transaction.on_commit(lambda: fail("this callback is in a bad mood"))
+    transaction.on_commit(lambda: note("called back"))
+
+
+MOODS: dict[str, Callable[[], object]] = {
+    "good": lambda: None,
+    "async": lambda: None,
+    "bad": lambda: fail("this listener is in a bad mood"),
+    "strange": lambda: fail("\0 and \udcff"),
+    "broken-sql": lambda: execute("SELECT no_such_column"),
+    "swallowed": swallow,
+    "dangling": lambda: execute(
+        "INSERT INTO blog_post (author_id, title, content) VALUES (-1, '', '')"
+    ),
+    "rollback": lambda: transaction.set_rollback(True),
+    "call back": call_back,
+    "close": lambda: connection.close(),
+    "terminate": lambda: execute("SELECT pg_terminate_backend(pg_backend_pid())"),
+    "wait": lambda: execute("SELECT pg_advisory_xact_lock(77)"),
+    "exit": lambda: sys.exit(3),
+    "die": lambda: os._exit(7),
+}
+"""What a test may want a listener to do."""
+
+
 def behave(mood: str) -> None:
-    """Do what a test wants a listener to do."""
-    match mood:
-        case "bad":
-            raise RuntimeError("this listener is in a bad mood")
-        case "broken-sql":
-            connection.cursor().execute("SELECT no_such_column")
-        case "dangling":
-            connection.cursor().execute(
-                "INSERT INTO blog_post (author_id, title, content) VALUES (-1, '', '')"
-            )
-        case "close":
-            connection.close()
-        case "die":
-            os._exit(7)
+    MOODS[mood]()
 
 
 @pgpubsub_sql.listener(Job)
@@ -43,13 +72,20 @@ def do_job(number: int, mood: str, notification: pgpubsub_sql.Notification, cont
 
 @pgpubsub_sql.listener(Shout)
 def hear(**fields: Any) -> None:
-    note("hear", number=fields["number"], fields=sorted(fields))
+    types = {name: type(value).__name__ for name, value in fields.items()}
+    note("hear", number=fields["number"], fields=sorted(fields), types=types)
     behave(fields["mood"])
 
 
 @pgpubsub_sql.listener("app.Shout")
 def hear_only_number(number: int, extra: str = "a default") -> None:
     note("hear_only_number", number=number, extra=extra)
+
+
+@pgpubsub_sql.listener(Shout)
+async def hear_async(number: int, mood: str) -> None:
+    if mood == "async":
+        await Entry.objects.acreate(listener="hear_async", data={"number": number})
 
 
 @pgpubsub_sql.post_insert_listener(ItemChannel)
@@ -71,6 +107,7 @@ def item_deleted(old: Item) -> None:
 @pgpubsub_sql.post_save_listener(ItemChannel)
 def item_saved(new: Item, **kwargs: Any) -> None:
     note("item_saved", name=new.name, kwargs=sorted(kwargs))
+    behave(new.data.get("mood", "good"))
 
 
 @pgpubsub_sql.post_save_listener(ItemNews)

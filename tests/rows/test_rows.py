@@ -28,9 +28,9 @@ from django.test import override_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pgpubsub_sql import rows
 from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.rows import Change, decode_change
+from pgpubsub_sql.rows.plans import plan_of
 from tests.rows.models import (
     Bar,
     Celsius,
@@ -295,10 +295,10 @@ def test_converters_of_the_database_backend(monkeypatch: pytest.MonkeyPatch) -> 
         return value.upper() if isinstance(value, str) else value
 
     monkeypatch.setattr(connection.ops, "get_db_converters", lambda expression: [shout])
-    rows._plan.cache_clear()
+    plan_of.cache_clear()
     assert new(Licence, payload(ROW)).number == "X"
     monkeypatch.undo()
-    rows._plan.cache_clear()
+    plan_of.cache_clear()
     assert new(Licence, payload(ROW)).number == "x"
 
 

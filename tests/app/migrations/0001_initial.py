@@ -6,77 +6,86 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('auth', '0012_alter_user_first_name_max_length'),
-        ('pgpubsub_sql', '0001_initial'),
+        ("auth", "0012_alter_user_first_name_max_length"),
+        ("pgpubsub_sql", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Entry',
+            name="Entry",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('listener', models.TextField()),
-                ('data', models.JSONField(default=dict)),
-                ('pid', models.IntegerField(default=posix.getpid)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("listener", models.TextField()),
+                ("data", models.JSONField(default=dict)),
+                ("pid", models.IntegerField(default=posix.getpid)),
             ],
         ),
         migrations.CreateModel(
-            name='Item',
+            name="Item",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.TextField()),
-                ('number', models.IntegerField(default=0)),
-                ('amount', models.DecimalField(decimal_places=2, default=0, max_digits=12)),
-                ('data', models.JSONField(default=dict)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.TextField()),
+                ("number", models.IntegerField(default=0)),
+                ("amount", models.DecimalField(decimal_places=2, default=0, max_digits=12)),
+                ("data", models.JSONField(default=dict)),
             ],
         ),
         pgpubsub_sql.migrations_ops.operations.AddTrigger(
             trigger={
-                'channel': 'app.UserChannel',
-                'model': 'auth.user',
-                'after': ('insert',),
-                'before': (),
-                'level': 'statement',
-                'durable': True,
-                'columns': None,
-                'watch': (),
-                'condition': '',
-                'ordering_key': (),
-                'version': 1,
+                "channel": "app.UserChannel",
+                "model": "auth.user",
+                "after": ("insert",),
+                "before": (),
+                "level": "statement",
+                "durable": True,
+                "columns": None,
+                "watch": (),
+                "condition": "",
+                "ordering_key": (),
+                "version": 1,
             },
         ),
         pgpubsub_sql.migrations_ops.operations.AddTrigger(
             trigger={
-                'channel': 'app.ItemChannel',
-                'model': 'app.item',
-                'after': ('insert', 'update', 'delete'),
-                'before': (),
-                'level': 'statement',
-                'durable': True,
-                'columns': None,
-                'watch': (),
-                'condition': '',
-                'ordering_key': (),
-                'version': 1,
+                "channel": "app.ItemChannel",
+                "model": "app.item",
+                "after": ("insert", "update", "delete"),
+                "before": (),
+                "level": "statement",
+                "durable": True,
+                "columns": None,
+                "watch": (),
+                "condition": "",
+                "ordering_key": (),
+                "version": 1,
             },
         ),
         pgpubsub_sql.migrations_ops.operations.AddTrigger(
             trigger={
-                'channel': 'item "news" äöü',
-                'model': 'app.item',
-                'after': ('insert', 'update'),
-                'before': (),
-                'level': 'statement',
-                'durable': False,
-                'columns': None,
-                'watch': (),
-                'condition': '',
-                'ordering_key': (),
-                'version': 1,
+                "channel": 'item "news" äöü',
+                "model": "app.item",
+                "after": ("insert", "update"),
+                "before": (),
+                "level": "statement",
+                "durable": False,
+                "columns": None,
+                "watch": (),
+                "condition": "",
+                "ordering_key": (),
+                "version": 1,
             },
         ),
     ]

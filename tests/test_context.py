@@ -1,0 +1,261 @@
+"""What travels beside a payload, and for how long."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+from pgpubsub_sql import Notification, notification_context, notify, set_notification_context
+from pgpubsub_sql.errors import PayloadError, TransactionRequired
+from tests.app.channels import Job
+from tests.app.models import Item
+
+
+class Undo(Exception):
+    """What a caller raises and means to handle."""
+
+
+def execute(sql: str, *values: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values or None)
+
+
+def break_the_transaction() -> None:
+    execute("SELECT no_such_column")
+
+
+def in_force() -> Any:
+    """Return the context as the database sees it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pgpubsub_context_v1()::text")
+        return cursor.fetchone()[0]
+
+
+# set_notification_context.
+
+
+@pytest.mark.django_db
+def test_it_replaces_what_was_set() -> None:
+    set_notification_context({"a": 1})
+    set_notification_context({"b": 2}, using="default")
+    assert in_force() == '{"b": 2}'
+    set_notification_context({})
+    assert in_force() == "{}"
+
+
+def test_it_wants_a_transaction_and_says_how_to_get_one(transactional_db: None) -> None:
+    with pytest.raises(TransactionRequired, match=r"transaction\.atomic\(\).*notification_context"):
+        set_notification_context({"a": 1})
+    assert in_force() == "{}"
+
+
+def test_it_is_over_with_its_transaction(transactional_db: None) -> None:
+    """P23: the peer's lasts as long as the connection, and leaks into the next request."""
+    with transaction.atomic():
+        set_notification_context({"a": 1})
+    assert in_force() == "{}"
+    with transaction.atomic():
+        notify(Job, number=1)
+        Item.objects.create(name="a")
+    contexts = [payload.get("$context", payload.get("context")) for payload in payloads()]
+    assert contexts[0] is None
+    assert not any(contexts)
+
+
+def payloads() -> list[dict[str, Any]]:
+    return list(Notification.objects.values_list("payload", flat=True))
+
+
+def test_a_rolled_back_transaction_leaves_nothing(transactional_db: None) -> None:
+    """P23"""
+    with pytest.raises(Undo), transaction.atomic():
+        set_notification_context({"a": 1})
+        raise Undo
+    assert in_force() == "{}"
+
+
+@pytest.mark.django_db
+def test_a_savepoint_takes_its_context_with_it() -> None:
+    set_notification_context({"a": 1})
+    with pytest.raises(Undo), transaction.atomic():
+        set_notification_context({"b": 2})
+        raise Undo
+    assert in_force() == '{"a": 1}'
+
+
+@pytest.mark.django_db
+def test_it_does_nothing_where_nothing_can_be_sent() -> None:
+    """As the predecessor: where Django knows of the failure, and where only Postgres does."""
+    with pytest.raises(Undo), transaction.atomic():
+        with pytest.raises(DatabaseError):
+            break_the_transaction()
+        assert not connection.needs_rollback
+        set_notification_context({"a": 1})
+        raise Undo
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        set_notification_context({"a": 1})
+    assert in_force() == "{}"
+
+
+@pytest.mark.parametrize(
+    ("context", "sent"),
+    [
+        ({"text": "O'Hara \" \\ %s ; \\u0000 ä 🎉"}, None),
+        ({"nested": {"list": [1, 1.5, None, True]}}, None),
+        ({"day": datetime.date(2026, 1, 31)}, {"day": "2026-01-31"}),
+        (
+            {"id": uuid.UUID(int=1), "d": Decimal("1.10")},
+            {"id": str(uuid.UUID(int=1)), "d": "1.10"},
+        ),
+    ],
+)
+@pytest.mark.django_db
+def test_it_travels_as_json(context: dict[str, Any], sent: dict[str, Any] | None) -> None:
+    set_notification_context(context)
+    notify(Job, number=1)
+    Item.objects.create(name="a")
+    assert [p.get("$context", p.get("context")) for p in payloads()] == [sent or context] * 2
+
+
+@pytest.mark.parametrize(
+    "context",
+    [{"a": float("nan")}, {"a": object()}, {"a": "\0"}, {"a\\\0": 1}, {"a": "\ud800"}, {"a": b""}],
+)
+@pytest.mark.django_db
+def test_what_would_be_lost_without_a_word_is_refused(context: dict[str, Any]) -> None:
+    """The database ignores a setting that is no JSON, so the sender has to hear of it."""
+    with pytest.raises(PayloadError, match="context"):
+        set_notification_context(context)
+    with pytest.raises(PayloadError, match="context"), notification_context(context):
+        raise AssertionError("not reached")
+    assert in_force() == "{}"
+
+
+# notification_context.
+
+
+def test_it_opens_a_transaction(transactional_db: None) -> None:
+    with notification_context({"a": 1}):
+        assert connection.in_atomic_block
+        assert in_force() == '{"a": 1}'
+    assert not connection.in_atomic_block
+    assert in_force() == "{}"
+
+
+def test_its_own_transaction_is_undone_by_an_exception(transactional_db: None) -> None:
+    with pytest.raises(Undo), notification_context({"a": 1}):
+        notify(Job, number=1)
+        raise Undo
+    assert payloads() == []
+    assert in_force() == "{}"
+
+
+@pytest.mark.django_db
+def test_it_merges_and_puts_back() -> None:
+    with notification_context({"a": 1, "b": 1}):
+        with notification_context({"b": 2, "c": 2}, using="default"):
+            assert in_force() == '{"a": 1, "b": 2, "c": 2}'
+        assert in_force() == '{"a": 1, "b": 1}'
+    assert in_force() == "{}"
+
+
+@pytest.mark.parametrize("outer", ['{ "a":  1.10 }', "not JSON", "[1]", ""])
+@pytest.mark.django_db
+def test_what_sql_has_set_is_put_back_as_it_was(outer: str) -> None:
+    """P23: what is not JSON is ignored, and is not ours to repair."""
+    execute("SELECT set_config('pgpubsub.notification_context', %s, true)", outer)
+    with notification_context({"b": 2}):
+        assert '"b": 2' in in_force()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('pgpubsub.notification_context')")
+        assert cursor.fetchone() == (outer,)
+
+
+@pytest.mark.parametrize(
+    "setting", ["no JSON", "[1]", '"text"', "1", "null", '{"a": ', "[" * 50000]
+)
+@pytest.mark.django_db
+def test_a_setting_that_is_no_object_never_fails_a_write(setting: str) -> None:
+    """P23: in the peer a value that is not JSON aborts every write."""
+    execute("SELECT set_config('pgpubsub.notification_context', %s, true)", setting)
+    Item.objects.create(name="a")
+    notify(Job, number=1)
+    assert len(payloads()) == 2
+    assert not any(p.get("$context", p.get("context")) for p in payloads())
+    with notification_context({"a": 1}):
+        assert in_force() == '{"a": 1}'
+
+
+@pytest.mark.django_db
+def test_an_exception_that_the_caller_handles_leaves_the_transaction_usable() -> None:
+    """A second atomic() within the caller's would mark all of it for rollback."""
+    with transaction.atomic():
+        with notification_context({"a": 1}):
+            try:
+                with notification_context({"b": 2}):
+                    notify(Job, number=1)
+                    raise Undo
+            except Undo:
+                pass
+            assert in_force() == '{"a": 1}'
+            notify(Job, number=2)
+        assert in_force() == "{}"
+    assert [p["$context"] for p in payloads()] == [{"a": 1, "b": 2}, {"a": 1}]
+
+
+@pytest.mark.django_db
+def test_an_aborted_transaction_shows_its_own_error() -> None:
+    """Putting back the context would fail too, and would hide what went wrong."""
+    with pytest.raises(DatabaseError, match="no_such_column") as caught:
+        with transaction.atomic(), notification_context({"a": 1}):
+            break_the_transaction()
+    assert isinstance(caught.value.__cause__, connection.Database.Error)
+    assert caught.value.__context__ is caught.value.__cause__
+    assert in_force() == "{}"
+
+
+@pytest.mark.django_db
+def test_a_savepoint_around_it_restores_the_context_after_an_error() -> None:
+    set_notification_context({"a": 1})
+    with pytest.raises(DatabaseError), transaction.atomic(), notification_context({"b": 2}):
+        break_the_transaction()
+    assert in_force() == '{"a": 1}'
+
+
+def test_a_lost_connection_shows_its_own_error(transactional_db: None) -> None:
+    with pytest.raises(DatabaseError, match=r"terminating connection|closed the connection"):
+        with notification_context({"a": 1}):
+            execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    connection.close()
+    assert in_force() == "{}"
+
+
+@pytest.mark.django_db
+def test_within_an_aborted_transaction_it_only_runs_the_block() -> None:
+    """So that what handles an error may use it, as it may use set_notification_context()."""
+    set_notification_context({"a": 1})
+    savepoint = transaction.savepoint()
+    with pytest.raises(DatabaseError):
+        break_the_transaction()
+    with notification_context({"b": 2}):
+        transaction.savepoint_rollback(savepoint)
+        assert in_force() == '{"a": 1}'
+    assert in_force() == '{"a": 1}'
+
+
+# From SQL.
+
+
+def test_sql_sets_it_for_its_transaction(transactional_db: None) -> None:
+    with transaction.atomic():
+        execute("SET LOCAL pgpubsub.notification_context = '{\"tenant\": 7}'")
+        execute("INSERT INTO app_item (name, number, amount, data) VALUES ('a', 0, 0, '{}')")
+    (payload,) = payloads()
+    assert payload["context"] == {"tenant": 7}
+    assert in_force() == "{}"

@@ -1,0 +1,113 @@
+"""Hearing NOTIFY, over a connection of its own."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection
+
+from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.sql import render
+from pgpubsub_sql.worker import doorbell as doorbell_module
+from pgpubsub_sql.worker.doorbell import Doorbell, Ring
+from tests.conftest import eventually
+from tests.ledger import backends, sql, stranger
+
+pytestmark = pytest.mark.django_db(transaction=True)
+STRANGE = 'item "news" äöü'
+
+
+@pytest.fixture
+def doorbell() -> Iterator[Doorbell]:
+    doorbell = Doorbell(["app.Job", STRANGE], using="default")
+    doorbell.open()
+    yield doorbell
+    doorbell.close()
+
+
+def heard(doorbell: Doorbell) -> list[Ring]:
+    """Wait until its socket says so, then return what was heard."""
+    assert select.select([doorbell], [], [], 30)[0]
+    return doorbell.rings()
+
+
+def test_it_hears_names_and_payloads_as_they_are(doorbell: Doorbell) -> None:
+    assert doorbell.rings() == []
+    sql("SELECT pg_notify(%s, %s)", STRANGE, '{"text": "ß € 💡 \\"quoted\\""}')
+    assert heard(doorbell) == [Ring(STRANGE, '{"text": "ß € 💡 \\"quoted\\""}')]
+    sql("SELECT pg_notify('app.Job', ''), pg_notify('other', '')")
+    assert heard(doorbell) == [Ring("app.Job", "")]
+    assert doorbell.rings() == []
+
+
+def test_it_hears_what_is_sent_while_it_opens(
+    doorbell: Doorbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listen = render
+
+    def rung_meanwhile(template: str, channel: str) -> str:
+        if channel != "app.Job":
+            sql("SELECT pg_notify('app.Job', 'early')")
+        return listen(template, channel=channel)
+
+    doorbell.close()
+    monkeypatch.setattr(doorbell_module, "render", rung_meanwhile)
+    doorbell.open()
+    assert doorbell.rings() == [Ring("app.Job", "early")]
+
+
+def test_a_burst_is_heard_whole(doorbell: Doorbell) -> None:
+    sql("SELECT pg_notify('app.Job', n || repeat('x', 1000)) FROM generate_series(1, 2000) AS n")
+    rings: list[Ring] = []
+    eventually(lambda: rings.extend(heard(doorbell)) or len(rings) == 2000)
+    assert [int(ring.payload.rstrip("x")) for ring in rings] == list(range(1, 2001))
+
+
+def test_its_connection_is_its_own(doorbell: Doorbell) -> None:
+    """P12: closing Django's connection does not end listening; no transaction is left open."""
+    connection.close()
+    sql("SELECT pg_notify('app.Job', '')")
+    assert heard(doorbell)
+    assert sql(
+        "SELECT state FROM pg_stat_activity WHERE pid = %s", *backends("pgpubsub_sql listen")
+    ) == [("idle",)]
+
+
+def test_a_lost_connection_is_an_error_and_it_can_be_opened_again(doorbell: Doorbell) -> None:
+    """P9."""
+    (pid,) = backends("pgpubsub_sql listen")
+    sql("SELECT pg_terminate_backend(%s)", pid)
+    with pytest.raises(doorbell.errors):
+        heard(doorbell)
+    doorbell.close()
+    doorbell.open()
+    sql("SELECT pg_notify('app.Job', '')")
+    assert heard(doorbell) == [Ring("app.Job", "")]
+
+
+def test_a_closed_one_is_an_error(doorbell: Doorbell) -> None:
+    doorbell._connection.close()
+    with pytest.raises(doorbell.errors):
+        doorbell.fileno()
+    doorbell.close()
+    doorbell.close()
+
+
+def test_a_pooler_that_drops_listen_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dropped(template: str, channel: str) -> str:
+        return listen(template, channel=channel) if channel == "app.Job" else "SELECT 1"
+
+    listen = render
+    monkeypatch.setattr(doorbell_module, "render", dropped)
+    doorbell = Doorbell(["app.Job", "app.Other"], using="default")
+    with pytest.raises(NotReady, match=r"LISTEN app\.Other did not take\. A pooler"):
+        doorbell.open()
+    doorbell.close()
+
+
+def test_strangers_may_ring(doorbell: Doorbell) -> None:
+    with stranger() as cursor:
+        cursor.execute("NOTIFY \"app.Job\", 'from afar'")
+    assert heard(doorbell) == [Ring("app.Job", "from afar")]

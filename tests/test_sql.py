@@ -1,0 +1,230 @@
+"""Quoting, and the rendering of the .sql files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import pgpubsub_sql
+from pgpubsub_sql.errors import TemplateError
+from pgpubsub_sql.sql import SQL, query, quote_identifier, quote_literal, quote_table, render
+from pgpubsub_sql.sql import templates as templates_module
+from pgpubsub_sql.sql.quoting import DOLLAR_TAG
+
+PACKAGE = Path(pgpubsub_sql.__file__).parent
+FILES = sorted((PACKAGE / "sql").rglob("*.sql"))
+NAMES = [file.relative_to(PACKAGE / "sql").with_suffix("").as_posix() for file in FILES]
+
+# The server keeps text of any character but NUL, and the first 63 bytes of a name.
+TEXT = st.text(
+    st.one_of(
+        st.sampled_from("'\"\\$%:{}x \n"),
+        st.characters(exclude_characters="\0", exclude_categories=["Cs"]),
+    )
+)
+A_NAME = TEXT.filter(lambda name: 0 < len(name.encode()) <= 63)
+TAGS = st.lists(st.sampled_from([DOLLAR_TAG, "$", "pgpubsub", "'", "\\", "24", "x"])).map("".join)
+on_the_server = settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+def ask(sql: str) -> tuple[str, str]:
+    """Return the name and the value of the one column that *sql* selects, driver's ways aside."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, None)
+        (value,) = cursor.fetchone()
+        return cursor.description[0][0], value
+
+
+# Quoting.
+
+
+@pytest.mark.parametrize(
+    ("name", "quoted"),
+    [
+        ("plain", '"plain"'),
+        ("Capitals", '"Capitals"'),
+        ('odd"name', '"odd""name"'),
+        ('"; DROP TABLE x; --', '"""; DROP TABLE x; --"'),
+        ("back\\slash %s", '"back\\slash %s"'),
+        ("äöü 名前", '"äöü 名前"'),
+        ("$$ $1", '"$$ $1"'),
+    ],
+)
+def test_identifiers(name: str, quoted: str) -> None:
+    """T8: every name makes valid SQL."""
+    assert quote_identifier(name) == quoted
+
+
+@pytest.mark.parametrize("name", ["", "a\0b"])
+def test_names_that_cannot_be(name: str) -> None:
+    with pytest.raises(TemplateError, match="cannot be the name"):
+        quote_identifier(name)
+
+
+@pytest.mark.parametrize(
+    ("value", "quoted"),
+    [
+        ("", "''"),
+        ("O'Hara", "'O''Hara'"),
+        ("'; DROP TABLE x; --", "'''; DROP TABLE x; --'"),
+        ("back\\slash", "E'back\\\\slash'"),
+        ("\\'", "E'\\\\'''"),
+        ("100 %s $1 $$", "'100 %s $1 $$'"),
+        ("$pgpubsub$", "E'\\x24pgpubsub\\x24'"),
+        ("$pgpubsub$pgpubsub$", "E'\\x24pgpubsub\\x24pgpubsub\\x24'"),
+    ],
+)
+def test_literals(value: str, quoted: str) -> None:
+    """P2: no value can end them."""
+    assert quote_literal(value) == quoted
+
+
+def test_a_literal_without_nul() -> None:
+    with pytest.raises(TemplateError, match="contains a NUL"):
+        quote_literal("a\0b")
+
+
+@pytest.mark.parametrize(
+    ("db_table", "quoted"),
+    [
+        ("blog_author", '"blog_author"'),
+        ('"Odd table"', '"Odd table"'),
+        ('"schema"."table"', '"schema"."table"'),
+        ('schema"."table', '"schema"."table"'),
+        ('"sche""ma"."ta.ble"', '"sche""ma"."ta.ble"'),
+        ('"one"".""name"', '"one"".""name"'),
+        ("schema.table", '"schema.table"'),
+        ('odd"name', '"odd""name"'),
+        ('"', '""""'),
+        ('"a"; DROP TABLE x; --', '"""a""; DROP TABLE x; --"'),
+    ],
+)
+def test_tables_are_those_of_django(db_table: str, quoted: str) -> None:
+    """T8: where Django's own SQL is valid, ours names the same table."""
+    assert quote_table(db_table) == quoted
+    if db_table in ('odd"name', '"', '"a"; DROP TABLE x; --'):
+        return  # what Django makes of these is no SQL
+    assert connection.ops.quote_name(db_table) == quoted
+
+
+@pytest.mark.django_db
+def test_a_model_of_another_schema_is_found() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA elsewhere CREATE TABLE things (id int)")
+        for db_table in ('"elsewhere"."things"', 'elsewhere"."things'):
+            cursor.execute(f"SELECT * FROM {quote_table(db_table)}")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("conforming", ["on", "off"])
+@on_the_server
+@given(value=st.one_of(TEXT, TAGS))
+def test_a_literal_comes_back_from_the_server(value: str, conforming: str) -> None:
+    """P2, T6: whatever standard_conforming_strings says, also within the body of a function."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL standard_conforming_strings = {conforming}")
+        cursor.execute("SET LOCAL escape_string_warning = on")
+    quoted = quote_literal(value)
+    assert ask(f"SELECT {quoted}")[1] == value
+    body = f"BEGIN RETURN {quoted}; END"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE OR REPLACE FUNCTION pg_temp.give() RETURNS text LANGUAGE plpgsql "
+            f"AS {DOLLAR_TAG}{body}{DOLLAR_TAG}",
+            None,
+        )
+    assert ask("SELECT pg_temp.give()")[1] == value
+
+
+@pytest.mark.django_db
+@on_the_server
+@given(name=A_NAME)
+def test_an_identifier_comes_back_from_the_server(name: str) -> None:
+    """T8"""
+    assert ask(f"SELECT 1 AS {quote_identifier(name)}") == (name, 1)
+
+
+# Rendering.
+
+
+@pytest.fixture
+def template(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the name of a template be its text."""
+    monkeypatch.setattr(templates_module, "load", str)
+
+
+@pytest.mark.usefixtures("template")
+class TestRender:
+    def test_the_template_says_how_a_value_is_quoted(self) -> None:
+        text = """SELECT :'a' AS :"a", :{b}, ':c', x::text, a[1:2], ':"', :d"""
+        expected = """SELECT 'it''s' AS "it's", now(), ':c', x::text, a[1:2], ':"', :d"""
+        assert render(text, a="it's", b=SQL("now()")) == expected
+
+    def test_values_are_not_templates(self) -> None:
+        assert render(""":'a' :"b\"""", a=':"b"', b=":'a'") == """':"b"' ":'a'\""""
+        assert render(":'a'", a="\\1 \\g<0>") == "E'\\\\1 \\\\g<0>'"
+
+    def test_casts_of_quoted_names_are_no_placeholders(self) -> None:
+        assert render("""x::"char" """) == """x::"char" """
+
+    @pytest.mark.parametrize(
+        ("text", "values", "complaint"),
+        [
+            (":'a' :'b'", {"a": ""}, "wants 'b', which was not given"),
+            (":'a'", {"a": "", "c": "", "b": ""}, "does not use b, c"),
+            (":{a}", {"a": "now()"}, r"'now\(\)' is not SQL"),
+            ('$pgpubsub$ :"a" $pgpubsub$', {"a": DOLLAR_TAG}, "would end the function's body"),
+        ],
+    )
+    def test_what_does_not_match_is_refused(
+        self, text: str, values: dict[str, str], complaint: str
+    ) -> None:
+        with pytest.raises(TemplateError, match=complaint):
+            render(text, **values)
+
+    def test_what_is_rendered_is_sql(self) -> None:
+        assert isinstance(render("SELECT 1"), SQL)
+
+
+# The files.
+
+
+@pytest.mark.parametrize("file", FILES, ids=NAMES)
+def test_a_file_begins_by_saying_why_it_is_there(file: Path) -> None:
+    first, *_ = file.read_text(encoding="utf-8").splitlines()
+    assert re.match(r"-- [A-Z$].{10,}", first)
+    assert not templates_module.load(
+        str(file.relative_to(PACKAGE / "sql").with_suffix(""))
+    ).startswith("--")
+
+
+def test_every_file_is_used() -> None:
+    """By its name, in code of the package or in our migrations; some names are made in parts."""
+    code = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    assert len(NAMES) > 20
+
+    def is_used(name: str) -> bool:
+        folder, _, file = name.partition("/")
+        named = {
+            "queries": [f'query("{file}")', f'"queries/{file}"'],
+            "helpers": [f'CreateHelper("{file}"', f'"helpers/{file}"'],
+            "triggers": [f'"triggers/{file}"'],
+        }
+        made = re.fullmatch(r"triggers/(after|before|rows)_(insert|update|delete|truncate)", name)
+        return bool(made) or any(spelling in code for spelling in named[folder])
+
+    assert [name for name in NAMES if not is_used(name)] == []
+
+
+def test_queries_are_kept() -> None:
+    assert query("take") is query("take")
+    assert "%(channel)s" in query("take")

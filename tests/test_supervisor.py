@@ -1,0 +1,163 @@
+"""The life of worker processes: signals, deaths, and who comes after."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.db import transaction
+
+from pgpubsub_sql import notify
+from pgpubsub_sql.worker.backoff import LONGEST_SECONDS, Backoff
+from pgpubsub_sql.worker.stopping import Stopping
+from pgpubsub_sql.worker.supervisor import _Slot
+from tests.app.channels import Job
+from tests.conftest import Listen, eventually
+from tests.ledger import listeners_wait, numbers, stored, waiting
+
+pytestmark = pytest.mark.django_db(transaction=True)
+Start = Callable[..., Listen]
+
+
+def jobs(*moods: str) -> None:
+    with transaction.atomic():
+        for number, mood in enumerate(moods, 1):
+            notify(Job(number=number, mood=mood))
+
+
+def workers(listen: Listen) -> list[int]:
+    """Return the process ids of the workers that were ever started, in order."""
+    return [int(pid) for pid in re.findall(r"started as process (\d+)", listen.log)]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+# --- Without a process
+
+
+def test_a_successor_starts_at_once_then_later_and_later() -> None:
+    """P8: a worker that cannot live does not make a storm of forks."""
+    slot = _Slot(0, started=time.monotonic())
+    assert [slot.plan_restart() for _ in range(8)] == [0, 2, 4, 8, 16, 30, 30, 30]
+    slot.started -= 31
+    assert slot.plan_restart() == 0
+
+
+def test_delays_grow_and_are_bounded() -> None:
+    backoff = Backoff()
+    delays = [backoff.fail() for _ in range(3000)]
+    assert 0.05 <= delays[0] <= 0.1
+    assert 0.4 <= delays[3] <= 0.8
+    assert max(delays) <= LONGEST_SECONDS
+    backoff.reset()
+    assert backoff.fail() <= 0.1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_a_reason_to_stop_and_ends_waiting(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with Stopping() as stopping:
+        assert not stopping()
+        os.kill(os.getpid(), number)
+        assert stopping.wait(timeout=30) == []
+        assert stopping.asked == 1
+        os.kill(os.getpid(), number)
+        stopping.wait(timeout=30)
+        assert stopping.asked == 2
+    assert signal.getsignal(number) is before
+
+
+def test_another_signal_wakes_it_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
+    try:
+        with Stopping() as stopping:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            stopping.wait(timeout=30)
+            started = time.monotonic()
+            stopping.wait(timeout=0.2)
+            assert time.monotonic() - started >= 0.19
+            assert not stopping()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+# --- Stopping: the message in hand is finished, the rest is given back
+
+
+def one_process(listen: Listen, number: signal.Signals) -> None:
+    os.kill(listen.process.pid, number)
+
+
+def whole_group(listen: Listen, number: signal.Signals) -> None:
+    os.killpg(listen.process.pid, number)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "send", "number"),
+    [
+        (["--worker"], one_process, signal.SIGINT),
+        (["--worker-start-method", "fork"], one_process, signal.SIGINT),
+        (["--processes", "2"], one_process, signal.SIGTERM),
+        (["--processes", "2"], whole_group, signal.SIGINT),  # as Ctrl-C in a terminal
+        (["--processes", "2"], whole_group, signal.SIGTERM),  # as systemd does
+    ],
+)
+def test_the_first_signal_lets_the_message_in_hand_finish(
+    listen: Start, arguments: list[str], send: Callable[..., None], number: signal.Signals
+) -> None:
+    """P17."""
+    jobs("wait", *["good"] * 5)
+    with listeners_wait():
+        listener = listen("--channels", "app.Job", *arguments)
+        eventually(waiting)
+        if "2" in arguments:
+            listener.ready(2)
+        send(listener, number)
+        if "--worker" not in arguments:
+            eventually(lambda: "to finish what they have in hand" in listener.log)
+    assert listener.process.wait(30) == 0, listener.log
+    assert numbers("do_job") == [1]
+    assert sorted(stored()) == [2, 3, 4, 5, 6]
+    assert {row.attempts for row in stored().values()} == {0}
+    assert "Traceback" not in listener.log
+    assert not any(map(alive, workers(listener)))
+
+
+def test_the_second_signal_aborts_a_worker_on_its_own(listen: Start) -> None:
+    jobs("wait", "good")
+    with listeners_wait():
+        listener = listen("--channels", "app.Job", "--worker")
+        eventually(waiting)
+        listener.process.send_signal(signal.SIGTERM)
+        # Two signals at once may count as one; the handler of the first reacts within no time,
+        # yet only while Python runs, which it does not: the driver waits. So the second is sent
+        # until it is heard.
+        eventually(lambda: listener.process.send_signal(signal.SIGTERM) or not waiting())
+    assert listener.process.wait(30) == -signal.SIGTERM
+    assert not numbers("do_job")
+    assert sorted(stored()) == [1, 2]
+
+
+def test_the_second_signal_aborts_workers_under_a_supervisor(listen: Start) -> None:
+    jobs("wait", "good")
+    with listeners_wait():
+        listener = listen("--channels", "app.Job", "--processes", "2").ready(2)
+        eventually(waiting)
+        listener.process.send_signal(signal.SIGTERM)
+        eventually(lambda: "to finish what they have in hand" in listener.log)
+        assert listener.stop(signal.SIGINT) == 1
+        assert not any(map(alive, workers(listener)))
+        eventually(lambda: not waiting())
+    eventually(lambda: sorted(stored()) == [1, 2])
+    assert not numbers("do_job")
