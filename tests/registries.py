@@ -1,15 +1,16 @@
-"""Registries of one test's own, and an ear for what is sent."""
+"""Registries of one test's own, an ear for what is sent, and what exceptions undo."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import override_settings
 
 from pgpubsub_sql import Channel, TriggerChannel, channels
@@ -52,6 +53,18 @@ def install_app(
         override.disable()
         for module in [m for m in sys.modules if m.partition(".")[0] == label]:
             del sys.modules[module]
+
+
+class Undo(Exception):
+    """What a caller raises and means to handle."""
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """Roll back the block, a transaction or a savepoint, as an exception does that is handled."""
+    with suppress(Undo), transaction.atomic():
+        yield
+        raise Undo
 
 
 class Ear:

@@ -64,7 +64,7 @@ def test_a_channel_outside_of_every_app_is_called_after_its_package() -> None:
 
 @isolated
 def test_no_two_channels_share_a_name() -> None:
-    """P5: of the peer's names, five hex digits of a hash, Channel129's and Channel1148's collide."""
+    """P5: the peer's names have five hex digits; Channel129 and Channel1148 share theirs."""
     names = {declare(f"Channel{number}").postgres_name() for number in range(2000)}
     assert {"blog.Channel129", "blog.Channel1148"} <= names
     assert len(names) == 2000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -14,10 +15,7 @@ from pgpubsub_sql import Notification, notification_context, notify, set_notific
 from pgpubsub_sql.errors import PayloadError, TransactionRequired
 from tests.app.channels import Job
 from tests.app.models import Item
-
-
-class Undo(Exception):
-    """What a caller raises and means to handle."""
+from tests.registries import Undo, undone
 
 
 def execute(sql: str, *values: Any) -> None:
@@ -73,30 +71,27 @@ def payloads() -> list[dict[str, Any]]:
 
 def test_a_rolled_back_transaction_leaves_nothing(transactional_db: None) -> None:
     """P23"""
-    with pytest.raises(Undo), transaction.atomic():
+    with undone():
         set_notification_context({"a": 1})
-        raise Undo
     assert in_force() == "{}"
 
 
 @pytest.mark.django_db
 def test_a_savepoint_takes_its_context_with_it() -> None:
     set_notification_context({"a": 1})
-    with pytest.raises(Undo), transaction.atomic():
+    with undone():
         set_notification_context({"b": 2})
-        raise Undo
     assert in_force() == '{"a": 1}'
 
 
 @pytest.mark.django_db
 def test_it_does_nothing_where_nothing_can_be_sent() -> None:
     """As the predecessor: where Django knows of the failure, and where only Postgres does."""
-    with pytest.raises(Undo), transaction.atomic():
+    with undone():
         with pytest.raises(DatabaseError):
             break_the_transaction()
         assert not connection.needs_rollback
         set_notification_context({"a": 1})
-        raise Undo
     with transaction.atomic():
         transaction.set_rollback(True)
         set_notification_context({"a": 1})
@@ -149,7 +144,7 @@ def test_it_opens_a_transaction(transactional_db: None) -> None:
 
 
 def test_its_own_transaction_is_undone_by_an_exception(transactional_db: None) -> None:
-    with pytest.raises(Undo), notification_context({"a": 1}):
+    with suppress(Undo), notification_context({"a": 1}):
         notify(Job, number=1)
         raise Undo
     assert payloads() == []
@@ -212,9 +207,12 @@ def test_an_exception_that_the_caller_handles_leaves_the_transaction_usable() ->
 @pytest.mark.django_db
 def test_an_aborted_transaction_shows_its_own_error() -> None:
     """Putting back the context would fail too, and would hide what went wrong."""
-    with pytest.raises(DatabaseError, match="no_such_column") as caught:
-        with transaction.atomic(), notification_context({"a": 1}):
-            break_the_transaction()
+    with (
+        pytest.raises(DatabaseError, match="no_such_column") as caught,
+        transaction.atomic(),
+        notification_context({"a": 1}),
+    ):
+        break_the_transaction()
     assert isinstance(caught.value.__cause__, connection.Database.Error)
     assert caught.value.__context__ is caught.value.__cause__
     assert in_force() == "{}"
@@ -229,9 +227,9 @@ def test_a_savepoint_around_it_restores_the_context_after_an_error() -> None:
 
 
 def test_a_lost_connection_shows_its_own_error(transactional_db: None) -> None:
-    with pytest.raises(DatabaseError, match=r"terminating connection|closed the connection"):
-        with notification_context({"a": 1}):
-            execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    lost = r"terminating connection|closed the connection"
+    with pytest.raises(DatabaseError, match=lost), notification_context({"a": 1}):
+        execute("SELECT pg_terminate_backend(pg_backend_pid())")
     connection.close()
     assert in_force() == "{}"
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -292,7 +293,7 @@ def test_drain_handles_what_is_ready_and_ends(transactional_db: None) -> None:
     assert Notification.objects.waiting().count() == 1
 
 
-def test_the_loss_of_the_server_is_survived(listen: Start, tmp_path: object) -> None:
+def test_the_loss_of_the_server_is_survived(listen: Start) -> None:
     """P9: in the peer the worker is gone for good. Both of its connections are ended here."""
     worker = listen().ready()
     execute(
@@ -307,18 +308,17 @@ def test_the_loss_of_the_server_is_survived(listen: Start, tmp_path: object) -> 
     eventually(lambda: numbers() == [1] and numbers("hear") == [2])
 
 
-def test_a_restart_of_the_server_is_survived(tmp_path: object) -> None:
-    """P9: reconnects with backoff, LISTENs, and drains what was stored meanwhile."""
+def test_a_restart_of_the_server_is_survived(tmp_path: Path) -> None:
+    """P9: reconnects with backoff, LISTENs, and drains. The example, on a server of its own."""
+    log = tmp_path / "listen.log"
     with Server(settings={"fsync": "off"}) as server:
-        environment = (
-            os.environ | server.environment() | {"DJANGO_SETTINGS_MODULE": "tests.settings"}
-        )
-        django = [sys.executable, "-m", "django"]
-        subprocess.run([*django, "migrate", "-v0"], env=environment, cwd=ROOT, check=True)
-        log = tmp_path / "log"
+        settings = {"DJANGO_SETTINGS_MODULE": "example.settings"}
+        environment = os.environ | server.environment() | settings
+        manage = [sys.executable, "-m", "django"]
+        subprocess.run([*manage, "migrate", "-v0"], env=environment, cwd=ROOT, check=True)
         with log.open("wb") as output:
             worker = subprocess.Popen(
-                [*django, "listen"], env=environment, cwd=ROOT, stdout=output, stderr=output
+                [*manage, "listen"], env=environment, cwd=ROOT, stdout=output, stderr=output
             )
         try:
             eventually(lambda: "Listening to" in log.read_text())
@@ -329,17 +329,17 @@ def test_a_restart_of_the_server_is_survived(tmp_path: object) -> None:
             )
             raw.autocommit = True
             cursor = raw.cursor()
-            cursor.execute("SELECT pgpubsub_notify('app.Job', '{\"number\": 1}')")
+            cursor.execute("INSERT INTO blog_author (name, bio) VALUES ('Zoë', '')")
 
-            def handled() -> bool:
-                cursor.execute("SELECT count(*) FROM app_entry")
-                return cursor.fetchone() == (1,)
+            def welcomed() -> bool:
+                cursor.execute("SELECT count(*) FROM blog_post")
+                return bool(cursor.fetchone() == (1,))
 
-            eventually(handled)
+            eventually(welcomed)
             raw.close()
         finally:
             worker.terminate()
-            assert worker.wait(30) == 0
+            assert worker.wait(30) == 0, log.read_text()
 
 
 # What is asked of it.

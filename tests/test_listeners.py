@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, transaction
 
 import pgpubsub_sql
 from example.blog.channels import AuthorChannel
@@ -20,7 +19,7 @@ from pgpubsub_sql.channels import declared_channels
 from pgpubsub_sql.errors import ChannelNotFound
 from pgpubsub_sql.listeners import Listener, field_names, registry
 from tests.app.models import Entry
-from tests.registries import blank, install_app  # noqa: F401 - fixtures
+from tests.registries import blank, install_app, undone  # noqa: F401 - fixtures
 
 isolated = pytest.mark.usefixtures("blank")
 
@@ -222,7 +221,7 @@ def test_trigger_listener_asks_for_insert_and_update_unless_told(rows: Any) -> N
 
 @isolated
 def test_forgotten_parentheses_are_noticed_at_once() -> None:
-    with pytest.raises(ChannelNotFound, match="forgetful.* is not a channel"):
+    with pytest.raises(ChannelNotFound, match=r"forgetful.* is not a channel"):
 
         @pgpubsub_sql.listener
         def forgetful(number: int) -> None: ...
@@ -408,15 +407,10 @@ def test_a_coroutine_runs_to_its_end_in_the_same_transaction(channel: Any) -> No
         await Entry.objects.acreate(listener="async", data=number)
         return await Entry.objects.acount()
 
-    class Undo(Exception):
-        pass
-
     listener = one(channel)
     assert list(listener.parameters) == ["number"]
-    with pytest.raises(Undo), transaction.atomic():
+    with undone():
         assert listener.callback(**listener.arguments({"number": 7}, {})) == 1
-        assert connection.in_atomic_block
-        raise Undo
     assert not Entry.objects.exists()
 
 

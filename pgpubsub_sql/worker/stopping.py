@@ -26,7 +26,8 @@ class Stopping:
 
     Who is asked twice does one of three things:
 
-    * a process on its own, made with ``then=signal.SIG_DFL``, ends on the spot;
+    * a process on its own, made with ``then=signal.SIG_DFL``, ends on the spot (unless it
+      waits inside a driver written in C, which keeps Python from noticing the first request);
     * one that counts, such as a supervisor, reads :attr:`asked` and decides;
     * one started by ``multiprocessing`` keeps to the first request. A service manager signals
       the whole group and the parent passes its signal on, which must not look like haste; and

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +36,11 @@ def swallow() -> None:
         execute("SELECT no_such_column")
 
 
+def hang() -> None:
+    logging.getLogger(__name__).info("this listener hangs")
+    threading.Event().wait()
+
+
 def call_back() -> None:
     transaction.on_commit(lambda: fail("this callback is in a bad mood"))
     transaction.on_commit(lambda: note("called back"))
@@ -54,6 +61,7 @@ MOODS: dict[str, Callable[[], object]] = {
     "close": lambda: connection.close(),
     "terminate": lambda: execute("SELECT pg_terminate_backend(pg_backend_pid())"),
     "wait": lambda: execute("SELECT pg_advisory_xact_lock(77)"),
+    "hang": hang,
     "exit": lambda: sys.exit(3),
     "die": lambda: os._exit(7),
 }
