@@ -113,19 +113,19 @@ def _definition_problems(channel: type[BaseChannel]) -> Iterator[str]:
         quote_identifier(channel.postgres_name())
     except TemplateError as error:
         yield f"{path} has a channel_name that PostgreSQL cannot hold: {error} Choose another."
-    if issubclass(channel, Channel):
+    fields = _fields(channel)
+    if options := [field for field in fields if field in BaseChannel.__annotations__]:
+        yield (
+            f"{path} makes a field of its option {options[0]!r}: take the annotation away, as "
+            "options of a channel are plain class attributes."
+        )
+    elif issubclass(channel, Channel):
         yield from payloads.problems(channel, path)
-    for field in _fields(channel):
-        if field in BaseChannel.__annotations__:
-            yield (
-                f"{path} makes a field of its option {field!r}: take the annotation away, as "
-                "options of a channel are plain class attributes."
-            )
-        elif issubclass(channel, TriggerChannel):
-            yield (
-                f"{path} declares the field {field!r}, but a trigger channel carries rows: take "
-                "the annotation away, or make it a Channel."
-            )
+    elif fields:
+        yield (
+            f"{path} declares the field {fields[0]!r}, but a trigger channel carries rows: take "
+            "the annotation away, or make it a Channel."
+        )
 
 
 def _fields(channel: type[BaseChannel]) -> list[str]:

@@ -80,7 +80,8 @@ def test_a_lost_connection_is_an_error_and_it_can_be_opened_again(doorbell: Door
     (pid,) = backends("pgpubsub_sql listen")
     sql("SELECT pg_terminate_backend(%s)", pid)
     with pytest.raises(doorbell.errors):
-        heard(doorbell)
+        while heard(doorbell) == []:  # the server's farewell first, then the end
+            pass
     doorbell.close()
     doorbell.open()
     sql("SELECT pg_notify('app.Job', '')")

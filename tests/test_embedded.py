@@ -21,6 +21,10 @@ import pytest
 
 from pgpubsub_sql import embedded
 from pgpubsub_sql.embedded import Server, find_binaries
+from pgpubsub_sql.embedded.accounts import identity
+from pgpubsub_sql.embedded.binaries import BINARIES_VARIABLE, WHEEL, wheel_directories
+from pgpubsub_sql.embedded.copies import copy_installation
+from pgpubsub_sql.embedded.site import directory_for_sockets, open_to_all
 from pgpubsub_sql.errors import ServerError
 
 ROOT = os.geteuid() == 0
@@ -57,7 +61,7 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     directory.chmod(0o1777)
     monkeypatch.setattr(tempfile, "tempdir", str(directory))
     monkeypatch.setenv("TMPDIR", str(directory))
-    monkeypatch.delenv(embedded.BINARIES_VARIABLE, raising=False)
+    monkeypatch.delenv(BINARIES_VARIABLE, raising=False)
     try:
         yield directory
         assert list(directory.iterdir()) == []
@@ -75,20 +79,21 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def bare() -> Iterator[Path]:
-    """A directory for PYTHONPATH: this module and the wheel, no Django, readable by everybody."""
+    """A directory for PYTHONPATH: this package and the wheel, no Django, readable by everybody."""
     with tempfile.TemporaryDirectory(prefix="bare-", dir="/tmp") as name:
         target = Path(name)
         site = _wheel_bin().parents[2]
-        if embedded._open_to_all(site):
-            (target / embedded.WHEEL).symlink_to(site / embedded.WHEEL)
+        if open_to_all(site):
+            (target / WHEEL).symlink_to(site / WHEEL)
         else:
-            embedded._copy_installation(_wheel_bin().parent, target)
+            copy_installation(_wheel_bin().parent, target)
         package = target / "pgpubsub_sql"
         package.mkdir()
         (package / "__init__.py").touch()
-        for module in ("embedded.py", "errors.py"):
-            shutil.copy(Path(embedded.__file__).with_name(module), package)
-        for path in (target, package, *package.iterdir()):
+        source, no_cache = Path(embedded.__file__).parent, shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, package / "embedded", ignore=no_cache)
+        shutil.copy(source.with_name("errors.py"), package)
+        for path in (target, package, *package.rglob("*")):
             path.chmod(0o755)
         yield target
 
@@ -106,7 +111,7 @@ def quick_binaries(bare: Path) -> Iterator[Path]:
             check=True,
             capture_output=True,
             cwd="/",
-            **embedded._identity(pwd.getpwnam("nobody") if ROOT else None),
+            **identity(pwd.getpwnam("nobody") if ROOT else None),
         )
         (binaries / "postgres").unlink()
         (binaries / "postgres").symlink_to(_bin_in(bare) / "postgres")
@@ -117,11 +122,11 @@ def quick_binaries(bare: Path) -> Iterator[Path]:
 @pytest.fixture
 def quick(quick_binaries: Path, monkeypatch: pytest.MonkeyPatch, temporary: Path) -> None:
     """For the tests that are about processes and signals: initdb takes most of a start."""
-    monkeypatch.setenv(embedded.BINARIES_VARIABLE, str(quick_binaries))
+    monkeypatch.setenv(BINARIES_VARIABLE, str(quick_binaries))
 
 
 def _wheel_bin() -> Path:
-    return embedded._wheel_directories()[0]
+    return wheel_directories()[0]
 
 
 def _bin_in(copy: Path) -> Path:
@@ -204,8 +209,8 @@ def test_the_lookup_goes_from_the_variable_to_the_wheel_the_system_and_the_path(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = installation(place / "named")
-    wheel = installation(place / embedded.WHEEL / "pginstall18" / "bin")
-    installation(place / embedded.WHEEL / "pginstall" / "bin")
+    wheel = installation(place / WHEEL / "pginstall18" / "bin")
+    installation(place / WHEEL / "pginstall" / "bin")
     system = installation(place / "system" / "17" / "bin")
     installation(place / "system" / "9.6" / "bin")
     real = installation(place / "real")
@@ -213,16 +218,16 @@ def test_the_lookup_goes_from_the_variable_to_the_wheel_the_system_and_the_path(
     (place / "links" / "postgres").symlink_to(real / "postgres")
 
     monkeypatch.setattr(sys, "path", [str(place)])
-    monkeypatch.setattr(embedded, "SYSTEM_INSTALLATIONS", place / "system")
+    monkeypatch.setattr("pgpubsub_sql.embedded.binaries.SYSTEM_INSTALLATIONS", place / "system")
     monkeypatch.setenv("PATH", str(place / "links"))
-    monkeypatch.setenv(embedded.BINARIES_VARIABLE, str(named))
+    monkeypatch.setenv(BINARIES_VARIABLE, str(named))
 
     assert find_binaries() == named
-    monkeypatch.delenv(embedded.BINARIES_VARIABLE)
+    monkeypatch.delenv(BINARIES_VARIABLE)
     assert find_binaries() == wheel
-    shutil.rmtree(place / embedded.WHEEL / "pginstall18")
-    assert find_binaries() == place / embedded.WHEEL / "pginstall" / "bin"
-    shutil.rmtree(place / embedded.WHEEL)
+    shutil.rmtree(place / WHEEL / "pginstall18")
+    assert find_binaries() == place / WHEEL / "pginstall" / "bin"
+    shutil.rmtree(place / WHEEL)
     assert find_binaries() == system
     shutil.rmtree(place / "system")
     assert find_binaries() == real
@@ -234,15 +239,15 @@ def test_the_lookup_goes_from_the_variable_to_the_wheel_the_system_and_the_path(
 def test_a_variable_that_names_no_binaries_is_an_error(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(embedded.BINARIES_VARIABLE, str(place))
-    with pytest.raises(ServerError, match=f"{embedded.BINARIES_VARIABLE}={place} holds no"):
+    monkeypatch.setenv(BINARIES_VARIABLE, str(place))
+    with pytest.raises(ServerError, match=f"{BINARIES_VARIABLE}={place} holds no"):
         find_binaries()
 
 
 def test_the_wheel_is_found_and_not_imported() -> None:
     assert find_binaries() == _wheel_bin()
     assert find_binaries().parent.name == "pginstall18"
-    assert embedded.WHEEL not in sys.modules
+    assert WHEEL not in sys.modules
 
 
 # --- Throw-away ----------------------------------------------------------------------------------
@@ -442,7 +447,7 @@ def test_sigkill_while_initdb_runs_leaves_nothing(
     real = _bin_in(bare) / "initdb"
     (binaries / "initdb").write_text(f'#!/bin/sh\necho > {fifo}\nexec {real} "$@"\n')
     (binaries / "initdb").chmod(0o755)
-    monkeypatch.setenv(embedded.BINARIES_VARIABLE, str(binaries))
+    monkeypatch.setenv(BINARIES_VARIABLE, str(binaries))
     with running([sys.executable, "-S", "-c", PARENT], bare) as parent:
         fifo.read_text()  # until initdb has begun
         os.killpg(parent.pid, signal.SIGKILL)
@@ -497,7 +502,7 @@ def _python_of_everybody(who: dict[str, Any]) -> str:
 def test_binaries_that_the_server_user_cannot_reach_are_copied(place: Path) -> None:
     private = place / "private"
     private.mkdir(mode=0o700)
-    embedded._copy_installation(_wheel_bin().parent, private)
+    copy_installation(_wheel_bin().parent, private)
     binaries = _bin_in(private)
     (binaries / "postgres").chmod(0o700)
     before = snapshot(private)
@@ -519,7 +524,7 @@ def test_the_socket_goes_where_the_server_user_can_reach_it_and_its_path_fits(
 
     def chosen(directory: Path, account: pwd.struct_passwd | None) -> Path:
         monkeypatch.setattr(tempfile, "tempdir", str(directory))
-        return embedded._temporary(Server()._plan(), account)
+        return directory_for_sockets(Server()._plan(), account)
 
     assert chosen(place, nobody) == place
     assert chosen(closed, None) == closed

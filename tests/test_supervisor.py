@@ -45,7 +45,7 @@ def alive(pid: int) -> bool:
 
 def free() -> int:
     """Return how many stored notifications are in nobody's hands."""
-    return len(sql("SELECT FROM pgpubsub_sql_notification FOR UPDATE SKIP LOCKED"))
+    return len(sql("SELECT 1 FROM pgpubsub_sql_notification FOR UPDATE SKIP LOCKED"))
 
 
 # --- Without a process
@@ -161,3 +161,108 @@ def test_the_second_signal_aborts_workers_under_a_supervisor(listen: Start) -> N
         assert not any(map(alive, workers(listener)))
     eventually(lambda: free() == 2)
     assert not numbers("do_job")
+
+
+# --- Deaths, and who comes after
+
+
+def test_a_killed_worker_is_replaced_and_its_messages_handled_once(listen: Start) -> None:
+    """P8: one successor, not several; what was in hand is handled by somebody, once."""
+    listener = listen("--channels", "app.Job").ready()
+    with listeners_wait():
+        jobs("wait", "good", "good")
+        eventually(waiting)
+        os.kill(workers(listener)[0], signal.SIGKILL)
+        eventually(lambda: listener.log.count("Listening to") == 2)
+    eventually(lambda: not stored())
+    assert numbers("do_job") == [1, 2, 3]
+    assert "Worker 0 died with exit code -9; its successor starts in 0 s" in listener.log
+    assert len(workers(listener)) == 2
+    assert listener.stop() == 0
+
+
+def test_the_others_go_on_when_one_dies(listen: Start) -> None:
+    listener = listen("--channels", "app.Job", "--processes", "2").ready(2)
+    with listeners_wait():
+        jobs("wait")
+        eventually(waiting)
+        notify(Job(number=2))
+        eventually(lambda: numbers("do_job") == [2])
+        for pid in workers(listener):
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: listener.log.count("Listening to") == 4)
+    eventually(lambda: not stored())
+    assert sorted(numbers("do_job")) == [1, 2]
+
+
+def test_a_message_that_kills_its_worker_makes_no_storm(listen: Start) -> None:
+    """P8: in the peer four errors made six processes of two."""
+    jobs("die")
+    listener = listen("--channels", "app.Job", "--processes", "2").ready()
+    eventually(lambda: "its successor starts in 2 s" in listener.log)
+    sql("DELETE FROM pgpubsub_sql_notification")
+    eventually(lambda: listener.log.count("died with") == len(workers(listener)) - 2)
+    assert sum(map(alive, workers(listener))) == 2
+    notify(Job(number=5))
+    eventually(lambda: numbers("do_job") == [5])
+    assert listener.stop() == 0
+    assert not any(map(alive, workers(listener)))
+
+
+def test_a_planned_restart_does_not_delay_the_end(listen: Start) -> None:
+    jobs("die")
+    listener = listen("--channels", "app.Job")
+    eventually(lambda: "its successor starts in 4 s" in listener.log)
+    assert listener.stop() == 0
+
+
+def test_nobody_comes_after_if_that_is_wanted(listen: Start) -> None:
+    jobs("die")
+    listener = listen("--channels", "app.Job", "--no-restart-on-failure")
+    assert listener.process.wait(30) == 1
+    assert len(workers(listener)) == 1
+    assert "died with exit code 7; it will not be replaced" in listener.log
+    assert free() == 1
+
+
+def test_drain_tells_that_a_worker_died(listen: Start) -> None:
+    jobs("die")
+    assert listen("--channels", "app.Job", "--drain").process.wait(30) == 1
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_workers_end_when_their_supervisor_is_killed(listen: Start, method: str) -> None:
+    """P17: nobody is left behind, and the message in hand is finished."""
+    jobs("wait", "good")
+    with listeners_wait():
+        arguments = ("--channels", "app.Job", "--processes", "2", "--worker-start-method", method)
+        listener = listen(*arguments).ready(2)
+        eventually(waiting)
+        listener.process.kill()
+        if method == "spawn":  # a fork holds its elder siblings' pipes: the youngest ends first
+            eventually(lambda: sum(map(alive, workers(listener))) == 1)
+    eventually(lambda: not any(map(alive, workers(listener))))
+    assert numbers("do_job") == [1]
+    assert sorted(stored()) == [2]
+
+
+def test_a_signal_during_the_start_is_not_forgotten(listen: Start) -> None:
+    """P17: neither lost nor answered with a traceback."""
+    listener = listen("--channels", "app.Job", "--processes", "2")
+    eventually(lambda: len(workers(listener)) == 2)
+    os.killpg(listener.process.pid, signal.SIGINT)
+    assert listener.process.wait(30) == 0, listener.log
+    assert "Traceback" not in listener.log
+    assert not any(map(alive, workers(listener)))
+
+
+def test_the_log_level_reaches_the_workers(listen: Start) -> None:
+    """P17."""
+    jobs("good", "bad")
+    listener = listen(
+        "--channels", "app.Job", "--loglevel", "error", "--logformat", "<%(message)s>"
+    )
+    eventually(lambda: "bad mood" in listener.log)
+    assert listener.stop() == 0
+    assert "Listening to" not in listener.log
+    assert "<Notification " in listener.log

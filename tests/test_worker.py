@@ -1,0 +1,213 @@
+"""One worker, step by step: looking, planning, hearing, reconnecting."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from pgpubsub_sql import notify
+from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.worker import worker as worker_module
+from pgpubsub_sql.worker.doorbell import Ring
+from pgpubsub_sql.worker.worker import SAFETY_SECONDS, Worker
+from tests.app.channels import ItemChannel, Job, Shout
+from tests.ledger import numbers, sql, stranger
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    """A worker that listens and has found nothing to do."""
+    worker = Worker([Job, Shout, ItemChannel])
+    with worker.stopping:
+        worker._connect()
+        worker._look()
+        worker._plan()
+        yield worker
+        worker.doorbell.close()
+
+
+def due_in(worker: Worker, name: str) -> float:
+    return worker._look_at[name] - time.monotonic()
+
+
+def test_nothing_is_asked_of_the_database_until_something_happens(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    for name in ("handle_stored", "next_ready", "sweep"):
+        monkeypatch.setattr(worker.delivery, name, lambda *_, name=name: asked.append(name))
+    worker._look()
+    worker._plan()
+    assert asked == []
+    assert SAFETY_SECONDS - 1 < due_in(worker, "app.Job") <= SAFETY_SECONDS
+
+
+def test_a_ring_makes_one_channel_due(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(worker.delivery, "handle_stored", looked.append)
+    sql("SELECT pg_notify('app.Job', '')")
+    worker.step()
+    worker._look()
+    assert looked == ["app.Job"]
+
+
+def test_it_sleeps_until_the_next_one_is_ready(worker: Worker) -> None:
+    notify(Job(number=1))
+    sql("UPDATE pgpubsub_sql_notification SET available_at = clock_timestamp() + interval '5 s'")
+    worker.step()  # hears the ring
+    worker._look()
+    worker._plan()
+    assert 4 < due_in(worker, "app.Job") <= 5
+    assert due_in(worker, "app.Shout") > 5
+
+
+def test_a_channel_in_trouble_is_tried_again_later_and_later(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rings do not hasten it, so that it never spins; others are not affected."""
+    delays = []
+    handle_stored = worker.delivery.handle_stored
+
+    def broken(name: str) -> bool:
+        if name == "app.Job":
+            raise RuntimeError("out of order")
+        return handle_stored(name)
+
+    monkeypatch.setattr(worker.delivery, "handle_stored", broken)
+    for _ in range(4):
+        worker._look_at["app.Job"] = 0
+        worker._look()
+        worker._plan()
+        worker._answer(Ring("app.Job", ""))
+        delays.append(due_in(worker, "app.Job"))
+    assert 0 < delays[0] <= 0.1
+    assert 0.3 < delays[3] <= 0.8
+    assert caplog.text.count("Channel app.Job cannot be looked at: out of order; trying again") == 4
+    worker._answer(Ring("app.Shout", ""))
+    assert due_in(worker, "app.Shout") < 0
+    monkeypatch.undo()
+    worker._look_at["app.Job"] = 0
+    worker._look()
+    worker._answer(Ring("app.Job", ""))
+    assert due_in(worker, "app.Job") < 0
+
+
+def test_trouble_with_planning_is_survived(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> dict[str, float]:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(worker.delivery, "next_ready", broken)
+    worker._planned = False
+    worker._plan()
+    assert "Looking ahead failed" in caplog.text
+    assert 0 < due_in(worker, "app.Job") <= SAFETY_SECONDS
+
+
+def test_long_payloads_are_swept_once_a_minute(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept: list[int] = []
+    monkeypatch.setattr(worker.delivery, "sweep", lambda: swept.append(1))
+    for sweep_at in (0.0, None):
+        worker._sweep_at = worker._sweep_at if sweep_at is None else sweep_at
+        worker._planned = False
+        worker._plan()
+    assert len(swept) == 1
+    assert 55 < worker._sweep_at - time.monotonic() <= 60
+
+
+def test_the_end_of_the_idle_work_connection_loses_no_message(worker: Worker) -> None:
+    """P9: an ephemeral message cannot be tried again, so the loss is noticed before it comes."""
+    pid = connection.connection.info.backend_pid
+    with stranger() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+        worker.step()
+        assert connection.connection is None
+        cursor.execute("SELECT pg_notify('app.Shout', '{\"number\": 1}')")
+    worker.step()
+    assert numbers("hear") == [1]
+
+
+def test_losing_the_doorbell_is_reconnecting_and_looking_everywhere(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P9."""
+    raw = worker.doorbell._connection
+    sql("SELECT pg_terminate_backend(%s)", raw.info.backend_pid)
+    while worker.doorbell._connection is raw:
+        worker.step()
+    assert "The LISTEN connection is lost" in caplog.text
+    assert all(due_in(worker, name) <= 0 for name in worker.delivery.channels)
+    sql("SELECT pg_notify('app.Shout', '{\"number\": 1}')")
+    worker._hear()
+    assert numbers("hear") == [1]
+
+
+def test_it_waits_longer_and_longer_for_the_server(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P9: also for one that is there and not ready yet."""
+    waits: list[float] = []
+    errors: list[Exception] = [
+        worker.doorbell.errors("gone\nHINT: away"),
+        NotReady("no tables"),
+        connection.Database.OperationalError("starting up"),
+    ]
+
+    def check_ready(using: str) -> str:
+        if errors:
+            raise errors.pop(0)
+        return "public"
+
+    def wait(objects: Any = (), timeout: float = 0) -> list[Any]:
+        waits.append(timeout)
+        return []
+
+    monkeypatch.setattr(worker_module, "check_ready", check_ready)
+    monkeypatch.setattr(worker.stopping, "wait", wait)
+    worker._connect()
+    assert len(waits) == 3
+    assert 0 < waits[0] <= 0.1
+    assert 0.2 <= waits[2] <= 0.4
+    assert "gone; trying again in 0." in caplog.text
+    assert "HINT" not in caplog.text
+    assert worker.doorbell.rings() == []
+
+
+def test_it_can_be_stopped_while_it_waits_for_the_server(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check_ready(using: str) -> str:
+        signal.raise_signal(signal.SIGTERM)
+        raise NotReady("never")
+
+    monkeypatch.setattr(worker_module, "check_ready", check_ready)
+    worker._connect()
+    assert worker.stopping()
+
+
+def test_raw_data_on_a_durable_channel_is_refused_by_name(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P19."""
+    sql("SELECT pg_notify('app.Job', '{\"number\": 1}')")
+    worker.step()
+    assert "raw NOTIFY on the durable channel app.Job was ignored" in caplog.text
+    assert "pgpubsub_notify(channel, payload)" in caplog.text
+
+
+def test_stored_rows_of_an_ephemeral_channel_are_taken(worker: Worker) -> None:
+    """SQL cannot know what a channel is, and it may have been switched while rows waited."""
+    sql("SELECT pgpubsub_notify('app.Shout', '{\"number\": 1}')")
+    worker.step()
+    worker._look()
+    assert numbers("hear") == [1]
