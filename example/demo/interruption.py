@@ -19,7 +19,8 @@ class Interruption:
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
-        self._noted = False
+        self.noted = False
+        """Whether somebody has asked to stop."""
 
     def __enter__(self) -> Self:
         self._previous = {number: signal.signal(number, self._note) for number in self.signals}
@@ -31,8 +32,8 @@ class Interruption:
 
     def check(self) -> None:
         """Raise :class:`InterruptionError` if somebody has asked to stop."""
-        if self._noted:
+        if self.noted:
             raise InterruptionError
 
     def _note(self, number: int, frame: FrameType | None) -> Any:
-        self._noted = True
+        self.noted = True

@@ -23,7 +23,7 @@ from pgpubsub_sql.migrations_ops.operations import (
     RemoveTrigger,
     TriggerOperation,
 )
-from pgpubsub_sql.migrations_ops.state import Key, Triggers, declared, recorded
+from pgpubsub_sql.migrations_ops.state import Key, Triggers, declared, owner, recorded
 from pgpubsub_sql.sql.trigger import Trigger
 
 
@@ -96,24 +96,23 @@ class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
         for label, found in self.generated_operations.items():
             for operation in found:
                 holders = [
-                    _wait(owner, channel, Order.RELEASE)
-                    for (owner, channel), trigger in triggers.items()
-                    if owner != label and _takes_away(operation, label, trigger.model)
+                    _wait(*key, Order.RELEASE)
+                    for key, trigger in triggers.items()
+                    if key[0] != label and _takes_away(operation, label, trigger.model)
                 ]
                 operation._auto_deps = [*operation._auto_deps, *holders]
 
     def _add(
         self, label: str, operation: TriggerOperation, released_by: Collection[Key] = ()
     ) -> None:
-        model_label, _, model = operation.trigger.model.partition(".")
         dependencies = [
             _wait("pgpubsub_sql", "notification", OperationDependency.Type.CREATE),
-            _wait(model_label, model, Order.TABLE),
+            _wait(*owner(operation.trigger.model), Order.TABLE),
             # A channel that moves to another app keeps the name of its function.
             *(
-                _wait(owner, channel, Order.RELEASE)
-                for owner, channel in sorted(released_by)
-                if channel == operation.trigger.channel
+                _wait(*key, Order.RELEASE)
+                for key in sorted(released_by)
+                if key[1] == operation.trigger.channel
             ),
         ]
         self.add_operation(label, operation, dependencies=dependencies)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 
+from django.apps import apps
 from django.db.migrations.graph import MigrationGraph
 from django.db.migrations.operations import RenameModel, RunSQL, SeparateDatabaseAndState
 from django.db.migrations.operations.base import Operation
@@ -46,6 +47,16 @@ def specify(channel: type[TriggerChannel]) -> Trigger:
         before=tuple(event for event in EVENTS if f"before_{event}" in wanted),
         durable=channel.lock_notifications,
     )
+
+
+def owner(label: str) -> tuple[str, str]:
+    """Return app and name of the model whose operations make the table of the declared *label*.
+
+    The table of a ManyToManyField comes and goes with the model that has the field.
+    """
+    model = apps.get_model(label)
+    owner = (model._meta.auto_created or model)._meta
+    return owner.app_label, owner.model_name or ""
 
 
 def recorded(graph: MigrationGraph) -> Triggers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import socket
 from collections.abc import Iterable, Iterator
@@ -42,6 +43,7 @@ class Stopping:
         """How often it was asked to stop."""
         parent = multiprocessing.parent_process()
         self._parent = [parent.sentinel] if parent else []
+        self._parent_id = os.getppid()
         self._then = None if parent else then
 
     def __enter__(self) -> Stopping:
@@ -69,7 +71,8 @@ class Stopping:
 
     def __call__(self) -> bool:
         """Whether to stop."""
-        return self.asked > 0
+        # The sentinel alone would do if forks did not hold one another's.
+        return self.asked > 0 or (bool(self._parent) and os.getppid() != self._parent_id)
 
     def wait(self, objects: Iterable[Any] = (), timeout: float | None = None) -> list[Any]:
         """Wait until one of *objects* is readable, *timeout* seconds are over, or a request to

@@ -27,7 +27,7 @@ def execute(argv: list[str], answers: str) -> tuple[int, str]:
             code = 0
         except SystemExit as exit_:
             code = exit_.code if isinstance(exit_.code, int) else bool(exit_.code)
-        except Exception:
+        except Exception:  # noqa: BLE001 - as manage.py would
             traceback.print_exc()
             code = 1
     return code, output.getvalue()

@@ -55,11 +55,12 @@ class Command(BaseCommand):
         with Interruption() as interruption:
             try:
                 status = self._run(options["packages"], interruption)
-            except InterruptionError:
+            except (InterruptionError, ListeningError, ServerError, TimeoutError) as error:
+                # Ctrl-C also ends a process that has not left our group yet, and that shows first.
+                if not interruption.noted:
+                    raise CommandError(str(error)) from error
                 self.stderr.write("Interrupted: everything is stopped and removed.")
                 status = INTERRUPTED
-            except (ListeningError, ServerError, TimeoutError) as error:
-                raise CommandError(str(error)) from error
         sys.exit(status)
 
     def _run(self, limit: int | None, interruption: Interruption) -> int:
