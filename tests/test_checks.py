@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -376,6 +377,13 @@ def test_w002_migrations_that_are_nowhere(
     assert "the app 'shop' has no migrations package" in report("W002")
     settings.MIGRATION_MODULES = {"shop": None}  # what people say who want none
     assert found() == []
+
+
+def test_w002_a_directory_without_init(install_app: Callable[..., None], tmp_path: Path) -> None:  # noqa: F811
+    """Django passes it over, too."""
+    install_app("shop", channels=WATCH)
+    (tmp_path / "shop" / "migrations").mkdir()
+    assert "the app 'shop' has no migrations package" in report("W002")
 
 
 def test_w002_a_channel_outside_of_every_app() -> None:

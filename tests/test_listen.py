@@ -44,8 +44,13 @@ def jobs(numbers: Iterable[int]) -> None:
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
+    return run_django("listen", *arguments, **environment)
+
+
+def run_django(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one of Django's commands to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "django", "listen", *arguments],
+        [sys.executable, "-m", "django", *arguments],
         cwd=ROOT,
         env=os.environ
         | {
@@ -275,7 +280,7 @@ def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterable[Server]:
             monkeypatch.setenv(variable, value)
         with abroad(server, "postgres") as cursor:
             cursor.execute(f"CREATE DATABASE {name}")
-        run_django("migrate", "--verbosity", "0").check_returncode()
+        run_django("migrate", "--skip-checks", "--verbosity", "0").check_returncode()
         yield server
 
 
@@ -344,17 +349,15 @@ def test_what_cannot_be_done_is_said(arguments: list[str], words: str) -> None:
         call_command("listen", *arguments, skip_checks=True)
 
 
-def test_no_server_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PGHOST", "/nowhere")
-    result = run()
+def test_no_server_is_a_clear_error() -> None:
+    result = run(PGHOST="/nowhere")
     assert result.returncode == 1
     assert "/nowhere" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_missing_migrations_are_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(connection.settings_dict, "NAME", "template1")
-    result = run()
+def test_missing_migrations_are_a_clear_error() -> None:
+    result = run(PGDATABASE="template1")
     assert result.returncode == 1
     assert "manage.py migrate" in result.stderr
     assert "Traceback" not in result.stderr

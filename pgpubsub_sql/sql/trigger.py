@@ -84,13 +84,18 @@ class Trigger:
     @property
     def function(self) -> str:
         """Name of the channel's function, which no channel can make that of a helper."""
-        return shorten(f"pgpubsub_channel_{self.channel}")
+        return _object_name(f"pgpubsub_channel_{self.channel}")
 
     def triggers(self) -> dict[str, str]:
         """Map each installed event, as ``after_insert``, to the name of its trigger."""
         events = [f"after_{event}" for event in self.after]
         events += [f"before_{event}" for event in self.before]
-        return {event: shorten(f"pgpubsub_{self.channel}_{event}") for event in events}
+        return {event: _object_name(f"pgpubsub_{self.channel}_{event}") for event in events}
+
+
+def _object_name(name: str) -> str:
+    """Return *name* at a length that PostgreSQL keeps, and unable to delimit a function's body."""
+    return shorten(name.replace("$", "$0"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
