@@ -84,7 +84,7 @@ class Listening:
         return [
             line
             for line in self.lines
-            if not re.match(r"\d+ INFO |\d+ ERROR Worker \d+ died with exit code -9$", line)
+            if not re.match(r"\d+ INFO |\d+ ERROR Worker \d+ died with exit code -9\b", line)
         ]
 
     def _read(self) -> None:

@@ -150,12 +150,10 @@ def _create_function(trigger: Trigger, site: Site) -> Iterator[SQL]:
     deliver = "triggers/store" if trigger.durable else "triggers/send"
     branches = {
         event: render(deliver, rows=render(f"triggers/rows_{event}"), **shared)
-        for event in ("insert", "update", "delete")
+        for event in (*EVENTS, "each")
     }
     ring = render("triggers/ring", **shared) if trigger.durable else SQL("")
-    yield render(
-        "triggers/statement_function", helpers=site.helpers, ring=ring, **names, **branches
-    )
+    yield render("triggers/function", helpers=site.helpers, ring=ring, **names, **branches)
     yield render("triggers/revoke_function", **names)
 
 

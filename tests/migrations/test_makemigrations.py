@@ -483,6 +483,16 @@ def test_squashed_migrations_install_the_same(new_project: NewProject) -> None:
     assert twin.catalogue() == project.catalogue()
 
 
+def test_a_migration_that_is_updated(project: Project) -> None:
+    """T9: ``makemigrations --update`` finds one operation where there were two."""
+    install(project, authors("insert"))
+    project.write(authors("insert", "update"))
+    project.run("makemigrations", "--update", "--noinput", "blog")
+    assert operations(project.latest()) == ["CreateModel", "AddTrigger"]
+    assert "'after': ('insert', 'update')" in project.latest()
+    assert_quiet(project)
+
+
 # --- sqlmigrate -----------------------------------------------------------------------------------
 
 

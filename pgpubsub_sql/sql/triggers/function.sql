@@ -1,4 +1,5 @@
--- The function of a channel, called once per statement: one message a row, at most one ring.
+-- The function of a channel: one message a row, at most one ring for each time it is called,
+-- which is once per statement, or once per row before the fact.
 -- Names of columns never meet names of variables: only the innermost SELECTs see the user's table.
 -- Everything that a writer's session may set and that changes how a value is spelled is pinned.
 CREATE OR REPLACE FUNCTION :"schema".:"function"() RETURNS trigger
@@ -14,6 +15,14 @@ DECLARE
     context jsonb := :"helpers".pgpubsub_context_v1();
     pairing integer := 1;
 BEGIN
+    IF TG_LEVEL = 'ROW' THEN
+        :{each}
+        :{ring}
+        IF TG_OP = 'DELETE' THEN
+            RETURN OLD; -- NEW is NULL, which would keep the row
+        END IF;
+        RETURN NEW;
+    END IF;
     CASE TG_OP
     WHEN 'INSERT' THEN
         :{insert}
@@ -25,6 +34,8 @@ BEGIN
         :{update}
     WHEN 'DELETE' THEN
         :{delete}
+    WHEN 'TRUNCATE' THEN
+        :{truncate}
     END CASE;
     :{ring}
     RETURN NULL;
