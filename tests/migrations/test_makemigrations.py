@@ -485,7 +485,8 @@ def test_squashed_migrations_install_the_same(new_project: NewProject) -> None:
 
 def test_a_migration_that_is_updated(project: Project) -> None:
     """T9: ``makemigrations --update`` finds one operation where there were two."""
-    install(project, authors("insert"))
+    project.write(authors("insert"))
+    project.run("makemigrations")
     project.write(authors("insert", "update"))
     project.run("makemigrations", "--update", "--noinput", "blog")
     assert operations(project.latest()) == ["CreateModel", "AddTrigger"]
