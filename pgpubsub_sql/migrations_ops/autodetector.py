@@ -53,7 +53,6 @@ class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
         self, convert_apps: Any = None, graph: MigrationGraph | None = None
     ) -> dict[str, list[Any]]:
         self._graph = graph
-        self._convert_apps = frozenset(convert_apps or ())
         # Django knows an app by its models, and would take every migration of an app that has
         # none for its initial one.
         self.existing_apps |= {label for label, _ in graph.nodes} if graph else set()
@@ -65,7 +64,7 @@ class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
         self._generate_trigger_operations()
 
     def _generate_trigger_operations(self) -> None:
-        new = {key: trigger for key, trigger in declared().items() if self._is_migrated(key[0])}
+        new = declared()
         old = recorded(self._graph) if self._graph else {}
         renamed = {key: self._follow_renames(trigger) for key, trigger in old.items()}
         kept = {key for key in new.keys() & renamed.keys() if new[key].model == renamed[key].model}
@@ -77,9 +76,6 @@ class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
                 self._add(key[0], AddTrigger(new[key]), released_by=old.keys() - kept)
             elif new[key] != renamed[key]:
                 self._add(key[0], AlterTrigger(renamed[key], new[key]))
-
-    def _is_migrated(self, label: str) -> bool:
-        return label not in self.from_state.real_apps or label in self._convert_apps
 
     def _follow_renames(self, trigger: Trigger) -> Trigger:
         """Return *trigger* as the RenameModel found in this run leaves it."""

@@ -50,8 +50,8 @@ def load(template: str) -> str:
 def render(template: str, **values: str) -> SQL:
     """Return ``sql/<template>.sql`` with each placeholder replaced by its quoted value.
 
-    >>> render("triggers/drop_function", schema="public", function="pgpubsub_blog.Posts")
-    'DROP FUNCTION IF EXISTS "public"."pgpubsub_blog.Posts"() CASCADE;'
+    >>> render("triggers/drop_function", schema="public", function="pgpubsub_channel_blog.Posts")
+    'DROP FUNCTION IF EXISTS "public"."pgpubsub_channel_blog.Posts"() CASCADE;'
     """
     used: set[str] = set()
 

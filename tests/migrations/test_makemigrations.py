@@ -408,22 +408,49 @@ def test_a_model_goes_together_with_anothers_channel(
 
 def test_a_channel_that_keeps_its_name_moves_to_another_app(new_project: NewProject) -> None:
     """T2: the old app's RemoveTrigger does not drop the function of the new one."""
-    project = new_project(apps=["pgpubsub_sql", "alpha", "people"])
-    source = channel(model="people.Author", channel_name="authors")
-    listeners = {name: on("insert", of=f"{name}.channels.Authors") for name in ("alpha", "people")}
-    alpha = {"alpha/migrations/__init__.py": ""}
-    here = app("people", models=AUTHOR, channels=source, listeners=listeners["people"])
-    install(project, here | PEOPLE_MIGRATIONS, app("alpha") | alpha)
-    there = app("alpha", channels=source, listeners=listeners["alpha"])
-    install(project, people(AUTHOR), there)
+    project = new_project(apps=["pgpubsub_sql", "new", "old"])
+    source = channel(model="new.Author", channel_name="authors")
 
-    assert operations(project.latest("people")) == ["RemoveTrigger"]
-    assert operations(project.latest("alpha")) == ["AddTrigger"]
-    assert assert_writable(project, "people_author") == [("authors", "INSERT")]
+    def version(home: str) -> Files:
+        files: dict[str, str] = {}
+        for label in ("new", "old"):
+            parts = {}
+            if label == home:
+                parts = {
+                    "channels": source,
+                    "listeners": on("insert", of=f"{home}.channels.Authors"),
+                }
+            files |= app(label, models=AUTHOR if label == "new" else "", **parts)
+            files |= {f"{label}/migrations/__init__.py": ""}
+        return files
+
+    install(project, version("old"))
+    first = project.catalogue()
+    install(project, version("new"))
+    assert operations(project.latest("old")) == ["RemoveTrigger"]
+    assert operations(project.latest("new")) == ["AddTrigger"]
+    assert project.catalogue() == first
+    assert assert_writable(project, "new_author") == [("authors", "INSERT")]
     assert_quiet(project)
-    project.run("migrate", "alpha", "zero")
+
+    project.run("migrate", "old", "0001")
+    assert project.catalogue() == first
+    project.run("migrate", "old", "zero")
+    assert project.catalogue() == frozenset()
     project.run("migrate")
-    assert assert_writable(project, "people_author") == [("authors", "INSERT")]
+    assert project.catalogue() == first
+
+
+def test_a_model_of_an_app_without_migrations(new_project: NewProject) -> None:
+    """P24: the channel's app has the migration; the model's app needs none."""
+    project = new_project(apps=["pgpubsub_sql", "people", "blog"])
+    project.write(app("people", models=AUTHOR))
+    project.write(blog(channels=channel(model="people.Author"), listeners=on("insert")))
+    project.run("makemigrations")
+    project.run("migrate", "--run-syncdb")
+    assert project.migrations("people") == []
+    assert assert_writable(project, "people_author") == [("blog.Authors", "INSERT")]
+    assert_quiet(project)
 
 
 def test_apps_that_need_each_other(new_project: NewProject) -> None:

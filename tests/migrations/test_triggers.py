@@ -312,7 +312,28 @@ def items(*numbers: int) -> list[Item]:
     return [Item(name=f"number {number}", number=number) for number in numbers]
 
 
-def test_a_statement_rings_once(bell: Bell) -> None:
+@pytest.mark.parametrize(
+    ("statement", "rings"),
+    [
+        ("INSERT INTO watched SELECT n, 'x' FROM generate_series(100, 1099) AS n", 1),
+        ("UPDATE watched SET name = 'z'", 1),
+        ("DELETE FROM watched", 1),
+        ("INSERT INTO watched VALUES (1, 'z'), (4, 'd') ON CONFLICT (id) DO UPDATE SET name = 'y'", 2),
+        ("UPDATE watched SET name = 'z' WHERE false", 0),
+    ],
+)  # fmt: skip
+def test_a_statement_calls_the_ring_helper_once(table: str, statement: str, rings: int) -> None:
+    """P26: PostgreSQL would hide equal rings of a transaction, so the calls are counted."""
+    sql("CREATE TABLE calls (channel text)")
+    sql(
+        "CREATE OR REPLACE FUNCTION pgpubsub_ring(channel text) RETURNS void LANGUAGE sql "
+        "AS 'INSERT INTO public.calls VALUES (channel)'"
+    )
+    sql(statement)
+    assert sql("SELECT * FROM calls") == [("watched",)] * rings
+
+
+def test_a_statement_is_told_once(bell: Bell) -> None:
     """P26, P13: 1000 rows, 1000 stored, one ring that carries no data; one NOTIFY a row where
     nothing is stored."""
     Item.objects.bulk_create(items(*range(1000)))
