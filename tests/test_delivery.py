@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+from collections.abc import Iterator
 
 import pytest
 from django.db import connection, transaction
@@ -278,6 +279,15 @@ def test_a_short_batch_does_not_shrink_the_next(delivery: Delivery) -> None:
     assert len(numbers("do_job")) == 8
 
 
+@pytest.fixture
+def impatience() -> Iterator[None]:
+    """Waiting for a lock is an error: nothing interrupts a driver that waits."""
+    sql("SET lock_timeout = '5s'")
+    yield
+    sql("RESET lock_timeout")
+
+
+@pytest.mark.usefixtures("impatience")
 def test_rows_in_other_hands_are_passed_over(delivery: Delivery) -> None:
     jobs("good", "good", "good")
     with stranger() as other:
@@ -290,6 +300,7 @@ def test_rows_in_other_hands_are_passed_over(delivery: Delivery) -> None:
     assert numbers("do_job") == [2, 3, 1]
 
 
+@pytest.mark.usefixtures("impatience")
 def test_planning_finds_what_waits_behind_rows_in_other_hands(delivery: Delivery) -> None:
     jobs("good", "good")
     sql(

@@ -64,7 +64,8 @@ class Stopping:
         trace: TracebackType | None,
     ) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            # On its way out, the second request of which the docstring speaks may still come.
+            signal.signal(number, signal.SIG_IGN if self._parent and self.asked else handler)
         signal.set_wakeup_fd(self._previous_fd)
         self._awake.close()
         self._waker.close()

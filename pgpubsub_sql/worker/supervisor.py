@@ -140,7 +140,13 @@ class Supervisor:
             logger.info("Waiting for %s workers to finish what they have in hand", len(asked))
         while (running := self._running()) and stopping.asked < 2:
             for sentinel in stopping.wait(running):
-                running[sentinel].join()
+                self._finished(running[sentinel])
+
+    def _finished(self, slot: _Slot) -> None:
+        code = slot.join()
+        if code != 0:
+            self.failed = True
+            logger.error("Worker %s died with exit code %s while it stopped", slot.number, code)
 
     def _kill(self) -> None:
         """Leave no worker behind, whatever brought us here."""

@@ -37,8 +37,13 @@ def swallow() -> None:
 
 
 def hang() -> None:
+    """Wait for the lock in Python, where signals are noticed; not in the driver, as "wait" does."""
     logging.getLogger(__name__).info("this listener hangs")
-    threading.Event().wait()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(77)")
+        while cursor.fetchone() != (True,):
+            threading.Event().wait(0.01)
+            cursor.execute("SELECT pg_try_advisory_xact_lock(77)")
 
 
 def call_back() -> None:
