@@ -17,7 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DEFAULT_DB_ALIAS
 
 from pgpubsub_sql.errors import PayloadError, TransactionRequired
-from pgpubsub_sql.sql import query
+from pgpubsub_sql.sql import holds_nul, query
 
 _DEAD = (3, 4)
 """libpq's numbers, the same under both drivers: PQTRANS_INERROR, a transaction that has failed,
@@ -73,7 +73,7 @@ def _encode(context: Mapping[str, Any]) -> str:
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise PayloadError(f"The notification context cannot travel as JSON: {error}") from error
-    if "\\u0000" in text.replace("\\\\", ""):
+    if holds_nul(text):
         raise PayloadError("The notification context holds a NUL (\\u0000): remove it.")
     return text
 

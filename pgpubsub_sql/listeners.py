@@ -178,7 +178,7 @@ def trigger_listener(
 ) -> Callable[[Callback], Callback]:
     """Call the function when rows of the channel's model change, whoever changes them.
 
-    The eight named decorators are shorthands. ``events=()`` installs nothing: the trigger is
+    The named decorators are shorthands. ``events=()`` installs nothing: the trigger is
     SQL of your own, and the function receives every message of the channel.
 
     Raises :class:`ValueError` for an event or time that there is not.

@@ -35,7 +35,7 @@ def notify(channel: type[Channel] | str | Channel, /, **arguments: Any) -> None:
     ::
 
         pgpubsub_sql.notify(PostReads, model_id=1, date=datetime.date.today())
-        pgpubsub_sql.notify(PostReads(model_id=1, date=date), using="replica")
+        pgpubsub_sql.notify(PostReads(model_id=1, date=date), using="other")
 
     *channel* is a class, its module path or its name in PostgreSQL, followed by the fields; or
     an instance, followed by options: ``using`` (a database alias) and, on durable channels,

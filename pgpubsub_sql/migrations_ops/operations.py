@@ -1,7 +1,7 @@
 """The operations that our migrations hold.
 
 Their arguments are plain values, so that a migration written today needs nothing of this
-package but these four names. Projects' migrations import them for ever.
+package but these names. Projects' migrations import them for ever.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from django.db.models import Model
 
 from pgpubsub_sql import conf
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.sql import SQL, render
+from pgpubsub_sql.sql import SQL, query, render
 from pgpubsub_sql.sql.trigger import Site, Trigger, alter, create, drop
 
 Specification = Trigger | Mapping[str, Any]
@@ -45,7 +45,7 @@ def find_schemas(schema_editor: BaseDatabaseSchemaEditor, function: str = "") ->
     Raises :class:`NotReady` if there is no schema to install anything in.
     """
     with schema_editor.connection.cursor() as cursor:
-        cursor.execute(render("triggers/find"), {"function": function})
+        cursor.execute(query("find_schemas"), {"function": function})
         current, helpers, found = cursor.fetchone()
     if current is None:
         raise NotReady(
