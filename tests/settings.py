@@ -4,4 +4,4 @@ from example.settings import *  # noqa: F403
 from example.settings import INSTALLED_APPS
 
 ROOT_URLCONF = "tests.urls"
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.app", "tests.rows"]
+INSTALLED_APPS = [*INSTALLED_APPS, "django.contrib.postgres", "tests.app", "tests.rows"]
