@@ -350,7 +350,8 @@ def test_what_cannot_be_done_is_said(arguments: list[str], words: str) -> None:
 
 
 def test_no_server_is_a_clear_error() -> None:
-    result = run(PGHOST="/nowhere")
+    # Skipped: a check of Django's asks the server about virtual columns of tests.rows.
+    result = run("--skip-checks", PGHOST="/nowhere")
     assert result.returncode == 1
     assert "/nowhere" in result.stderr
     assert "Traceback" not in result.stderr
