@@ -9,7 +9,12 @@ from pgpubsub_sql.listeners import (
     post_delete_listener,
     post_insert_listener,
     post_save_listener,
+    post_truncate_listener,
     post_update_listener,
+    pre_delete_listener,
+    pre_insert_listener,
+    pre_save_listener,
+    pre_update_listener,
     trigger_listener,
 )
 from pgpubsub_sql.notify import notify
@@ -27,7 +32,12 @@ __all__ = [
     "post_delete_listener",
     "post_insert_listener",
     "post_save_listener",
+    "post_truncate_listener",
     "post_update_listener",
+    "pre_delete_listener",
+    "pre_insert_listener",
+    "pre_save_listener",
+    "pre_update_listener",
     "set_notification_context",
     "trigger_listener",
 ]

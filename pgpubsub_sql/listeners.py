@@ -217,6 +217,35 @@ def post_save_listener(channel: Reference) -> Callable[[Callback], Callback]:
     return trigger_listener(channel, events=("insert", "update"))
 
 
+def post_truncate_listener(channel: Reference) -> Callable[[Callback], Callback]:
+    """Call the function after the table was truncated, with ``old`` and ``new`` both None."""
+    return trigger_listener(channel, events=("truncate",))
+
+
+def pre_insert_listener(channel: Reference) -> Callable[[Callback], Callback]:
+    """Send a row that is about to be inserted, as ``new``.
+
+    As with every ``pre_`` listener the function is called once the write is committed; it is the
+    row that is from before: what triggers of other authors still do to it is not in it.
+    """
+    return trigger_listener(channel, events=("insert",), when="before")
+
+
+def pre_update_listener(channel: Reference) -> Callable[[Callback], Callback]:
+    """Send a row that is about to be updated, as ``old`` and ``new``."""
+    return trigger_listener(channel, events=("update",), when="before")
+
+
+def pre_delete_listener(channel: Reference) -> Callable[[Callback], Callback]:
+    """Send a row that is about to be deleted, as ``old``."""
+    return trigger_listener(channel, events=("delete",), when="before")
+
+
+def pre_save_listener(channel: Reference) -> Callable[[Callback], Callback]:
+    """Send a row that is about to be inserted or updated."""
+    return trigger_listener(channel, events=("insert", "update"), when="before")
+
+
 def field_names(channel: type[BaseChannel]) -> list[str]:
     """Return the names of what *channel* passes to its listeners."""
     return list(codec(channel).fields) if issubclass(channel, Channel) else ["old", "new"]

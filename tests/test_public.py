@@ -23,7 +23,12 @@ PUBLIC = [
     "post_delete_listener",
     "post_insert_listener",
     "post_save_listener",
+    "post_truncate_listener",
     "post_update_listener",
+    "pre_delete_listener",
+    "pre_insert_listener",
+    "pre_save_listener",
+    "pre_update_listener",
     "set_notification_context",
     "trigger_listener",
 ]
