@@ -1,0 +1,53 @@
+"""Tables that are watched, what was told of them, and who writes to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connection
+
+from pgpubsub_sql.sql.trigger import Site, Trigger, create
+
+ALL = ("insert", "update", "delete")
+
+
+def sql(statement: str, *parameters: Any) -> list[Any]:
+    """Run a statement, and return its rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+def watch(db_table: str, *events: str, **options: Any) -> None:
+    """Install a trigger on any table, as ``migrate`` does; durable, if not told otherwise."""
+    options = {"channel": "watched", "after": events or ALL, "durable": True} | options
+    trigger = Trigger(model="app.any", **options)
+    site = Site(db_table=db_table, schema="public", helpers="public", owner="tests")
+    for statement in create(trigger, site):
+        sql(statement)
+
+
+def taken() -> list[dict[str, Any]]:
+    """Return the payloads that were stored, and forget them."""
+    rows = sql("DELETE FROM public.pgpubsub_sql_notification RETURNING id, payload::text")
+    return [json.loads(payload) for _, payload in sorted(rows)]
+
+
+def changes() -> list[str]:
+    """Return what was stored as ``old->new``, each row by its values in a row: ``1a->1z``."""
+    return [f"{brief(payload['old'])}->{brief(payload['new'])}" for payload in taken()]
+
+
+def brief(row: dict[str, Any] | None) -> str:
+    return "".join(str(value) for value in (row or {}).values())
+
+
+@contextmanager
+def as_role(name: str) -> Iterator[None]:
+    """Write as somebody else."""
+    sql(f"SET LOCAL ROLE {name}")
+    yield
+    sql("RESET ROLE")

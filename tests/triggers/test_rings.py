@@ -1,0 +1,167 @@
+"""How often it rings, and what is sent."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg2
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+from pgpubsub_sql.models import LongPayload, Notification
+from tests.app.models import Item
+from tests.conftest import eventually
+from tests.registries import undone
+from tests.triggers.tables import sql
+
+
+class Bell:
+    """A session that listens."""
+
+    def __init__(self, *channels: str) -> None:
+        self._connection = psycopg2.connect(dbname=connection.settings_dict["NAME"])
+        self._connection.autocommit = True
+        self._execute(
+            *(f'LISTEN "{channel.replace(chr(34), 2 * chr(34))}"' for channel in channels)
+        )
+
+    def rung(self) -> list[tuple[str, str]]:
+        """Return what was heard since the last time: a message of our own ends the waiting."""
+        end = str(uuid.uuid4())
+        self._execute("LISTEN the_end", f"NOTIFY the_end, '{end}'")
+        eventually(lambda: self._heard() and self._connection.notifies[-1].payload == end)
+        heard = [(one.channel, one.payload) for one in self._connection.notifies]
+        self._connection.notifies.clear()
+        return [one for one in heard if one[0] != "the_end"]
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+    def _execute(self, *statements: str) -> None:
+        with self._connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def _heard(self) -> list[Any]:
+        self._connection.poll()
+        heard: list[Any] = self._connection.notifies
+        return heard
+
+
+ITEMS, NEWS = "app.ItemChannel", 'item "news" äöü'
+
+
+@pytest.fixture
+def bell(transactional_db: None) -> Iterator[Bell]:
+    bell = Bell(ITEMS, NEWS)
+    yield bell
+    bell.close()
+
+
+def items(*numbers: int) -> list[Item]:
+    return [Item(name=f"number {number}", number=number) for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("statement", "rings"),
+    [
+        ("INSERT INTO watched SELECT n, 'x' FROM generate_series(100, 1099) AS n", 1),
+        ("UPDATE watched SET name = 'z'", 1),
+        ("DELETE FROM watched", 1),
+        ("INSERT INTO watched VALUES (1), (4) ON CONFLICT (id) DO UPDATE SET name = 'y'", 2),
+        ("UPDATE watched SET name = 'z' WHERE false", 0),
+    ],
+)  # fmt: skip
+def test_a_statement_calls_the_ring_helper_once(table: str, statement: str, rings: int) -> None:
+    """P26: PostgreSQL would hide equal rings of a transaction, so the calls are counted."""
+    sql("CREATE TABLE calls (channel text)")
+    sql(
+        "CREATE OR REPLACE FUNCTION pgpubsub_ring(channel text) RETURNS void LANGUAGE sql "
+        "AS 'INSERT INTO public.calls VALUES (channel)'"
+    )
+    sql(statement)
+    assert sql("SELECT * FROM calls") == [("watched",)] * rings
+
+
+def test_a_statement_is_told_once(bell: Bell) -> None:
+    """P26, P13: 1000 rows, 1000 stored, one ring that carries no data; one NOTIFY a row where
+    nothing is stored."""
+    Item.objects.bulk_create(items(*range(1000)))
+    heard = bell.rung()
+    assert [one for one in heard if one[0] == ITEMS] == [(ITEMS, "")]
+    assert [json.loads(payload)["new"]["number"] for name, payload in heard if name == NEWS] == [
+        *range(1000)
+    ]
+    assert Notification.objects.count() == 1000
+
+
+def test_no_row_rings_nothing(bell: Bell) -> None:
+    """P26: a statement that wrote nothing is not told."""
+    Item.objects.filter(number=-1).update(name="x")
+    Item.objects.filter(number=-1).delete()
+    sql("INSERT INTO app_item SELECT * FROM app_item")
+    assert bell.rung() == []
+    assert not Notification.objects.exists()
+
+
+def test_equal_rows_are_told_apart(bell: Bell) -> None:
+    """P7: PostgreSQL drops identical messages of one transaction, and these are not identical."""
+    Item.objects.bulk_create(items(1))
+    bell.rung()
+    with transaction.atomic():
+        for _ in range(3):
+            Item.objects.update(number=1)
+    assert len([one for one in bell.rung() if one[0] == NEWS]) == 3
+
+
+def test_what_is_rolled_back_leaves_nothing(bell: Bell) -> None:
+    """Neither a stored row nor a ring, and neither an ephemeral message."""
+    with undone():
+        Item.objects.bulk_create(items(1, 2))
+    assert bell.rung() == []
+    assert not Notification.objects.exists()
+
+    with transaction.atomic():
+        with undone():
+            Item.objects.bulk_create(items(1, 2))
+        Item.objects.bulk_create(items(3))
+    names = [name for name, _ in bell.rung()]
+    assert sorted(names) == [ITEMS, NEWS]
+    assert [one.payload["new"]["number"] for one in Notification.objects.all()] == [3]
+
+
+def test_a_failed_statement_leaves_nothing(bell: Bell) -> None:
+    """The write and its notification succeed and fail together."""
+    Item.objects.bulk_create(items(1))
+    bell.rung()
+    with pytest.raises(DatabaseError), transaction.atomic():
+        sql("UPDATE app_item SET number = 1 / (number - 1)")
+    assert bell.rung() == []
+
+
+@pytest.mark.parametrize("letter", ["x", "ä", "名", "\\", '"'])
+def test_a_row_that_is_too_long_for_a_notify(bell: Bell, letter: str) -> None:
+    """P13: the write succeeds, and the row is stored and referred to."""
+    name = letter * 8000
+    Item.objects.create(name=name, number=7)
+    (message,) = [json.loads(payload) for channel, payload in bell.rung() if channel == NEWS]
+    stored = LongPayload.objects.get()
+    assert message["$ref"] == stored.pk
+    assert stored.payload["op"] == "INSERT"
+    assert stored.payload["new"]["name"] == name
+
+
+def test_rows_around_the_limit(bell: Bell) -> None:
+    """P13: bytes count, not letters; whatever the length, it arrives one way or the other."""
+    Item.objects.bulk_create([Item(name="ü" * length) for length in range(3800, 3950)])
+    messages = [json.loads(payload) for channel, payload in bell.rung() if channel == NEWS]
+    referred = [message["$ref"] for message in messages if "$ref" in message]
+    whole = [message for message in messages if "new" in message]
+    assert len(messages) == 150
+    assert len(whole) > 20
+    assert len(referred) > 20
+    assert sorted(referred) == sorted(LongPayload.objects.values_list("pk", flat=True))

@@ -1,0 +1,197 @@
+"""Every way to write."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+
+from tests.app.models import Item
+from tests.triggers.tables import changes, sql, taken, watch
+
+STATEMENTS = {
+    "one row": (
+        "INSERT INTO watched VALUES (4, 'd')",
+        ["->4d"],
+    ),
+    "several rows": (
+        "INSERT INTO watched VALUES (4, 'd'), (5, 'e')",
+        ["->4d", "->5e"],
+    ),
+    "rows of a query": (
+        "INSERT INTO watched SELECT id + 10, name FROM watched ORDER BY id",
+        ["->11a", "->12b", "->13c"],
+    ),
+    "a conflict, nothing done": (
+        "INSERT INTO watched VALUES (1, 'z'), (4, 'd') ON CONFLICT DO NOTHING",
+        ["->4d"],
+    ),
+    "a conflict, updated": (
+        "INSERT INTO watched VALUES (1, 'z'), (4, 'd'), (3, 'x')"
+        "ON CONFLICT (id) DO UPDATE SET name = excluded.name",
+        ["->4d", "1a->1z", "3c->3x"],
+    ),
+    "an update": (
+        "UPDATE watched SET name = name || '!' WHERE id < 3",
+        ["1a->1a!", "2b->2b!"],
+    ),
+    "an update that changes nothing": (
+        "UPDATE watched SET name = name",
+        ["1a->1a", "2b->2b", "3c->3c"],
+    ),
+    "an update of the primary keys": (
+        "UPDATE watched SET id = id + 10",
+        ["1a->11a", "2b->12b", "3c->13c"],
+    ),
+    "an update from another table": (
+        "UPDATE watched SET name = other.name FROM watched AS other "
+        "WHERE other.id = watched.id % 3 + 1",
+        ["1a->1b", "2b->2c", "3c->3a"],
+    ),
+    "a delete": (
+        "DELETE FROM watched WHERE id <> 2",
+        ["1a->", "3c->"],
+    ),
+    "a delete with another table": (
+        "DELETE FROM watched USING (VALUES (2)) AS gone (id) WHERE gone.id = watched.id",
+        ["2b->"],
+    ),
+    "several updates of one statement": (
+        "WITH one AS (UPDATE watched SET id = 10, name = 'x' WHERE id = 1),"
+        "two AS (UPDATE watched SET name = 'y' WHERE id = 2)"
+        "UPDATE watched SET name = 'z' WHERE id = 3",
+        ["1a->10x", "2b->2y", "3c->3z"],
+    ),
+    "a move within one statement": (
+        "WITH gone AS (DELETE FROM watched WHERE id = 1 RETURNING *)"
+        "INSERT INTO watched SELECT id + 10, name FROM gone",
+        ["->11a", "1a->"],
+    ),
+    "all three in one statement": (
+        "MERGE INTO watched USING (VALUES (1, 'x'), (2, 'y'), (4, 'd')) AS new (id, name)"
+        "ON new.id = watched.id "
+        "WHEN MATCHED AND new.id = 2 THEN DELETE "
+        "WHEN MATCHED THEN UPDATE SET id = 10, name = new.name "
+        "WHEN NOT MATCHED THEN INSERT VALUES (new.id, new.name)",
+        ["->4d", "1a->10x", "2b->"],
+    ),
+    "no row inserted": ("INSERT INTO watched SELECT * FROM watched WHERE false", []),
+    "no row updated": ("UPDATE watched SET name = 'z' WHERE false", []),
+    "no row deleted": ("DELETE FROM watched WHERE false", []),
+    "what nobody listens to": ("TRUNCATE watched", []),
+}
+
+
+@pytest.mark.parametrize(("statement", "expected"), STATEMENTS.values(), ids=STATEMENTS.keys())
+def test_a_statement(table: str, statement: str, expected: list[str]) -> None:
+    """P26: each row that was written is told once, old with new; no row, nothing."""
+    if statement.startswith("MERGE") and connection.pg_version < 150000:
+        pytest.skip("MERGE came with PostgreSQL 15")
+    sql(statement)
+    assert sorted(changes()) == sorted(expected)
+
+
+def test_rows_come_in_the_order_they_were_written(table: str) -> None:
+    """P16: by id, in the order of the statement."""
+    sql("INSERT INTO watched SELECT n, 'x' FROM generate_series(1000, 101, -1) AS n")
+    assert changes() == [f"->{n}x" for n in range(1000, 100, -1)]
+
+
+def test_copy(table: str) -> None:
+    """COPY is one statement like any other."""
+    with connection.cursor() as cursor:
+        cursor.copy_expert("COPY watched FROM STDIN", io.StringIO("4\td\n5\te\n"))
+    assert changes() == ["->4d", "->5e"]
+
+
+def test_what_a_before_trigger_made_of_it(table: str) -> None:
+    """What travels is what is in the table."""
+    sql(
+        "CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN NEW.name := upper(NEW.name); RETURN NEW; END'"
+    )
+    sql(
+        "CREATE TRIGGER shout BEFORE INSERT OR UPDATE ON watched "
+        "FOR EACH ROW EXECUTE FUNCTION shout()"
+    )
+    sql("INSERT INTO watched VALUES (4, 'd')")
+    sql("UPDATE watched SET name = 'z' WHERE id = 1")
+    assert changes() == ["->4D", "1a->1Z"]
+
+
+def test_cascades(table: str) -> None:
+    """Rows that foreign keys delete, update and empty are told as well, old with new."""
+    sql(
+        "CREATE TABLE child (id integer, watched_id integer REFERENCES watched "
+        "ON DELETE CASCADE ON UPDATE CASCADE)"
+    )
+    sql("INSERT INTO child VALUES (7, 1), (8, 2), (9, 2)")
+    watch("child", channel="child")
+    sql("UPDATE watched SET id = id + 10")
+    assert sorted(changes()) == ["1a->11a", "2b->12b", "3c->13c", "71->711", "82->812", "92->912"]
+    sql("DELETE FROM watched WHERE id > 11")
+    assert sorted(changes()) == ["12b->", "13c->", "812->", "912->"]
+
+
+def test_rows_that_do_not_pair_are_sent_apart(table: str) -> None:
+    """Were there ever more old rows than new ones, none is paired with another's."""
+    body = sql("SELECT pg_get_functiondef('\"pgpubsub_channel_watched\"'::regproc)")[0][0]
+    assert "<> (SELECT count(*) FROM pgpubsub_new)" in body
+    sql(body.replace("<> (SELECT count(*) FROM pgpubsub_new)", "<> -1"))
+    sql("UPDATE watched SET name = 'z' WHERE id < 3")
+    assert sorted(changes()) == ["->1z", "->2z", "1a->", "2b->"]
+
+
+def test_the_orm(db: None) -> None:
+    """A model's own ways to be written."""
+    item = Item.objects.create(name="one")
+    item.name = "uno"
+    item.save()
+    Item.objects.bulk_create([Item(name="two"), Item(name="three")])
+    Item.objects.filter(name="two").update(name="due")
+    Item.objects.update_or_create(pk=item.pk, defaults={"name": "ein"})
+    Item.objects.all().delete()
+    told = [
+        (payload["op"], (payload["old"] or {}).get("name"), (payload["new"] or {}).get("name"))
+        for payload in taken()
+    ]
+    assert told == [
+        ("INSERT", None, "one"),
+        ("UPDATE", "one", "uno"),
+        ("INSERT", None, "two"),
+        ("INSERT", None, "three"),
+        ("UPDATE", "two", "due"),
+        ("UPDATE", "uno", "ein"),
+        *(("DELETE", name, None) for name in sorted_by_order_of_deletion(told)),
+    ]
+
+
+def sorted_by_order_of_deletion(told: list[Any]) -> list[str]:
+    names = [old for op, old, _ in told if op == "DELETE"]
+    assert sorted(names) == ["due", "ein", "three"]
+    return names
+
+
+def test_somebody_elses_model(db: None) -> None:
+    """P24: a trigger on ``auth.User`` sees what Django's own code writes."""
+    User.objects.create_user("ann")
+    (payload,) = taken()
+    assert payload["new"]["username"] == "ann"
+
+
+def test_the_payload(table: str) -> None:
+    """What stands on the wire."""
+    sql("SET LOCAL pgpubsub.notification_context = '{\"user\": 7}'")
+    sql("UPDATE watched SET name = 'z' WHERE id = 1")
+    assert taken() == [
+        {
+            "op": "UPDATE",
+            "when": "AFTER",
+            "old": {"id": 1, "name": "a"},
+            "new": {"id": 1, "name": "z"},
+            "context": {"user": 7},
+        }
+    ]
