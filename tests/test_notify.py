@@ -38,6 +38,7 @@ HOSTILE = [
 
 HELPERS = {
     "pgpubsub_context_v1()",
+    "pgpubsub_ignored_v1(text)",
     "pgpubsub_ring_v1(text)",
     "pgpubsub_ring(text)",
     "pgpubsub_store_v1(text,jsonb,timestamp with time zone,timestamp with time zone,text)",

@@ -59,6 +59,7 @@ class Migration(migrations.Migration):
             },
         ),
         CreateHelper("context_v1", "pgpubsub_context_v1()"),
+        CreateHelper("ignored_v1", "pgpubsub_ignored_v1(text)"),
         CreateHelper("ring_v1", "pgpubsub_ring_v1(text)"),
         CreateHelper("ring", "pgpubsub_ring(text)"),
         CreateHelper("store_v1", "pgpubsub_store_v1(text, jsonb, timestamptz, timestamptz, text)"),

@@ -152,8 +152,9 @@ def _create_function(trigger: Trigger, site: Site) -> Iterator[SQL]:
         event: render(deliver, rows=render(f"triggers/rows_{event}"), **shared)
         for event in (*EVENTS, "each")
     }
-    ring = render("triggers/ring", **shared) if trigger.durable else SQL("")
-    yield render("triggers/function", helpers=site.helpers, ring=ring, **names, **branches)
+    branches["ignored"] = render("triggers/ignored", **shared)
+    branches["ring"] = render("triggers/ring", **shared) if trigger.durable else SQL("")
+    yield render("triggers/function", helpers=site.helpers, **names, **branches)
     yield render("triggers/revoke_function", **names)
 
 

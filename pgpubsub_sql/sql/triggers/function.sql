@@ -15,6 +15,7 @@ DECLARE
     context jsonb := :"helpers".pgpubsub_context_v1();
     pairing integer := 1;
 BEGIN
+    :{ignored}
     IF TG_LEVEL = 'ROW' THEN
         :{each}
         :{ring}
