@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgpubsub_sql.channels import Channel, TriggerChannel
 from pgpubsub_sql.context import notification_context, set_notification_context
+from pgpubsub_sql.filters import ListenerFilterProvider
 from pgpubsub_sql.listeners import (
     listener,
     post_delete_listener,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Channel",
+    "ListenerFilterProvider",
     "Notification",
     "TriggerChannel",
     "listener",

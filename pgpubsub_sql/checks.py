@@ -9,8 +9,10 @@
 | E005 | a listener cannot be called with what its channel passes           |
 | E006 | two functions listen under one path                                |
 | E007 | a listener wants row events of a channel that has no rows          |
+| E101 | a setting of ours has a value that cannot be used                  |
 | W001 | makemigrations does not see triggers                               |
 | W002 | a trigger channel is declared where makemigrations writes nothing  |
+| W101 | a notification context outlasts its transaction                    |
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from typing import Any
 
 from django.apps import apps
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import Model
 
-from pgpubsub_sql import payloads
+from pgpubsub_sql import conf, filters, payloads
 from pgpubsub_sql.channels import (
     BaseChannel,
     Channel,
@@ -51,6 +54,7 @@ def register() -> None:
     checks.register(check_channels)
     checks.register(check_listeners)
     checks.register(check_migrations)
+    checks.register(check_settings)
 
 
 def check_channels(**kwargs: Any) -> list[checks.CheckMessage]:
@@ -87,6 +91,33 @@ def check_migrations(**kwargs: Any) -> list[checks.CheckMessage]:
             id="pgpubsub_sql.W001",
         )
     ]
+
+
+def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
+    """E101 and W101: can every setting be used, and should it?"""
+    problems = list(_unusable_settings())
+    if not problems and not conf.is_context_bound_to_transaction():
+        warning = checks.Warning(
+            "A notification context lasts as long as its connection, so that with persistent "
+            "connections it leaks into the next request.",
+            hint="Use notification_context(), then remove PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT.",
+            id="pgpubsub_sql.W101",
+        )
+        problems.append(warning)
+    return problems
+
+
+def _unusable_settings() -> Iterator[checks.CheckMessage]:
+    for read in (
+        conf.owner,
+        conf.is_context_bound_to_transaction,
+        conf.is_context_passed_to_listeners,
+        filters.provider,
+    ):
+        try:
+            read()
+        except ImproperlyConfigured as error:
+            yield checks.Error(str(error), id="pgpubsub_sql.E101")
 
 
 def _triggers() -> list[type[TriggerChannel]]:

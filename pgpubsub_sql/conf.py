@@ -1,8 +1,13 @@
-"""Settings, read live from Django's, each a documented function."""
+"""Settings, read live from Django's, each a documented function.
+
+The page ``docs/reference/settings.md`` says the same to people who do not read code. All raise
+:class:`~django.core.exceptions.ImproperlyConfigured` for a value of another type than theirs.
+"""
 
 from __future__ import annotations
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 
 def owner() -> str:
@@ -11,6 +16,46 @@ def owner() -> str:
     Written into the comment of every object we create, so that only a project's own
     objects are ever pruned. Default: the package that holds ``ROOT_URLCONF``.
     """
-    explicit = getattr(settings, "PGPUBSUB_OWNER", None)
     root: str = getattr(settings, "ROOT_URLCONF", None) or "django"
-    return str(explicit or root.partition(".")[0])
+    return _text("PGPUBSUB_OWNER") or root.partition(".")[0]
+
+
+def is_context_bound_to_transaction() -> bool:
+    """``PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT``: whether a context ends with its transaction.
+
+    False is the predecessor's way: :func:`set_notification_context` lasts as long as the
+    connection, into the next request where connections persist. Default: True.
+    """
+    return _flag("PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT", default=True)
+
+
+def is_context_passed_to_listeners() -> bool:
+    """``PGPUBSUB_PASS_CONTEXT_TO_LISTENERS``: whether the context counts as a field of rows.
+
+    Listeners that name ``context`` receive it anyhow. True passes it to those of trigger channels
+    that take ``**kwargs``, too, as in the predecessor. Default: False.
+    """
+    return _flag("PGPUBSUB_PASS_CONTEXT_TO_LISTENERS", default=False)
+
+
+def listener_filter() -> str | None:
+    """``PGPUBSUB_LISTENER_FILTER``: dotted path of a :class:`ListenerFilterProvider`.
+
+    Default: None, and workers take every stored notification of their channels.
+    """
+    return _text("PGPUBSUB_LISTENER_FILTER")
+
+
+def _flag(name: str, *, default: bool) -> bool:
+    value = getattr(settings, name, default)
+    if isinstance(value, bool):
+        return value
+    # Not merely its truth: that of "False", out of an environment variable, is true.
+    raise ImproperlyConfigured(f"{name} is True or False, not {value!r}.")
+
+
+def _text(name: str) -> str | None:
+    value = getattr(settings, name, None)
+    if value is None or isinstance(value, str):
+        return value or None
+    raise ImproperlyConfigured(f"{name} is a string, not {value!r}.")

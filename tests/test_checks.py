@@ -29,6 +29,7 @@ def found() -> list[django_checks.CheckMessage]:
         *checks.check_channels(),
         *checks.check_listeners(),
         *checks.check_migrations(),
+        *checks.check_settings(),
     ]
     for problem in problems:
         problem.id = (problem.id or "").removeprefix("pgpubsub_sql.")
@@ -399,6 +400,44 @@ def test_w002_an_app_with_migrations(install_app: Callable[..., None]) -> None: 
     assert found() == []
 
 
+# E101 and W101: settings.
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("PGPUBSUB_OWNER", 1, "is a string, not 1"),
+        ("PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT", "False", "is True or False, not 'False'"),
+        ("PGPUBSUB_PASS_CONTEXT_TO_LISTENERS", None, "is True or False, not None"),
+        ("PGPUBSUB_LISTENER_FILTER", "no.where", "No module named 'no'"),
+        ("PGPUBSUB_LISTENER_FILTER", f"{__name__}.django_checks", "not callable"),
+    ],
+)
+def test_e101_a_setting_that_cannot_be_used(
+    settings: Any, name: str, value: object, words: str
+) -> None:
+    setattr(settings, name, value)
+    message = report("E101")
+    assert name in message
+    assert words in message
+
+
+def test_e101_settings_that_can_be_used(settings: Any) -> None:
+    settings.PGPUBSUB_OWNER = "me"
+    settings.PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT = True
+    settings.PGPUBSUB_PASS_CONTEXT_TO_LISTENERS = True
+    settings.PGPUBSUB_LISTENER_FILTER = "tests.test_filters.OfTenantSeven"
+    assert found() == []
+
+
+def test_w101_a_context_that_outlasts_its_transaction(settings: Any) -> None:
+    """P23"""
+    settings.PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT = False
+    message = report("W101")
+    assert "leaks into the next request" in message
+    assert "Use notification_context()" in message
+
+
 # Together.
 
 
@@ -416,6 +455,8 @@ def test_checks_are_registered_once() -> None:
     assert checks.check_channels in before
 
 
-@pytest.mark.parametrize("identifier", [f"E00{n}" for n in range(1, 8)] + ["W001", "W002"])
+@pytest.mark.parametrize(
+    "identifier", [f"E00{n}" for n in range(1, 8)] + ["E101", "W001", "W002", "W101"]
+)
 def test_the_table_of_checks_is_complete(identifier: str) -> None:
     assert f"| {identifier} |" in (checks.__doc__ or "")

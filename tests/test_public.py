@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 
 PUBLIC = [
     "Channel",
+    "ListenerFilterProvider",
     "Notification",
     "TriggerChannel",
     "listener",
