@@ -7,6 +7,7 @@
     ├── PayloadError           fix the data: it does not fit the channel's fields
     ├── TransactionRequired    open a transaction: the call is bound to one
     ├── TemplateError          a bug in a .sql template or its caller
+    ├── ConditionError         fix the condition: it cannot become SQL of a trigger
     ├── NotReady               fix the deployment: server, driver or migrations
     └── ServerError            the embedded PostgreSQL cannot be found or started
 
@@ -34,6 +35,10 @@ class TransactionRequired(PubSubError, RuntimeError):
 
 class TemplateError(PubSubError):
     """A template and the values given for it do not match."""
+
+
+class ConditionError(PubSubError, ValueError):
+    """A channel's condition that cannot become SQL of a trigger."""
 
 
 class NotReady(PubSubError):

@@ -1,0 +1,167 @@
+"""Python values as SQL literals, the same under both drivers and whatever a session has set.
+
+Types are named where the driver would name them, and nowhere else: what stands unnamed takes its
+type from what it is compared with, as it does in Django's own queries.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import ipaddress
+import json
+import math
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from django.db.backends.postgresql import base
+from django.db.backends.postgresql.psycopg_any import RANGE_TYPES, Inet, Jsonb
+from django.utils import timezone
+
+from pgpubsub_sql.errors import TemplateError
+from pgpubsub_sql.sql.jsonb import holds_nul
+from pgpubsub_sql.sql.quoting import quote_literal
+
+
+def literal(value: object) -> str:
+    """Return *value*, which is what Django hands to a driver, as SQL.
+
+    >>> literal(["it's", None])
+    "ARRAY['it''s', NULL]"
+
+    A datetime without a zone is one of ``settings.TIME_ZONE``, as in Django's own sessions.
+
+    Raises :class:`TemplateError` for what PostgreSQL cannot hold or this module not spell.
+    """
+    for kind, spell in _SPELLINGS:
+        if isinstance(value, kind):
+            return spell(value)
+    raise TemplateError(f"{value!r} of type {type(value).__name__} has no literal in SQL.")
+
+
+def _number(value: decimal.Decimal | float) -> str:
+    if not math.isfinite(value):
+        kind = "numeric" if isinstance(value, decimal.Decimal) else "float8"
+        return _typed(str(value), kind)
+    # The sign of a negative number binds less than a cast or an operator behind it would.
+    return f"({value})" if str(value).startswith("-") else str(value)
+
+
+def _typed(text: str, kind: str) -> str:
+    return f"{quote_literal(text)}::{kind}"
+
+
+def _datetime(value: datetime.datetime) -> str:
+    if timezone.is_aware(value):
+        return value.isoformat(" ")
+    return f"{value.isoformat(' ')} {timezone.get_default_timezone_name()}"
+
+
+def _time(value: datetime.time) -> str:
+    if value.tzinfo is not None:
+        raise TemplateError(f"{value!r} has a time zone; PostgreSQL's time of day has none.")
+    return _typed(value.isoformat(), "time")
+
+
+def _interval(value: datetime.timedelta) -> str:
+    # A sign to each part: where there is one only, IntervalStyle decides how far it reaches.
+    parts = f"{value.days:+} days {value.seconds:+} seconds {value.microseconds:+} microseconds"
+    return _typed(parts, "interval")
+
+
+def _bytes(value: Any) -> str:
+    return _typed(f"\\x{bytes(value).hex()}", "bytea")
+
+
+def _wrapped(value: Any) -> Any:
+    """Return what the driver in use has wrapped: psycopg2 or psycopg 3."""
+    return value.adapted if hasattr(value, "adapted") else value.obj
+
+
+def _json(value: Any) -> str:
+    """Return what Django wraps for a jsonb parameter, spelled by the encoder of its field."""
+    wrapped = _wrapped(value)
+    dumps = value.dumps or json.dumps
+    try:
+        decoded = json.loads(dumps(wrapped), parse_constant=_refuse_constant)
+        text = json.dumps(decoded, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TemplateError(f"{wrapped!r} is no JSON that PostgreSQL knows: {error}") from error
+    if holds_nul(text):
+        raise TemplateError(f"{wrapped!r} contains a NUL, which PostgreSQL's text cannot hold.")
+    return _typed(text, "jsonb")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"JSON has no {name}.")
+
+
+def _sequence(values: Sequence[Any]) -> str:
+    if not _has_elements(values):
+        return "'{}'"
+    return f"ARRAY[{', '.join(map(literal, values))}]"
+
+
+def _has_elements(values: Any) -> bool:
+    if not isinstance(values, (list, tuple)):
+        return True
+    return any(map(_has_elements, values))
+
+
+def _hstore(values: Mapping[str, str | None]) -> str:
+    pairs = (
+        f"{_escaped(key)}=>{'NULL' if value is None else _escaped(value)}"
+        for key, value in values.items()
+    )
+    return quote_literal(", ".join(pairs))
+
+
+def _escaped(text: object) -> str:
+    """Return *text* quoted for the inside of a literal of a range or an hstore."""
+    return '"{}"'.format(str(text).replace("\\", "\\\\").replace('"', '\\"'))
+
+
+def _range(value: Any) -> str:
+    if value.isempty:
+        return "'empty'"
+    lower, upper = (_bound(bound) for bound in (value.lower, value.upper))
+    brackets = "[" if value.lower_inc else "(", "]" if value.upper_inc else ")"
+    return quote_literal(f"{brackets[0]}{lower},{upper}{brackets[1]}")
+
+
+def _bound(value: Any) -> str:
+    if value is None:
+        return ""
+    is_moment = isinstance(value, datetime.datetime)
+    return _escaped(_datetime(value) if is_moment else value)
+
+
+_BINARY: type = base.Database.Binary  # type: ignore[attr-defined]  # the driver in use
+
+# psycopg2 has a class for addresses; with psycopg 3 Django takes those of Python.
+_OF_PSYCOPG2 = (Inet,) if isinstance(Inet, type) else ()
+_ADDRESSES = (ipaddress.IPv4Address, ipaddress.IPv6Address, *_OF_PSYCOPG2)
+
+_SPELLINGS: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
+    (type(None), lambda value: "NULL"),
+    (enum.Enum, lambda value: literal(value.value)),
+    (bool, lambda value: "true" if value else "false"),
+    (int, lambda value: _number(int(value))),
+    ((float, decimal.Decimal), _number),
+    (str, lambda value: quote_literal(str(value))),
+    (datetime.datetime, lambda value: _typed(_datetime(value), "timestamptz")),
+    (datetime.date, lambda value: _typed(value.isoformat(), "date")),
+    (datetime.time, _time),
+    (datetime.timedelta, _interval),
+    (uuid.UUID, lambda value: _typed(str(value), "uuid")),
+    ((bytes, bytearray, memoryview), _bytes),
+    (_BINARY, lambda value: _bytes(_wrapped(value))),
+    (_ADDRESSES, lambda value: _typed(str(getattr(value, "addr", value)), "inet")),
+    (Jsonb, _json),
+    (RANGE_TYPES, _range),
+    ((list, tuple), _sequence),
+    (Mapping, _hstore),
+)
+"""Every kind of value that reaches a driver; the first that fits spells it."""
