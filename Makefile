@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types build check clean
+.PHONY: help demo test lint types docs build check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +30,10 @@ build: $(VENV)/.develop ## Build sdist and wheel into dist/, and try them in an 
 	$(BIN)/python -m build
 	$(BIN)/python .ci/check_dist.py
 
-check: lint types build ## All that is not a test
+docs: $(VENV)/.develop ## Build the documentation into docs/_build/html/
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --fresh-env docs docs/_build/html
+
+check: lint types docs build ## All that is not a test
 
 clean: ## Remove what was built and cached; the environment stays
 	rm -rf build dist docs/_build .coverage .coverage.* htmlcov
@@ -58,5 +61,5 @@ $(BIN)/pip:
 
 # What developing needs besides. pip knows dependency groups since 25.1.
 $(VENV)/.develop: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --group test --group lint
+	$(BIN)/python -m pip install --quiet --group test --group lint --group docs
 	@touch $@

@@ -4,33 +4,95 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
-import sys
+from collections.abc import Iterator
+from pathlib import Path
 
-from django.db import connection
+import pytest
 
 from pgpubsub_sql.embedded import Server
 from tests.conftest import ROOT
-from tests.walkthrough import blocks
+from tests.walkthrough import Walk, blocks, continued_by
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted(
+    str(page.relative_to(ROOT))
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    if "_build" not in page.parts
+)
+NOTHING = "nothing"
 
 
-def test_the_quickstart_and_what_continues_it_work_as_written() -> None:
-    """P24: from nothing to handled notifications, and a channel on a model of another app."""
-    with Server(settings={"fsync": "off"}) as server:
+class Library:
+    """Walks pages, each where the one that it continues has ended.
+
+    What a page leaves behind, files and database, is put aside for all that continue it.
+    """
+
+    def __init__(self, server: Server, directory: Path) -> None:
         path = os.pathsep.join([str(server.bin_dir), os.environ["PATH"]])
-        subprocess.run(
-            [
-                sys.executable,
-                "tests/walkthrough.py",
-                "README.md#Quickstart",
-                "docs/howto/other-apps-models.md",
-            ],
-            cwd=ROOT,
-            env=os.environ | server.environment() | {"PATH": path, "PYTHONPATH": str(ROOT)},
-            check=True,
-        )
+        self.environment = {**os.environ, **server.environment(), "PATH": path}
+        self.shelf = directory
+        self.project = directory / "project"
+        self.continued = {base for page in PAGES if (base := continued_by(page))}
+        self._kept = {NOTHING: "template0"}
+        self._kept_files(NOTHING).mkdir()
+
+    def walk(self, page: str) -> None:
+        """Do what *page* says, and first what it continues."""
+        if page in self._kept:
+            return
+        base = continued_by(page) or NOTHING
+        self.walk(base)
+        self._fetch(base)
+        Walk(self.project, self.environment).follow(blocks(page))
+        if page in self.continued:
+            self._keep(page)
+
+    def _fetch(self, page: str) -> None:
+        shutil.rmtree(self.project, ignore_errors=True)
+        shutil.copytree(self._kept_files(page), self.project)
+        self._sql("DROP DATABASE postgres WITH (FORCE)")
+        self._sql(f"CREATE DATABASE postgres TEMPLATE {self._kept[page]}")
+
+    def _keep(self, page: str) -> None:
+        self._kept[page] = f"page{len(self._kept)}"
+        shutil.copytree(self.project, self._kept_files(page))
+        self._sql(f"CREATE DATABASE {self._kept[page]} TEMPLATE postgres")
+
+    def _kept_files(self, page: str) -> Path:
+        return self.shelf / self._kept[page]
+
+    def _sql(self, statement: str) -> None:
+        psql = ["psql", "--no-psqlrc", "--quiet", "--dbname=template1", "--command", statement]
+        subprocess.run(psql, env=self.environment, check=True)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    """A server of its own, since what a page leaves behind is put back and forth in it."""
+    with Server(settings={"fsync": "off"}) as server:
+        yield Library(server, tmp_path_factory.mktemp("library"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_a_page_works_as_written(
+    page: str, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P24: from nothing to handled notifications, and a channel on a model of another app."""
+    monkeypatch.chdir(ROOT)
+    library.walk(page)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_a_page_is_found(page: str) -> None:
+    """A block in a list, in another style of fence or indented would go untried."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    fences = re.findall(r"^[ >]*(?:`{3,}|~{3,})", text, re.MULTILINE)
+    assert fences == ["```"] * 2 * len(blocks(str(ROOT / page)))
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"\n\n(?: {4}|\t).*", prose) == []
 
 
 def test_the_commands_of_the_readme_are_targets() -> None:
@@ -38,18 +100,3 @@ def test_the_commands_of_the_readme_are_targets() -> None:
     targets = re.findall(r"^\$ make (\w+)", README, re.MULTILINE)
     assert targets == ["demo", "test"]
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
-
-
-def test_the_grants_of_the_readme_let_a_role_send(db: None) -> None:
-    """The statement names functions that exist, and is enough for both SQL and notify()."""
-    ((_, grant),) = [block for block in blocks("README.md") if block[0] == "sql"]
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE ROLE app_role")
-        cursor.execute(grant)
-        cursor.execute("SET LOCAL ROLE app_role")
-        cursor.execute("SELECT pgpubsub_notify('blog.Any', '{}')")
-        cursor.execute("SELECT pgpubsub_store_v1('blog.Any', '{}', NULL, NULL, NULL)")
-        cursor.execute("SELECT pgpubsub_publish_v1('blog.Any', '{}')")
-        cursor.execute("RESET ROLE")
-        cursor.execute("SELECT count(*) FROM pgpubsub_sql_notification")
-        assert cursor.fetchone() == (2,)

@@ -1,79 +1,233 @@
 """Does what pages of the documentation say, as a reader would, and compares the outcome.
 
-A block that begins with ``# <file>`` is that file, or its end if it says so; ``$`` lines are
-commands; a ``text`` block is what ``manage.py listen`` must print. Run as a program, with the
-interpreter whose environment is to be tried, which need not know this repository::
+``python``
+    If it begins with ``# <file>``, it is that file, or its end if it says so. Else it is executed
+    in the project; all such blocks of a page share one interpreter.
+``console``
+    ``$`` lines are commands, ``>`` lines continue them, ``^C`` stops the worker. Lines below a
+    command are what it must print; … stands for anything.
+``text``
+    Lines that ``manage.py listen`` must print.
+``sql``
+    It is executed by psql.
+``json``
+    It is JSON; below ``<!-- channel: blog.PostReads -->`` also a message that this channel reads.
+``toml``, ``ini``, ``yaml``
+    It can be parsed.
+
+Anything else is an error, so that nothing in a page goes untried. A block within an HTML comment is
+done like the others; readers do not see it. A page that begins with
+``<!-- continues README.md -->`` finds what that page has left behind; the others find nothing.
+
+Run as a program, with the interpreter whose environment is to be tried, which need not know this
+repository::
 
     python tests/walkthrough.py README.md#Quickstart docs/howto/other-apps-models.md
 """
 
 from __future__ import annotations
 
+import configparser
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(
+    r"(?:^<!-- channel: (?P<channel>\S+) -->\n)?^```(?P<language>\S*)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+_CONTINUES = re.compile(r"^<!-- continues (\S+) -->$", re.MULTILINE)
 _FILE = re.compile(r"# (\S+\.py)( \(at the end\))?\n")
+_DONE_BY_WHOEVER_RUNS_THIS = ("pip install ", "python -m pgpubsub_sql.embedded", "make ")
+INTERPRETER = Path(__file__).with_name("interpreter.py")
 DEADLINE_SECONDS = 30
 
 
-def blocks(page: str) -> list[tuple[str, str]]:
-    """Return the (language, text) of each block of ``file`` or ``file#Heading``."""
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One block of code of a page."""
+
+    language: str
+    text: str
+    channel: str | None
+    """The channel that the page says reads it."""
+    place: str
+    """Where it is, for messages about it."""
+
+
+def blocks(page: str) -> list[Block]:
+    """Return the blocks of ``file`` or ``file#Heading``, those in comments too."""
     file, _, heading = page.partition("#")
     text = Path(file).read_text(encoding="utf-8")
-    if heading:
-        text = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return _BLOCK.findall(text)
+    start = text.index(f"\n## {heading}\n") if heading else 0
+    end = text.find("\n## ", start + 1) if heading else -1
+    return [
+        Block(
+            language=found["language"],
+            text=found["text"],
+            channel=found["channel"],
+            place=f"{file}:{text.count(chr(10), 0, found.start('text'))}",
+        )
+        for found in _BLOCK.finditer(text, start, end if end > 0 else len(text))
+    ]
+
+
+def continued_by(page: str) -> str | None:
+    """Return the page that *page* continues."""
+    found = _CONTINUES.search(Path(page).read_text(encoding="utf-8"))
+    return found[1] if found else None
+
+
+def transcript(text: str) -> Iterator[tuple[str, str]]:
+    """Return each command of a console, and what it printed."""
+    parts = re.split(r"^(?:\$ (.*(?:\n> .*)*)|(\^C))$", text, flags=re.MULTILINE)
+    assert not parts[0], f"Output without a command: {parts[0]}"
+    for shell, key, output in zip(*[iter(parts[1:])] * 3, strict=True):
+        yield key or shell.replace("\n> ", "\n"), output.strip("\n")
+
+
+def fits(expected: str, printed: str) -> bool:
+    """Whether lines appear in what was printed; … stands for anything."""
+    return bool(re.search(f"^{re.escape(expected).replace('…', '.*')}$", printed, re.M | re.S))
 
 
 class Walk:
-    """One reader, in one directory, with one worker at most."""
+    """One reader, in one directory, with one worker and one interpreter at most."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
         self.directory = directory
         self.log = directory / "listen.log"
         self.worker: subprocess.Popen[bytes] | None = None
-        # As in an activated environment: its commands come first.
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.environment = os.environ | {"PATH": path}
+        self.interpreter: subprocess.Popen[str] | None = None
+        # As in an activated environment, whose commands come first, and in a terminal.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        self.environment = environment | {"PATH": path, "COLUMNS": "80", "PYTHONUNBUFFERED": "1"}
         self.environment.pop("DJANGO_SETTINGS_MODULE", None)
 
-    def follow(self, steps: list[tuple[str, str]]) -> None:
+    def follow(self, page: list[Block]) -> None:
         """Do every step; raise if a command fails or the outcome differs."""
         try:
-            for language, text in steps:
-                getattr(self, f"do_{language}")(text)
+            for block in page:
+                do = getattr(self, f"do_{block.language}", None)
+                assert do, f"{block.place}: nothing is known to do with {block.language!r}"
+                try:
+                    do(block)
+                except Exception as error:
+                    error.add_note(f"In the block at {block.place}")
+                    raise
         finally:
+            self.stop_interpreter()
             self.stop()
 
-    def do_python(self, text: str) -> None:
-        """Write the file that the block names."""
-        named = _FILE.match(text)
-        assert named, f"This block names no file:\n{text}"
-        with (self.directory / named[1]).open("a" if named[2] else "w", encoding="utf-8") as file:
-            file.write(text[named.end() :])
+    def do_python(self, block: Block) -> None:
+        """Write the file that the block names, or execute it."""
+        if not (named := _FILE.match(block.text)):
+            self.execute(block.text, block.place)
+            return
+        self.stop_interpreter()  # it would not know of the new code
+        file = self.directory / named[1]
+        with file.open("a" if named[2] else "w", encoding="utf-8") as opened:
+            opened.write(block.text[named.end() :])
 
-    def do_console(self, text: str) -> None:
+    def do_console(self, block: Block) -> None:
         """Run the commands; the worker goes on in the background."""
-        for command in re.findall(r"^\$ (.*)$", text, re.MULTILINE):
-            if command.startswith("pip install"):
-                continue  # whoever runs this has done it
-            if command.endswith("manage.py listen"):
+        for command, output in transcript(block.text):
+            if command == "^C":
+                self.stop()
+            elif command.startswith(_DONE_BY_WHOEVER_RUNS_THIS):
+                continue
+            elif re.search(r"manage\.py listen(?!.*--(help|drain))", command):
                 self.listen(command)
+                self.await_lines(output)
             else:
-                subprocess.run(
-                    command, shell=True, check=True, cwd=self.directory, env=self.environment
-                )
+                self.run(command, output)
 
-    def do_text(self, text: str) -> None:
+    def do_text(self, block: Block) -> None:
         """Wait until the worker has printed every line."""
-        for line in text.splitlines():
-            self.await_line(line)
+        self.await_lines(block.text)
+
+    def do_sql(self, block: Block) -> None:
+        """Execute the statements."""
+        psql = "psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --file -"
+        self.run(psql, "", stdin=block.text)
+
+    def do_json(self, block: Block) -> None:
+        """Parse it; have its channel decode it."""
+        json.loads(block.text)
+        if block.channel:
+            self.execute(
+                "from pgpubsub_sql.channels import find_channel\n"
+                "from pgpubsub_sql.worker.messages import decode_message\n"
+                f"channel = find_channel({block.channel!r})\n"
+                f"decode_message(channel, {block.text!r}, using='default')\n",
+                block.place,
+            )
+
+    def do_toml(self, block: Block) -> None:
+        """Parse it."""
+        tomllib.loads(block.text)
+
+    def do_ini(self, block: Block) -> None:
+        """Parse it."""
+        configparser.ConfigParser(interpolation=None).read_string(block.text)
+
+    def run(self, command: str, output: str, stdin: str = "") -> None:
+        """Run a command of the shell, and compare what it prints if the page shows that."""
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=self.directory,
+            env=self.environment,
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}"
+        printed = "\n".join(line.rstrip() for line in done.stdout.splitlines())
+        assert not output or fits(output, printed), f"{command}\n{printed}\ninstead of\n{output}"
+
+    def execute(self, text: str, place: str) -> None:
+        """Execute Python in the project."""
+        if self.interpreter is None:
+            self.interpreter = subprocess.Popen(
+                [
+                    sys.executable,
+                    "manage.py",
+                    "shell",
+                    "-v",
+                    "0",
+                    "-c",
+                    INTERPRETER.read_text("utf-8"),
+                ],
+                cwd=self.directory,
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        self.interpreter.stdin.write(json.dumps({"text": text, "file": place}) + "\n")
+        self.interpreter.stdin.flush()
+        answer = self.interpreter.stdout.readline()
+        assert answer, "The interpreter has gone."
+        assert not (failure := json.loads(answer)), failure
+
+    def stop_interpreter(self) -> None:
+        """Let the interpreter end; the next block begins with a new one."""
+        if self.interpreter:
+            self.interpreter.communicate(timeout=DEADLINE_SECONDS)
+            self.interpreter = None
 
     def listen(self, command: str) -> None:
         """Start the worker anew, and wait until it listens."""
@@ -87,23 +241,25 @@ class Walk:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        self.await_line("Listening to")
+        self.await_lines("…Listening to…")
 
-    def await_line(self, line: str) -> None:
-        """Wait until the worker's output contains *line*."""
+    def await_lines(self, lines: str) -> None:
+        """Wait until the worker's output contains each of *lines*."""
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while line not in (output := self.log.read_text(encoding="utf-8")):
-            assert time.monotonic() < deadline, f"{line!r} is missing in:\n{output}"
-            time.sleep(0.02)
+        for line in lines.splitlines():
+            while not fits(line, output := self.log.read_text(encoding="utf-8")):
+                assert time.monotonic() < deadline, f"{line!r} is missing in:\n{output}"
+                time.sleep(0.02)
 
     def stop(self) -> None:
         """End the worker as its operator would."""
         if self.worker:
-            self.worker.terminate()
+            self.worker.send_signal(signal.SIGINT)
             assert self.worker.wait(DEADLINE_SECONDS) == 0, self.log.read_text(encoding="utf-8")
             self.worker = None
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
-        Walk(Path(temporary)).follow([block for page in sys.argv[1:] for block in blocks(page)])
+        steps = [block for page in sys.argv[1:] for block in blocks(page)]
+        Walk(Path(temporary), dict(os.environ)).follow(steps)
