@@ -18,7 +18,7 @@ from pgpubsub_sql.listeners import (
     pre_update_listener,
     trigger_listener,
 )
-from pgpubsub_sql.notify import notify
+from pgpubsub_sql.notify import anotify, notify, notify_many, process_stored_notifications
 
 if TYPE_CHECKING:
     from pgpubsub_sql.models import Notification
@@ -28,9 +28,11 @@ __all__ = [
     "ListenerFilterProvider",
     "Notification",
     "TriggerChannel",
+    "anotify",
     "listener",
     "notification_context",
     "notify",
+    "notify_many",
     "post_delete_listener",
     "post_insert_listener",
     "post_save_listener",
@@ -40,6 +42,7 @@ __all__ = [
     "pre_insert_listener",
     "pre_save_listener",
     "pre_update_listener",
+    "process_stored_notifications",
     "set_notification_context",
     "trigger_listener",
 ]

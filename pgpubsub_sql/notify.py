@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, overload
 
-from django.apps import apps
+from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import connections, router
 from django.utils import timezone
 
-from pgpubsub_sql.channels import BaseChannel, Channel, codec, dotted_path, find_channel
+from pgpubsub_sql.channels import (
+    BaseChannel,
+    Channel,
+    codec,
+    declared_channels,
+    dotted_path,
+    find_channel,
+    select_channels,
+)
 from pgpubsub_sql.errors import PayloadError
+from pgpubsub_sql.scope import connection_of
 from pgpubsub_sql.sql import query
 
 _OPTIONS = frozenset({"using", "delay", "at", "expires"})
@@ -56,7 +66,91 @@ def notify(channel: type[Channel] | str | Channel, /, **arguments: Any) -> None:
             f"notify() of a {declared.__name__} takes the options using, delay, at and expires, "
             f"not {unknown[0]!r}: fields go into the instance."
         )
-    _send(declared, {name: getattr(channel, name) for name in codec(declared).fields}, **arguments)
+    _send(declared, _fields(channel), **arguments)
+
+
+@overload
+async def anotify(channel: type[Channel] | str, /, **fields: Any) -> None: ...
+@overload
+async def anotify(
+    channel: Channel,
+    /,
+    *,
+    using: str | None = None,
+    delay: datetime.timedelta | None = None,
+    at: datetime.datetime | None = None,
+    expires: datetime.datetime | None = None,
+) -> None: ...
+async def anotify(channel: type[Channel] | str | Channel, /, **arguments: Any) -> None:
+    """Send a message from a coroutine; :func:`notify` says with what.
+
+    ::
+
+        await pgpubsub_sql.anotify(PostReads, model_id=1, date=datetime.date.today())
+
+    It uses the connection that Django's asynchronous ORM would use there. In an ``async def``
+    listener that is the connection of its message, whose transaction it joins.
+    """
+    await sync_to_async(partial(notify, channel, **arguments))()
+
+
+def notify_many(instances: Iterable[Channel], *, using: str | None = None) -> None:
+    """Send many messages, of any channels, in one round trip to the database.
+
+    ::
+
+        pgpubsub_sql.notify_many(PostReads(post.pk, today) for post in posts)
+
+    Each is what :func:`notify` would have made of it, in the given order: durable ones are stored
+    and ring once a channel, ephemeral ones leave when the current transaction commits. If one
+    cannot be sent, none is.
+
+    Raises :class:`PayloadError` for the first that is no instance of a channel or does not fit it.
+    """
+    messages = [_message(instance) for instance in instances]
+    if messages:
+        names, payloads, durable = map(list, zip(*messages, strict=True))
+        values = {"channels": names, "payloads": payloads, "durable": durable}
+        _execute(query("notify_many"), values, using)
+
+
+def process_stored_notifications(
+    channels: Iterable[type[BaseChannel] | str] | None = None, using: str | None = None
+) -> None:
+    """Have the workers of durable channels look at once for what is stored and ready.
+
+    ::
+
+        pgpubsub_sql.process_stored_notifications()
+        pgpubsub_sql.process_stored_notifications([AuthorChannel, "blog.PostReads"])
+
+    Workers look by themselves every few seconds, so that this is only ever a matter of haste.
+    It rings when the current transaction commits. A base class stands for its subclasses. What
+    is parked stays parked.
+
+    Raises :class:`ChannelNotFound`.
+    """
+    chosen = declared_channels()
+    if channels is not None:
+        chosen = select_channels(channels, chosen)
+    names = [channel.postgres_name() for channel in chosen if channel.lock_notifications]
+    _execute(query("ring"), {"channels": names}, using)
+
+
+def _message(instance: Channel) -> tuple[str, str, bool]:
+    """Return the name, the payload and the durability of one message."""
+    if not isinstance(instance, BaseChannel):
+        raise PayloadError(
+            f"notify_many() takes instances of channels, such as PostReads(1, today), "
+            f"not {instance!r}."
+        )
+    channel = _sendable(type(instance))
+    payload = codec(channel).encode(_fields(instance))
+    return channel.postgres_name(), payload, channel.lock_notifications
+
+
+def _fields(instance: Channel) -> dict[str, Any]:
+    return {name: getattr(instance, name) for name in codec(type(instance)).fields}
 
 
 def _sendable(channel: type[BaseChannel]) -> type[Channel]:
@@ -90,8 +184,11 @@ def _send(
             f"{name} is ephemeral, so nothing keeps a message until later. "
             "delay, at and expires want lock_notifications = True on the channel."
         )
-    alias = using or router.db_for_write(apps.get_model("pgpubsub_sql", "Notification"))
-    with connections[alias].cursor() as cursor:
+    _execute(statement, values, using)
+
+
+def _execute(statement: str, values: Mapping[str, Any], using: str | None) -> None:
+    with connection_of(using).cursor() as cursor:
         cursor.execute(statement, values)
 
 

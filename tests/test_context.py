@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
@@ -11,10 +12,18 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from pgpubsub_sql import Notification, notification_context, notify, set_notification_context
+from pgpubsub_sql import (
+    Notification,
+    notification_context,
+    notify,
+    set_notification_context,
+)
+from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import PayloadError, TransactionRequired
-from tests.app.channels import Job
+from pgpubsub_sql.worker.delivery import Delivery
+from tests.app.channels import ItemChannel, Job
 from tests.app.models import Item
+from tests.ledger import calls
 from tests.registries import Undo, undone
 
 
@@ -82,6 +91,25 @@ def test_a_savepoint_takes_its_context_with_it() -> None:
     with undone():
         set_notification_context({"b": 2})
     assert in_force() == '{"a": 1}'
+
+
+def test_a_transaction_that_django_did_not_open_will_do(transactional_db: None) -> None:
+    """With autocommit off there always is one, and it may have failed as well."""
+    transaction.set_autocommit(False)
+    try:
+        set_notification_context({"a": 1})
+        assert in_force() == '{"a": 1}'
+        with notification_context({"b": 2}):
+            assert in_force() == '{"a": 1, "b": 2}'
+        assert in_force() == '{"a": 1}'
+        with pytest.raises(DatabaseError):
+            break_the_transaction()
+        set_notification_context({"b": 2})
+        transaction.rollback()
+        assert in_force() == "{}"
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
 
 
 @pytest.mark.django_db
@@ -247,6 +275,49 @@ def test_within_an_aborted_transaction_it_only_runs_the_block() -> None:
     assert in_force() == '{"a": 1}'
 
 
+# PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT = False, the predecessor's way.
+
+
+@pytest.fixture
+def unbound(transactional_db: None, settings: Any) -> Iterator[None]:
+    settings.PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT = False
+    yield
+    connection.close()
+
+
+def test_unbound_it_outlasts_transactions(unbound: None) -> None:
+    set_notification_context({"a": 1})
+    Item.objects.create(name="a")
+    with transaction.atomic():
+        set_notification_context({"b": 2})
+    notify(Job, number=1)
+    with undone():
+        set_notification_context({"c": 3})
+    notify(Job, number=2)
+    assert [p.get("$context", p.get("context")) for p in payloads()] == [
+        *({"a": 1}, {"b": 2}, {"b": 2})
+    ]
+    connection.close()
+    assert in_force() == "{}"
+
+
+def test_unbound_a_block_is_a_block_all_the_same(unbound: None) -> None:
+    set_notification_context({"a": 1})
+    with notification_context({"b": 2}):
+        assert in_force() == '{"a": 1, "b": 2}'
+    assert in_force() == '{"a": 1}'
+
+
+@pytest.mark.django_db
+def test_unbound_it_does_nothing_where_nothing_can_be_sent(settings: Any) -> None:
+    settings.PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT = False
+    with undone():
+        with pytest.raises(DatabaseError):
+            break_the_transaction()
+        set_notification_context({"a": 1})
+    assert in_force() == "{}"
+
+
 # From SQL.
 
 
@@ -257,3 +328,40 @@ def test_sql_sets_it_for_its_transaction(transactional_db: None) -> None:
     (payload,) = payloads()
     assert payload["context"] == {"tenant": 7}
     assert in_force() == "{}"
+
+
+# To listeners.
+
+
+def deliver(*channels: type[BaseChannel]) -> None:
+    delivery = Delivery(channels, using="default")
+    while any(delivery.handle_stored(name) for name in delivery.channels):
+        pass
+
+
+def test_it_reaches_the_listeners_of_its_own_messages_alone(transactional_db: None) -> None:
+    """P23: over a connection that persists, no request sees what the one before has set."""
+    item = Item.objects.create(name="a")
+    for request in (1, 2, None):
+        with transaction.atomic():
+            if request:
+                set_notification_context({"request": request})
+            Item.objects.filter(pk=item.pk).update(number=1)
+            notify(Job, number=1)
+    deliver(Job, ItemChannel)
+    contexts = [{"request": 1}, {"request": 2}, {}]
+    assert [call["context"] for call in calls("item_updated")] == contexts
+    assert [call["context"] for call in calls("do_job")] == contexts
+
+
+@pytest.mark.parametrize(("is_passed", "received"), [(False, ["old"]), (True, ["context", "old"])])
+def test_it_is_a_field_of_rows_where_the_setting_says_so(
+    transactional_db: None, settings: Any, is_passed: bool, received: list[str]
+) -> None:
+    """As in the predecessor: for who takes **kwargs; who names it has it anyhow."""
+    settings.PGPUBSUB_PASS_CONTEXT_TO_LISTENERS = is_passed
+    with notification_context({"a": 1}):
+        Item.objects.create(name="a").save()
+    deliver(ItemChannel)
+    assert [call["kwargs"] for call in calls("item_saved")] == [received, received]
+    assert [call["context"] for call in calls("item_updated")] == [{"a": 1}]

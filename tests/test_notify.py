@@ -45,6 +45,7 @@ HELPERS = {
     "pgpubsub_notify(text,jsonb)",
     "pgpubsub_send_v1(text,jsonb)",
     "pgpubsub_publish_v1(text,jsonb)",
+    "pgpubsub_notify_many_v1(text[],jsonb[],boolean[])",
 }
 
 

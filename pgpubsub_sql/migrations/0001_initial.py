@@ -66,4 +66,5 @@ class Migration(migrations.Migration):
         CreateHelper("notify", "pgpubsub_notify(text, jsonb)"),
         CreateHelper("send_v1", "pgpubsub_send_v1(text, jsonb)"),
         CreateHelper("publish_v1", "pgpubsub_publish_v1(text, jsonb)"),
+        CreateHelper("notify_many_v1", "pgpubsub_notify_many_v1(text[], jsonb[], boolean[])"),
     ]

@@ -198,7 +198,7 @@ class Delivery:
     def _ring(self, name: str) -> None:
         """Tell the workers that go on of what is given back."""
         with connections[self.using].cursor() as cursor:
-            cursor.execute(query("ring"), {"channel": name})
+            cursor.execute(query("ring"), {"channels": [name]})
 
     def _handle(self, taken: Taken) -> Outcome:
         channel = self.channels[taken.channel]

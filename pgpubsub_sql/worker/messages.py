@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
+from pgpubsub_sql import conf
 from pgpubsub_sql.channels import BaseChannel, Channel, TriggerChannel, codec, model_of
 from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.rows import decode_change
@@ -61,7 +62,9 @@ def decode_message(channel: type[BaseChannel], payload: str, *, using: str) -> M
         except PayloadError as error:
             raise PayloadError(f"{channel.postgres_name()}: {error}") from error
         event = f"{change.when}_{change.op}".lower()
-        fields = {"old": change.old, "new": change.new}
+        fields: dict[str, Any] = {"old": change.old, "new": change.new}
+        if conf.is_context_passed_to_listeners():
+            fields["context"] = change.context
         return Message(event=event, fields=fields, context=change.context)
     fields = codec(cast(type[Channel], channel)).decode(payload)
     context = decode_envelope(payload).context

@@ -1,2 +1,2 @@
--- Wakes the workers of a channel, as a sender does.
-SELECT pg_notify(%(channel)s, '')
+-- Wakes the workers of channels, as a sender does.
+SELECT pg_notify(channel, '') FROM unnest(%(channels)s::text[]) AS rung (channel)

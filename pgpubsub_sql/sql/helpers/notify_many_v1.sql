@@ -1,0 +1,28 @@
+-- Sends what notify_many() is given, in its order: one INSERT for all that is durable, one ring a channel.
+CREATE OR REPLACE FUNCTION :"schema".pgpubsub_notify_many_v1(
+    channels text[], payloads jsonb[], durable boolean[]
+) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $pgpubsub$
+<<many>>
+DECLARE
+    context jsonb := :"schema".pgpubsub_context_v1();
+BEGIN
+    context := CASE WHEN context = '{}' THEN '{}' ELSE jsonb_build_object('$context', context) END;
+    INSERT INTO :"schema".pgpubsub_sql_notification (channel, payload)
+    SELECT message.channel, many.context || message.payload
+    FROM unnest(channels, payloads, durable) WITH ORDINALITY AS message (channel, payload, is_durable, position)
+    WHERE message.is_durable ORDER BY message.position;
+    PERFORM :"schema".pgpubsub_ring(rung.channel) FROM (
+        SELECT DISTINCT message.channel
+        FROM unnest(channels, durable) AS message (channel, is_durable)
+        WHERE message.is_durable ORDER BY message.channel
+    ) AS rung;
+    PERFORM :"schema".pgpubsub_send_v1(message.channel, many.context || message.payload) FROM (
+        SELECT * FROM unnest(channels, payloads, durable)
+        WITH ORDINALITY AS message (channel, payload, is_durable, position)
+        WHERE NOT message.is_durable ORDER BY message.position
+    ) AS message;
+END
+$pgpubsub$;

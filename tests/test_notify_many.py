@@ -1,0 +1,255 @@
+"""Sending many messages at once, from coroutines, and ringing for what is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime
+import json
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connection, transaction
+from django.db.utils import ConnectionDoesNotExist
+from django.test.utils import CaptureQueriesContext
+
+from example.blog.channels import AuthorChannel, PostReads
+from pgpubsub_sql import (
+    Channel,
+    Notification,
+    TriggerChannel,
+    anotify,
+    notification_context,
+    notify,
+    notify_many,
+    process_stored_notifications,
+)
+from pgpubsub_sql.errors import ChannelNotFound, PayloadError
+from pgpubsub_sql.models import LongPayload
+from pgpubsub_sql.worker.doorbell import Ring
+from tests.app.channels import ItemChannel, Job, Shout
+from tests.ledger import sql
+from tests.registries import Ear, blank, undone  # noqa: F401 - a fixture
+
+TODAY = datetime.date(2026, 1, 31)
+
+
+def stored() -> list[tuple[str, Any]]:
+    return list(Notification.objects.values_list("channel", "payload"))
+
+
+# notify_many.
+
+
+def test_many_of_several_channels_leave_in_one_round_trip(transactional_db: None) -> None:
+    """P7: equal ones all do; each durable channel is rung once."""
+    messages = [Shout(1), Job(1), PostReads(1, TODAY), Job(1), Shout(1), Job(2), Shout(2)]
+    with Ear("app.Job", "app.Shout", "blog.PostReads") as ear:
+        with CaptureQueriesContext(connection) as queries:
+            assert notify_many(message for message in messages) is None
+        assert len(queries) == 1
+        rings = ear.rings()
+    assert [ring.channel for ring in rings if ring.payload] == [
+        *("app.Shout", "blog.PostReads", "app.Shout", "app.Shout")
+    ]
+    heard = [json.loads(ring.payload) for ring in rings if ring.channel == "app.Shout"]
+    assert [message["number"] for message in heard] == [1, 1, 2]
+    assert len({message["$id"] for message in heard}) == 3
+    assert [ring for ring in rings if not ring.payload] == [Ring("app.Job", "")]
+    assert [payload["number"] for _, payload in stored()] == [1, 1, 2]
+
+
+RUNG = """
+CREATE TABLE rung (channel text);
+CREATE OR REPLACE FUNCTION pgpubsub_ring_v1(channel text) RETURNS void LANGUAGE sql
+    AS 'INSERT INTO public.rung VALUES (channel)';
+"""
+
+
+@pytest.mark.django_db
+def test_a_channel_is_rung_once_however_it_is_done() -> None:
+    """Not merely because PostgreSQL drops the second of two equal NOTIFYs."""
+    sql(RUNG)
+    notify_many([*map(Job, range(50)), Shout(1)])
+    assert sql("SELECT channel FROM rung") == [("app.Job",)]
+    notify_many([Shout(1)])
+    assert len(sql("SELECT channel FROM rung")) == 1
+
+
+@pytest.mark.django_db
+def test_each_is_what_notify_would_have_made_of_it() -> None:
+    for message in (Job(1, "O'Hara %s \\ \" $$ 名前 🎉"), Job(2, "x" * 9000)):
+        with notification_context({"tenant": 7}):
+            notify(message)
+            notify_many([message])
+            ((_, alone), (_, among)) = stored()
+        assert alone == among
+        assert among["$context"] == {"tenant": 7}
+        Notification.objects.all().delete()
+    notify_many([Job(1)])
+    (notification,) = Notification.objects.ready()
+    assert notification.payload == {"number": 1, "mood": "good"}
+    assert (notification.attempts, notification.expires_at, notification.key) == (0, None, None)
+
+
+def test_long_ones_travel_whole(transactional_db: None) -> None:
+    """P13"""
+    with Ear("app.Shout") as ear:
+        with notification_context({"tenant": 7}):
+            notify_many([Shout(1, "ä" * 9000), Shout(2)])
+        long, short = ear.messages()
+    payload = LongPayload.objects.get(id=long["$ref"]).payload
+    assert (payload["mood"], payload["$context"]) == ("ä" * 9000, {"tenant": 7})
+    assert (short["number"], short["$context"]) == (2, {"tenant": 7})
+
+
+@pytest.mark.django_db
+def test_ids_follow_the_order_given() -> None:
+    """P16: the peer orders by a time that is equal within a transaction."""
+    notify_many(Job(number) for number in range(2000, 0, -1))
+    numbers = Notification.objects.order_by("id").values_list("payload__number", flat=True)
+    assert list(numbers) == list(range(2000, 0, -1))
+
+
+def test_none_leaves_where_one_cannot(transactional_db: None) -> None:
+    with Ear("app.Job", "app.Shout") as ear:
+        for wrong, complaint in [
+            (Job("one"), r"app\.Job: field 'number'"),  # type: ignore[arg-type]
+            (Job(1, "\0"), r"app\.Job: .*NUL"),
+            (AuthorChannel(), "AuthorChannel is no subclass of Channel"),
+            (Job, r"takes instances of channels, .*, not <class 'tests\.app\.channels\.Job'>"),
+            ("app.Job", "not 'app.Job'"),
+        ]:
+            with pytest.raises(PayloadError, match=complaint):
+                notify_many([Shout(1), Job(1), wrong])  # type: ignore[list-item]
+        with undone():
+            notify_many([Shout(1), Job(1)])
+        assert ear.rings() == []
+    assert stored() == []
+
+
+@pytest.mark.django_db
+def test_nothing_is_asked_of_the_database_for_nothing() -> None:
+    with CaptureQueriesContext(connection) as queries:
+        notify_many([])
+    assert len(queries) == 0
+
+
+@pytest.mark.django_db
+def test_another_database_may_be_given() -> None:
+    with pytest.raises(ConnectionDoesNotExist):
+        notify_many([Job(1)], using="elsewhere")
+
+
+# anotify.
+
+
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run it under no synchronous caller, so that Django has a thread and a connection for it."""
+
+    async def run_and_disconnect() -> None:
+        await coroutine
+        await sync_to_async(lambda: connection.close())()
+
+    asyncio.run(run_and_disconnect())
+
+
+def test_a_coroutine_sends_in_every_form(transactional_db: None) -> None:
+    at = datetime.datetime(2090, 1, 1, tzinfo=datetime.UTC)
+
+    async def send() -> None:
+        assert await anotify(PostReads, model_id=1, date=TODAY) is None
+        await anotify("blog.PostReads", model_id=2, date=TODAY)
+        await anotify(Job(3), at=at, using="default")
+
+    with Ear("blog.PostReads") as ear:
+        run(send())
+        assert [message["model_id"] for message in ear.messages()] == [1, 2]
+    (notification,) = Notification.objects.waiting()
+    assert (notification.payload["number"], notification.available_at) == (3, at)
+
+
+@pytest.mark.django_db
+def test_a_coroutine_joins_the_transaction_of_the_thread_it_is_called_from() -> None:
+    """As an async listener is called; its connection is Django's own for this thread."""
+
+    async def send(number: int) -> None:
+        await anotify(Job(number))
+        assert await Notification.objects.acount() == 1
+
+    with undone():
+        async_to_sync(send)(1)
+    with transaction.atomic():
+        async_to_sync(send)(2)
+    assert [payload["number"] for _, payload in stored()] == [2]
+
+
+@pytest.mark.django_db
+def test_a_coroutine_is_told_what_is_wrong() -> None:
+    send = async_to_sync(anotify)
+    with pytest.raises(PayloadError, match="missing 'date'"):
+        send(PostReads, model_id=1)
+    with pytest.raises(PayloadError, match="give either delay or at"):
+        send(Job(1), delay=datetime.timedelta(1), at=datetime.datetime.now(datetime.UTC))
+
+
+def test_no_field_is_taken_for_an_argument_of_the_machinery(
+    transactional_db: None,
+    blank: None,  # noqa: F811
+) -> None:
+    names = {"func": str, "thread_sensitive": bool, "executor": str, "self": str}
+    channel: Any = dataclasses.make_dataclass(
+        "Odd", names.items(), bases=(Channel,), namespace={"__module__": __name__}
+    )
+    with Ear(channel.postgres_name()) as ear:
+        values = {"func": "f", "thread_sensitive": False, "executor": "e", "self": "s"}
+        run(anotify(channel, **values))
+        (message,) = ear.messages()
+    assert values.items() <= message.items()
+
+
+# process_stored_notifications.
+
+
+def rung(*arguments: Any) -> list[str]:
+    names = [channel.postgres_name() for channel in (Job, Shout, ItemChannel, PostReads)]
+    with Ear(*names) as ear:
+        assert process_stored_notifications(*arguments) is None
+        rings = ear.rings()
+    assert all(ring.payload == "" for ring in rings)
+    return [ring.channel for ring in rings]
+
+
+def test_durable_channels_are_rung(transactional_db: None) -> None:
+    assert rung() == ["app.Job", "app.ItemChannel"]
+    assert rung([Job, Shout]) == ["app.Job"]
+    assert rung(["app.Job", "tests.app.channels.ItemChannel"]) == ["app.Job", "app.ItemChannel"]
+    assert rung([TriggerChannel]) == ["app.ItemChannel"]
+    assert rung([]) == []
+    with pytest.raises(ChannelNotFound, match=r"Did you mean 'app\.Job'"):
+        process_stored_notifications(["app.Jobb"])
+
+
+def test_it_rings_once_committed_and_only_there(transactional_db: None) -> None:
+    with Ear("app.Job") as ear:
+        with undone():
+            process_stored_notifications()
+        assert ear.rings() == []
+        with transaction.atomic():
+            process_stored_notifications(using="default")
+            assert ear.doorbell.rings() == []
+        assert ear.rings() == [Ring("app.Job", "")]
+    with pytest.raises(ConnectionDoesNotExist):
+        process_stored_notifications(using="elsewhere")
+
+
+@pytest.mark.django_db
+def test_what_is_parked_or_waiting_stays_so() -> None:
+    notify(Job(1), delay=datetime.timedelta(days=1))
+    notify(Job(2))
+    Notification.objects.filter(payload__number=2).update(available_at=None)
+    before = list(Notification.objects.values())
+    process_stored_notifications()
+    assert list(Notification.objects.values()) == before
