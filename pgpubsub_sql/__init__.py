@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from pgpubsub_sql.channels import Channel, TriggerChannel
 from pgpubsub_sql.context import notification_context, set_notification_context
 from pgpubsub_sql.filters import ListenerFilterProvider
+from pgpubsub_sql.ignoring import ignore
 from pgpubsub_sql.listeners import (
     listener,
     post_delete_listener,
@@ -29,6 +30,7 @@ __all__ = [
     "Notification",
     "TriggerChannel",
     "anotify",
+    "ignore",
     "listener",
     "notification_context",
     "notify",

@@ -19,6 +19,7 @@ PUBLIC = [
     "Notification",
     "TriggerChannel",
     "anotify",
+    "ignore",
     "listener",
     "notification_context",
     "notify",
