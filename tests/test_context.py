@@ -16,14 +16,16 @@ from pgpubsub_sql import (
     Notification,
     notification_context,
     notify,
+    notify_many,
     set_notification_context,
 )
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import PayloadError, TransactionRequired
+from pgpubsub_sql.listeners import Listener
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app.channels import ItemChannel, Job
-from tests.app.models import Item
-from tests.ledger import calls
+from tests.app.models import Entry, Item
+from tests.ledger import calls, sql
 from tests.registries import Undo, undone
 
 
@@ -352,6 +354,25 @@ def test_it_reaches_the_listeners_of_its_own_messages_alone(transactional_db: No
     contexts = [{"request": 1}, {"request": 2}, {}]
     assert [call["context"] for call in calls("item_updated")] == contexts
     assert [call["context"] for call in calls("do_job")] == contexts
+
+
+def test_what_a_listener_sets_is_not_for_the_next_message(transactional_db: None) -> None:
+    """P23: the messages of a batch share a transaction."""
+
+    def write(number: int, context: dict[str, Any]) -> None:
+        Entry.objects.create(listener="before", data=in_force())
+        Item.objects.create(name="heard")
+        set_notification_context({"left by": number})
+        sql("SET LOCAL pgpubsub.ignore = 'true'")
+
+    with notification_context({"request": 1}):
+        notify_many([Job(1), Job(2)])
+    delivery = Delivery([Job], using="default")
+    delivery._listeners["app.Job"] = [Listener(function=write, channel=Job)]
+    delivery.handle_stored("app.Job")
+    assert calls("before") == ["{}", "{}"]
+    items = Notification.from_channel(ItemChannel).values_list("payload__context", flat=True)
+    assert list(items) == [{}, {}]
 
 
 @pytest.mark.parametrize(("is_passed", "received"), [(False, ["old"]), (True, ["context", "old"])])

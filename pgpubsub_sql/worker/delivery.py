@@ -219,9 +219,14 @@ class Delivery:
                 self._call_listeners(message, notification)
                 # Django's foreign keys are deferred: what breaks one must break its own message.
                 connections[self.using].check_constraints()
+                self._forget_settings()
         except (Exception, SystemExit):  # noqa: BLE001 - its message's outcome
             return self._failed(taken)
         return Done()
+
+    def _forget_settings(self) -> None:
+        with connections[self.using].cursor() as cursor:
+            cursor.execute(query("forget_settings"))
 
     def _failed(self, taken: Taken) -> Outcome:
         """Log the exception in hand and return what becomes of the notification."""
