@@ -1,4 +1,7 @@
-"""One model for every way in which a row can be hard to decode."""
+"""One model for every way in which a row can be hard to decode.
+
+Every table here is watched by a real trigger, and ``test_every_model.py`` makes a row in each.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,10 @@ from django.contrib.postgres.fields import (
     HStoreField,
     IntegerRangeField,
 )
+from django.contrib.postgres.search import SearchQueryField, SearchVector, SearchVectorField
 from django.db import OperationalError, models
 from django.db.models.expressions import Col
+from django.db.models.functions import Cast, Length
 
 
 class Celsius:
@@ -71,6 +76,40 @@ class BitField(models.Field):
         return "bit(3)"
 
 
+class NumericField(models.Field):
+    """Of any precision, where NaN and the infinities are at home."""
+
+    def db_type(self, connection: Any) -> str:
+        return "numeric"
+
+
+class RealField(models.FloatField):
+    """Four bytes."""
+
+    def db_type(self, connection: Any) -> str:
+        return "real"
+
+
+class ZonedTimeField(models.TimeField):
+    def db_type(self, connection: Any) -> str:
+        return "time with time zone"
+
+
+class PaddedField(models.CharField):
+    def db_type(self, connection: Any) -> str:
+        return f"char({self.max_length})"
+
+
+class PythonOnlyField(models.Field):
+    """Converts where forms and fixtures come in, which a queryset never asks for."""
+
+    def db_type(self, connection: Any) -> str:
+        return "text"
+
+    def to_python(self, value: Any) -> Any:
+        raise AssertionError("a queryset calls from_db_value() alone")
+
+
 class ExactDecoder(json.JSONDecoder):
     def __init__(self) -> None:
         super().__init__(parse_float=Decimal)
@@ -79,6 +118,11 @@ class ExactDecoder(json.JSONDecoder):
 class Colour(models.TextChoices):
     RED = "r"
     GREEN = "g"
+
+
+class Size(models.IntegerChoices):
+    SMALL = 1
+    LARGE = 2
 
 
 class Plain(models.Model):
@@ -97,7 +141,7 @@ class Plain(models.Model):
 
 
 class Everything(models.Model):
-    """Every field of Django's that stock PostgreSQL can store."""
+    """Every field of Django's that holds a plain value and that stock PostgreSQL can store."""
 
     big = models.BigIntegerField(null=True)
     binary = models.BinaryField(null=True)
@@ -119,6 +163,9 @@ class Everything(models.Model):
     positive = models.PositiveIntegerField(null=True)
     positive_big = models.PositiveBigIntegerField(null=True)
     positive_small = models.PositiveSmallIntegerField(null=True)
+    search_query = SearchQueryField(null=True)
+    search_vector = SearchVectorField(null=True)
+    size = models.IntegerField(choices=Size, null=True)
     slug = models.SlugField(null=True)
     small = models.SmallIntegerField(null=True)
     text = models.TextField(null=True)
@@ -133,8 +180,11 @@ class Everything(models.Model):
     integer_range = IntegerRangeField(null=True)
 
     array = ArrayField(models.IntegerField(null=True), null=True)
+    array_big_range = ArrayField(BigIntegerRangeField(null=True), null=True)
     array_binary = ArrayField(models.BinaryField(null=True), null=True)
+    array_boolean = ArrayField(models.BooleanField(null=True), null=True)
     array_char = ArrayField(models.CharField(max_length=50, null=True), size=3, null=True)
+    array_cube = ArrayField(ArrayField(ArrayField(models.BigIntegerField())), null=True)
     array_date = ArrayField(models.DateField(null=True), null=True)
     array_datetime = ArrayField(models.DateTimeField(null=True), null=True)
     array_decimal = ArrayField(models.DecimalField(max_digits=9, decimal_places=3), null=True)
@@ -144,13 +194,20 @@ class Everything(models.Model):
     array_json = ArrayField(models.JSONField(null=True), null=True)
     array_nested = ArrayField(ArrayField(models.TimeField(null=True)), null=True)
     array_range = ArrayField(DateRangeField(null=True), null=True)
+    array_size = ArrayField(models.IntegerField(choices=Size), null=True)
+    array_text = ArrayField(models.TextField(null=True), null=True)
     array_uuid = ArrayField(models.UUIDField(null=True), null=True)
 
     bits = BitField(null=True)
     celsius = CelsiusField(max_digits=6, decimal_places=2, null=True)
     nothing = NothingField(null=True)
+    numeric = NumericField(null=True)
+    padded = PaddedField(max_length=4, null=True)
     point = PointField(null=True)
+    python_only = PythonOnlyField(null=True)
+    real = RealField(null=True)
     shouted = ShoutedField(null=True)
+    zoned_time = ZonedTimeField(null=True)
 
 
 class PlainProxy(Plain):
@@ -210,6 +267,43 @@ class Comparison(models.Model):
     reading = models.ForeignKey(Reading, on_delete=models.CASCADE)
 
 
+class SmallCounter(models.Model):
+    id = models.SmallAutoField(primary_key=True)
+
+
+class BigCounter(models.Model):
+    id = models.BigAutoField(primary_key=True)
+
+
+class Country(models.Model):
+    """What others point at by something else than its key."""
+
+    code = models.CharField(max_length=2, unique=True)
+
+
+class Letter(models.Model):
+    """Every way to point at another row."""
+
+    country = models.ForeignKey(
+        Country, on_delete=models.CASCADE, to_field="code", db_column="to the country"
+    )
+    restaurant = models.ForeignKey(Restaurant, on_delete=models.CASCADE, null=True)
+    reading = models.OneToOneField(Reading, on_delete=models.CASCADE, null=True)
+    answer_to = models.ForeignKey("self", on_delete=models.CASCADE, null=True)
+    copies = models.ManyToManyField(Place, db_table="rows_letter copies", related_name="+")
+
+    class Meta:
+        order_with_respect_to = "country"
+
+
+class Picture(models.Model):
+    """Its dimensions spare Django a look into the file."""
+
+    image = models.ImageField(width_field="width", height_field="height")
+    width = models.IntegerField()
+    height = models.IntegerField()
+
+
 class Odd(models.Model):
     """Column names that SQL, Python or JSON may trip over."""
 
@@ -226,6 +320,8 @@ class Unspeakable(models.Model):
     """Columns that Django itself cannot query, but another program can create."""
 
     dollar = models.IntegerField(db_column="$id")
+    newline = models.IntegerField(db_column="new\nline\t")
+    operation = models.IntegerField(db_column="op")
     percent = IntegerRangeField(db_column="100%s")
     quoted = IntegerRangeField(db_column='a"b')
 
@@ -242,8 +338,30 @@ class Square(models.Model):
     )
 
 
+class Computed(models.Model):
+    """Generated columns of types that are read, asked for and converted."""
+
+    text = models.TextField()
+    data = models.JSONField()
+    celsius = models.GeneratedField(
+        expression=Cast(Length("text"), models.DecimalField(max_digits=6, decimal_places=2)),
+        output_field=CelsiusField(max_digits=6, decimal_places=2),
+        db_persist=True,
+    )
+    json = models.GeneratedField(
+        expression=models.F("data__a"),
+        output_field=models.JSONField(),
+        db_persist=True,
+    )
+    vector = models.GeneratedField(
+        expression=SearchVector("text", config="simple"),
+        output_field=SearchVectorField(),
+        db_persist=True,
+    )
+
+
 class Cube(models.Model):
-    """Virtual columns, which PostgreSQL has since version 18."""
+    """A virtual column, which PostgreSQL has since version 18 and Django since 6.0."""
 
     side = models.IntegerField()
     volume = models.GeneratedField(

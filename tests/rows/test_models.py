@@ -1,0 +1,135 @@
+"""Models whose rows are not all of it: parents, links, keys of several columns, odd names."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+
+import pytest
+from django.db.backends.postgresql.psycopg_any import NumericRange
+
+from pgpubsub_sql.errors import PayloadError
+from tests.rows.models import (
+    Bar,
+    Celsius,
+    Comparison,
+    Odd,
+    Pizzeria,
+    Place,
+    Plain,
+    PlainProxy,
+    Profile,
+    Reading,
+    Remembering,
+    Restaurant,
+    Unspeakable,
+    Visit,
+)
+from tests.rows.support import (
+    UTC,
+    assert_same,
+    decode,
+    execute,
+    new,
+    payload,
+    sent,
+    watch_model,
+    with_new,
+)
+
+pytestmark = pytest.mark.django_db
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+def test_multi_table_inheritance_defers_the_parents_fields() -> None:
+    """P22: blank parent fields would be wiped by a later save()."""
+    made = Restaurant.objects.create(name="Chez", stars=2)
+    decoded = new(Restaurant, sent(Restaurant))
+    assert_same(decoded, made, "name")
+    assert decoded.pk == decoded.code == decoded.place_ptr_id == made.code
+    decoded.stars = 3
+    decoded.save()
+    assert Place.objects.get().name == "Chez"
+    assert Restaurant.objects.get().stars == 3
+
+
+def test_multi_table_inheritance_through_two_levels() -> None:
+    made = Pizzeria.objects.create(name="Da", stars=1, oven="wood")
+    decoded = new(Pizzeria, sent(Pizzeria))
+    assert_same(decoded, made, "name", "stars")
+    decoded.save()
+    assert_same(Pizzeria.objects.get(), made)
+
+
+def test_multi_table_inheritance_of_two_parents() -> None:
+    made = Bar.objects.create(name="B", number="7", closes=dt.time(3))
+    decoded = new(Bar, sent(Bar))
+    assert_same(decoded, made, "name", "number")
+    decoded.save()
+    assert_same(Bar.objects.get(), made)
+
+
+def test_one_to_one_primary_key() -> None:
+    Profile.objects.create(place=Place.objects.create(name="x"), note="n")
+    assert_same(new(Profile, sent(Profile)), Profile.objects.get())
+
+
+def test_composite_primary_key() -> None:
+    """P22: composite primary keys raise."""
+    place = Place.objects.create(name="x")
+    Visit.objects.create(place=place, day=dt.date(2026, 1, 31), guests=4)
+    decoded = new(Visit, sent(Visit))
+    assert decoded.pk == (place.code, dt.date(2026, 1, 31))
+    assert_same(decoded, Visit.objects.get())
+    with pytest.raises(PayloadError, match=r"rows\.Visit\.day: .*primary key"):
+        decode(Visit, payload({"place_id": str(place.code)}))
+
+
+def test_foreign_key_to_a_converted_primary_key() -> None:
+    Comparison.objects.create(reading=Reading.objects.create(celsius=Decimal("1.5")))
+    decoded = new(Comparison, sent(Comparison))
+    assert decoded.reading_id == Celsius(Decimal("1.50"))
+    assert_same(decoded, Comparison.objects.get())
+
+
+def test_proxies() -> None:
+    made = PlainProxy.objects.create(price=1, created=dt.datetime(2026, 1, 1, tzinfo=UTC))
+    decoded = new(PlainProxy, sent(Plain))
+    assert type(decoded) is PlainProxy
+    assert_same(decoded, PlainProxy.objects.get(pk=made.pk))
+
+
+def test_own_from_db_is_called() -> None:
+    assert new(Remembering, payload({"id": 1, "size": 2})).loaded == {"id": 1, "size": 2}
+
+
+# --------------------------------------------------------------------------------- odd names
+
+
+def test_odd_column_names() -> None:
+    names = [field.name for field in Odd._meta.concrete_fields if field.name != "capital"]
+    Odd.objects.create(
+        **{name: number for number, name in enumerate(names)}, capital=NumericRange(1, 2)
+    )
+    assert_same(new(Odd, sent(Odd)), Odd.objects.get())
+
+
+def test_column_names_that_django_cannot_query() -> None:
+    execute(
+        'CREATE TABLE rows_unspeakable (id integer, "$id" integer, "new\nline\t" integer,'
+        ' op integer, "100%s" int4range, "a""b" int4range)'
+    )
+    watch_model(Unspeakable)
+    execute("INSERT INTO rows_unspeakable VALUES (1, 7, 8, 9, '[1,2)', 'empty')")
+    decoded = new(Unspeakable, sent(Unspeakable))
+    assert (decoded.dollar, decoded.newline, decoded.operation) == (7, 8, 9)
+    assert decoded.percent == NumericRange(1, 2)
+    assert decoded.quoted == NumericRange(empty=True)
+
+
+@pytest.mark.parametrize(
+    "raw", ["[]", '{"new": 1}', with_new('{"id": ' + DEEP + "}"), "{", "", '{"op": 1}']
+)
+def test_malformed_with_odd_column_names(raw: str) -> None:
+    with pytest.raises(PayloadError, match=r"rows\.Odd"):
+        decode(Odd, raw)
