@@ -1,7 +1,8 @@
 """Django's command line, run again and again in one process: ``manage.py`` for the harness.
 
-Reads one JSON object a line, ``{"argv": […], "answers": "y\\n"}``, and answers each with
-``{"code": 0, "output": "…"}``. It costs one start of Django for all commands of a version.
+A server that has imported Django already, and forks for each version of a project. It reads where
+the project is, ``{"root": "…", "environment": {…}}``, then one command a line, ``{"argv": […],
+"answers": "y\\n"}``, and answers each with ``{"code": 0, "output": "…"}``.
 """
 
 from __future__ import annotations
@@ -10,10 +11,19 @@ import contextlib
 import importlib
 import io
 import json
+import os
+import socket
+import socketserver
 import sys
 import traceback
+from typing import Any
 
+import django.core.management.commands.makemigrations
+import django.core.management.commands.migrate
+import django.db.backends.postgresql.base  # noqa: F401 - these are what takes long
 from django.core.management import ManagementUtility
+
+import pgpubsub_sql.migrations_ops.autodetector  # noqa: F401
 
 
 def execute(argv: list[str], answers: str) -> tuple[int, str]:
@@ -33,13 +43,38 @@ def execute(argv: list[str], answers: str) -> tuple[int, str]:
     return code, output.getvalue()
 
 
-def main() -> None:
-    """Serve until the input ends."""
-    requests, responses = sys.stdin, sys.stdout
-    for line in requests:
-        code, output = execute(**json.loads(line))
-        print(json.dumps({"code": code, "output": output}), file=responses, flush=True)
+class Version(socketserver.StreamRequestHandler):
+    """The process of one version of a project."""
+
+    def handle(self) -> None:
+        """Serve until the other side has had enough."""
+        version: dict[str, Any] = json.loads(self.rfile.readline())
+        os.chdir(version["root"])
+        os.environ.update(version["environment"])
+        sys.path.insert(0, version["root"])
+        for line in self.rfile:
+            code, output = execute(**json.loads(line))
+            self.wfile.write(json.dumps({"code": code, "output": output}).encode() + b"\n")
+
+
+class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
+    """What forks, for as long as its parent lives."""
+
+    max_children = 100
+
+    def __init__(self, listening: socket.socket) -> None:
+        super().__init__("", Version, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listening
+        self._parent = os.getppid()
+
+    def service_actions(self) -> None:
+        """Let go of versions that are done; end with the parent, however that ended."""
+        super().service_actions()
+        if os.getppid() != self._parent:
+            sys.exit()
 
 
 if __name__ == "__main__":
-    main()
+    sys.dont_write_bytecode = True  # versions follow each other within a second
+    Server(socket.socket(fileno=int(sys.argv[1]))).serve_forever()

@@ -6,18 +6,26 @@ from pathlib import Path
 import pytest
 
 from pgpubsub_sql.embedded import Server
-from tests.migrations.harness import Project
+from tests.migrations.harness import Commands, Project
+
+
+@pytest.fixture(scope="session")
+def commands(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """What runs the commands of all projects."""
+    commands = Commands(tmp_path_factory.mktemp("commands"))
+    yield commands
+    commands.close()
 
 
 @pytest.fixture
-def new_project(server: Server, tmp_path: Path) -> Iterator[Callable[..., Project]]:
+def new_project(commands: Commands, tmp_path: Path) -> Iterator[Callable[..., Project]]:
     """Make projects, and end their processes."""
     made: list[Project] = []
 
     def make(**options: object) -> Project:
         root = tmp_path / f"project-{len(made)}"
         root.mkdir()
-        made.append(Project(root, **options))
+        made.append(Project(root, commands, **options))
         return made[-1]
 
     yield make

@@ -13,13 +13,14 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import psycopg2
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
@@ -30,6 +31,9 @@ Files = Mapping[str, str]
 """Sources by their path in the project."""
 
 _numbers = itertools.count(1)
+
+COMMANDS = Path(__file__).with_name("commands.py")
+ENVIRONMENT = {"DJANGO_SETTINGS_MODULE": "project.settings"}
 
 SETTINGS = """
 SECRET_KEY = "of a test"
@@ -125,13 +129,46 @@ class Result:
     output: str
 
 
+class Commands:
+    """The server that runs the commands of all projects, each version in a process of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._address = str(directory / "commands")
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(self._address)
+        self._listening.listen()
+        self._process = subprocess.Popen(
+            # Warnings are errors here, too.
+            [sys.executable, "-P", "-W", "error", str(COMMANDS), str(self._listening.fileno())],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            pass_fds=[self._listening.fileno()],
+        )
+
+    def connect(self, root: Path) -> TextIO:
+        """Start a process for what is at *root* now, and return what talks to it."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self._address)
+            process = connection.makefile("rw")
+        print(json.dumps({"root": str(root), "environment": ENVIRONMENT}), file=process)
+        return process
+
+    def close(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait()
+        self._listening.close()
+
+
 class Project(Database):
     """A Django project, its database, and the process that runs its commands."""
 
-    def __init__(self, root: Path, *, apps: Iterable[str] = ("pgpubsub_sql", "blog")) -> None:
+    def __init__(
+        self, root: Path, commands: Commands, *, apps: Iterable[str] = ("pgpubsub_sql", "blog")
+    ) -> None:
         super().__init__()
         self.root = root
-        self._process: subprocess.Popen[str] | None = None
+        self._commands = commands
+        self._process: TextIO | None = None
         self.write({"project/__init__.py": "", "project/urls.py": "urlpatterns = []"})
         self.configure(apps=apps)
 
@@ -166,35 +203,15 @@ class Project(Database):
     def close(self) -> None:
         """End the process, if there is one."""
         if self._process is not None:
-            self._process.communicate()
+            self._process.close()
             self._process = None
 
     def _execute(self, argv: Iterable[str], answers: str) -> Result:
-        process = self._process = self._process or self._start()
-        assert process.stdin
-        assert process.stdout
-        process.stdin.write(json.dumps({"argv": argv, "answers": answers}) + "\n")
-        process.stdin.flush()
-        line = process.stdout.readline()
-        assert line, f"{' '.join(argv)}: the process ended with {process.wait()}"
+        process = self._process = self._process or self._commands.connect(self.root)
+        print(json.dumps({"argv": argv, "answers": answers}), file=process, flush=True)
+        line = process.readline()
+        assert line, f"{' '.join(argv)}: the process has ended"
         return Result(**json.loads(line))
-
-    def _start(self) -> subprocess.Popen[str]:
-        script = Path(__file__).with_name("commands.py")
-        return subprocess.Popen(
-            # Warnings are errors here, too.
-            [sys.executable, "-P", "-W", "error", str(script)],
-            cwd=self.root,
-            env=os.environ
-            | {
-                "PYTHONPATH": f"{self.root}{os.pathsep}{ROOT}",
-                "PYTHONDONTWRITEBYTECODE": "1",  # versions follow each other within a second
-                "DJANGO_SETTINGS_MODULE": "project.settings",
-            },
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
 
 
 # --- What versions of an app are made of ----------------------------------------------------------
