@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pgpubsub_sql.embedded import Server
+
 from tests.migrations.harness import Commands, Project
 
 
@@ -19,7 +20,7 @@ def commands(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def new_project(commands: Commands, tmp_path: Path) -> Iterator[Callable[..., Project]]:
-    """Make projects, and end their processes."""
+    """Make projects, and drop their databases at the end."""
     made: list[Project] = []
 
     def make(**options: object) -> Project:
@@ -31,6 +32,7 @@ def new_project(commands: Commands, tmp_path: Path) -> Iterator[Callable[..., Pr
     yield make
     for project in made:
         project.close()
+        project.drop()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -17,7 +18,7 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,6 +26,7 @@ from typing import Any, TextIO
 import psycopg2
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
 
+from pgpubsub_sql.sql import quote_identifier
 from tests.conftest import ROOT
 
 Files = Mapping[str, str]
@@ -67,6 +69,13 @@ class Installed:
     definition: str
     comment: str | None
 
+    @property
+    def channel(self) -> str:
+        """The channel that the comment names."""
+        assert self.comment
+        name: str = json.loads(self.comment.partition(" ")[2])["channel"]
+        return name
+
 
 class Catalogue(frozenset[Installed]):
     """The functions of channels, and every trigger of a database."""
@@ -96,15 +105,24 @@ class Database:
         if not name:
             Database("postgres").sql(f"CREATE DATABASE {self.name}")
 
+    def drop(self) -> None:
+        """Leave nothing behind."""
+        Database("postgres").sql(f"DROP DATABASE {self.name} WITH (FORCE)")
+
     def sql(self, statement: str, *parameters: Any, user: str | None = None) -> list[Any]:
         """Run a statement, as plain SQL does it, and return its rows."""
-        options = {"user": user} if user else {}
+        with self.connect(**({"user": user} if user else {})) as cursor:
+            cursor.execute(statement, parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    @contextlib.contextmanager
+    def connect(self, **options: Any) -> Iterator[Any]:
+        """Open a connection that commits each statement, and return a cursor."""
         connection = psycopg2.connect(dbname=self.name, **options)
         try:
             connection.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
             with connection.cursor() as cursor:
-                cursor.execute(statement, parameters or None)
-                return cursor.fetchall() if cursor.description else []
+                yield cursor
         finally:
             connection.close()
 
@@ -114,11 +132,29 @@ class Database:
 
     def stored(self) -> list[tuple[str, str]]:
         """Return channel and operation of what was stored, and forget it."""
+        if not self.has("pgpubsub_sql_notification"):
+            return []
         gone = self.sql(
             "WITH gone AS (DELETE FROM pgpubsub_sql_notification RETURNING *)"
             "SELECT channel, payload->>'op' FROM gone ORDER BY id"
         )
         return [(channel, op) for channel, op in gone]
+
+    def told(self, *writes: str) -> list[tuple[str, str]]:
+        """Return channel and operation of all that *writes* send, stored or not, and forget it."""
+        channels = {one.channel for one in self.catalogue() if one.kind == "function"}
+        with self.connect() as cursor:
+            for channel in sorted(channels):
+                cursor.execute(f"LISTEN {quote_identifier(channel)}")
+            for write in writes:
+                cursor.execute(write)
+            heard = [(one.channel, one.payload) for one in cursor.connection.notifies]
+        sent = [(channel, json.loads(payload)["op"]) for channel, payload in heard if payload]
+        return self.stored() + sent
+
+    def has(self, table: str) -> bool:
+        """Whether there is such a table."""
+        return self.sql("SELECT to_regclass(%s) IS NOT NULL", table) == [(True,)]
 
 
 @dataclass(frozen=True)
@@ -191,13 +227,21 @@ class Project(Database):
         assert result.code == code, f"{' '.join(argv)}: exit {result.code}\n{result.output}"
         return result.output
 
+    def plan(self) -> list[tuple[str, str]]:
+        """Return app and name of the migrations that there are, in their order."""
+        shown = self.run("showmigrations", "--plan")
+        return [tuple(line.split()[-1].split(".")) for line in shown.splitlines()]
+
     def migrations(self, label: str = "blog") -> list[str]:
         """Return the names of the migrations written so far."""
         return sorted(file.stem for file in (self.root / label / "migrations").glob("0*.py"))
 
     def latest(self, label: str = "blog") -> str:
         """Return the source of the latest migration."""
-        name = self.migrations(label)[-1]
+        return self.source(label, self.migrations(label)[-1])
+
+    def source(self, label: str, name: str) -> str:
+        """Return the source of a migration."""
         return (self.root / label / "migrations" / f"{name}.py").read_text(encoding="utf-8")
 
     def close(self) -> None:
@@ -212,46 +256,3 @@ class Project(Database):
         line = process.readline()
         assert line, f"{' '.join(argv)}: the process has ended"
         return Result(**json.loads(line))
-
-
-# --- What versions of an app are made of ----------------------------------------------------------
-
-
-def app(label: str, *, models: str = "", channels: str = "", listeners: str = "") -> Files:
-    """Return the files of an app, without a migrations package."""
-    return {
-        f"{label}/__init__.py": "",
-        f"{label}/models.py": f"from django.db import models\n\n{models}",
-        f"{label}/channels.py": f"import pgpubsub_sql\n\n{channels}",
-        f"{label}/listeners.py": f"import pgpubsub_sql\n\n{listeners}",
-    }
-
-
-def blog(*, models: str = "", channels: str = "", listeners: str = "") -> Files:
-    """Return the files of the app that most projects have, with a migrations package."""
-    parts = app("blog", models=models, channels=channels, listeners=listeners)
-    return {**parts, "blog/migrations/__init__.py": ""}
-
-
-def model(name: str = "Author", *fields: str, meta: str = "") -> str:
-    """Return the source of a model with a name that can be given, and *fields*."""
-    lines = ["name = models.TextField()", *fields]
-    if meta:
-        lines.append(f"class Meta:\n        {meta}")
-    return "\n    ".join([f"class {name}(models.Model):", *lines]) + "\n\n"
-
-
-def channel(name: str = "Authors", *, model: str = "blog.Author", **options: object) -> str:
-    """Return the source of a durable channel."""
-    options = {"model": model, "lock_notifications": True} | options
-    lines = [f"{option} = {value!r}" for option, value in options.items()]
-    return "\n    ".join([f"class {name}(pgpubsub_sql.TriggerChannel):", *lines]) + "\n\n"
-
-
-def on(*events: str, of: str = "blog.channels.Authors") -> str:
-    """Return the source of one listener an event."""
-    return "".join(
-        f"@pgpubsub_sql.trigger_listener({of!r}, events=({event!r},))\n"
-        f"def {of.rpartition('.')[2].lower()}_{event}(old, new): ...\n\n"
-        for event in events
-    )

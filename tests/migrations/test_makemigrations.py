@@ -4,39 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import django
 import pytest
 
-from tests.migrations.harness import Database, Files, Project, app, blog, channel, model, on
+from tests.migrations.cases import assert_quiet, install, operations
+from tests.migrations.harness import Database, Files, Project
+from tests.migrations.versions import app, blog, channel, model, on
 
 AUTHOR = model("Author")
 AUTHORS = channel("Authors")
 NewProject = Callable[..., Project]
-
-
-def operations(migration: str) -> list[str]:
-    """Return the names of the operations of a migration, as its source has them."""
-    body = migration.partition("operations = [")[2]
-    return re.findall(r"^        (?:\w+\.)*(\w+)\($", body, flags=re.MULTILINE)
-
-
-def install(project: Project, *files: Files, answers: str = "") -> None:
-    """Bring the project, and its database, to these files."""
-    for some in files:
-        project.write(some)
-    project.run("makemigrations", answers=answers)
-    project.run("migrate")
-
-
-def assert_quiet(project: Project) -> None:
-    """``makemigrations`` has nothing more to say, and writes nothing."""
-    before = project.migrations()
-    assert "No changes detected" in project.run("makemigrations", "--check")
-    assert "No changes detected" in project.run("makemigrations")
-    assert project.migrations() == before
 
 
 def assert_writable(database: Database, table: str = "blog_author") -> list[tuple[str, str]]:
@@ -137,24 +116,6 @@ def test_an_app_without_migrations_is_told_what_to_run(project: Project) -> None
 # --- Changes --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Change:
-    """What ``makemigrations`` writes when a project goes from one version to another."""
-
-    name: str
-    before: Files
-    after: Files
-    writes: list[str]
-    """The operations of the new migration; none: no migration."""
-    events: set[str]
-    """What is installed afterwards."""
-    answers: str = ""
-    table: str = "blog_author"
-
-    def __str__(self) -> str:
-        return self.name
-
-
 def authors(*events: str, models: str = AUTHOR, **options: object) -> Files:
     return blog(
         models=models,
@@ -166,166 +127,6 @@ def authors(*events: str, models: str = AUTHOR, **options: object) -> Files:
 WRITER = model("Writer")
 TWO = AUTHORS + channel("News", lock_notifications=False)
 NEWS = {"of": "blog.channels.News"}
-
-CHANGES = [
-    Change(
-        "a listener is added",
-        before=authors("insert"),
-        after=authors("insert", "update"),
-        writes=["AlterTrigger"],
-        events={"after_insert", "after_update"},
-    ),
-    Change(
-        "a listener is removed",
-        before=authors("insert", "update"),
-        after=authors("update"),
-        writes=["AlterTrigger"],
-        events={"after_update"},
-    ),
-    Change(
-        "T2: a channel is removed",
-        before=authors("insert", "update", "delete"),
-        after=authors(),
-        writes=["RemoveTrigger"],
-        events=set(),
-    ),
-    Change(
-        "a channel becomes ephemeral",
-        before=authors("insert"),
-        after=authors("insert", lock_notifications=False),
-        writes=["AlterTrigger"],
-        events={"after_insert"},
-    ),
-    Change(
-        "a channel becomes durable",
-        before=authors("insert", lock_notifications=False),
-        after=authors("insert"),
-        writes=["AlterTrigger"],
-        events={"after_insert"},
-    ),
-    Change(
-        "a channel is renamed",
-        before=authors("insert"),
-        after=authors("insert", channel_name="writers"),
-        writes=["RemoveTrigger", "AddTrigger"],
-        events={"after_insert"},
-    ),
-    Change(
-        "two channels of one model change at once",
-        before=blog(models=AUTHOR, channels=TWO, listeners=on("insert") + on("insert", **NEWS)),
-        after=blog(models=AUTHOR, channels=TWO, listeners=on("update") + on("delete", **NEWS)),
-        writes=["AlterTrigger", "AlterTrigger"],
-        events={"after_update", "after_delete"},
-    ),
-    Change(
-        "T1: the model is renamed",
-        before=authors("insert"),
-        after=authors("insert", models=WRITER, model="blog.Writer"),
-        writes=["RenameModel"],
-        events={"after_insert"},
-        answers="y\n",
-        table="blog_writer",
-    ),
-    Change(
-        "T1: the model is renamed, and another listener added",
-        before=authors("insert"),
-        after=authors("insert", "update", models=WRITER, model="blog.Writer"),
-        writes=["RenameModel", "AlterTrigger"],
-        events={"after_insert", "after_update"},
-        answers="y\n",
-        table="blog_writer",
-    ),
-    Change(
-        "T1: the model is renamed, and the channel removed",
-        before=authors("insert"),
-        after=blog(models=WRITER),
-        writes=["RemoveTrigger", "RenameModel"],
-        events=set(),
-        answers="y\n",
-        table="blog_writer",
-    ),
-    Change(
-        "the model's table is renamed",
-        before=authors("insert"),
-        after=authors("insert", models=model(meta='db_table = "people"')),
-        writes=["AlterModelTable"],
-        events={"after_insert"},
-        table="people",
-    ),
-    Change(
-        "the model is deleted with its channel",
-        before=authors("insert", models=AUTHOR + WRITER),
-        after=blog(models=WRITER),
-        writes=["RemoveTrigger", "DeleteModel"],
-        events=set(),
-        table="blog_writer",
-    ),
-    Change(
-        "the channel moves to another model, and its old one is deleted",
-        before=authors("insert"),
-        after=authors("insert", models=model("Writer", "age = models.IntegerField(null=True)"),
-                      model="blog.Writer"),
-        writes=["RemoveTrigger", "CreateModel", "DeleteModel", "AddTrigger"],
-        events={"after_insert"},
-        table="blog_writer",
-    ),
-    Change(
-        "fields come and go, and with them a listener",
-        before=authors("insert", models=model("Author", "age = models.IntegerField(null=True)")),
-        after=authors("insert", "update", models=model("Author", "born = models.DateField(null=True)")),
-        writes=["RemoveField", "AddField", "AlterTrigger"],
-        events={"after_insert", "after_update"},
-        answers="n\n",
-    ),
-    Change(
-        "nothing but a proxy is watched instead",
-        before=authors("insert"),
-        after=authors(
-            "insert",
-            models=AUTHOR + "class Proxy(Author):\n    class Meta:\n        proxy = True\n",
-            model="blog.Proxy",
-        ),
-        writes=["CreateModel"],
-        events={"after_insert"},
-    ),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("change", CHANGES, ids=str)
-def test_a_change_forwards_and_backwards(project: Project, change: Change) -> None:
-    """T1, T2, P24: what is installed is what is declared, after every step in both directions;
-    ``--check`` is quiet, and every write succeeds."""
-    install(project, change.before)
-    first = project.catalogue()
-
-    install(project, change.after, answers=change.answers)
-    second = project.catalogue()
-    assert second.events == change.events
-    assert len(second.functions) == (len(change.events) and second_functions(change))
-    assert second.tables <= {change.table}
-    assert operations(project.latest()) == change.writes
-    assert_writable(project, change.table)
-    assert_quiet(project)
-
-    project.run("migrate", "blog", "0001")
-    assert project.catalogue() == first
-    assert_writable(project)
-
-    project.run("migrate", "blog")
-    assert project.catalogue() == second
-    assert_writable(project, change.table)
-
-    project.run("migrate", "blog", "zero")
-    assert project.catalogue() == frozenset()
-
-    project.run("migrate")
-    assert project.catalogue() == second
-    assert_writable(project, change.table)
-
-
-def second_functions(change: Change) -> int:
-    """Return how many channels are heard in the version after the change."""
-    return len(set(re.findall(r"trigger_listener\('([\w.]+)'", change.after["blog/listeners.py"])))
 
 
 def test_a_function_is_replaced_without_touching_the_table(project: Project) -> None:
@@ -343,67 +144,6 @@ def test_a_function_is_replaced_without_touching_the_table(project: Project) -> 
 
 
 # --- Several apps ---------------------------------------------------------------------------------
-
-
-PEOPLE_MIGRATIONS = {"people/migrations/__init__.py": ""}
-
-
-def people(models: str) -> Files:
-    return app("people", models=models) | PEOPLE_MIGRATIONS
-
-
-@pytest.fixture(params=["aardvark", "zebra"])
-def two_apps(request: pytest.FixtureRequest, new_project: NewProject) -> tuple[Project, str]:
-    """A model in ``people`` and a channel on it, in an app that sorts before and after it."""
-    label = request.param
-    project = new_project(apps=["pgpubsub_sql", "people", label])
-    install(project, people(AUTHOR), watcher(label, "people.Author"))
-    return project, label
-
-
-def watcher(label: str, watched: str | None) -> Files:
-    files = app(
-        label,
-        channels=channel(model=watched) if watched else "",
-        listeners=on("insert", of=f"{label}.channels.Authors") if watched else "",
-    )
-    return files | {f"{label}/migrations/__init__.py": ""}
-
-
-def test_a_model_is_renamed_under_anothers_channel(two_apps: tuple[Project, str]) -> None:
-    """T1: the trigger follows, and a fresh database gets both migrations in the right order."""
-    project, label = two_apps
-    install(project, people(WRITER), watcher(label, "people.Writer"), answers="y\n")
-    assert project.migrations(label) == ["0001_initial"]
-    assert f"('{label}', '0001_initial')" in project.latest("people")
-    assert project.catalogue().tables == {"people_writer"}
-    assert_quiet(project)
-
-    project.run("migrate", label, "zero")
-    assert project.catalogue() == frozenset()
-    project.run("migrate")
-    assert assert_writable(project, "people_writer") == [(f"{label}.Authors", "INSERT")]
-
-
-@pytest.mark.parametrize("models", [WRITER, ""], ids=["renamed", "deleted"])
-def test_a_model_goes_together_with_anothers_channel(
-    two_apps: tuple[Project, str], models: str
-) -> None:
-    """T1, T2: RemoveTrigger comes first, and nothing of the channel stays, in any order of apps."""
-    project, label = two_apps
-    first = project.catalogue()
-    install(project, people(models), watcher(label, None), answers="y\n")
-    assert operations(project.latest(label)) == ["RemoveTrigger"]
-    assert f"('{label}', '0002_remove_authors_trigger')" in project.latest("people")
-    assert project.catalogue() == frozenset()
-    assert_quiet(project)
-
-    project.run("migrate", label, "0001")
-    assert project.catalogue() == first
-    project.run("migrate", "people", "zero")
-    assert project.catalogue() == frozenset()
-    project.run("migrate")
-    assert project.catalogue() == frozenset()
 
 
 def test_a_channel_that_keeps_its_name_moves_to_another_app(new_project: NewProject) -> None:

@@ -1,0 +1,45 @@
+"""What the versions of a project's apps are made of."""
+
+from __future__ import annotations
+
+from tests.migrations.harness import Files
+
+
+def app(label: str, *, models: str = "", channels: str = "", listeners: str = "") -> Files:
+    """Return the files of an app, without a migrations package."""
+    return {
+        f"{label}/__init__.py": "",
+        f"{label}/models.py": f"from django.db import models\n\n{models}",
+        f"{label}/channels.py": f"import pgpubsub_sql\n\n{channels}",
+        f"{label}/listeners.py": f"import pgpubsub_sql\n\n{listeners}",
+    }
+
+
+def blog(*, models: str = "", channels: str = "", listeners: str = "") -> Files:
+    """Return the files of the app that most projects have, with a migrations package."""
+    parts = app("blog", models=models, channels=channels, listeners=listeners)
+    return {**parts, "blog/migrations/__init__.py": ""}
+
+
+def model(name: str = "Author", *fields: str, meta: str = "") -> str:
+    """Return the source of a model with a name that can be given, and *fields*."""
+    lines = ["name = models.TextField()", *fields]
+    if meta:
+        lines.append(f"class Meta:\n        {meta}")
+    return "\n    ".join([f"class {name}(models.Model):", *lines]) + "\n\n"
+
+
+def channel(name: str = "Authors", *, model: str = "blog.Author", **options: object) -> str:
+    """Return the source of a durable channel."""
+    options = {"model": model, "lock_notifications": True} | options
+    lines = [f"{option} = {value!r}" for option, value in options.items()]
+    return "\n    ".join([f"class {name}(pgpubsub_sql.TriggerChannel):", *lines]) + "\n\n"
+
+
+def on(*events: str, of: str = "blog.channels.Authors") -> str:
+    """Return the source of one listener an event."""
+    return "".join(
+        f"@pgpubsub_sql.trigger_listener({of!r}, events=({event!r},))\n"
+        f"def {of.rpartition('.')[2].lower()}_{event}(old, new): ...\n\n"
+        for event in events
+    )
