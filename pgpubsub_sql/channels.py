@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from functools import cache
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from django.apps import apps
 from django.db.models import Model
@@ -73,6 +73,10 @@ class TriggerChannel(BaseChannel):
 
     model: ClassVar[type[Model] | str]
     """The model that is watched: a class or a label as ``"auth.User"``."""
+
+    level: ClassVar[Literal["statement", "row"]] = "statement"
+    """How often the triggers AFTER the fact fire: once for all the rows of a statement, or for
+    each of them. Those of a table with partitions always fire by row, as those BEFORE do."""
 
 
 def app_label(channel: type[BaseChannel]) -> str:

@@ -22,8 +22,10 @@ from django.db.models import Model
 
 from pgpubsub_sql import conf
 from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.migrations_ops.tables import find_table
 from pgpubsub_sql.sql import SQL, query, render
-from pgpubsub_sql.sql.trigger import Site, Trigger, alter, create, drop
+from pgpubsub_sql.sql.installing import Site, alter, create, drop
+from pgpubsub_sql.sql.trigger import Trigger
 
 Specification = Trigger | Mapping[str, Any]
 
@@ -169,7 +171,7 @@ class TriggerOperation(Operation):
     ) -> None:
         if _is_allowed(schema_editor, state, trigger):
             schemas = find_schemas(schema_editor, trigger.function)
-            site = _site(state, trigger, schemas.current, schemas)
+            site = _site(schema_editor, state, trigger, schemas.current, schemas)
             _execute(schema_editor, create(trigger, site))
 
     def _drop(
@@ -298,7 +300,8 @@ class AlterTrigger(TriggerOperation):
             self._create(schema_editor, state, new)
         elif _is_allowed(schema_editor, state, new):
             schemas = find_schemas(schema_editor, new.function)
-            _execute(schema_editor, alter(old, new, _site(state, new, schemas.function, schemas)))
+            site = _site(schema_editor, state, new, schemas.function, schemas)
+            _execute(schema_editor, alter(old, new, site))
 
 
 class RemoveTrigger(TriggerOperation):
@@ -378,13 +381,22 @@ def _is_allowed(
     return router.allow_migrate(connection.alias, label, model_name=name, **hints)
 
 
-def _site(state: ProjectState, trigger: Trigger, schema: str, schemas: Schemas) -> Site:
+def _site(
+    schema_editor: BaseDatabaseSchemaEditor,
+    state: ProjectState,
+    trigger: Trigger,
+    schema: str,
+    schemas: Schemas,
+) -> Site:
     model: type[Model] = state.apps.get_model(trigger.model)
+    table = find_table(schema_editor.connection, model._meta.db_table)
     return Site(
         db_table=model._meta.db_table,
         schema=schema,
         helpers=schemas.helpers,
         owner=conf.owner(),
+        partitioned=table.partitioned,
+        installed=table.installed,
     )
 
 

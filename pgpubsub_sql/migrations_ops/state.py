@@ -45,6 +45,7 @@ def specify(channel: type[TriggerChannel]) -> Trigger:
         model=(model._meta.concrete_model or model)._meta.label_lower,  # not a proxy's
         after=tuple(event for event in EVENTS if f"after_{event}" in wanted),
         before=tuple(event for event in EVENTS if f"before_{event}" in wanted),
+        level=channel.level,
         durable=channel.lock_notifications,
     )
 

@@ -1,15 +1,14 @@
-"""What a migration keeps of a trigger channel, and the SQL that makes it so."""
+"""What a migration keeps of a trigger channel."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from pgpubsub_sql.sql.quoting import quote_table, shorten
-from pgpubsub_sql.sql.templates import SQL, render
+from pgpubsub_sql.sql.quoting import shorten
 
 EVENTS = ("insert", "update", "delete", "truncate")
 VERSION = 1
@@ -92,92 +91,16 @@ class Trigger:
         events += [f"before_{event}" for event in self.before]
         return {event: _object_name(f"pgpubsub_{self.channel}_{event}") for event in events}
 
+    def occasion(self, event: str, *, partitioned: bool) -> str:
+        """Return what the function is called for when *event* occurs on such a table.
+
+        ``"row"`` for each of its rows, or the last word of the event for all of them at once.
+        """
+        timing, _, kind = event.partition("_")
+        by_row = timing == "before" or self.level == "row" or partitioned
+        return "row" if by_row and kind != "truncate" else kind
+
 
 def _object_name(name: str) -> str:
     """Return *name* at a length that PostgreSQL keeps, and unable to delimit a function's body."""
     return shorten(name.replace("$", "$0"))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Site:
-    """Where a trigger is installed, and in whose name."""
-
-    db_table: str
-    """The table as the model has it, quoted by its author or not at all."""
-    schema: str
-    """Schema of the channel's function."""
-    helpers: str
-    """Schema of our own tables and helpers."""
-    owner: str
-    """Written into the comments, so that only a project's own triggers are ever pruned."""
-
-    @property
-    def table(self) -> SQL:
-        """The table, quoted."""
-        return SQL(quote_table(self.db_table))
-
-
-def create(trigger: Trigger, site: Site) -> Iterator[SQL]:
-    """Yield what installs *trigger*, or brings what is installed up to it."""
-    yield from _create_function(trigger, site)
-    yield from _create_triggers(trigger, trigger.triggers().keys(), site)
-    yield from _comment(trigger, site)
-
-
-def alter(old: Trigger, new: Trigger, site: Site) -> Iterator[SQL]:
-    """Yield what brings *old* to *new*, which is the same channel on the same table.
-
-    An event that both have keeps its trigger, so that a change of the function alone locks
-    nobody out of the table.
-    """
-    before, after = old.triggers(), new.triggers()
-    kept = before.keys() & after.keys() if old.level == new.level else set()
-    for event in sorted(before.keys() - after.keys()):
-        yield render("triggers/drop_trigger", trigger=before[event], table=site.table)
-    yield from _create_function(new, site)
-    yield from _create_triggers(new, after.keys() - kept, site)
-    yield from _comment(new, site)
-
-
-def drop(trigger: Trigger, *, schema: str) -> Iterator[SQL]:
-    """Yield what removes the function of *trigger* and every trigger that calls it."""
-    yield render("triggers/drop_function", schema=schema, function=trigger.function)
-
-
-def _create_function(trigger: Trigger, site: Site) -> Iterator[SQL]:
-    names = {"schema": site.schema, "function": trigger.function}
-    shared = {"helpers": site.helpers, "channel": trigger.channel}
-    deliver = "triggers/store" if trigger.durable else "triggers/send"
-    branches = {
-        event: render(deliver, rows=render(f"triggers/rows_{event}"), **shared)
-        for event in (*EVENTS, "each")
-    }
-    branches["ignored"] = render("triggers/ignored", **shared)
-    branches["ring"] = render("triggers/ring", **shared) if trigger.durable else SQL("")
-    yield render("triggers/function", helpers=site.helpers, **names, **branches)
-    yield render("triggers/revoke_function", **names)
-
-
-def _create_triggers(trigger: Trigger, events: Collection[str], site: Site) -> Iterator[SQL]:
-    for event, name in trigger.triggers().items():
-        if event in events:
-            yield render(
-                f"triggers/{event}",
-                trigger=name,
-                table=site.table,
-                schema=site.schema,
-                function=trigger.function,
-            )
-
-
-def _comment(trigger: Trigger, site: Site) -> Iterator[SQL]:
-    tag = {"channel": trigger.channel, "fingerprint": trigger.fingerprint, "owner": site.owner}
-    comment = f"pgpubsub_sql {json.dumps(tag, sort_keys=True, ensure_ascii=False)}"
-    yield render(
-        "triggers/comment_function",
-        schema=site.schema,
-        function=trigger.function,
-        comment=comment,
-    )
-    for name in trigger.triggers().values():
-        yield render("triggers/comment_trigger", trigger=name, table=site.table, comment=comment)

@@ -9,7 +9,9 @@ from typing import Any
 
 from django.db import connection
 
-from pgpubsub_sql.sql.trigger import Site, Trigger, create
+from pgpubsub_sql.migrations_ops.tables import find_table
+from pgpubsub_sql.sql.installing import Site, create
+from pgpubsub_sql.sql.trigger import Trigger
 
 ALL = ("insert", "update", "delete")
 
@@ -25,7 +27,10 @@ def watch(db_table: str, *events: str, **options: Any) -> None:
     """Install a trigger on any table, as ``migrate`` does; durable, if not told otherwise."""
     options = {"channel": "watched", "after": events or ALL, "durable": True} | options
     trigger = Trigger(model="app.any", **options)
-    site = Site(db_table=db_table, schema="public", helpers="public", owner="tests")
+    table = find_table(connection, db_table)
+    site = Site(
+        db_table=db_table, schema="public", helpers="public", owner="tests", **table._asdict()
+    )
     for statement in create(trigger, site):
         sql(statement)
 

@@ -15,7 +15,7 @@ from pgpubsub_sql.models import LongPayload, Notification
 from tests.app.models import Item
 from tests.conftest import eventually
 from tests.registries import undone
-from tests.triggers.tables import sql
+from tests.triggers.tables import sql, watch
 
 
 class Bell:
@@ -85,6 +85,18 @@ def test_a_statement_calls_the_ring_helper_once(table: str, statement: str, ring
     )
     sql(statement)
     assert sql("SELECT * FROM calls") == [("watched",)] * rings
+
+
+def test_by_row_it_rings_for_every_row(table: str) -> None:
+    """PostgreSQL then makes one of those that are equal."""
+    watch("watched", level="row")
+    sql("CREATE TABLE calls (channel text)")
+    sql(
+        "CREATE OR REPLACE FUNCTION pgpubsub_ring(channel text) RETURNS void LANGUAGE sql "
+        "AS 'INSERT INTO public.calls VALUES (channel)'"
+    )
+    sql("UPDATE watched SET name = 'z'")
+    assert sql("SELECT * FROM calls") == [("watched",)] * 3
 
 
 def test_a_statement_is_told_once(bell: Bell) -> None:

@@ -9,7 +9,8 @@ from django.db import connection
 
 from pgpubsub_sql.models import Notification
 from pgpubsub_sql.rows import decode_change
-from pgpubsub_sql.sql.trigger import EVENTS, Site, Trigger, create
+from pgpubsub_sql.sql.installing import Site, create
+from pgpubsub_sql.sql.trigger import EVENTS, Trigger
 from tests.app.models import Item
 
 
@@ -52,6 +53,16 @@ def test_inserts_and_updates_go_through_as_they_are(item: Item) -> None:
     Item.objects.filter(pk=item.pk).update(name="uno")
     assert set(Item.objects.values_list("name", flat=True)) == {"uno", "two"}
     assert told() == [("BEFORE", "INSERT", None, "two"), ("BEFORE", "UPDATE", "one", "uno")]
+
+
+def test_a_row_that_turns_out_to_be_there(item: Item) -> None:
+    """Before the fact nobody knows that an insert will meet a conflict: it is told as one."""
+    conflict = "ON CONFLICT (id) DO UPDATE SET name = excluded.name"
+    execute(
+        f"INSERT INTO app_item (id, name, number, amount, data) "
+        f"VALUES ({item.pk}, 'uno', 0, 0, '{{}}') {conflict}"
+    )
+    assert told() == [("BEFORE", "INSERT", None, "uno"), ("BEFORE", "UPDATE", "one", "uno")]
 
 
 def test_a_truncate_is_one_message_without_rows(item: Item) -> None:

@@ -1,4 +1,4 @@
 -- TRUNCATE has no rows, so it is one message.
 CREATE OR REPLACE TRIGGER :"trigger"
-AFTER TRUNCATE ON :{table}
+:{timing} ON :{table}
 FOR EACH STATEMENT EXECUTE FUNCTION :"schema".:"function"();

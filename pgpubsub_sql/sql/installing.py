@@ -1,0 +1,134 @@
+"""The SQL that makes a specification so: functions, triggers and what is noted on them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Iterator, Mapping
+
+from pgpubsub_sql.sql.functions import function
+from pgpubsub_sql.sql.quoting import quote_table
+from pgpubsub_sql.sql.templates import SQL, render
+from pgpubsub_sql.sql.trigger import Trigger
+
+_STATES = {"D": SQL("DISABLE"), "R": SQL("ENABLE REPLICA"), "A": SQL("ENABLE ALWAYS")}
+"""What leads to each tgenabled of pg_trigger, but for the one that a new trigger has."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Installed:
+    """A trigger that the table has."""
+
+    by_row: bool
+    """Whether it fires for each row."""
+    enabled: str
+    """As ``pg_trigger.tgenabled`` has it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where a trigger is installed, and in whose name."""
+
+    db_table: str
+    """The table as the model has it, quoted by its author or not at all."""
+    schema: str
+    """Schema of the channel's function."""
+    helpers: str
+    """Schema of our own tables and helpers."""
+    owner: str
+    """Written into the comments, so that only a project's own triggers are ever pruned."""
+    partitioned: bool = False
+    """Whether the table has partitions, or is one: a statement's trigger would miss rows."""
+    installed: Mapping[str, Installed] = dataclasses.field(default_factory=dict)
+    """The triggers that the table has, by name."""
+
+    @property
+    def table(self) -> SQL:
+        """The table, quoted."""
+        return SQL(quote_table(self.db_table))
+
+    def is_by_row(self, trigger: Trigger, event: str) -> bool:
+        """Whether the trigger of *event* fires for each row."""
+        return trigger.occasion(event, partitioned=self.partitioned) == "row"
+
+
+def create(trigger: Trigger, site: Site) -> Iterator[SQL]:
+    """Yield what installs *trigger*, or brings what is installed up to it."""
+    yield from _create_function(trigger, site)
+    yield from _create_triggers(trigger, trigger.triggers().keys(), site)
+    yield from _comment(trigger, site)
+
+
+def alter(old: Trigger, new: Trigger, site: Site) -> Iterator[SQL]:
+    """Yield what brings *old* to *new*, which is the same channel on the same table.
+
+    An event that both have keeps its trigger, so that a change of the function alone locks
+    nobody out of the table.
+    """
+    before, after = old.triggers(), new.triggers()
+    kept = {event for event in before.keys() & after.keys() if _is_kept(event, old, new, site)}
+    for event in sorted(before.keys() - after.keys()):
+        yield render("triggers/drop_trigger", trigger=before[event], table=site.table)
+    yield from _create_function(new, site)
+    yield from _create_triggers(new, after.keys() - kept, site)
+    yield from _comment(new, site)
+
+
+def drop(trigger: Trigger, *, schema: str) -> Iterator[SQL]:
+    """Yield what removes the function of *trigger* and every trigger that calls it."""
+    yield render("triggers/drop_function", schema=schema, function=trigger.function)
+
+
+def _is_kept(event: str, old: Trigger, new: Trigger, site: Site) -> bool:
+    """Whether the trigger that is there fires as often as the new one would."""
+    by_row = site.is_by_row(new, event)
+    installed = site.installed.get(new.triggers()[event])
+    return by_row == (installed.by_row if installed else site.is_by_row(old, event))
+
+
+def _create_function(trigger: Trigger, site: Site) -> Iterator[SQL]:
+    yield function(trigger, schema=site.schema, helpers=site.helpers, partitioned=site.partitioned)
+    yield render("triggers/revoke_function", schema=site.schema, function=trigger.function)
+
+
+def _create_triggers(trigger: Trigger, events: Collection[str], site: Site) -> Iterator[SQL]:
+    for event, name in trigger.triggers().items():
+        if event in events:
+            yield _create_trigger(trigger, event, site)
+            yield from _restore(name, site)
+
+
+def _create_trigger(trigger: Trigger, event: str, site: Site) -> SQL:
+    names = {
+        "trigger": trigger.triggers()[event],
+        "table": site.table,
+        "schema": site.schema,
+        "function": trigger.function,
+    }
+    timing = SQL(event.replace("_", " ").upper())
+    if site.is_by_row(trigger, event):
+        return render("triggers/each_row", timing=timing, **names)
+    if event.endswith("truncate"):
+        return render("triggers/truncate", timing=timing, **names)
+    return render(f"triggers/{event}", **names)
+
+
+def _restore(name: str, site: Site) -> Iterator[SQL]:
+    """Yield what leaves a trigger that was replaced as somebody had set it."""
+    installed = site.installed.get(name)
+    if installed and installed.enabled in _STATES:
+        state = _STATES[installed.enabled]
+        yield render("triggers/restore_trigger", trigger=name, table=site.table, state=state)
+
+
+def _comment(trigger: Trigger, site: Site) -> Iterator[SQL]:
+    tag = {"channel": trigger.channel, "fingerprint": trigger.fingerprint, "owner": site.owner}
+    comment = f"pgpubsub_sql {json.dumps(tag, sort_keys=True, ensure_ascii=False)}"
+    yield render(
+        "triggers/comment_function",
+        schema=site.schema,
+        function=trigger.function,
+        comment=comment,
+    )
+    for name in trigger.triggers().values():
+        yield render("triggers/comment_trigger", trigger=name, table=site.table, comment=comment)

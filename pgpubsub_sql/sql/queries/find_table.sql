@@ -1,0 +1,7 @@
+-- What decides how a table is watched: partitions, and the triggers it has. No row where there is no such table yet.
+SELECT
+    relkind = 'p' OR relispartition,
+    array(SELECT tgname::text FROM pg_trigger WHERE tgrelid = pg_class.oid AND NOT tgisinternal ORDER BY tgname),
+    array(SELECT tgtype & 1 = 1 FROM pg_trigger WHERE tgrelid = pg_class.oid AND NOT tgisinternal ORDER BY tgname),
+    array(SELECT tgenabled::text FROM pg_trigger WHERE tgrelid = pg_class.oid AND NOT tgisinternal ORDER BY tgname)
+FROM pg_class WHERE oid = to_regclass(%(table)s)

@@ -1,4 +1,0 @@
--- BEFORE is always per row: transition tables exist only after the fact.
-CREATE OR REPLACE TRIGGER :"trigger"
-BEFORE DELETE ON :{table}
-FOR EACH ROW EXECUTE FUNCTION :"schema".:"function"();

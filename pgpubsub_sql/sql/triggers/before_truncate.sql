@@ -1,4 +1,0 @@
--- TRUNCATE has no rows, so it is one message.
-CREATE OR REPLACE TRIGGER :"trigger"
-BEFORE TRUNCATE ON :{table}
-FOR EACH STATEMENT EXECUTE FUNCTION :"schema".:"function"();
