@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 from functools import cache
 from typing import ClassVar, Literal
@@ -120,10 +121,10 @@ def find_channel(reference: type[BaseChannel] | str) -> type[BaseChannel]:
     if reference in paths:
         return paths[reference]
     names = {channel.postgres_name(): channel for channel in declared_channels()}
-    try:
-        return names[shorten(reference)]
-    except KeyError:
-        raise ChannelNotFound(_unknown(reference, [*names, *paths])) from None
+    found = names.get(shorten(reference)) or _exported(reference)
+    if found is None:
+        raise ChannelNotFound(_unknown(reference, [*names, *paths]))
+    return found
 
 
 def select_channels(
@@ -138,6 +139,14 @@ def _by_path() -> dict[str, type[BaseChannel]]:
     """Return the classes by path, the last of each: a module may be loaded again, and slots=True
     makes a second class, whose __qualname__ is not right before it is complete."""
     return {dotted_path(channel): channel for channel in _declared}
+
+
+def _exported(reference: str) -> type[BaseChannel] | None:
+    """Return the class that a module has imported from where it was declared, as our own has."""
+    module, _, name = reference.rpartition(".")
+    found = getattr(sys.modules.get(module), name, None)
+    is_channel = isinstance(found, type) and issubclass(found, (Channel, TriggerChannel))
+    return found if is_channel else None
 
 
 def _checked(reference: object) -> type[BaseChannel]:

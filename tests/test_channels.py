@@ -114,6 +114,27 @@ def test_a_channel_is_found_by_class_path_and_name(reference: Any) -> None:
     assert find_channel(reference) is PostReads
 
 
+@pytest.mark.parametrize(
+    ("reference", "found"),
+    [
+        ("pgpubsub_sql.Channel", Channel),
+        ("pgpubsub_sql.TriggerChannel", TriggerChannel),
+        (f"{__name__}.AuthorChannel", AuthorChannel),
+    ],
+)
+def test_a_channel_is_found_where_it_is_imported_from(reference: str, found: type) -> None:
+    assert find_channel(reference) is found
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["pgpubsub_sql.notify", "pgpubsub_sql.channels.BaseChannel", "pgpubsub_sql", "", ".Channel"],
+)
+def test_what_else_is_imported_is_no_channel(reference: str) -> None:
+    with pytest.raises(ChannelNotFound, match="No channel is called"):
+        find_channel(reference)
+
+
 @isolated
 def test_a_long_name_is_found_as_it_was_given_and_as_postgres_has_it() -> None:
     name = "a name, " * 20
@@ -127,7 +148,7 @@ def test_a_typing_error_gets_a_suggestion() -> None:
     with pytest.raises(PubSubError, match=r"put it into the channels\.py") as caught:
         find_channel("something else entirely")
     assert "Did you mean" not in str(caught.value)
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("reference", [None, 1, int, Author, print])
@@ -155,7 +176,7 @@ def test_a_base_class_selects_its_subclasses() -> None:
     assert everything == [Base, One, Two, other]
     assert select_channels([Base], everything) == [Base, One, Two]
     assert select_channels(["tests.Two", "blog.Other"], everything) == [Two, other]
-    assert select_channels(["pgpubsub_sql.channels.Channel"], everything) == everything
+    assert select_channels(["pgpubsub_sql.Channel"], everything) == everything
     assert select_channels([], everything) == []
     with pytest.raises(ChannelNotFound, match=r"tests\.Three"):
         select_channels(["tests.Three"], everything)

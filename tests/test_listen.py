@@ -323,9 +323,11 @@ def test_a_restart_of_the_server_is_survived(own_server: Server, listen: Start) 
 def test_channels_can_be_chosen_and_left_out(listen: Start) -> None:
     """P27: by name in PostgreSQL, by module path, by base class."""
     chosen = listen("--channels", "app.Job", "tests.app.channels.Shout").ready()
-    left = listen("--exclude", "pgpubsub_sql.channels.TriggerChannel", "app.Job").ready()
+    left = listen("--exclude", "pgpubsub_sql.TriggerChannel", "app.Job").ready()
+    sent = listen("--channels", "pgpubsub_sql.Channel", "--exclude", "app.Shout").ready()
     assert "Listening to app.Job, app.Shout\n" in chosen.log
     assert "Listening to blog.PostReads, app.Shout\n" in left.log
+    assert "Listening to blog.PostReads, app.Job\n" in sent.log
     notify(Job(number=1))
     notify(Shout(number=2))
     eventually(lambda: numbers("do_job") == [1] and numbers("hear") == [2, 2])
