@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import connections, transaction
 from django.test import override_settings
 
 from pgpubsub_sql import Channel, TriggerChannel, channels
@@ -60,9 +60,9 @@ class Undo(Exception):
 
 
 @contextmanager
-def undone() -> Iterator[None]:
+def undone(using: str | None = None) -> Iterator[None]:
     """Roll back the block, a transaction or a savepoint, as an exception does that is handled."""
-    with suppress(Undo), transaction.atomic():
+    with suppress(Undo), transaction.atomic(using):
         yield
         raise Undo
 
@@ -70,8 +70,9 @@ def undone() -> Iterator[None]:
 class Ear:
     """A LISTEN connection of its own."""
 
-    def __init__(self, *names: str) -> None:
-        self.doorbell = Doorbell([*names, SENTINEL], using="default")
+    def __init__(self, *names: str, using: str = "default") -> None:
+        self.using = using
+        self.doorbell = Doorbell([*names, SENTINEL], using=using)
 
     def __enter__(self) -> Ear:
         self.doorbell.open()
@@ -82,7 +83,7 @@ class Ear:
 
     def rings(self) -> list[Ring]:
         """Return everything that was sent up to now, in order."""
-        with connection.cursor() as cursor:
+        with connections[self.using].cursor() as cursor:
             cursor.execute("SELECT pg_notify(%s, '')", [SENTINEL])
         heard: list[Ring] = []
 

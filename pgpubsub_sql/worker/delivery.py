@@ -258,7 +258,10 @@ class Delivery:
         return str(row[0])
 
     def _notification(self, **values: Any) -> Any:
-        return apps.get_model("pgpubsub_sql", "Notification")(**values)
+        notification = apps.get_model("pgpubsub_sql", "Notification")(**values)
+        # By it a listener learns where to write so that it counts as this message's effect.
+        notification._state.db = self.using
+        return notification
 
 
 def _call_back(name: str, function: Callable[[], object]) -> None:
