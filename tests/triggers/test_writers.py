@@ -85,14 +85,16 @@ def test_settings_of_the_writer(db: None) -> None:
     """P21, P22: how a session likes its values spelled does not change what travels."""
     sql(
         "CREATE TABLE spelled "
-        "(a interval, b bytea, c float8, d date, e daterange, f tsrange, g date[])"
+        "(a interval, b bytea, c float8, d date, e daterange, f tsrange, g date[], h timestamptz)"
     )
     watch("spelled")
     row = (
         "INSERT INTO spelled VALUES ('1 day 02:00', '\\x00ff41', 0.1::float8 + 0.2, '2026-01-31',"
-        "'[2026-01-31,2026-02-01)', '[2026-01-31 10:00,)', '{2026-01-31}')"
+        "'[2026-01-31,2026-02-01)', '[2026-01-31 10:00,)', '{2026-01-31}', '2026-01-31 10:00+01')"
     )
+    sql("SET LOCAL timezone = 'America/New_York'")
     sql(row)
+    sql("SET LOCAL timezone = 'Asia/Tokyo'")
     sql("SET LOCAL datestyle = German")
     sql("SET LOCAL intervalstyle = iso_8601")
     sql("SET LOCAL bytea_output = 'escape'")
@@ -108,6 +110,7 @@ def test_settings_of_the_writer(db: None) -> None:
         "e": "[2026-01-31,2026-02-01)",
         "f": '["2026-01-31 10:00:00",)',
         "g": ["2026-01-31"],
+        "h": "2026-01-31T09:00:00+00:00",
     }
 
 
