@@ -4,7 +4,13 @@ from example.settings import *  # noqa: F403
 from example.settings import DATABASES, INSTALLED_APPS
 
 ROOT_URLCONF = "tests.urls"
-INSTALLED_APPS = [*INSTALLED_APPS, "django.contrib.postgres", "tests.app", "tests.rows"]
+INSTALLED_APPS = [
+    *INSTALLED_APPS,
+    "django.contrib.postgres",
+    "tests.app",
+    "tests.rows",
+    "tests.conditions",
+]
 SILENCED_SYSTEM_CHECKS = ["fields.E210"]  # an ImageField wants Pillow; no test opens an image
 
 # A second database of the same server, made only where a test asks for it.

@@ -20,7 +20,7 @@ from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import RANGE_TYPES, Inet, Jsonb
 from django.utils import timezone
 
-from pgpubsub_sql.errors import TemplateError
+from pgpubsub_sql.errors import ConditionError
 from pgpubsub_sql.sql.jsonb import holds_nul
 from pgpubsub_sql.sql.quoting import quote_literal
 
@@ -33,12 +33,13 @@ def literal(value: object) -> str:
 
     A datetime without a zone is one of ``settings.TIME_ZONE``, as in Django's own sessions.
 
-    Raises :class:`TemplateError` for what PostgreSQL cannot hold or this module not spell.
+    Raises :class:`ConditionError` for what this module cannot spell, :class:`TemplateError` for
+    text that PostgreSQL cannot hold.
     """
     for kind, spell in _SPELLINGS:
         if isinstance(value, kind):
             return spell(value)
-    raise TemplateError(f"{value!r} of type {type(value).__name__} has no literal in SQL.")
+    raise ConditionError(f"{value!r} of type {type(value).__name__} has no literal in SQL.")
 
 
 def _number(value: decimal.Decimal | float) -> str:
@@ -61,7 +62,7 @@ def _datetime(value: datetime.datetime) -> str:
 
 def _time(value: datetime.time) -> str:
     if value.tzinfo is not None:
-        raise TemplateError(f"{value!r} has a time zone; PostgreSQL's time of day has none.")
+        raise ConditionError(f"{value!r} has a time zone; PostgreSQL's time of day has none.")
     return _typed(value.isoformat(), "time")
 
 
@@ -73,6 +74,12 @@ def _interval(value: datetime.timedelta) -> str:
 
 def _bytes(value: Any) -> str:
     return _typed(f"\\x{bytes(value).hex()}", "bytea")
+
+
+def _inet(value: Any) -> str:
+    # Not its short form, which is not the same in every version of Python.
+    address = ipaddress.ip_address(getattr(value, "addr", value))
+    return _typed(address.exploded, "inet")
 
 
 def _wrapped(value: Any) -> Any:
@@ -88,9 +95,9 @@ def _json(value: Any) -> str:
         decoded = json.loads(dumps(wrapped), parse_constant=_refuse_constant)
         text = json.dumps(decoded, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise TemplateError(f"{wrapped!r} is no JSON that PostgreSQL knows: {error}") from error
+        raise ConditionError(f"{wrapped!r} is no JSON that PostgreSQL knows: {error}") from error
     if holds_nul(text):
-        raise TemplateError(f"{wrapped!r} contains a NUL, which PostgreSQL's text cannot hold.")
+        raise ConditionError(f"{wrapped!r} contains a NUL, which PostgreSQL's text cannot hold.")
     return _typed(text, "jsonb")
 
 
@@ -158,7 +165,7 @@ _SPELLINGS: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
     (uuid.UUID, lambda value: _typed(str(value), "uuid")),
     ((bytes, bytearray, memoryview), _bytes),
     (_BINARY, lambda value: _bytes(_wrapped(value))),
-    (_ADDRESSES, lambda value: _typed(str(getattr(value, "addr", value)), "inet")),
+    (_ADDRESSES, _inet),
     (Jsonb, _json),
     (RANGE_TYPES, _range),
     ((list, tuple), _sequence),

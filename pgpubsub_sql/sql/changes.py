@@ -1,0 +1,126 @@
+"""What Django needs to speak of a change: a query over the rows ``old`` and ``new``.
+
+It is as if both were foreign keys that may be NULL to rows of one table, which are joined already.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.core.exceptions import FieldDoesNotExist
+from django.db.models import Field, Model
+from django.db.models.expressions import RawSQL
+from django.db.models.fields.composite import CompositePrimaryKey
+from django.db.models.sql.compiler import SQLCompiler
+from django.db.models.sql.datastructures import BaseTable
+from django.db.models.sql.query import Query
+
+from pgpubsub_sql.errors import ConditionError
+from pgpubsub_sql.sql.quoting import quote_table
+
+ROWS = ("old", "new")
+
+_ONE_ROW = (
+    "A trigger sees only the row that changed: compare the column of the foreign key, or let the "
+    "listener look."
+)
+
+
+class ChangeQuery(Query):
+    """A query whose names begin with the row they mean."""
+
+    def __init__(self, model: type[Model]) -> None:
+        super().__init__(model)
+        self.options = model._meta
+        self.fields: set[Any] = set()
+        """What has been named so far, of either row."""
+        for row in ROWS:
+            self.alias_map[row] = BaseTable(model._meta.db_table, row)
+            self.alias_refcount[row] = 1
+
+    def names_to_path(self, names: Sequence[str], *args: Any, **kwargs: Any) -> Any:
+        row, *rest = names
+        if row not in ROWS:
+            name = "__".join(names)
+            raise ConditionError(
+                f"{name!r} says of neither row what it is: write 'new__{name}' or 'old__{name}', "
+                "after or before the change."
+            )
+        if not rest:
+            raise ConditionError(f"{row!r} is a row: name a field of it, such as '{row}__pk'.")
+        self._check_field(rest[0])
+        return super().names_to_path(rest, *args, **kwargs)
+
+    def setup_joins(self, names: Sequence[str], opts: Any, alias: str, *a: Any, **kw: Any) -> Any:
+        return super().setup_joins(names, opts, names[0], *a, **kw)
+
+    def trim_joins(self, targets: Any, joins: Any, path: Any) -> Any:
+        """Note what is read: every name of a field ends here, less the joins it can do without."""
+        targets, alias, joins = super().trim_joins(targets, joins, path)
+        if alias not in ROWS:
+            raise ConditionError(_joined(targets[0], path))
+        for target in targets:
+            composite = isinstance(target, CompositePrimaryKey)
+            self.fields.update(target.fields if composite else [target])
+        return targets, alias, joins
+
+    def split_exclude(self, *args: Any, **kwargs: Any) -> Any:
+        raise ConditionError(f"It reads another table. {_ONE_ROW}")
+
+    def is_nullable(self, field: Field[Any, Any]) -> bool:
+        # Any column is NULL where there is no such row: old at INSERT, new at DELETE.
+        return True
+
+    def resolve_lookup_value(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(value, Iterator):
+            raise ConditionError(f"{value!r} is gone once it has been read: make a list of it.")
+        if isinstance(value, (set, frozenset)):
+            value = sorted(value, key=repr)  # the order of a set is another in each process
+        return super().resolve_lookup_value(value, *args, **kwargs)
+
+    def _check_field(self, name: str) -> None:
+        try:
+            field: Any = self.options.get_field(self.options.pk.name if name == "pk" else name)
+        except FieldDoesNotExist:
+            raise ConditionError(self._unknown(name)) from None
+        if getattr(field, "generated", False) and not field.db_persist:
+            raise ConditionError(
+                f"{self.options.label}.{name} is computed when it is read, and NULL for a trigger: "
+                "write its expression instead."
+            )
+
+    def _unknown(self, name: str) -> str:
+        names = [field.name for field in self.options.concrete_fields]
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"It has {', '.join(names)}."
+        return f"{self.options.label} has no field {name!r}. {hint}"
+
+
+def _joined(target: Field[Any, Any], path: Sequence[Any]) -> str:
+    """Return why *target*, to which *path* leads, cannot be read."""
+    where = f"It reads {target.model._meta.label}.{target.name}, which is in another table."
+    if getattr(path[0].join_field.remote_field, "parent_link", False):
+        return f"{where} Watch that model, the parent, to see its columns."
+    return f"{where} {_ONE_ROW}"
+
+
+class ChangeCompiler(SQLCompiler):
+    """Quotes every name, and refuses what reads more than the two rows."""
+
+    def compile(self, node: Any) -> Any:
+        if getattr(node, "subquery", False):
+            raise ConditionError(f"It contains a subquery. {_ONE_ROW}")
+        if isinstance(node, RawSQL):
+            raise ConditionError(
+                "It contains RawSQL, and nobody can tell what that reads: write a Func over "
+                "F('new__…') instead."
+            )
+        return super().compile(node)
+
+    def quote_name(self, name: str) -> str:
+        # Names of columns, too: the way in which Django quotes them is the same.
+        return quote_table(name).replace("%", "%%")
+
+    quote_name_unless_alias = quote_name  # what it is called before Django 6.1

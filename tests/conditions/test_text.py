@@ -1,0 +1,100 @@
+"""A condition becomes the same text wherever it is compiled, and one that a function can hold."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.db.models import Q
+from django.utils import timezone, translation
+from django.utils.translation import gettext_lazy
+
+from pgpubsub_sql.sql import SQL
+from pgpubsub_sql.sql.conditions import compile_condition
+from pgpubsub_sql.sql.quoting import DOLLAR_TAG
+from tests.conditions.corpus import CONDITIONS, compiled
+from tests.conditions.models import Thing
+from tests.conftest import ROOT
+
+GOLDEN = Path(__file__).with_name("corpus.sql")
+WRITE_ANEW = "from tests.conditions.corpus import compiled; print(compiled(), end='')"
+TOKENS = re.compile(
+    r""""(?:old|new)"\."(?P<column>(?:[^"]|"")+)"|E'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*[']""",
+    re.DOTALL,
+)
+"""Columns and literals, which may hold anything."""
+
+
+def sql(condition: Q) -> str:
+    return compile_condition(Thing, condition).sql
+
+
+def elsewhere(**environment: str) -> str:
+    """Return the corpus as a process of its own compiles it, for which there is no server."""
+    command = [sys.executable, "-m", "django", "shell", "--verbosity=0", "--command", WRITE_ANEW]
+    settings = {"DJANGO_SETTINGS_MODULE": "tests.settings", "PGHOST": "/nonexistent"}
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | settings | environment,
+        check=True,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    ).stdout
+
+
+def test_the_text_is_what_it_was() -> None:
+    """T6: under both drivers and every version of Python and Django, for each runs this test.
+
+    Where the text changes for a reason: python -m django shell --settings tests.settings -v 0 -c
+    with WRITE_ANEW as the command, into corpus.sql.
+    """
+    assert compiled() == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_the_text_is_that_of_every_process() -> None:
+    """T6: whatever its hashes, locale and zone are, and with no server to ask."""
+    for seed in "1", "2":
+        text = elsewhere(PYTHONHASHSEED=seed, TZ="Asia/Tokyo", LC_ALL="C", PYTHONUTF8="1")
+        assert text == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_the_text_is_that_of_every_request() -> None:
+    """Zone and language are those of the project, not of whoever asks."""
+    condition = Q(new__moment__date="2026-01-31", new__name=gettext_lazy("Monday"))
+    with timezone.override("Asia/Tokyo"), translation.override("de"):
+        text = sql(condition)
+        assert timezone.get_current_timezone_name() == "Asia/Tokyo"
+        assert translation.get_language() == "de"
+    assert text == (
+        """((("new"."moment" AT TIME ZONE 'UTC')::date = '2026-01-31'::date"""
+        """ AND "new"."name" = 'Monday'))"""
+    )
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_a_condition_is_one_expression(name: str) -> None:
+    """T7: it can be put between others, whatever it is made of."""
+    condition = compile_condition(Thing, CONDITIONS[name])
+    assert isinstance(condition.sql, SQL)
+    assert DOLLAR_TAG not in condition.sql
+    bare = TOKENS.sub("x", condition.sql)
+    depth = 0
+    for index, character in enumerate(bare):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        assert depth > 0 or index == len(bare) - 1
+    assert depth == 0
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_a_condition_tells_what_it_reads(name: str) -> None:
+    condition = compile_condition(Thing, CONDITIONS[name])
+    columns = {token["column"] for token in TOKENS.finditer(condition.sql)} - {None}
+    assert condition.columns == tuple(sorted(columns))
+    fields = [Thing._meta.get_field(name) for name in condition.fields]
+    assert sorted(field.column for field in fields) == list(condition.columns)
+    assert condition.fields == tuple(sorted(condition.fields))
