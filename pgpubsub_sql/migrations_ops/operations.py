@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeGuard
 
 from django.db import router
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations import RenameModel
 from django.db.migrations.operations.base import Operation, OperationCategory
@@ -169,7 +170,7 @@ class TriggerOperation(Operation):
     def _create(
         self, schema_editor: BaseDatabaseSchemaEditor, state: ProjectState, trigger: Trigger
     ) -> None:
-        if _is_allowed(schema_editor, state, trigger):
+        if is_allowed(schema_editor.connection, state, trigger):
             schemas = find_schemas(schema_editor, trigger.function)
             site = _site(schema_editor, state, trigger, schemas.current, schemas)
             _execute(schema_editor, create(trigger, site))
@@ -177,7 +178,7 @@ class TriggerOperation(Operation):
     def _drop(
         self, schema_editor: BaseDatabaseSchemaEditor, state: ProjectState, trigger: Trigger
     ) -> None:
-        if _is_allowed(schema_editor, state, trigger):
+        if is_allowed(schema_editor.connection, state, trigger):
             schema = find_schemas(schema_editor, trigger.function).function
             _execute(schema_editor, drop(trigger, schema=schema))
 
@@ -298,7 +299,7 @@ class AlterTrigger(TriggerOperation):
         if (old.channel, old.model) != (new.channel, new.model):
             self._drop(schema_editor, state, old)
             self._create(schema_editor, state, new)
-        elif _is_allowed(schema_editor, state, new):
+        elif is_allowed(schema_editor.connection, state, new):
             schemas = find_schemas(schema_editor, new.function)
             site = _site(schema_editor, state, new, schemas.function, schemas)
             _execute(schema_editor, alter(old, new, site))
@@ -364,14 +365,11 @@ def _names_columns(trigger: Trigger) -> bool:
     return bool(trigger.columns or trigger.watch or trigger.condition or trigger.ordering_key)
 
 
-def _is_allowed(
-    schema_editor: BaseDatabaseSchemaEditor, state: ProjectState, trigger: Trigger
-) -> bool:
+def is_allowed(connection: BaseDatabaseWrapper, state: ProjectState, trigger: Trigger) -> bool:
     """Whether the table of *trigger* lives on this database, in the eyes of the routers.
 
     A model that is gone is asked for by name: what was on its table can still be dropped.
     """
-    connection = schema_editor.connection
     if connection.vendor != "postgresql":
         return False
     label, _, name = trigger.model.partition(".")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from django.apps import apps
 from django.db.migrations.graph import MigrationGraph
@@ -22,6 +22,9 @@ from pgpubsub_sql.sql.trigger import EVENTS, Trigger
 
 Key = tuple[str, str]
 """App label, name of the channel."""
+
+Node = tuple[str, str]
+"""App label, name of the migration."""
 
 Triggers = dict[Key, Trigger]
 """What each app's migrations install."""
@@ -60,10 +63,10 @@ def owner(label: str) -> tuple[str, str]:
     return owner.app_label, owner.model_name or ""
 
 
-def recorded(graph: MigrationGraph) -> Triggers:
-    """Return what is installed once every migration of *graph* has run: a fold over them."""
+def recorded(graph: MigrationGraph, only: Container[Node] | None = None) -> Triggers:
+    """Return what is installed once migrations of *graph* have run, all or *only* those: a fold."""
     triggers: Triggers = {}
-    for label, operation in _operations(graph):
+    for label, operation in _operations(graph, only):
         if isinstance(operation, TriggerOperation):
             _apply(triggers, label, operation)
         elif isinstance(operation, RenameModel):
@@ -87,12 +90,14 @@ def _rename(triggers: Triggers, label: str, operation: RenameModel) -> None:
             triggers[key] = dataclasses.replace(trigger, model=new)
 
 
-def _operations(graph: MigrationGraph) -> Iterator[tuple[str, Operation]]:
-    seen: set[tuple[str, str]] = set()
+def _operations(
+    graph: MigrationGraph, only: Container[Node] | None
+) -> Iterator[tuple[str, Operation]]:
+    seen: set[Node] = set()
     for leaf in sorted(graph.leaf_nodes()):
         for node in graph.forwards_plan(leaf):
             migration = graph.nodes[node]
-            if node not in seen and migration is not None:
+            if node not in seen and migration and (only is None or node in only):
                 seen.add(node)
                 yield from ((node[0], found) for found in _flat(migration.operations))
 

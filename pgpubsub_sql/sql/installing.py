@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Collection, Iterator, Mapping
 
+from pgpubsub_sql.sql.catalogue import tag
 from pgpubsub_sql.sql.functions import function
 from pgpubsub_sql.sql.quoting import quote_table
 from pgpubsub_sql.sql.templates import SQL, render
@@ -122,8 +122,7 @@ def _restore(name: str, site: Site) -> Iterator[SQL]:
 
 
 def _comment(trigger: Trigger, site: Site) -> Iterator[SQL]:
-    tag = {"channel": trigger.channel, "fingerprint": trigger.fingerprint, "owner": site.owner}
-    comment = f"pgpubsub_sql {json.dumps(tag, sort_keys=True, ensure_ascii=False)}"
+    comment = tag(channel=trigger.channel, fingerprint=trigger.fingerprint, owner=site.owner)
     yield render(
         "triggers/comment_function",
         schema=site.schema,

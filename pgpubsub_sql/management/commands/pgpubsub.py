@@ -1,0 +1,67 @@
+"""``manage.py pgpubsub``: see and repair what is installed."""
+
+from __future__ import annotations
+
+from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
+from inspect import cleandoc
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import DEFAULT_DB_ALIAS
+
+from pgpubsub_sql.management import installing
+from pgpubsub_sql.management.subcommands import Subcommand
+
+SUBCOMMANDS: tuple[Subcommand, ...] = (*installing.SUBCOMMANDS,)
+
+DESCRIPTION = """\
+See and repair what is installed of channels and their triggers.
+
+  manage.py pgpubsub ls                       every channel, and the state of its triggers
+  manage.py pgpubsub verify                   exit 1 where code, migrations and database differ
+  manage.py pgpubsub sql blog.AuthorChannel   the SQL that installs it
+  manage.py pgpubsub COMMAND --help           more on one of them
+"""
+
+
+class Command(BaseCommand):
+    """Hand over to the subcommand."""
+
+    help = DESCRIPTION
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Keep the lines of the description as they are."""
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        parser.formatter_class = RawDescriptionHelpFormatter
+        return parser
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Say what may be asked for."""
+        words = parser.add_subparsers(dest="word", metavar="COMMAND", required=True)
+        for subcommand in SUBCOMMANDS:
+            text = cleandoc(subcommand.run.__doc__ or "")
+            child = words.add_parser(
+                subcommand.name,
+                help=text.partition("\n")[0],
+                description=text,
+                formatter_class=RawDescriptionHelpFormatter,
+            )
+            subcommand.arguments(child)
+            _add_common(child)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run it."""
+        by_name = {subcommand.name: subcommand for subcommand in SUBCOMMANDS}
+        by_name[options["word"]].run(self, options)
+
+
+def _add_common(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS", help="Database to look at."
+    )
+    parser.add_argument("--json", action="store_true", help="Write JSON, for programs.")
+    # Django's own options are those of the command; people write them at the end.
+    for option in ("--settings", "--pythonpath"):
+        parser.add_argument(option, help=SUPPRESS, default=SUPPRESS)
+    for option in ("--traceback", "--no-color", "--force-color"):
+        parser.add_argument(option, action="store_true", help=SUPPRESS, default=SUPPRESS)

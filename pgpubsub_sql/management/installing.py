@@ -1,0 +1,224 @@
+"""``manage.py pgpubsub ls | verify | sql | install | uninstall | enable | disable | prune``."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import sqlparse
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from sqlparse.exceptions import SQLParseError
+
+from pgpubsub_sql.channels import BaseChannel, Channel, codec, declared_channels, dotted_path
+from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.management.examples import sending_sql
+from pgpubsub_sql.management.subcommands import Subcommand, resolve, with_channels, write
+from pgpubsub_sql.migrations_ops import repair
+from pgpubsub_sql.migrations_ops.audit import Audit, State, audit
+from pgpubsub_sql.migrations_ops.state import Key
+from pgpubsub_sql.sql.catalogue import InstalledFunction
+
+Options = dict[str, Any]
+T = TypeVar("T")
+
+
+def ls(command: BaseCommand, options: Options) -> None:
+    """List channels: what they watch, who listens, and whether their triggers are installed."""
+    found = _audit(options)
+    declared = {channel.postgres_name(): channel for channel in declared_channels()}
+    names = dict.fromkeys([*declared, *_keys(found), *_functions(found)])
+    chosen = resolve(options["channels"], names) or names
+    rows = [_described(name, declared.get(name), found) for name in chosen]
+    write(command, rows, as_json=options["json"], empty="No channel is declared.")
+
+
+def verify(command: BaseCommand, options: Options) -> None:
+    """Compare code, migrations and catalogue; exit 1 where they differ, and say what to run."""
+    problems = list(_audit(options).problems())
+    if options["channels"]:
+        names = [channel.postgres_name() for channel in declared_channels()]
+        chosen = resolve(options["channels"], [*names, *(one.channel for one in problems)])
+        problems = [problem for problem in problems if problem.channel in chosen]
+    rows = [problem._asdict() for problem in problems]
+    if options["json"]:
+        write(command, rows, as_json=True, empty="")
+    else:
+        lines = [f"{one.channel} {one.text}. {one.remedy}" for one in problems]
+        command.stdout.write("\n".join(lines) or "Code, migrations and catalogue agree.")
+    if problems:
+        raise CommandError(f"{len(problems)} found by verify.", returncode=1)
+
+
+def sql(command: BaseCommand, options: Options) -> None:
+    """Print the SQL that installs a channel's triggers, or that sends a message of a channel.
+
+    For a channel without rows that is a statement to start from, and the JSON Schema of its
+    payload.
+    """
+    found = _audit(options)
+    connection = connections[options["database"]]
+    rows = {name: _installed_by(connection, found, key) for name, key in _keys(found).items()}
+    for channel in declared_channels():
+        if issubclass(channel, Channel):
+            rows[channel.postgres_name()] = _sent_by(channel)
+    chosen = [rows[name] for name in resolve(options["channels"], rows) or rows]
+    if options["json"]:
+        write(command, chosen, as_json=True, empty="")
+    else:
+        command.stdout.write("\n\n".join(map(_as_text, chosen)))
+
+
+def install(command: BaseCommand, options: Options) -> None:
+    """Install again what is missing, outdated or disabled, as the migrations that have run say.
+
+    In apps without migrations the code says it. Whatever is as it should be is left alone.
+    """
+    found = _audit(options)
+    keys = _chosen(options, _keys(found))
+    broken = (State.MISSING, State.OUTDATED, State.FOREIGN)
+    wanting = {name: key for name, key in keys.items() if found.state_of(key) in broken}
+    for name, key in wanting.items():
+        if found.state_of(key) is State.FOREIGN:
+            raise CommandError(
+                f"The function of channel {name} is not this project's. Give the channel another "
+                "channel_name, or set PGPUBSUB_OWNER to the owner that ls --json shows."
+            )
+    repair.install(connections[options["database"]], found, wanting.values())
+    _report(command, options, wanting, "installed", "All triggers were installed already.")
+
+
+def uninstall(command: BaseCommand, options: Options) -> None:
+    """Drop the functions and triggers of channels until they are installed again."""
+    chosen = _chosen(options, _functions(_audit(options)))
+    repair.uninstall(connections[options["database"]], chosen.values())
+    _report(command, options, chosen, "uninstalled", "Nothing was installed.")
+
+
+def enable(command: BaseCommand, options: Options) -> None:
+    """Enable the triggers of channels."""
+    chosen = _chosen(options, _functions(_audit(options)))
+    repair.enable(connections[options["database"]], chosen.values(), on=True)
+    _report(command, options, chosen, "enabled", "Nothing is installed.")
+
+
+def disable(command: BaseCommand, options: Options) -> None:
+    """Disable the triggers of channels: writes go on, and nobody is told of them."""
+    chosen = _chosen(options, _functions(_audit(options)))
+    repair.enable(connections[options["database"]], chosen.values(), on=False)
+    _report(command, options, chosen, "disabled", "Nothing is installed.")
+
+
+def prune(command: BaseCommand, options: Options) -> None:
+    """Drop what this project has installed and nothing asks for any more: shown first, and asked.
+
+    Only what carries PGPUBSUB_OWNER's tag is ever touched.
+    """
+    left = _by_channel(_audit(options).leftovers())
+    chosen = _chosen(options, left)
+    if chosen and not options["yes"]:
+        for name, function in chosen.items():
+            tables = ", ".join(sorted({trigger.table for trigger in function.triggers}))
+            command.stderr.write(f"{name}: function {function.name} on {tables or 'no table'}")
+        if input("Drop these? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise CommandError("Nothing was dropped.")
+    repair.uninstall(connections[options["database"]], chosen.values())
+    _report(command, options, chosen, "dropped", "There is nothing to prune.")
+
+
+def with_yes(parser: ArgumentParser) -> None:
+    """Let the question be answered beforehand."""
+    with_channels(parser)
+    parser.add_argument("--yes", action="store_true", help="Do not ask.")
+
+
+SUBCOMMANDS = (
+    Subcommand(ls, with_channels),
+    Subcommand(verify, with_channels),
+    Subcommand(sql, with_channels),
+    Subcommand(install, with_channels),
+    Subcommand(uninstall, with_channels),
+    Subcommand(enable, with_channels),
+    Subcommand(disable, with_channels),
+    Subcommand(prune, with_yes),
+)
+
+
+def _audit(options: Options) -> Audit:
+    try:
+        return audit(connections[options["database"]])
+    except NotReady as error:
+        raise CommandError(str(error)) from error
+
+
+def _keys(found: Audit) -> dict[str, Key]:
+    return {key[1]: key for key in sorted(found.expected)}
+
+
+def _functions(found: Audit) -> dict[str, InstalledFunction]:
+    """Return what is this project's to change."""
+    return _by_channel(one for one in found.functions.values() if found.is_ours(one))
+
+
+def _by_channel(functions: Iterable[InstalledFunction]) -> dict[str, InstalledFunction]:
+    return {function.channel or function.name: function for function in functions}
+
+
+def _chosen(options: Options, known: dict[str, T]) -> dict[str, T]:
+    names = resolve(options["channels"], known) or list(known)
+    return {name: known[name] for name in names}
+
+
+def _described(name: str, channel: type[BaseChannel] | None, found: Audit) -> dict[str, Any]:
+    key = _keys(found).get(name)
+    trigger = found.expected[key] if key else None
+    function = found.functions.get(trigger.function) if trigger else _functions(found).get(name)
+    listeners = [one.path for one in registry.listeners_of(channel)] if channel else []
+    return {
+        "channel": name,
+        "class": dotted_path(channel) if channel else None,
+        "model": trigger.model if trigger else None,
+        "events": list(trigger.triggers()) if trigger else [],
+        "level": trigger.level if trigger else None,
+        "durable": bool(channel and channel.lock_notifications),
+        "listeners": listeners,
+        "state": found.state_of(key) if key else State.LEFTOVER if function else None,
+        "owner": function.owner if function else None,
+    }
+
+
+def _installed_by(connection: BaseDatabaseWrapper, found: Audit, key: Key) -> dict[str, Any]:
+    statements = repair.installing_sql(connection, found, key)
+    return {"channel": key[1], "sql": [_formatted(statement) for statement in statements]}
+
+
+def _sent_by(channel: type[Channel]) -> dict[str, Any]:
+    name = channel.postgres_name()
+    return {"channel": name, "sql": [sending_sql(channel)], "schema": codec(channel).schema()}
+
+
+def _as_text(row: dict[str, Any]) -> str:
+    lines = [f"-- {row['channel']}", *row["sql"]]
+    if "schema" in row:
+        schema = json.dumps(row["schema"], indent=2, ensure_ascii=False)
+        lines += [f"-- {line}" for line in schema.splitlines()]
+    return "\n".join(lines)
+
+
+def _formatted(statement: str) -> str:
+    """Return SQL as people like to read it; as it is where sqlparse gives up on it."""
+    try:
+        return sqlparse.format(statement, reindent=False, strip_whitespace=False)
+    except (SQLParseError, RecursionError):
+        return statement
+
+
+def _report(
+    command: BaseCommand, options: Options, names: Iterable[str], done: str, nothing: str
+) -> None:
+    rows = [{"channel": name, "done": done} for name in names]
+    write(command, rows, as_json=options["json"], empty=nothing)

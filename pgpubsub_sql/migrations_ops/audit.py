@@ -1,0 +1,230 @@
+"""What should be installed on a database, what is, and what to run where the two differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.state import ProjectState
+
+from pgpubsub_sql import conf
+from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.migrations_ops.operations import is_allowed
+from pgpubsub_sql.migrations_ops.state import Key, Triggers, declared, recorded
+from pgpubsub_sql.sql import query, quote_table
+from pgpubsub_sql.sql.catalogue import InstalledFunction, installed_functions
+from pgpubsub_sql.sql.trigger import Trigger
+
+
+class State(enum.StrEnum):
+    """How the catalogue stands to what should be installed."""
+
+    INSTALLED = "installed"
+    """All of it, as specified."""
+    OUTDATED = "outdated"
+    """By another specification than the one in force."""
+    MISSING = "missing"
+    """The function is not there, or not all of its triggers on the model's table."""
+    DISABLED = "disabled"
+    """All of it, but somebody has disabled a trigger."""
+    FOREIGN = "foreign"
+    """The function's name is taken by what another project, or nobody, has installed."""
+    LEFTOVER = "leftover"
+    """It carries our owner's tag, and nothing asks for it any more."""
+
+
+_ASTRAY = {
+    State.MISSING: (
+        "is not, or not wholly, installed",
+        "Run: python manage.py pgpubsub install {channel}",
+    ),
+    State.OUTDATED: (
+        "is installed by another specification",
+        "Run: python manage.py pgpubsub install {channel}",
+    ),
+    State.DISABLED: (
+        "has a disabled trigger",
+        "Run: python manage.py pgpubsub enable {channel}",
+    ),
+    State.FOREIGN: (
+        "meets a function of its name that another project, or nobody, says to have installed",
+        "Give the channel another channel_name, or set PGPUBSUB_OWNER to the function's owner.",
+    ),
+    State.LEFTOVER: (
+        "is installed, but nothing asks for it any more",
+        "Run: python manage.py pgpubsub prune",
+    ),
+}
+"""What to say of each state but the right one, and what to do about it."""
+
+
+class Problem(NamedTuple):
+    """One difference between code, migrations and catalogue."""
+
+    channel: str
+    """Name of the channel in PostgreSQL."""
+    text: str
+    """What is wrong."""
+    remedy: str
+    """What to do about it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Audit:
+    """One database, compared with the project. Each mapping is by app label and channel."""
+
+    declared: Triggers
+    """What the code wants, in apps that have migrations."""
+    recorded: Triggers
+    """What is installed once every migration has run."""
+    applied: Triggers
+    """What the migrations that have run here have installed."""
+    unmigrated: Triggers
+    """What the code wants in apps that have no migrations."""
+    state: ProjectState
+    """The models as the migrations applied here have them."""
+    functions: Mapping[str, InstalledFunction]
+    """What the catalogue has, by the name of the function."""
+    tables: Mapping[Key, int]
+    """Object ids of the tables of what is expected; of a table that there is not, 0."""
+
+    @property
+    def expected(self) -> Triggers:
+        """What should be installed now."""
+        return self.applied | self.unmigrated
+
+    def state_of(self, key: Key) -> State:
+        """Return how the catalogue stands to one channel that is expected."""
+        trigger = self.expected[key]
+        function = self.functions.get(trigger.function)
+        if function is None:
+            return State.MISSING
+        if not self.is_ours(function):
+            return State.FOREIGN
+        return _compare(trigger, function, self.tables[key])
+
+    def is_ours(self, function: InstalledFunction) -> bool:
+        """Whether this project has installed it."""
+        return function.owner == conf.owner()
+
+    def leftovers(self) -> list[InstalledFunction]:
+        """Return what this project has installed and does not ask for any more."""
+        wanted = {trigger.function for trigger in self.expected.values()}
+        return [
+            function
+            for name, function in self.functions.items()
+            if self.is_ours(function) and name not in wanted
+        ]
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what differs, first what the code lacks, last what the catalogue has too much."""
+        yield from _unwritten(self.declared, self.recorded)
+        yield from _unapplied(self.recorded, self.applied)
+        for key in sorted(self.expected):
+            if astray := _ASTRAY.get(self.state_of(key)):
+                yield Problem(
+                    key[1], *(text.format(channel=shlex.quote(key[1])) for text in astray)
+                )
+        for function in self.leftovers():
+            channel = function.channel or function.name
+            yield Problem(channel, *_ASTRAY[State.LEFTOVER])
+
+
+def audit(connection: BaseDatabaseWrapper) -> Audit:
+    """Compare the database of *connection* with the project.
+
+    Raises :class:`NotReady` if it is not PostgreSQL, or our own migrations have not run there.
+    """
+    _check(connection)
+    loader = MigrationLoader(connection)
+    applied = [node for node in loader.graph.nodes if node in loader.applied_migrations]
+    state = ProjectState(real_apps=loader.unmigrated_apps)
+    if applied:
+        state = loader.graph.make_state(applied, real_apps=loader.unmigrated_apps)
+    wanted = _here(connection, state, declared())
+    unmigrated = {key: wanted[key] for key in wanted if key[0] in loader.unmigrated_apps}
+    installed = _here(connection, state, recorded(loader.graph, applied))
+    return Audit(
+        declared={key: wanted[key] for key in wanted.keys() - unmigrated.keys()},
+        recorded=_here(connection, state, recorded(loader.graph)),
+        applied=installed,
+        unmigrated=unmigrated,
+        state=state,
+        functions=installed_functions(connection),
+        tables=_tables(connection, state, installed | unmigrated),
+    )
+
+
+def _check(connection: BaseDatabaseWrapper) -> None:
+    alias = connection.alias
+    if connection.vendor != "postgresql":
+        raise NotReady(f"The database {alias!r} is {connection.display_name}, not PostgreSQL.")
+    with connection.cursor() as cursor:
+        cursor.execute(query("ready_to_listen"))
+        schema, has_table = cursor.fetchone()
+    if not has_table:
+        raise NotReady(
+            f"The tables of pgpubsub_sql are not in the database {alias!r} (schema {schema}). "
+            f"Run: python manage.py migrate --database {alias}"
+        )
+
+
+def _here(connection: BaseDatabaseWrapper, state: ProjectState, triggers: Triggers) -> Triggers:
+    """Return those whose table lives on this database."""
+    return {
+        key: trigger for key, trigger in triggers.items() if is_allowed(connection, state, trigger)
+    }
+
+
+def _tables(
+    connection: BaseDatabaseWrapper, state: ProjectState, triggers: Triggers
+) -> dict[Key, int]:
+    names = [
+        quote_table(state.apps.get_model(trigger.model)._meta.db_table)
+        for trigger in triggers.values()
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(query("table_ids"), {"tables": names})
+        ids = [number for (number,) in cursor.fetchall()]
+    return dict(zip(triggers, ids, strict=True))
+
+
+def _compare(trigger: Trigger, function: InstalledFunction, table: int) -> State:
+    wanted = set(trigger.triggers().values())
+    there = {found.name: found for found in function.triggers if found.table_oid == table}
+    if wanted - there.keys():
+        return State.MISSING
+    prints = {function.fingerprint, *(found.fingerprint for found in function.triggers)}
+    if prints != {trigger.fingerprint} or len(function.triggers) > len(wanted):
+        return State.OUTDATED
+    return State.INSTALLED if all(found.enabled for found in there.values()) else State.DISABLED
+
+
+def _unwritten(wanted: Triggers, written: Triggers) -> Iterator[Problem]:
+    for label, channel in _differing(wanted, written):
+        if (label, channel) in wanted:
+            text = "is declared otherwise than the migrations have it"
+        else:
+            text = "has a trigger in the migrations, but nobody listens for its events any more"
+        yield Problem(channel, text, f"Run: python manage.py makemigrations {label}")
+
+
+def _unapplied(written: Triggers, applied: Triggers) -> Iterator[Problem]:
+    for label, channel in _differing(written, applied):
+        text = "has migrations that have not run on this database"
+        yield Problem(channel, text, f"Run: python manage.py migrate {label}")
+
+
+def _astray(channel: str, state: State) -> Iterator[Problem]:
+    if state in _ASTRAY:
+        text, remedy = _ASTRAY[state]
+        yield Problem(channel, text, remedy.format(channel=shlex.quote(channel)))
+
+
+def _differing(one: Triggers, other: Triggers) -> Iterable[Key]:
+    return sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))

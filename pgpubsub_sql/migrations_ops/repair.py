@@ -1,0 +1,82 @@
+"""Changing what is installed outside of migrations: for ``manage.py pgpubsub``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from pgpubsub_sql.migrations_ops.audit import Audit
+from pgpubsub_sql.migrations_ops.operations import AddTrigger
+from pgpubsub_sql.migrations_ops.state import Key
+from pgpubsub_sql.sql import SQL, render
+from pgpubsub_sql.sql.catalogue import InstalledFunction, InstalledTrigger
+
+
+def install(connection: BaseDatabaseWrapper, found: Audit, keys: Iterable[Key]) -> None:
+    """Bring these channels to what is expected, all of them or none."""
+    with connection.schema_editor(atomic=True) as editor:
+        for key in keys:
+            trigger = found.expected[key]
+            for surplus in _surplus(found, key):
+                dropped = render(
+                    "triggers/drop_trigger", trigger=surplus.name, table=surplus.quoted_table
+                )
+                editor.execute(dropped, params=None)
+            AddTrigger(trigger).database_forwards(key[0], editor, found.state, found.state)
+
+
+def installing_sql(connection: BaseDatabaseWrapper, found: Audit, key: Key) -> list[str]:
+    """Return the statements that install a channel that is expected."""
+    with connection.schema_editor(collect_sql=True, atomic=False) as editor:
+        operation = AddTrigger(found.expected[key])
+        operation.database_forwards(key[0], editor, found.state, found.state)
+    collected: list[str] = editor.collected_sql
+    return collected
+
+
+def uninstall(connection: BaseDatabaseWrapper, functions: Iterable[InstalledFunction]) -> None:
+    """Drop functions, and with them every trigger that calls them, all of them or none."""
+    _execute(
+        connection,
+        (
+            render("triggers/drop_function", schema=function.schema, function=function.name)
+            for function in functions
+        ),
+    )
+
+
+def enable(
+    connection: BaseDatabaseWrapper, functions: Iterable[InstalledFunction], *, on: bool
+) -> None:
+    """Enable or disable every trigger that calls these functions, all of them or none."""
+    state = SQL("ENABLE" if on else "DISABLE")
+    _execute(
+        connection,
+        (
+            render(
+                "triggers/restore_trigger",
+                trigger=trigger.name,
+                table=trigger.quoted_table,
+                state=state,
+            )
+            for function in functions
+            for trigger in function.triggers
+        ),
+    )
+
+
+def _surplus(found: Audit, key: Key) -> Iterator[InstalledTrigger]:
+    """Yield the triggers that call the channel's function and should not."""
+    trigger = found.expected[key]
+    function = found.functions.get(trigger.function)
+    wanted = trigger.triggers().values()
+    for one in function.triggers if function else ():
+        if one.name not in wanted or one.table_oid != found.tables[key]:
+            yield one
+
+
+def _execute(connection: BaseDatabaseWrapper, statements: Iterable[SQL]) -> None:
+    with connection.schema_editor(atomic=True) as editor:
+        for statement in statements:
+            editor.execute(statement, params=None)

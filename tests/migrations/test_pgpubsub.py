@@ -1,0 +1,281 @@
+"""``manage.py pgpubsub``: what is installed, what should be, and how to get there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.migrations.harness import Project
+from tests.migrations.versions import blog, channel, model, on
+
+INSERT = "INSERT INTO blog_author (name) VALUES ('Zoë')"
+FUNCTION = "pgpubsub_channel_blog.Authors"
+TRIGGER = "pgpubsub_blog.Authors_after_insert"
+
+
+@pytest.fixture
+def project(project: Project) -> Project:
+    """With one durable channel whose trigger is installed, and one without rows."""
+    reads = (
+        "@dataclass\nclass Reads(pgpubsub_sql.Channel):\n    model_id: int\n    note: str = ''\n"
+    )
+    project.write(
+        blog(
+            models=model(),
+            channels="from dataclasses import dataclass\n" + channel() + reads,
+            listeners=on("insert"),
+        )
+    )
+    project.run("makemigrations", "blog")
+    project.run("migrate", "-v0")
+    return project
+
+
+def rows(project: Project, *argv: str, code: int = 0) -> list[dict[str, Any]]:
+    output = project.run("pgpubsub", *argv, "--json", code=code)
+    found: list[dict[str, Any]] = json.JSONDecoder().raw_decode(output)[0]
+    return found
+
+
+def state(project: Project, name: str = "blog.Authors") -> str:
+    (row,) = rows(project, "ls", name)
+    return str(row["state"])
+
+
+def test_ls_tells_all_of_a_channel(project: Project) -> None:
+    (row,) = rows(project, "ls", "blog.Authors")
+    assert row == {
+        "channel": "blog.Authors",
+        "class": "blog.channels.Authors",
+        "model": "blog.author",
+        "events": ["after_insert"],
+        "level": "statement",
+        "durable": True,
+        "listeners": ["blog.listeners.authors_insert"],
+        "state": "installed",
+        "owner": "project",
+    }
+
+
+def test_ls_is_a_table_for_people(project: Project) -> None:
+    head, rule, *lines = project.run("pgpubsub", "ls").splitlines()
+    assert head.split()[:3] == ["channel", "class", "model"]
+    assert set(rule) == {"-", " "}
+    assert [line.split()[0] for line in lines] == ["blog.Authors", "blog.Reads"]
+    assert "installed" in lines[0]
+
+
+@pytest.mark.parametrize("reference", ["blog.Authors", "blog.channels.Authors"])
+def test_a_channel_is_named_either_way(project: Project, reference: str) -> None:
+    assert state(project, reference) == "installed"
+
+
+def test_a_channel_that_there_is_not_is_suggested(project: Project) -> None:
+    output = project.run("pgpubsub", "ls", "blog.Author", code=1)
+    assert "No channel is called 'blog.Author'. Did you mean 'blog.Authors'?" in output
+
+
+def test_everything_agrees_after_migrate(project: Project) -> None:
+    assert project.run("pgpubsub", "verify") == "Code, migrations and catalogue agree.\n"
+    assert rows(project, "verify") == []
+
+
+DRIFT = {
+    "the trigger is gone": (
+        [f'DROP TRIGGER "{TRIGGER}" ON blog_author'],
+        "missing",
+        "Run: python manage.py pgpubsub install blog.Authors",
+    ),
+    "the function is gone": (
+        [f'DROP FUNCTION "{FUNCTION}" CASCADE'],
+        "missing",
+        "Run: python manage.py pgpubsub install blog.Authors",
+    ),
+    "the trigger sits on another table": (
+        [
+            f'DROP TRIGGER "{TRIGGER}" ON blog_author',
+            "CREATE TABLE blog_other (id int)",
+            f'CREATE TRIGGER "{TRIGGER}" AFTER INSERT ON blog_other '
+            f'FOR EACH STATEMENT EXECUTE FUNCTION "{FUNCTION}"()',
+        ],
+        "missing",
+        "Run: python manage.py pgpubsub install blog.Authors",
+    ),
+    "an event too much": (
+        [
+            f"CREATE TRIGGER surplus AFTER TRUNCATE ON blog_author "
+            f'FOR EACH STATEMENT EXECUTE FUNCTION "{FUNCTION}"()'
+        ],
+        "outdated",
+        "Run: python manage.py pgpubsub install blog.Authors",
+    ),
+    "another specification": (
+        [
+            f"""COMMENT ON FUNCTION "{FUNCTION}"() IS 'pgpubsub_sql """
+            """{"channel": "blog.Authors", "fingerprint": "0", "owner": "project"}'"""
+        ],
+        "outdated",
+        "Run: python manage.py pgpubsub install blog.Authors",
+    ),
+    "disabled": (
+        [f'ALTER TABLE blog_author DISABLE TRIGGER "{TRIGGER}"'],
+        "disabled",
+        "Run: python manage.py pgpubsub enable blog.Authors",
+    ),
+    "fires on replicas only": (
+        [f'ALTER TABLE blog_author ENABLE REPLICA TRIGGER "{TRIGGER}"'],
+        "disabled",
+        "Run: python manage.py pgpubsub enable blog.Authors",
+    ),
+}
+
+
+@pytest.mark.parametrize(("statements", "expected", "remedy"), DRIFT.values(), ids=DRIFT)
+def test_drift_of_the_catalogue_is_seen_and_repaired(
+    project: Project, statements: list[str], expected: str, remedy: str
+) -> None:
+    for statement in statements:
+        project.sql(statement)
+    assert state(project) == expected
+    (problem,) = rows(project, "verify", code=1)
+    assert (problem["channel"], problem["remedy"]) == ("blog.Authors", remedy)
+    project.run(*remedy.split("manage.py ")[1].split())
+    assert project.run("pgpubsub", "verify") == "Code, migrations and catalogue agree.\n"
+    assert project.told(INSERT) == [("blog.Authors", "INSERT")]
+
+
+def test_install_leaves_alone_what_is_as_it_should_be(project: Project) -> None:
+    before = project.catalogue()
+    assert "All triggers were installed already." in project.run("pgpubsub", "install")
+    assert project.catalogue() == before
+
+
+def test_a_function_of_somebody_else_is_never_replaced(project: Project) -> None:
+    """T4: only what carries our owner's tag is touched."""
+    project.sql(f"""COMMENT ON FUNCTION "{FUNCTION}"() IS 'made by hand'""")
+    before = project.catalogue()
+    assert state(project) == "foreign"
+    assert len(rows(project, "verify", code=1)) == 1
+    assert "not this project's" in project.run("pgpubsub", "install", code=1)
+    for word in ("uninstall", "disable", "prune"):
+        project.run("pgpubsub", word)
+    assert project.catalogue() == before
+
+
+def test_code_that_no_migration_knows(project: Project) -> None:
+    project.write({"blog/listeners.py": "import pgpubsub_sql\n" + on("insert", "delete")})
+    (problem,) = rows(project, "verify", code=1)
+    assert problem["remedy"] == "Run: python manage.py makemigrations blog"
+    project.run("makemigrations", "blog")
+    (problem,) = rows(project, "verify", code=1)
+    assert problem["remedy"] == "Run: python manage.py migrate blog"
+    project.run("migrate", "-v0")
+    assert rows(project, "verify") == []
+
+
+def test_install_keeps_to_the_migrations_that_have_run(project: Project) -> None:
+    """Code that is ahead of its migrations may name columns that there are not yet."""
+    project.write({"blog/listeners.py": "import pgpubsub_sql\n" + on("insert", "delete")})
+    project.run("makemigrations", "blog")
+    project.sql(f'DROP FUNCTION "{FUNCTION}" CASCADE')
+    project.run("pgpubsub", "install")
+    assert project.catalogue().events == {"after_insert"}
+
+
+def test_disable_and_enable(project: Project) -> None:
+    project.run("pgpubsub", "disable", "blog.Authors")
+    assert project.told(INSERT) == []
+    project.run("pgpubsub", "enable", "blog.Authors")
+    assert project.told(INSERT) == [("blog.Authors", "INSERT")]
+
+
+def test_uninstall_and_install(project: Project) -> None:
+    before = project.catalogue()
+    project.run("pgpubsub", "uninstall")
+    assert not project.catalogue()
+    assert project.told(INSERT) == []
+    project.run("pgpubsub", "install")
+    assert project.catalogue() == before
+
+
+def leave_over(project: Project) -> None:
+    """Have a function of ours that nothing asks for: its migration was deleted, say."""
+    ours = '{"channel": "blog.Gone", "fingerprint": "0", "owner": "project"}'
+    theirs = '{"channel": "shop.Theirs", "fingerprint": "0", "owner": "shop"}'
+    for name, tag in {"blog.Gone": ours, "shop.Theirs": theirs}.items():
+        function = f'"pgpubsub_channel_{name}"'
+        project.sql(
+            f"CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql "
+            "AS 'BEGIN RETURN NULL; END'"
+        )
+        project.sql(f"COMMENT ON FUNCTION {function}() IS 'pgpubsub_sql {tag}'")
+
+
+def test_prune_shows_asks_and_drops_only_our_own(project: Project) -> None:
+    """T4: two projects share a database, and neither prunes the other's triggers."""
+    leave_over(project)
+    (problem,) = rows(project, "verify", code=1)
+    assert (problem["channel"], problem["remedy"]) == (
+        "blog.Gone",
+        "Run: python manage.py pgpubsub prune",
+    )
+    before = project.catalogue()
+    output = project.run("pgpubsub", "prune", answers="n\n", code=1)
+    assert "blog.Gone" in output
+    assert "shop" not in output
+    assert project.catalogue() == before
+    project.run("pgpubsub", "prune", answers="y\n")
+    assert {name.split(".")[1] for name in project.catalogue().functions} == {
+        'Authors"()',
+        'Theirs"()',
+    }
+    assert "There is nothing to prune." in project.run("pgpubsub", "prune", "--yes")
+
+
+def test_sql_that_installs_is_what_is_installed(project: Project) -> None:
+    before = project.catalogue()
+    (row,) = rows(project, "sql", "blog.Authors")
+    project.sql(f'DROP FUNCTION "{FUNCTION}" CASCADE')
+    for statement in row["sql"]:
+        project.sql(statement)
+    assert project.catalogue() == before
+
+
+def test_sql_that_sends_is_ready_to_run(project: Project) -> None:
+    (row,) = rows(project, "sql", "blog.Reads")
+    assert row["schema"]["title"] == "blog.Reads"
+    assert row["sql"] == ["SELECT pg_notify('blog.Reads', '{\"model_id\": 1}');"]
+    project.sql(row["sql"][0])
+    text = project.run("pgpubsub", "sql", "blog.Reads")
+    assert text.splitlines()[:2] == ["-- blog.Reads", row["sql"][0]]
+
+
+def test_a_database_that_is_not_ready_is_told_so(project: Project) -> None:
+    project.run("migrate", "blog", "zero", "-v0")
+    project.run("migrate", "pgpubsub_sql", "zero", "-v0")
+    output = project.run("pgpubsub", "verify", code=1)
+    assert "Run: python manage.py migrate --database default" in output
+
+
+def test_a_database_that_is_no_postgresql_is_told_so(project: Project) -> None:
+    project.configure(
+        """
+        DATABASES["lite"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+        """,
+        apps=["pgpubsub_sql", "blog"],
+    )
+    output = project.run("pgpubsub", "verify", "--database", "lite", code=1)
+    assert "The database 'lite' is SQLite, not PostgreSQL." in output
+
+
+def test_help_teaches(project: Project) -> None:
+    output = project.run("pgpubsub", "--help")
+    for word in ("ls", "verify", "sql", "install", "uninstall", "enable", "disable", "prune"):
+        assert f"    {word} " in output
+    assert "Drop what this project has installed" in project.run("pgpubsub", "prune", "--help")
+
+
+def test_djangos_own_options_may_come_last(project: Project) -> None:
+    project.run("pgpubsub", "verify", "--no-color", "--settings", "project.settings")
