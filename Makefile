@@ -15,7 +15,7 @@ demo: $(VENV)/.demo ## Real input, two workers, one killed midway: is anything l
 	@$(BIN)/python example/manage.py demo --settings example.demo_settings
 
 test: $(VENV)/.develop ## Run the whole everyday suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/.develop ## Check style, format and layers
 	$(BIN)/ruff check

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,16 @@ def server() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(server: Server) -> None:
     """Have the server up before pytest-django makes its test database."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a log hold lone surrogates: pytest-xdist, which sends it on as UTF-8, would crash."""
+    report = yield
+    report.sections = [
+        (title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections
+    ]
+    return report
 
 
 def eventually(condition: Callable[[], object], *, within: float = DEADLINE_SECONDS) -> object:
