@@ -47,3 +47,15 @@ class NotReady(PubSubError):
 
 class ServerError(PubSubError):
     """The embedded PostgreSQL cannot be found, started or reached."""
+
+
+KEPT = 250
+"""Characters kept of each end of an error's words: they may quote all of a huge payload."""
+
+
+def brief(error: object) -> str:
+    """Return the words of *error*, at a length that fits into a log line."""
+    words = str(error)
+    if len(words) <= 3 * KEPT:
+        return words
+    return f"{words[:KEPT]}… ({len(words)} characters) …{words[-KEPT:]}"

@@ -12,15 +12,16 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from pgpubsub_sql.errors import PayloadError
+from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.payloads.definitions import (
     FieldInfo,
+    enum_schema,
     field_info,
     problems,
     struct_of,
     travelling,
 )
-from pgpubsub_sql.payloads.sending import encoder, refuse_unstorable, same, tree_of
+from pgpubsub_sql.payloads.sending import arrives, encoder, refuse_unstorable
 from pgpubsub_sql.payloads.spellings import respell, verbatim
 from pgpubsub_sql.sql import holds_nul
 
@@ -78,14 +79,17 @@ class Codec:
         Unknown fields and keys that start with ``$`` are ignored. PostgreSQL's spellings and the
         predecessor's envelope ``{"kwargs": {…}}`` are understood. Raises PayloadError only.
         """
+        text = ""
         try:
-            return msgspec.structs.asdict(self._read(raw if isinstance(raw, str) else raw.decode()))
+            text = raw if isinstance(raw, str) else raw.decode()
+            return msgspec.structs.asdict(self._read(text))
         except Exception as error:  # a field's own __post_init__ may raise anything
-            raise PayloadError(f"{self._name}: {error}. {self._expected()}") from error
+            words = f"{self._name}: {brief(error)}. {_hint(text)}{self._expected()}"
+            raise PayloadError(words) from error
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the payload, for people who send it with SQL."""
-        return {"title": self._name, **msgspec.json.schema(self._struct)}
+        return {"title": self._name, **msgspec.json.schema(self._struct, schema_hook=enum_schema)}
 
     def _faithful(self, message: msgspec.Struct) -> str | None:
         """Return *message* as JSON if it surely arrives as it is."""
@@ -112,14 +116,16 @@ class Codec:
             text = encoder.encode(value).decode()
             refuse_unstorable(text, value)
             arrived = msgspec.json.decode(text, type=field.type)
-            meant = msgspec.convert(value, field.type)
-            equal = meant == arrived or same(tree_of(meant), tree_of(arrived))
+            equal = arrived == value or arrives(msgspec.convert(value, field.type), arrived)
         except _MISFITS as error:
-            raise PayloadError(f"{self._name}: field {field.name!r}: {error}. {field}") from error
+            raise PayloadError(
+                f"{self._name}: field {field.name!r}: {brief(error)}. {field}"
+            ) from error
         if not equal:
             raise PayloadError(
-                f"{self._name}: field {field.name!r} would arrive changed, as {arrived!r}: "
-                f"declare the exact type, or send plain JSON values. {field}"
+                f"{self._name}: field {field.name!r} would arrive changed, as "
+                f"{brief(repr(arrived))}: declare the exact type, or send plain JSON values. "
+                f"{field}"
             )
 
     def _read(self, text: str) -> msgspec.Struct:
@@ -142,3 +148,9 @@ class Codec:
 
     def _expected(self) -> str:
         return "It takes {" + ", ".join(map(str, self.fields.values())) + "}"
+
+
+def _hint(text: str) -> str:
+    """Return what msgspec's words do not tell of a value that PostgreSQL has and Python has not."""
+    is_endless = 'infinity"' in text
+    return "No date or time of Python's is infinite: send null. " if is_endless else ""

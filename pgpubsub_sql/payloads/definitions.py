@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import inspect as stdlib_inspect
 import re
 import typing
@@ -98,7 +99,9 @@ def _misfits(field: str, hints: Mapping[str, Any]) -> Iterator[str]:
 def _custom_types(node: Any, seen: set[int]) -> Iterator[type]:
     """Yield the classes within a type that msgspec leaves to hooks; types may be recursive."""
     if isinstance(node, inspect.CustomType):
-        yield node.cls
+        # An enum with a metaclass of its own, such as Django's choices, is decoded all the same.
+        if not issubclass(node.cls, enum.Enum):
+            yield node.cls
     elif isinstance(node, tuple):
         for part in node:
             yield from _custom_types(part, seen)
@@ -120,12 +123,20 @@ def travelling(cls: type) -> list[dataclasses.Field[Any]]:
 
 
 def field_info(field: dataclasses.Field[Any], hints: Mapping[str, Any]) -> FieldInfo:
+    type_ = _as_in_predecessor(hints[field.name])
     return FieldInfo(
         name=field.name,
-        type=hints[field.name] | None if field.default is None else hints[field.name],
+        type=type_ | None if field.default is None else type_,
         required=field.default is dataclasses.MISSING
         and field.default_factory is dataclasses.MISSING,
     )
+
+
+def _as_in_predecessor(hint: Any) -> Any:
+    """Read ``tuple[X]`` as of any length: it was the one tuple that django-pgpubsub could send."""
+    if typing.get_origin(hint) is tuple and len(arguments := typing.get_args(hint)) == 1:
+        return tuple[arguments[0], ...]  # type: ignore[valid-type]
+    return hint
 
 
 def struct_of(
@@ -146,3 +157,10 @@ def _msgspec_default(field: dataclasses.Field[Any]) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return msgspec.field(default_factory=field.default_factory)
     return msgspec.field()
+
+
+def enum_schema(cls: type) -> dict[str, Any]:
+    """Return the JSON Schema of an enum whose metaclass msgspec does not know."""
+    if not issubclass(cls, enum.Enum):
+        raise NotImplementedError
+    return {"title": cls.__name__, "enum": sorted(member.value for member in cls)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -17,13 +17,27 @@ from pgpubsub_sql.sql import holds_nul
 _TYPES_KEPT = (bytes, datetime.datetime, datetime.date, datetime.time, datetime.timedelta, Decimal)
 
 
-def _spell_special(value: Any) -> str:
-    if isinstance(value, str):
-        return str.__str__(value)  # SafeString's own __str__ returns itself
-    if isinstance(value, Promise):
-        return str(value)
+_PLAIN: Mapping[type, Callable[[Any], Any]] = {
+    str: str.__str__,  # SafeString's own __str__ returns itself
+    int: int,
+    float: float,
+    bytes: bytes,
+    Decimal: Decimal,
+    datetime.date: lambda value: value.isoformat(),
+    datetime.time: lambda value: value.isoformat(),
+    datetime.timedelta: lambda v: datetime.timedelta(v.days, v.seconds, v.microseconds),
+    Promise: str,
+}
+"""What subclasses are sent as: safe and lazy text, moments of a frozen clock, numbers of NumPy."""
+
+
+def _spell_special(value: Any) -> Any:
+    """Return what is to be encoded in place of a value whose class msgspec does not know."""
     if isinstance(value, Model):
         raise TypeError(f"a model instance ({type(value).__name__}): send its primary key")
+    for kind, plain in _PLAIN.items():
+        if isinstance(value, kind):
+            return plain(value)
     raise TypeError(f"a {type(value).__name__} has no JSON form")
 
 
@@ -52,14 +66,19 @@ def _is_finite(tree: Any) -> bool:
     return not isinstance(tree, float) or math.isfinite(tree)
 
 
-def same(sent: Any, arrived: Any) -> bool:
+def arrives(sent: Any, arrived: Any) -> bool:
+    """Whether what arrived says what was sent."""
+    return bool(sent == arrived) or _same(tree_of(sent), tree_of(arrived))
+
+
+def _same(sent: Any, arrived: Any) -> bool:
     match sent, arrived:
         case dict(), dict():
             return sent.keys() == arrived.keys() and all(
-                same(value, arrived[key]) for key, value in sent.items()
+                _same(value, arrived[key]) for key, value in sent.items()
             )
         case ((list() | tuple()), (list() | tuple())):
-            return len(sent) == len(arrived) and all(map(same, sent, arrived))
+            return len(sent) == len(arrived) and all(map(_same, sent, arrived))
         case datetime.datetime(), datetime.datetime():
             # In the hour that clocks repeat, equal times of two zones are unequal (PEP 495).
             return sent.isoformat() == arrived.isoformat()

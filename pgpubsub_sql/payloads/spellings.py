@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import inspect
 
-_INTERVAL = re.compile(
-    r"(?=.)(?:(?P<days>[+-]?\d+) days?)?(?: ?(?P<sign>[+-]?)(?P<h>\d+):(?P<m>\d\d):(?P<s>[\d.]+))?"
-)
-_ISO_INTERVAL = re.compile(  # with a sign for each part, unlike msgspec's
-    r"P(?:(?P<days>-?\d+)D)?"
-    r"(?:T(?:(?P<h>-?\d+)H)?(?:(?P<m>-?\d+)M)?(?:(?P<s>-?[\d.]+)S)?)?(?P<sign>)"
-)
+from pgpubsub_sql.sql import read_interval
 
 
-def _interval(text: str) -> datetime.timedelta | str:
-    """Read days and times; months and years have no fixed length and stay what they are."""
-    match = _INTERVAL.fullmatch(text) or _ISO_INTERVAL.fullmatch(text)
-    if match is None:
-        return text
-    time = datetime.timedelta(
-        hours=int(match["h"] or 0), minutes=int(match["m"] or 0), seconds=float(match["s"] or 0)
-    )
-    days = datetime.timedelta(days=int(match["days"] or 0))
-    return days - time if match["sign"] == "-" else days + time
+def _interval(text: str) -> datetime.timedelta:
+    years, months, rest = read_interval(text)
+    if years or months:
+        raise ValueError("years and months have no fixed length")
+    return rest
 
 
 def _timestamp(text: str) -> datetime.datetime:
@@ -105,6 +93,10 @@ def _respell_list(items: list[Any], kinds: tuple[inspect.Type, ...]) -> list[Any
                 return list(map(respell, items, kind.item_types))
             case inspect.NamedTupleType() if len(items) <= len(kind.fields):
                 return list(map(respell, items, (field.type for field in kind.fields)))
+            case inspect.StructType(array_like=True) if kind.tag in (None, *items[:1]):
+                tag = [inspect.AnyType()] if kind.tag else []
+                types = tag + [field.type for field in kind.fields]
+                return [*map(respell, items, types), *items[len(types) :]]
     return items
 
 

@@ -13,6 +13,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 from msgspec import UNSET, Raw, UnsetType
 
+from pgpubsub_sql.sql import read_interval
+
 Reader: TypeAlias = Callable[[Any, BaseDatabaseWrapper], Any]
 """From msgspec's value to the driver's. UNSET defers the column; a ValueError or OverflowError
 leaves the value to PostgreSQL."""
@@ -65,6 +67,12 @@ def as_datetime(value: str, connection: BaseDatabaseWrapper) -> datetime.datetim
         return moment.astimezone(connection.timezone)
     here = zoneinfo.ZoneInfo(connection.timezone_name)  # USE_TZ = False
     return moment.astimezone(here).replace(tzinfo=None)
+
+
+def as_interval(value: str, connection: BaseDatabaseWrapper) -> datetime.timedelta:
+    years, months, rest = read_interval(value)
+    # A year is 365 days and a month 30, as both drivers have it.
+    return datetime.timedelta(days=365 * years + 30 * months) + rest
 
 
 def as_bytes(value: str, connection: BaseDatabaseWrapper) -> bytes | memoryview:

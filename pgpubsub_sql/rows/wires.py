@@ -14,7 +14,6 @@ import msgspec
 from msgspec import Raw
 
 from pgpubsub_sql.rows import readers
-from pgpubsub_sql.rows.intervals import as_interval
 from pgpubsub_sql.rows.readers import Reader
 
 
@@ -49,7 +48,7 @@ _WIRES: Mapping[str, Wire] = {
     "date": Wire(str, readers.as_date),
     "hstore": Wire(dict[str, str | None]),
     "inet": Wire(str),
-    "interval": Wire(str, as_interval),
+    "interval": Wire(str, readers.as_interval),
     "jsonb": Wire(Raw, readers.as_json),
     "time": Wire(str, readers.as_time),
     "uuid": Wire(uuid.UUID),

@@ -1,5 +1,6 @@
-"""Everything that is SQL: templates, their rendering, the only quoting, and what jsonb refuses."""
+"""Everything that is SQL: templates, their rendering, the only quoting, and what it writes."""
 
+from pgpubsub_sql.sql.intervals import Interval, read_interval
 from pgpubsub_sql.sql.jsonb import holds_nul
 from pgpubsub_sql.sql.quoting import (
     MAX_NAME_BYTES,
@@ -13,11 +14,13 @@ from pgpubsub_sql.sql.templates import SQL, query, render
 __all__ = [
     "MAX_NAME_BYTES",
     "SQL",
+    "Interval",
     "holds_nul",
     "query",
     "quote_identifier",
     "quote_literal",
     "quote_table",
+    "read_interval",
     "render",
     "shorten",
 ]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-
-from django.db.backends.base.base import BaseDatabaseWrapper
+from typing import NamedTuple
 
 _CLOCK = r"(?P<sign>[-+]?)(?P<hours>\d+):(?P<minutes>\d\d):(?P<seconds>\d\d(?:\.\d+)?)"
 _INTERVALS = tuple(
@@ -29,18 +28,29 @@ _INTERVALS = tuple(
 )
 
 
-def as_interval(value: str, connection: BaseDatabaseWrapper) -> datetime.timedelta:
-    """Read any IntervalStyle: the writer's session chose it, and only the text tells which."""
-    match = next(filter(None, (style.fullmatch(value) for style in _INTERVALS)), None)
-    if match is None or not value:
+class Interval(NamedTuple):
+    """What PostgreSQL keeps apart: neither a year nor a month has a fixed length."""
+
+    years: int
+    months: int
+    rest: datetime.timedelta
+
+
+def read_interval(text: str) -> Interval:
+    """Read any IntervalStyle: the writer's session chose it, and only the text tells which.
+
+    Raises :class:`ValueError` if it is none, :class:`OverflowError` if Python has none as long.
+    """
+    match = next(filter(None, (style.fullmatch(text) for style in _INTERVALS)), None)
+    if match is None or not text:
         raise ValueError("not an interval")
     part = match.groupdict("0")
-    era, clock = (-1 if part.get(sign) == "-" else 1 for sign in ("era", "sign"))
-    delta = datetime.timedelta(
-        # A year is 365 days and a month 30, as both drivers have it.
-        days=era * (365 * int(part["years"]) + 30 * int(part["months"])) + int(part["days"]),
+    whole = -1 if part.get("negative", "0") in {"-", " ago"} else 1
+    era, clock = (-whole if part.get(sign) == "-" else whole for sign in ("era", "sign"))
+    rest = datetime.timedelta(
+        days=whole * int(part["days"]),
         hours=clock * int(part["hours"]),
         minutes=clock * int(part["minutes"]),
         seconds=clock * float(part["seconds"]),
     )
-    return -delta if part.get("negative", "0") in {"-", " ago"} else delta
+    return Interval(era * int(part["years"]), era * int(part["months"]), rest)

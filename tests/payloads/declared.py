@@ -4,10 +4,29 @@ import datetime
 import decimal
 import enum
 import uuid
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Optional, TypedDict, Union
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    NamedTuple,
+    NewType,
+    NotRequired,
+    Optional,
+    TypedDict,
+    TypeVar,
+    Union,
+)
 
 import msgspec
+from django.db import models
+
+Item = TypeVar("Item")
+UserId = NewType("UserId", int)
 
 
 class Colour(enum.Enum):
@@ -16,6 +35,26 @@ class Colour(enum.Enum):
 
 
 class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Mood(enum.StrEnum):
+    GOOD = "good"
+    BAD = "bad"
+
+
+class Right(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Status(models.TextChoices):
+    DRAFT = "d", "a draft"
+    SENT = "s", "sent"
+
+
+class Priority(models.IntegerChoices):
     LOW = 1
     HIGH = 2
 
@@ -32,6 +71,26 @@ class Line(msgspec.Struct):
     end: Point
 
 
+class Move(msgspec.Struct, array_like=True):
+    steps: int
+    pause: datetime.timedelta = datetime.timedelta(0)
+
+
+class Turn(msgspec.Struct, array_like=True, tag="turn"):
+    angle: float
+    pause: datetime.timedelta = datetime.timedelta(0)
+
+
+class Halt(msgspec.Struct, array_like=True, tag="halt"):
+    pause: datetime.timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Box(Generic[Item]):
+    item: Item
+    others: list[Item] = field(default_factory=list)
+
+
 class Circle(msgspec.Struct, tag="circle"):
     label: str
     radius: int = 0
@@ -45,6 +104,7 @@ class Wait(msgspec.Struct, tag="wait"):
 class Size(TypedDict):
     width: int
     pause: datetime.timedelta
+    depth: NotRequired[int]
 
 
 class Span(NamedTuple):
@@ -78,6 +138,14 @@ class Everything:
     colour: Colour
     level: Level
     mode: Literal["on", "off", 3]
+    mood: Mood
+    right: Right
+    status: Status
+    priority: Priority | None
+    nothing: None
+    described: Annotated[int, msgspec.Meta(extra_json_schema={"examples": [1]})]
+    user: UserId
+    last: Final[int]
     positive: Annotated[int, msgspec.Meta(ge=1)]
     optional: Optional[uuid.UUID]  # noqa: UP045
     either: Union[int, str, None]  # noqa: UP007
@@ -88,6 +156,12 @@ class Everything:
     size: Size
     span: Span
     tree: Tree
+    box: Box[datetime.timedelta]
+    move: Move
+    turn: Turn | Halt
+    sequence: Sequence[datetime.date]
+    mapping: Mapping[Status, int]
+    abstract_set: Set[int]
     numbers: list[int]
     nested: list[list[datetime.date]]
     labels: set[str]
@@ -102,6 +176,15 @@ class Everything:
     anything: Any
     maybe: int = None
     made: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Buffers:
+    """What travels, and compares in a way of its own."""
+
+    array: bytearray
+    view: memoryview
+    raw: msgspec.Raw
 
 
 @dataclass
