@@ -6,6 +6,7 @@ import datetime
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from pgpubsub_sql import (
+    Channel,
     Notification,
+    listener,
     notification_context,
     notify,
     notify_many,
@@ -21,12 +24,11 @@ from pgpubsub_sql import (
 )
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import PayloadError, TransactionRequired
-from pgpubsub_sql.listeners import Listener
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app.channels import ItemChannel, Job
 from tests.app.models import Entry, Item
 from tests.ledger import calls, sql
-from tests.registries import Undo, undone
+from tests.registries import Undo, blank, undone  # noqa: F401 - a fixture
 
 
 def execute(sql: str, *values: Any) -> None:
@@ -356,20 +358,27 @@ def test_it_reaches_the_listeners_of_its_own_messages_alone(transactional_db: No
     assert [call["context"] for call in calls("do_job")] == contexts
 
 
-def test_what_a_listener_sets_is_not_for_the_next_message(transactional_db: None) -> None:
+def test_what_a_listener_sets_is_not_for_the_next_message(
+    transactional_db: None,
+    blank: None,  # noqa: F811
+) -> None:
     """P23: the messages of a batch share a transaction."""
 
-    def write(number: int, context: dict[str, Any]) -> None:
+    @dataclass
+    class Sale(Channel):
+        number: int
+        lock_notifications = True
+
+    @listener(Sale)
+    def sell(number: int) -> None:
         Entry.objects.create(listener="before", data=in_force())
         Item.objects.create(name="heard")
         set_notification_context({"left by": number})
         sql("SET LOCAL pgpubsub.ignore = 'true'")
 
     with notification_context({"request": 1}):
-        notify_many([Job(1), Job(2)])
-    delivery = Delivery([Job], using="default")
-    delivery._listeners["app.Job"] = [Listener(function=write, channel=Job)]
-    delivery.handle_stored("app.Job")
+        notify_many([Sale(1), Sale(2)])
+    deliver(Sale)
     assert calls("before") == ["{}", "{}"]
     items = Notification.from_channel(ItemChannel).values_list("payload__context", flat=True)
     assert list(items) == [{}, {}]
