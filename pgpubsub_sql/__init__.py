@@ -20,14 +20,18 @@ from pgpubsub_sql.listeners import (
     trigger_listener,
 )
 from pgpubsub_sql.notify import anotify, notify, notify_many, process_stored_notifications
+from pgpubsub_sql.retry import Discard, Retry, RetryAfter
 
 if TYPE_CHECKING:
     from pgpubsub_sql.models import Notification
 
 __all__ = [
     "Channel",
+    "Discard",
     "ListenerFilterProvider",
     "Notification",
+    "Retry",
+    "RetryAfter",
     "TriggerChannel",
     "anotify",
     "ignore",

@@ -13,6 +13,7 @@ from django.db.models import Model
 
 from pgpubsub_sql.errors import ChannelNotFound
 from pgpubsub_sql.payloads import Codec
+from pgpubsub_sql.retry import Retry
 from pgpubsub_sql.sql import shorten
 
 _declared: list[type[BaseChannel]] = []
@@ -38,9 +39,30 @@ class BaseChannel:
     """Name in PostgreSQL, where 63 bytes are kept: a longer one becomes its start and a digest.
     None for ``"<app_label>.<ClassName>"``. It is not inherited."""
 
+    retry: ClassVar[Retry] = Retry()
+    """What becomes of a message of a durable channel that failed."""
+
+    timeout: ClassVar[float | None] = None
+    """Seconds after which a listener is interrupted, which counts as a failure."""
+
+    ordering_key: ClassVar[str | tuple[str, ...]] = ()
+    """Name or names of fields, of a durable channel. Messages in which they are equal are handled
+    one at a time, in the order in which they were stored, retries included."""
+
+    batch_size: ClassVar[int | None] = None
+    """Upper bound of the messages handled in one transaction; None for as many as go quickly.
+    1 is for listeners whose effects outside the database should not be repeated because of
+    another message, and for those that need ``atomic(durable=True)``."""
+
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         _declared.append(cls)
+
+    @classmethod
+    def ordering_fields(cls) -> tuple[str, ...]:
+        """Return the fields of :attr:`ordering_key`; none if messages are in no order."""
+        key = cls.ordering_key
+        return (key,) if isinstance(key, str) else tuple(key)
 
     @classmethod
     def postgres_name(cls) -> str:

@@ -5,6 +5,8 @@
     PubSubError
     ├── ChannelNotFound        fix the name: no declared channel answers to it
     ├── PayloadError           fix the data: it does not fit the channel's fields
+    ├── ListenerError          fix the listener: it left its transaction in no state to go on
+    │   └── ListenerTimeout    make it faster, or its channel's timeout longer
     ├── TransactionRequired    open a transaction: the call is bound to one
     ├── TemplateError          a bug in a .sql template or its caller
     ├── ConditionError         fix the condition: it cannot become SQL of a trigger
@@ -27,6 +29,14 @@ class ChannelNotFound(PubSubError, LookupError):
 
 class PayloadError(PubSubError, ValueError):
     """What was sent or received does not fit the fields of its channel."""
+
+
+class ListenerError(PubSubError):
+    """A listener left the transaction of its message in no state to go on."""
+
+
+class ListenerTimeout(ListenerError):
+    """A listener took longer than the timeout of its channel."""
 
 
 class TransactionRequired(PubSubError, RuntimeError):

@@ -50,6 +50,8 @@ class Notification(models.Model):
     """Traceback of the last failure."""
     key = models.TextField(null=True, blank=True)
     """Messages of an equal key are handled in order."""
+    alone = models.BooleanField(db_default=False)
+    """Whether it is handled in a transaction of its own, as it has undone a batch before."""
 
     objects = NotificationQuerySet.as_manager()
 

@@ -15,8 +15,11 @@ from tests.conftest import ROOT
 
 PUBLIC = [
     "Channel",
+    "Discard",
     "ListenerFilterProvider",
     "Notification",
+    "Retry",
+    "RetryAfter",
     "TriggerChannel",
     "anotify",
     "ignore",
@@ -78,7 +81,10 @@ def test_importing_needs_neither_settings_nor_apps() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, cwd=ROOT, env={})
 
 
-@pytest.mark.parametrize("option", ["lock_notifications", "channel_name"])
+@pytest.mark.parametrize(
+    "option",
+    ["lock_notifications", "channel_name", "retry", "timeout", "ordering_key", "batch_size"],
+)
 def test_an_option_of_a_channel_is_no_field(option: str) -> None:
     assert option in BaseChannel.__annotations__
     assert hasattr(BaseChannel, option)

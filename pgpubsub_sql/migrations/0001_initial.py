@@ -40,6 +40,7 @@ class Migration(migrations.Migration):
                 ("attempts", models.IntegerField(db_default=0)),
                 ("last_error", models.TextField(blank=True, db_default="")),
                 ("key", models.TextField(blank=True, null=True)),
+                ("alone", models.BooleanField(db_default=False)),
             ],
             options={
                 "ordering": ("id",),

@@ -4,47 +4,49 @@ from __future__ import annotations
 
 import datetime
 import logging
-import time
-import traceback
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from django.apps import apps
-from django.db import connections, transaction
-from django.utils import timezone
-
 from pgpubsub_sql.channels import BaseChannel
-from pgpubsub_sql.errors import PayloadError
-from pgpubsub_sql.listeners import registry
-from pgpubsub_sql.sql import query
-from pgpubsub_sql.worker.messages import Message, decode_envelope, decode_message
+from pgpubsub_sql.worker.batch import Batch, failed
+from pgpubsub_sql.worker.calling import Caller
+from pgpubsub_sql.worker.claims import Claims, UnorderedClaims
+from pgpubsub_sql.worker.hand import Hand
+from pgpubsub_sql.worker.isolation import Escaped, Isolation, is_innocent
 from pgpubsub_sql.worker.outcomes import (
-    Done,
+    Discarded,
+    Expired,
+    Failure,
     GiveBack,
-    Outcome,
-    Park,
     Taken,
-    TryAgain,
     after_failure,
-    row_to_put_back,
+    charged,
+    describe,
+    postpone,
 )
+from pgpubsub_sql.worker.pace import Pace
+from pgpubsub_sql.worker.sent import handle_sent
+from pgpubsub_sql.worker.session import Session
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
-BATCH_SECONDS = 0.05
-"""A batch ends after about this long, so that its transaction stays short."""
-FIRST_BATCH = 10
-LARGEST_BATCH = 500
+
+class Lane:
+    """What belongs to one channel."""
+
+    def __init__(self, channel: type[BaseChannel], session: Session) -> None:
+        self.channel = channel
+        self.name = channel.postgres_name()
+        self.call = Caller(channel, session)
+        self.claims: Claims = UnorderedClaims(self.name, session)
+        self.pace = Pace(channel.batch_size)
 
 
 class Delivery:
     """Brings messages of *channels* to their listeners, on Django's connection *using*.
 
     *stopping* is asked between two messages; once it says yes, what was taken but not reached
-    is given back.
+    is given back. Into *hand* goes the id of each stored notification while it is handled.
     """
 
     def __init__(
@@ -54,18 +56,15 @@ class Delivery:
         using: str,
         schema: str = "",
         stopping: Callable[[], bool] = lambda: False,
+        hand: Hand | None = None,
     ) -> None:
         self.channels = {channel.postgres_name(): channel for channel in channels}
-        self.using = using
+        self.session = Session(using)
         self.schema = schema
         """The schema this connection works in; messages from others are for others."""
         self.stopping = stopping
-        self._listeners = {
-            name: registry.listeners_of(channel) for name, channel in self.channels.items()
-        }
-        self._limits: dict[str, int] = defaultdict(lambda: FIRST_BATCH)
-        self._undone: set[str] = set()
-        """Channels whose last batch was rolled back."""
+        self._hand = hand or Hand()
+        self._lanes = {name: Lane(one, self.session) for name, one in self.channels.items()}
         self._looked_ahead: datetime.datetime | None = None
 
     def next_ready(self) -> dict[str, float]:
@@ -74,202 +73,112 @@ class Delivery:
         What was ready at the call before this one is left out. It is in another worker's hands,
         or :meth:`handle_stored` would have taken it since.
         """
-        with connections[self.using].cursor() as cursor:
-            cursor.execute(
-                query("next_ready"), {"channels": list(self.channels), "after": self._looked_ahead}
-            )
-            rows = cursor.fetchall()
+        rows = self.session.execute(
+            "next_ready", {"channels": list(self.channels), "after": self._looked_ahead}
+        )
         if rows:
             self._looked_ahead = rows[0][2]
         return {name: seconds for name, seconds, _ in rows}
 
     def sweep(self) -> None:
         """Delete the long payloads that have expired."""
-        with connections[self.using].cursor() as cursor:
-            cursor.execute(query("sweep"))
+        self.session.execute("sweep")
+
+    def handle_sent(self, name: str, payload: str) -> None:
+        """Handle one message that was sent and not stored. Its failure is logged, and ends it."""
+        handle_sent(name, payload, self.schema, self.session, self._lanes[name].call)
 
     def handle_stored(self, name: str) -> bool:
         """Take, handle and put back one batch of a channel; return whether to look again at once.
 
         What escapes from a message, a lost connection or a failure at COMMIT, undoes its batch.
-        The next batch is of one: it succeeds, or the failure is known to be its own.
+        Each message of it is then handled alone: it succeeds, or the failure is its own.
 
         Raises what hinders taking, which is no notification's fault.
         """
-        taken: list[Taken] = []
-        limit = 1 if name in self._undone else self._limits[name]
+        lane, batch = self._lanes[name], None
         try:
-            with self._transaction(name):
-                taken += self._take(name, limit)
-                reached = self._handle_and_put_back(taken)
-        except Exception:  # whatever it is, it is this batch's outcome
-            if not taken:
+            with self.session.isolation(durable=lane.channel.batch_size == 1) as isolation:
+                claim = lane.claims.take(lane.pace.start())
+                if not claim.taken:
+                    return not claim.is_last
+                batch = self._batch(lane, claim.taken, isolation)
+                batch.handle()
+                isolation.verify()
+                self._put_back(batch)
+        except Exception as error:  # whatever it is, it is this batch's outcome
+            if batch is None:
                 raise
-            self._rolled_back(name, taken)
+            self._rolled_back(lane, batch, error, isolation)
             return True
-        self._undone.discard(name)
-        if reached < len(taken):
-            self._limits[name] = reached or 1
-        elif reached == limit:
-            self._limits[name] = min(2 * limit, LARGEST_BATCH)
-        return reached == limit or reached < len(taken)
+        self._committed(lane, batch, isolation)
+        return not claim.is_last or batch.count(GiveBack) > 0
 
-    def handle_sent(self, name: str, payload: str) -> None:
-        """Handle one message that was sent and not stored. Its failure is logged, and ends it."""
-        try:
-            envelope = decode_envelope(payload)
-            if envelope.schema not in (None, self.schema):
-                return
-            if envelope.ref is not None:
-                payload = self._long_payload(envelope.ref)
-            message = decode_message(self.channels[name], payload, using=self.using)
-            notification = self._notification(channel=name, payload=None, created_at=timezone.now())
-            with self._transaction(name):
-                self._call_listeners(message, notification)
-        except PayloadError as error:
-            logger.error("A message on channel %s was dropped: %s", name, error)
-        except (Exception, SystemExit):  # whatever a listener raises ends its message only
-            logger.exception("A message on channel %s failed; it will not be retried.", name)
-            self.drop_broken_connection()
+    def _batch(self, lane: Lane, taken: list[Taken], isolation: Isolation) -> Batch:
+        isolation.began(taken[0].transaction)
+        return Batch(
+            taken,
+            isolation,
+            call=lane.call,
+            retry=lane.channel.retry,
+            is_ordered=bool(lane.channel.ordering_fields()),
+            is_used_up=lambda: self.stopping() or lane.pace.is_used_up(isolation.savepoints),
+            hand=self._hand,
+        )
 
-    def drop_broken_connection(self) -> None:
-        """After a failure: have the next query open a new connection, unless this one works."""
-        connection = connections[self.using]
-        if not connection.is_usable():
-            connection.close()
+    def _put_back(self, batch: Batch) -> None:
+        rows = batch.rows_to_put_back()
+        if rows:
+            columns = {name: [row[name] for row in rows] for name in rows[0]}
+            self.session.execute("put_back", columns)
+        if batch.count(GiveBack):
+            # To whoever sleeps what is given back is news.
+            self.session.execute("ring", {"channels": [batch.taken[0].channel]})
 
-    @contextmanager
-    def _transaction(self, name: str) -> Iterator[None]:
-        """A transaction whose callbacks cannot fail it: they run when it is committed already."""
-        with transaction.atomic(using=self.using):
-            yield
-            connection: Any = connections[self.using]  # the stubs know no third part
-            connection.run_on_commit = [
-                (savepoints, partial(_call_back, name, function), robust)
-                for savepoints, function, robust in connection.run_on_commit
-            ]
+    def _committed(self, lane: Lane, batch: Batch, isolation: Isolation) -> None:
+        taken, given_back, expired = len(batch.taken), batch.count(GiveBack), batch.count(Expired)
+        is_alone = batch.is_next_alone
+        lane.pace.end(taken - given_back, taken, isolation.savepoints, is_alone=is_alone)
+        if given_back:
+            lane.claims.rewind()
+        if expired:
+            message = "%s notifications of channel %s had expired and were dropped"
+            logger.info(message, expired, lane.name)
+        self.session.tidy_up()
 
-    def _take(self, name: str, limit: int) -> list[Taken]:
-        with connections[self.using].cursor() as cursor:
-            cursor.execute(query("take"), {"channel": name, "limit": limit})
-            return [Taken(*row) for row in cursor.fetchall()]
-
-    def _handle_and_put_back(self, taken: list[Taken]) -> int:
-        """Handle what time allows, put back what is not done, return how many were reached."""
-        deadline = time.monotonic() + BATCH_SECONDS
-        back, reached = [], 0
-        for one in taken:
-            outcome: Outcome = GiveBack()
-            if not self.stopping() and (time.monotonic() < deadline or not reached):
-                outcome = self._handle(one)
-                reached += 1
-            if row := row_to_put_back(one, outcome):
-                back.append(row)
-        if back:
-            self._put_back(back)
-        if reached < len(taken) and self.stopping():
-            self._ring(taken[0].channel)
-        return reached
-
-    def _rolled_back(self, name: str, taken: list[Taken]) -> None:
-        """Decide what becomes of a batch that was rolled back; the exception is in hand."""
-        self.drop_broken_connection()
-        if name not in self._undone:
-            self._undone.add(name)
-            logger.warning(
-                "A batch of channel %s was rolled back; it will be taken again one by one.",
-                name,
-                exc_info=True,
-            )
+    def _rolled_back(
+        self, lane: Lane, batch: Batch, error: Exception, isolation: Isolation
+    ) -> None:
+        """Decide what becomes of a batch that was rolled back."""
+        self._hand.clear()
+        self.session.drop_if_broken()
+        self.session.tidy_up()
+        lane.claims.rewind()
+        lane.pace.end(0, len(batch.taken), 0, is_alone=True)
+        if isolation.is_over:  # and so cannot have been rolled back: only we know of the rest
+            self._put_back(batch)
             return
-        self._charge(taken[0], self._failed(taken[0]))
-        self._undone.discard(name)
+        if len(batch.taken) == 1:
+            self._failed_alone(lane, batch.taken[0], error, is_innocent(error, isolation))
+            return
+        message = "A batch of channel %s was rolled back; it will be taken again one by one."
+        logger.warning(message, lane.name, exc_info=error)
+        self.session.execute("isolate", {"ids": [one.id for one in batch.taken]})
 
-    def _charge(self, taken: Taken, outcome: Outcome) -> None:
+    def _failed_alone(self, lane: Lane, taken: Taken, error: Exception, is_innocent: bool) -> None:
         """Write down the failure of a notification that is no longer in hand."""
-        with connections[self.using].cursor() as cursor:
-            cursor.execute(query("charge"), row_to_put_back(taken, outcome))
+        cause = error.__cause__ if isinstance(error, Escaped) and error.__cause__ else error
+        outcome: Failure = after_failure(taken.attempts, cause, lane.channel.retry)
+        if is_innocent:
+            outcome = postpone(describe(error))
+        self.charge(taken, failed(taken, cause, outcome))
 
-    def _put_back(self, rows: list[dict[str, Any]]) -> None:
-        columns = {name: [row[name] for row in rows] for name in rows[0]}
-        with connections[self.using].cursor() as cursor:
-            cursor.execute(query("put_back"), columns)
-
-    def _ring(self, name: str) -> None:
-        """Tell the workers that go on of what is given back."""
-        with connections[self.using].cursor() as cursor:
-            cursor.execute(query("ring"), {"channels": [name]})
-
-    def _handle(self, taken: Taken) -> Outcome:
-        channel = self.channels[taken.channel]
-        try:
-            message = decode_message(channel, taken.payload, using=self.using)
-        except PayloadError as error:
-            logger.error("Notification %s was parked: %s", taken.id, error)
-            return Park(str(error))
-        notification = self._notification(
-            id=taken.id,
-            channel=taken.channel,
-            payload=None,
-            created_at=taken.created_at,
-            attempts=taken.attempts,
-        )
-        try:
-            with transaction.atomic(using=self.using):
-                self._call_listeners(message, notification)
-                # Django's foreign keys are deferred: what breaks one must break its own message.
-                connections[self.using].check_constraints()
-                self._forget_settings()
-        except (Exception, SystemExit):  # noqa: BLE001 - its message's outcome
-            return self._failed(taken)
-        return Done()
-
-    def _forget_settings(self) -> None:
-        with connections[self.using].cursor() as cursor:
-            cursor.execute(query("forget_settings"))
-
-    def _failed(self, taken: Taken) -> Outcome:
-        """Log the exception in hand and return what becomes of the notification."""
-        outcome = after_failure(taken, traceback.format_exc())
-        match outcome:
-            case TryAgain(after=after):
-                next_step = f"will be retried in {after.total_seconds():g} seconds"
-            case Park():
-                next_step = "is parked"
-        logger.exception(
-            "Notification %s of channel %s failed and %s.", taken.id, taken.channel, next_step
-        )
-        return outcome
-
-    def _call_listeners(self, message: Message, notification: Any) -> None:
-        extras = {"context": message.context, "notification": notification}
-        for listener in self._listeners[notification.channel]:
-            if listener.accepts(message.event):
-                listener.callback(**listener.arguments(message.fields, extras))
-
-    def _long_payload(self, reference: Any) -> str:
-        if not isinstance(reference, int):
-            raise PayloadError(f"Its $ref {reference!r} is not the id of a long payload.")
-        with connections[self.using].cursor() as cursor:
-            cursor.execute(query("long_payload"), {"id": reference})
-            row = cursor.fetchone()
-        if row is None:
-            raise PayloadError(f"Its long payload {reference!r} has expired or never was.")
-        return str(row[0])
-
-    def _notification(self, **values: Any) -> Any:
-        notification = apps.get_model("pgpubsub_sql", "Notification")(**values)
-        # By it a listener learns where to write so that it counts as this message's effect.
-        notification._state.db = self.using
-        return notification
-
-
-def _call_back(name: str, function: Callable[[], object]) -> None:
-    try:
-        function()
-    except (Exception, SystemExit):  # what it belongs to is committed, whatever it raises
-        logger.exception(
-            "A callback given to transaction.on_commit() by a listener of channel %s failed; "
-            "the message itself was handled.",
-            name,
-        )
+    def charge(self, taken: Taken, outcome: Failure) -> None:
+        """Change the row of *taken*, unless somebody has had it in hand since."""
+        values: dict[str, Any] = {"id": taken.id, "attempts_before": taken.attempts}
+        if isinstance(outcome, Discarded):
+            self.session.execute("forget", values)
+        else:
+            unchanged = {"attempts": taken.attempts, "delay": None}
+            values |= unchanged | charged(taken.attempts, outcome)
+            self.session.execute("charge", values)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import msgspec
+from django.apps import apps
 
 from pgpubsub_sql import conf
 from pgpubsub_sql.channels import BaseChannel, Channel, TriggerChannel, codec, model_of
@@ -69,3 +70,11 @@ def decode_message(channel: type[BaseChannel], payload: str, *, using: str) -> M
     fields = codec(cast(type[Channel], channel)).decode(payload)
     context = decode_envelope(payload).context
     return Message(event="", fields=fields, context=context if isinstance(context, dict) else {})
+
+
+def notification(using: str, **values: Any) -> Any:
+    """Return what a listener is given that names ``notification``; its payload has been read."""
+    one = apps.get_model("pgpubsub_sql", "Notification")(payload=None, **values)
+    # By it a listener learns where to write so that it counts as this message's effect.
+    one._state.db = using
+    return one

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import random
+import traceback
 from typing import Any, assert_never
 
-MAX_ATTEMPTS = 10
-RETRY_DELAY = datetime.timedelta(seconds=30)
+from pgpubsub_sql.errors import PayloadError
+from pgpubsub_sql.retry import Discard, Retry, RetryAfter
+
+INNOCENT = frozenset({"40001", "40P01"})
+"""serialization_failure and deadlock_detected: the same work may well succeed a moment later."""
+POSTPONED_SECONDS = (0.5, 2.0)
+"""How long what failed for no fault of its own waits: at random, apart from its opponent."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,8 +23,28 @@ class Done:
 
 
 @dataclasses.dataclass(frozen=True)
+class Discarded:
+    """Its listener wants to hear no more of it; it is gone."""
+
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Expired:
+    """Its time had passed when it was taken; it is gone."""
+
+
+@dataclasses.dataclass(frozen=True)
 class GiveBack:
     """It was not reached, and stays as it was."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Postpone:
+    """It failed for no fault of its own, and is tried again in a moment."""
+
+    error: str
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +52,7 @@ class TryAgain:
     """It failed, and is tried again after a delay."""
 
     error: str
-    after: datetime.timedelta
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +62,8 @@ class Park:
     error: str
 
 
-Outcome = Done | GiveBack | TryAgain | Park
+Failure = Postpone | TryAgain | Park | Discarded
+Outcome = Done | Expired | GiveBack | Failure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,37 +74,96 @@ class Taken:
     channel: str
     payload: str
     created_at: datetime.datetime
-    available_at: datetime.datetime | None
+    available_at: datetime.datetime
     expires_at: datetime.datetime | None
     attempts: int
     last_error: str
     key: str | None
+    alone: bool
+    expired: bool
+    transaction: str
+    """Id of the transaction in which it was taken."""
 
 
-def after_failure(taken: Taken, error: str) -> TryAgain | Park:
-    """Return what the policy says of one more failure."""
-    if taken.attempts + 1 >= MAX_ATTEMPTS:
-        return Park(error)
-    return TryAgain(error, RETRY_DELAY)
+def after_failure(attempts: int, error: BaseException, retry: Retry) -> Failure:
+    """Return what becomes of a message that had failed *attempts* times before this *error*."""
+    text = describe(error)
+    if isinstance(error, Discard):
+        return Discarded(str(error))
+    if isinstance(error, PayloadError):
+        return Park(text)
+    if sqlstate(error) in INNOCENT:
+        return postpone(text)
+    if attempts + 1 >= retry.max_attempts:
+        return Park(text)
+    asked = error.seconds if isinstance(error, RetryAfter) else None
+    return TryAgain(text, retry.seconds(attempts + 1) if asked is None else asked)
+
+
+def postpone(error: str) -> Postpone:
+    """Return the outcome of what failed for no fault of its own."""
+    return Postpone(error, random.uniform(*POSTPONED_SECONDS))  # noqa: S311
+
+
+def describe(error: BaseException) -> str:
+    """Return what is kept of *error*: of bad data the message, else the traceback."""
+    if isinstance(error, PayloadError):
+        return storable(str(error))
+    return storable("".join(traceback.format_exception(error)))
+
+
+def storable(text: str) -> str:
+    """Return *text* without NUL and surrogates, which PostgreSQL's text holds neither of."""
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+
+
+def sqlstate(error: BaseException | None) -> str | None:
+    """Return PostgreSQL's code of what caused *error*, under either driver."""
+    while error is not None:
+        code: str | None = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+        if code:
+            return code
+        error = error.__cause__
+    return None
+
+
+def next_step(outcome: Failure) -> str:
+    """Say what happens next, for the log."""
+    match outcome:
+        case Discarded():
+            return "is discarded, as its listener asked"
+        case Postpone(_, seconds):
+            return f"will be tried again in {seconds:.1f} seconds, as this was no fault of its own"
+        case TryAgain(_, seconds):
+            return f"will be retried in {seconds:.1f} seconds"
+        case Park():
+            return "is parked"
+        case _:
+            assert_never(outcome)
 
 
 def row_to_put_back(taken: Taken, outcome: Outcome) -> dict[str, Any] | None:
     """Return the values for ``queries/put_back.sql``, or None if nothing goes back."""
     row = dataclasses.asdict(taken) | {"delay": None}
     match outcome:
-        case Done():
+        case Done() | Discarded() | Expired():
             return None
         case GiveBack():
             return row
-        case TryAgain(error, after):
-            return row | _failed(taken, error) | {"delay": after}
-        case Park(error):
-            return row | _failed(taken, error) | {"available_at": None}
+        case Postpone() | TryAgain() | Park():
+            return row | charged(taken.attempts, outcome)
         case _:
             assert_never(outcome)
 
 
-def _failed(taken: Taken, error: str) -> dict[str, Any]:
-    # What an exception quotes may be anything; PostgreSQL's text holds neither NUL nor surrogates.
-    text = error.replace("\0", "\\0").encode(errors="backslashreplace").decode()
-    return {"attempts": taken.attempts + 1, "last_error": text}
+def charged(attempts: int, outcome: Postpone | TryAgain | Park) -> dict[str, Any]:
+    """Return the columns that a failure changes, with the seconds until the next attempt."""
+    match outcome:
+        case Postpone(error, seconds):
+            return {"last_error": error, "delay": seconds}
+        case TryAgain(error, seconds):
+            return {"attempts": attempts + 1, "last_error": error, "delay": seconds}
+        case Park(error):
+            return {"attempts": attempts + 1, "last_error": error, "available_at": None}
+        case _:
+            assert_never(outcome)

@@ -95,7 +95,7 @@ class Worker:
             delay = self._troubles[name].fail()
             message = "Channel %s cannot be looked at: %s; trying again in %.1f seconds"
             logger.warning(message, name, _first_line(error), delay, exc_info=_unless_lost(error))
-            self.delivery.drop_broken_connection()
+            self.delivery.session.drop_if_broken()
             return time.monotonic() + delay
         self._troubles.pop(name, None)
         return 0.0 if again else time.monotonic() + SAFETY_SECONDS
@@ -114,7 +114,7 @@ class Worker:
                 self.delivery.sweep()
         except Exception:  # every channel is looked at soon anyway
             logger.warning("Looking ahead failed", exc_info=True)
-            self.delivery.drop_broken_connection()
+            self.delivery.session.drop_if_broken()
 
     def _hear(self) -> None:
         timeout = max(0.0, min(self._look_at.values()) - time.monotonic())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -31,6 +33,10 @@ def fail(message: str) -> None:
     raise RuntimeError(message)
 
 
+def raise_(error: Exception) -> None:
+    raise error
+
+
 def swallow() -> None:
     with contextlib.suppress(DatabaseError):
         execute("SELECT no_such_column")
@@ -51,36 +57,186 @@ def call_back() -> None:
     transaction.on_commit(lambda: note("called back"))
 
 
+def close() -> None:
+    connection.close()
+
+
+def raw_cursor() -> Any:
+    """A cursor as the driver makes it, and Django does not see."""
+    return connection.connection.cursor()
+
+
+def unseen_cursor() -> Any:
+    """A cursor that nobody sees: made of its class, not by the connection."""
+    psycopg2 = getattr(connection.Database, "extensions", None)
+    made_of = psycopg2.cursor if psycopg2 else connection.Database.Cursor
+    return made_of(connection.connection)
+
+
+def copy(rows: str) -> None:
+    """COPY *rows* into the ledger, which takes no part in Django's wrapper around queries."""
+    statement = "COPY app_entry (listener, data, pid) FROM STDIN"
+    with connection.cursor() as cursor:
+        if hasattr(cursor, "copy_expert"):
+            cursor.copy_expert(statement, io.StringIO(rows))
+        else:
+            with cursor.copy(statement) as writer:
+                writer.write(rows)
+
+
+def copy_then_fail() -> None:
+    copy("copied\t{}\t0\n")
+    fail("after a COPY")
+
+
+def write_raw_then_fail() -> None:
+    raw_cursor().execute("INSERT INTO app_entry (listener, data, pid) VALUES ('raw', '{}', 0)")
+    fail("after a write past Django")
+
+
+def catch_outside_atomic() -> None:
+    with contextlib.suppress(RuntimeError), transaction.atomic(savepoint=False):
+        fail("inside a block without a savepoint")
+
+
+def catch_inside_atomic() -> None:
+    """What may fail is in a block of its own: nobody needs to know."""
+    with contextlib.suppress(DatabaseError), transaction.atomic():
+        execute("SELECT no_such_column")
+
+
+def durably() -> None:
+    with transaction.atomic(durable=True):
+        note("durable")
+
+
+def never_leave() -> None:
+    transaction.atomic().__enter__()
+
+
+def commit_raw() -> None:
+    connection.connection.commit()
+
+
+def commit_raw_then_fail() -> None:
+    commit_raw()
+    fail("after a COMMIT")
+
+
+def commit_raw_then_write() -> None:
+    commit_raw()
+    unseen_cursor().execute("SELECT 1")
+
+
+def rollback_raw_then_write() -> None:
+    connection.connection.rollback()
+    unseen_cursor().execute("SELECT 1")
+
+
+def write_in_a_thread() -> None:
+    """A thread has connections of its own, which it has to close itself."""
+
+    def write() -> None:
+        note("thread")
+        connection.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    thread.join()
+
+
+def write_elsewhere() -> None:
+    Entry.objects.using("other").create(listener="elsewhere", data={})
+
+
+def raise_code(code: str) -> None:
+    execute(f"DO $$ BEGIN RAISE EXCEPTION 'as asked' USING ERRCODE = '{code}'; END $$")
+
+
+def run_too_long() -> None:
+    execute("SET LOCAL statement_timeout = '20ms'")
+    execute("SELECT pg_sleep(60)")
+
+
+def call_back_then_fail() -> None:
+    transaction.on_commit(lambda: note("never called back"))
+    transaction.on_commit(lambda: note("never called back"), robust=True)
+    fail("after having asked for a callback")
+
+
+def in_both_ways(function: Callable[[], object]) -> None:
+    transaction.on_commit(function)
+    transaction.on_commit(function, robust=True)
+
+
+DANGLING = "INSERT INTO blog_post (author_id, title, content) VALUES (-1, '', '')"
+"""Breaks a foreign key, which Django defers to the end of the transaction."""
+
 MOODS: dict[str, Callable[[], object]] = {
     "good": lambda: None,
     "async": lambda: None,
+    "quiet": lambda: None,
     "bad": lambda: fail("this listener is in a bad mood"),
     "strange": lambda: fail("\0 and \udcff"),
     "broken-sql": lambda: execute("SELECT no_such_column"),
     "swallowed": swallow,
-    "dangling": lambda: execute(
-        "INSERT INTO blog_post (author_id, title, content) VALUES (-1, '', '')"
-    ),
+    "caught": catch_inside_atomic,
+    "dangling": lambda: execute(DANGLING),
     "rollback": lambda: transaction.set_rollback(True),
+    "savepoint-less": catch_outside_atomic,
+    "never left": never_leave,
+    "durable": durably,
     "call back": call_back,
-    "close": lambda: connection.close(),
+    "call back and fail": call_back_then_fail,
+    "call back both": lambda: in_both_ways(lambda: note("called back")),
+    "call back badly": lambda: in_both_ways(lambda: fail("this callback is in a bad mood")),
+    "raw error": lambda: raw_cursor().execute("SELECT no_such_column"),
+    "raw write": write_raw_then_fail,
+    "copy": lambda: copy("one column\n"),
+    "copy and fail": copy_then_fail,
+    "callproc": lambda: connection.cursor().callproc("no_such_function"),
+    "too long": run_too_long,
+    "unseen error": lambda: unseen_cursor().execute("SELECT no_such_column"),
+    "unseen dangling": lambda: unseen_cursor().execute(DANGLING),
+    "close": close,
+    "roll back raw": lambda: connection.connection.rollback(),
+    "roll back raw and write": rollback_raw_then_write,
+    "commit raw": commit_raw,
+    "commit raw and fail": commit_raw_then_fail,
+    "commit raw and write": commit_raw_then_write,
+    "COMMIT": lambda: execute("COMMIT"),
+    "serialization": lambda: raise_code("serialization_failure"),
+    "deadlock": lambda: raise_code("deadlock_detected"),
     "terminate": lambda: execute("SELECT pg_terminate_backend(pg_backend_pid())"),
+    "thread": write_in_a_thread,
+    "elsewhere": write_elsewhere,
+    "retry after": lambda: raise_(pgpubsub_sql.RetryAfter(1000)),
+    "discard": lambda: raise_(pgpubsub_sql.Discard("it came too late")),
     "wait": lambda: execute("SELECT pg_advisory_xact_lock(77)"),
     "hang": hang,
     "exit": lambda: sys.exit(3),
     "die": lambda: os._exit(7),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
 }
 """What a test may want a listener to do."""
 
+SILENT = ("quiet", "unseen error", "unseen dangling", "commit raw and write")
+"""Moods in which nothing is asked of the database but what the mood is about."""
 
-def behave(mood: str) -> None:
+called: list[int] = []
+"""The numbers with which :func:`behave` was called: what no rollback undoes."""
+
+
+def behave(mood: str, number: int = 0) -> None:
+    called.append(number)
     MOODS[mood]()
 
 
 @pgpubsub_sql.listener(Job)
 def do_job(number: int, mood: str, notification: pgpubsub_sql.Notification, context: dict) -> None:
-    note("do_job", number=number, attempts=notification.attempts, context=dict(context))
-    behave(mood)
+    if mood not in SILENT:
+        note("do_job", number=number, attempts=notification.attempts, context=dict(context))
+    behave(mood, number)
 
 
 @pgpubsub_sql.listener(Shout)

@@ -1,7 +1,8 @@
 -- Writes down that a notification has failed, after its transaction was rolled back. Without effect
--- if somebody else has had it in hand since.
+-- if somebody else has had it in hand since. A failure that undid so much is not to undo it again.
 UPDATE pgpubsub_sql_notification
-SET available_at = clock_timestamp() + %(delay)s::interval, -- NULL without a delay: parked
+SET available_at = clock_timestamp() + %(delay)s * interval '1 s', -- NULL without a delay: parked
     attempts = %(attempts)s,
-    last_error = %(last_error)s
-WHERE id = %(id)s AND attempts = %(attempts)s - 1
+    last_error = %(last_error)s,
+    alone = true
+WHERE id = %(id)s AND attempts = %(attempts_before)s

@@ -1,7 +1,11 @@
--- Takes a batch of one channel. MATERIALIZED: a re-evaluated LIMIT under locks would take too many.
+-- Takes a batch of one channel, beginning after a position. MATERIALIZED: a re-evaluated LIMIT under
+-- locks would take too many.
 WITH chosen AS MATERIALIZED (
     SELECT id FROM pgpubsub_sql_notification
     WHERE channel = %(channel)s AND available_at <= statement_timestamp()
+        AND (available_at, id) > (%(after)s::timestamptz, %(after_id)s)
+        AND (key IS NULL OR NOT %(keyless)s)
+        AND (:{filter})
     ORDER BY available_at, id
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
@@ -10,5 +14,6 @@ WITH chosen AS MATERIALIZED (
     USING chosen WHERE notification.id = chosen.id
     RETURNING notification.*
 )
-SELECT id, channel, payload::text, created_at, available_at, expires_at, attempts, last_error, key
+SELECT id, channel, payload::text, created_at, available_at, expires_at, attempts, last_error, key, alone,
+    coalesce(expires_at <= statement_timestamp(), false), pg_current_xact_id()::text
 FROM taken ORDER BY available_at, id

@@ -1,0 +1,2 @@
+-- What a message does from here on can be undone by itself.
+SAVEPOINT pgpubsub

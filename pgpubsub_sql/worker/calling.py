@@ -1,0 +1,89 @@
+"""From a payload to its listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.db.transaction import Atomic
+
+from pgpubsub_sql.channels import BaseChannel
+from pgpubsub_sql.errors import ListenerTimeout
+from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.worker.messages import decode_message
+from pgpubsub_sql.worker.session import Session
+from pgpubsub_sql.worker.timelimit import time_limit
+
+Call = Callable[..., object]
+
+DURABLE_HINT = (
+    "A listener runs inside the transaction of its batch. Set batch_size = 1 on the channel: each "
+    "message then has a transaction of its own, in which durable blocks are allowed."
+)
+
+
+class Caller:
+    """Calls the listeners of *channel*, in order of registration."""
+
+    def __init__(self, channel: type[BaseChannel], session: Session) -> None:
+        self._channel = channel
+        self._session = session
+        self._listeners = [
+            (listener, self._limited(listener.target, listener.callback))
+            for listener in registry.listeners_of(channel)
+        ]
+
+    def __call__(self, payload: str, notification: Any) -> None:
+        """Decode *payload*, and call those who want it.
+
+        Raises :class:`PayloadError` if it does not fit the channel, and whatever a listener raises.
+        """
+        message = decode_message(self._channel, payload, using=self._session.using)
+        extras = {"context": message.context, "notification": notification}
+        try:
+            for listener, call in self._listeners:
+                if listener.accepts(message.event):
+                    call(**listener.arguments(message.fields, extras))
+        except RuntimeError as error:
+            if _is_about_durability(error):
+                error.add_note(DURABLE_HINT)
+            raise
+
+    def _limited(self, target: Call, callback: Call) -> Call:
+        """Return what to call for a listener: within its channel's time limit, if there is one."""
+        seconds = self._channel.timeout
+        if seconds is None:
+            return callback
+        is_async = inspect.iscoroutinefunction(target)
+        call = async_to_sync(_cancelled_after(seconds, target)) if is_async else callback
+
+        def limited(**arguments: Any) -> None:
+            # A coroutine is not in this thread, and ends by itself; its query may be here.
+            with time_limit(seconds, self._session.connection, interrupt=not is_async):
+                call(**arguments)
+
+        return limited
+
+
+def _cancelled_after(seconds: float, target: Callable[..., Any]) -> Callable[..., Any]:
+    async def limited(**arguments: Any) -> None:
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                await target(**arguments)
+        except TimeoutError as error:
+            if limit.expired():
+                raise ListenerTimeout(f"The listener took longer than {seconds:g} s.") from error
+            raise
+
+    return limited
+
+
+def _is_about_durability(error: RuntimeError) -> bool:
+    """Whether Django raised it, on entering a block; it has no other reason to do so there."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code is Atomic.__enter__.__code__

@@ -1,0 +1,51 @@
+"""How many messages a transaction should hold."""
+
+from __future__ import annotations
+
+import time
+
+BATCH_SECONDS = 0.05
+"""A batch ends after about this long, so that its transaction stays short."""
+BATCH_SAVEPOINTS = 60
+"""A batch ends after so many savepoints. Beyond 64 subtransactions PostgreSQL keeps track of them
+on disk, and every session that meets one of their rows gets slow."""
+FIRST_BATCH = 10
+LARGEST_BATCH = 500
+
+
+class Pace:
+    """The size of a channel's next batch: it grows while handling is quick, up to *largest*."""
+
+    def __init__(self, largest: int | None) -> None:
+        self._largest = LARGEST_BATCH if largest is None else largest
+        self._size = min(FIRST_BATCH, self._largest)
+        self._is_alone = False
+        self._started = 0.0
+
+    def start(self) -> int:
+        """Begin a batch; return how many to take."""
+        self._started = time.monotonic()
+        return 1 if self._is_alone else self._size
+
+    def is_used_up(self, savepoints: int) -> bool:
+        """Whether the batch has had its time, or its savepoints."""
+        return self._used(savepoints) >= 1
+
+    def end(self, reached: int, taken: int, savepoints: int, *, is_alone: bool) -> None:
+        """Learn from a batch of which *reached* of *taken* were handled.
+
+        *is_alone* tells that the next to come is to be alone, as far as can be seen.
+        """
+        was_alone, self._is_alone = self._is_alone, is_alone
+        if was_alone or is_alone:
+            return  # neither says how quick the others are
+        if reached < taken:
+            self._size = max(1, reached)
+        elif reached == self._size:
+            room = 1 / max(self._used(savepoints), 0.5)
+            self._size = min(max(self._size, int(self._size * room)), self._largest)
+
+    def _used(self, savepoints: int) -> float:
+        """Return the share of its time or its savepoints that the batch has had."""
+        elapsed = time.monotonic() - self._started
+        return max(elapsed / BATCH_SECONDS, savepoints / BATCH_SAVEPOINTS)

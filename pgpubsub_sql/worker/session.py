@@ -1,0 +1,74 @@
+"""The connection that a worker takes, handles and puts back on: Django's, and so the listeners'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connections, transaction
+
+from pgpubsub_sql.sql import query
+from pgpubsub_sql.worker.isolation import Isolation
+
+
+class Session:
+    """Django's connection for the alias *using*, and what it needs to be used by a worker."""
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+        self._prepared: Any = None
+        """The driver's connection that was prepared."""
+        self._is_read_committed = True
+
+    @property
+    def connection(self) -> Any:
+        """Django's connection. Its type in the stubs knows less than it has."""
+        return connections[self.using]
+
+    def execute(self, name: str, parameters: object = None, *, text: str | None = None) -> Any:
+        """Execute ``queries/<name>.sql``, or its rendered *text*; return what it returns."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(text or query(name), parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def isolation(self, *, durable: bool = False) -> Iterator[Isolation]:
+        """A READ COMMITTED transaction in which messages are isolated from one another.
+
+        *durable* lets listeners open durable blocks in it, which then are as durable as it is.
+        """
+        self._prepare()
+        block = transaction.atomic(using=self.using)
+        # Django's own way of letting a durable block into a transaction of somebody else's.
+        block._from_testcase = durable  # type: ignore[attr-defined]
+        with block:
+            if not self._is_read_committed:
+                self.execute("read_committed")
+            isolation = Isolation(self.connection)
+            with isolation:
+                yield isolation
+
+    def drop_if_broken(self) -> None:
+        """After a failure: have the next query open a new connection, unless this one works."""
+        connection = self.connection
+        if not connection.is_usable():
+            connection.close()
+
+    def tidy_up(self) -> None:
+        """Let go of what listeners did with other aliases, as Django does after a request."""
+        for connection in connections.all(initialized_only=True):
+            if connection.alias != self.using and not connection.in_atomic_block:
+                connection.close_if_unusable_or_obsolete()
+
+    def _prepare(self) -> None:
+        """Once for every connection that Django opens."""
+        connection = self.connection
+        connection.ensure_connection()
+        if connection.connection is self._prepared:
+            return
+        self.execute("prepare_session")
+        with transaction.atomic(using=self.using):
+            ((level,),) = self.execute("isolation_level")
+        self._is_read_committed = level == "read committed"
+        self._prepared = connection.connection

@@ -1,0 +1,98 @@
+"""A listener's time limit: interrupts what it does in Python, and the query it waits for."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+from pgpubsub_sql.errors import ListenerTimeout
+
+AGAIN_SECONDS = 0.05
+"""A listener that goes on all the same has each further query cancelled after so long."""
+
+_ACTIVE = 1
+"""libpq's number for a connection on which a query runs."""
+
+
+class TimeIsOver(BaseException):
+    """Raised in the midst of a listener. Not an Exception, which a listener might handle."""
+
+
+@contextmanager
+def time_limit(seconds: float | None, connection: Any, *, interrupt: bool = True) -> Iterator[None]:
+    """End the block after *seconds*, wherever it is, with :class:`ListenerTimeout`.
+
+    A query that runs on Django's *connection* is cancelled. Then, with *interrupt*, a signal
+    wakes the main thread out of whatever system call it is in. Neither ends code written in C that
+    does not return to Python, nor other threads.
+    """
+    if seconds is None:
+        yield
+        return
+    in_main = threading.current_thread() is threading.main_thread()
+    watch = _Watch(seconds, connection, interrupt=interrupt and in_main)
+    try:
+        with watch:
+            yield
+    except BaseException as error:
+        if watch.is_over:
+            raise ListenerTimeout(f"The listener took longer than {seconds:g} s.") from error
+        raise
+    if watch.is_over:
+        raise ListenerTimeout(f"The listener took longer than {seconds:g} s, and went on.")
+
+
+class _Watch(threading.Thread):
+    """Waits beside the listener, whose thread may be blocked inside the driver."""
+
+    def __init__(self, seconds: float, connection: Any, *, interrupt: bool) -> None:
+        super().__init__(name="pgpubsub_time_limit", daemon=True)
+        self.is_over = False
+        self._seconds = seconds
+        self._connection = connection
+        self._interrupts = interrupt
+        self._is_watching = False
+        self._returned = threading.Event()
+
+    def __enter__(self) -> None:
+        if self._interrupts:
+            self._previous: Any = signal.signal(signal.SIGALRM, self._raise)
+        self._is_watching = True
+        self.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self._is_watching = False
+        self._returned.set()
+        self.join()  # a cancellation on its way must not meet the next query
+        if hasattr(self, "_previous"):
+            signal.signal(signal.SIGALRM, self._previous)
+
+    def run(self) -> None:
+        """Wait; if the listener has not returned by then, end it."""
+        if self._returned.wait(self._seconds):
+            return
+        self.is_over = True
+        while not self._returned.is_set():
+            if not self._cancel() and self._interrupts:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+                self._interrupts = False  # once: what it does then is to clean up
+            self._returned.wait(AGAIN_SECONDS)
+
+    def _cancel(self) -> bool:
+        """Cancel the query that runs; return whether there is one."""
+        raw = self._connection.connection
+        if raw is None or int(raw.info.transaction_status) != _ACTIVE:
+            return False
+        with suppress(Exception):  # whatever hinders it, the next try is soon
+            raw.cancel()
+        return True
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        if self.is_over and self._is_watching:
+            raise TimeIsOver
+        if callable(self._previous):
+            self._previous(number, frame)

@@ -1,0 +1,25 @@
+"""One Delivery, called by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgpubsub_sql.worker import pace
+from pgpubsub_sql.worker.delivery import Delivery
+from tests.app import listeners
+from tests.app.channels import ItemChannel, ItemNews, Job, Shout
+from tests.delivery.channels import LoneJob, Twice
+
+CHANNELS = [Job, Shout, ItemChannel, ItemNews, LoneJob, Twice]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches end for want of messages, never of time."""
+    monkeypatch.setattr(pace, "BATCH_SECONDS", 60.0)
+    listeners.called.clear()
+
+
+@pytest.fixture
+def delivery(transactional_db: None) -> Delivery:
+    return Delivery(CHANNELS, using="default", schema="public")

@@ -1,0 +1,276 @@
+"""How much is taken at a time, from where on, and what is given back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from pgpubsub_sql import notify
+from pgpubsub_sql.sql import SQL, render
+from pgpubsub_sql.worker import claims, pace
+from pgpubsub_sql.worker.delivery import Delivery
+from pgpubsub_sql.worker.pace import BATCH_SAVEPOINTS, LARGEST_BATCH
+from tests.app.channels import Job
+from tests.app.listeners import called
+from tests.delivery.channels import LoneJob
+from tests.delivery.sending import drain, jobs
+from tests.ledger import calls, numbers, sql, stored, stranger
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_what_was_not_reached_is_given_back_and_rung_for(delivery: Delivery) -> None:
+    """Another worker hears of it at once, not at its next safety look."""
+    jobs(*["good"] * 5)
+    before = {number: (row.id, row.available_at, row.attempts) for number, row in stored().items()}
+    delivery.stopping = lambda: len(calls("do_job")) == 2
+    with stranger() as other:
+        other.execute('LISTEN "app.Job"')
+        delivery.handle_stored("app.Job")
+        assert numbers("do_job") == [1, 2]
+        other.execute("SELECT 1")
+        after = {n: (row.id, row.available_at, row.attempts) for n, row in stored().items()}
+        assert after == {n: before[n] for n in (3, 4, 5)}
+        assert heard_by(other.connection) == ["app.Job"]
+
+
+def heard_by(raw: object) -> list[str]:
+    """Return the channels of what a driver's connection has heard."""
+    if hasattr(raw, "poll"):
+        raw.poll()
+        return [notify.channel for notify in raw.notifies]
+    return [notify.channel for notify in raw.notifies(timeout=0)]  # type: ignore[attr-defined]
+
+
+def test_a_batch_ends_when_its_time_is_over(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "BATCH_SECONDS", 1e-9)
+    jobs(*["good"] * 5)
+    assert delivery.handle_stored("app.Job")
+    assert numbers("do_job") == [1]
+    drain(delivery)
+    assert numbers("do_job") == [1, 2, 3, 4, 5]
+
+
+def test_batches_grow_while_handling_is_quick(delivery: Delivery) -> None:
+    jobs(*["good"] * 40)
+    sizes = []
+    while delivery.handle_stored("app.Job"):
+        sizes.append(len(calls("do_job")) - sum(sizes))
+    assert sizes == [10, 20, 10]
+    assert LARGEST_BATCH > 20
+
+
+def test_a_short_batch_does_not_shrink_the_next(delivery: Delivery) -> None:
+    delivery.handle_stored("app.Job")
+    jobs(*["good"] * 8)
+    delivery.handle_stored("app.Job")
+    assert len(numbers("do_job")) == 8
+
+
+@pytest.fixture
+def impatience() -> Iterator[None]:
+    """Waiting for a lock is an error: nothing interrupts a driver that waits."""
+    sql("SET lock_timeout = '5s'")
+    yield
+    sql("RESET lock_timeout")
+
+
+@pytest.mark.usefixtures("impatience")
+def test_rows_in_other_hands_are_passed_over(delivery: Delivery) -> None:
+    jobs("good", "good", "good")
+    with stranger() as other:
+        other.execute("BEGIN")
+        other.execute("DELETE FROM pgpubsub_sql_notification WHERE payload->'number' = '1'")
+        drain(delivery)
+        assert numbers("do_job") == [2, 3]
+        other.execute("ROLLBACK")
+    drain(delivery)
+    assert numbers("do_job") == [2, 3, 1]
+
+
+@pytest.mark.usefixtures("impatience")
+def test_planning_finds_what_waits_behind_rows_in_other_hands(delivery: Delivery) -> None:
+    jobs("good", "good")
+    sql(
+        "UPDATE pgpubsub_sql_notification SET available_at = clock_timestamp() + interval '1 h'"
+        " WHERE payload->'number' = '2'"
+    )
+    with stranger() as other:
+        other.execute("BEGIN")
+        other.execute("SELECT FROM pgpubsub_sql_notification ORDER BY id LIMIT 1 FOR UPDATE")
+        assert not delivery.handle_stored("app.Job")
+        assert delivery.next_ready()["app.Job"] <= 0  # it came since: look once more
+        assert not delivery.handle_stored("app.Job")
+        assert 3500 < delivery.next_ready()["app.Job"] <= 3600  # and only once
+
+
+def test_planning_sees_what_became_ready_between_look_and_plan(delivery: Delivery) -> None:
+    delivery.next_ready()
+    assert not delivery.handle_stored("app.Job")
+    jobs("good")
+    assert delivery.next_ready()["app.Job"] <= 0
+    drain(delivery)
+    assert numbers("do_job") == [1]
+    assert delivery.next_ready() == {}
+
+
+def test_a_batch_ends_before_savepoints_get_expensive(delivery: Delivery) -> None:
+    """Those of listeners count, too: beyond 64 PostgreSQL gets slow, for everybody."""
+    jobs(*["good"] * 200)
+    delivery._lanes["app.Job"].pace._size = 200
+    assert delivery.handle_stored("app.Job")
+    assert len(called) == BATCH_SAVEPOINTS
+    assert delivery.handle_stored("app.Job")
+    assert len(called) == 2 * BATCH_SAVEPOINTS
+    drain(delivery)
+    called.clear()
+    jobs(*["caught"] * 60)
+    assert delivery.handle_stored("app.Job")
+    assert len(called) < BATCH_SAVEPOINTS
+
+
+def test_a_size_that_is_right_is_kept(delivery: Delivery) -> None:
+    """What is taken and given back again and again costs more than it brings."""
+    jobs(*["good"] * 400)
+    given_back = []
+    while delivery.handle_stored("app.Job"):
+        given_back.append(sql("SELECT count(*) FROM pgpubsub_sql_notification")[0][0])
+    sizes = [400 - given_back[0], *(a - b for a, b in pairwise(given_back))]
+    assert sizes == [10, 20, 40, *[60] * 5, 30]
+
+
+def test_a_channel_may_bound_its_batches(delivery: Delivery) -> None:
+    jobs(*["good"] * 3, channel=LoneJob)
+    for done in (1, 2, 3):
+        delivery.handle_stored(LoneJob.postgres_name())
+        assert len(called) == done
+
+
+def test_a_message_to_be_alone_shares_no_transaction(delivery: Delivery) -> None:
+    """And what comes after it is taken as many at a time as before."""
+    jobs(*["good"] * 30)
+    delivery._lanes["app.Job"].pace._size = 20
+    sql("UPDATE pgpubsub_sql_notification SET alone = payload->'number' IN ('3', '4')")
+    done = []
+    while delivery.handle_stored("app.Job"):
+        done.append(len(called))
+    assert done == [2, 3, 4, 5, 25, 30]
+    assert called == list(range(1, 31))
+
+
+# --- Where a look begins
+
+
+def test_looks_begin_where_the_last_one_ended(delivery: Delivery) -> None:
+    """The low-water mark: what a long transaction keeps in the index is passed over once."""
+    jobs(*["quiet"] * 40)
+    delivery.handle_stored("app.Job")
+    behind = "UPDATE pgpubsub_sql_notification SET available_at = '2000-01-01' WHERE id = %s"
+    sql(behind, max(row.id for row in stored().values()))
+    delivery.handle_stored("app.Job")
+    assert called == list(range(1, 31))
+
+
+def test_what_is_behind_the_mark_is_found_before_sleeping(delivery: Delivery) -> None:
+    jobs(*["quiet"] * 10)
+    delivery.handle_stored("app.Job")
+    jobs("quiet")
+    sql("UPDATE pgpubsub_sql_notification SET available_at = '2000-01-01'")
+    assert delivery.handle_stored("app.Job")
+    assert len(called) == 10
+    assert not delivery.handle_stored("app.Job")
+    assert len(called) == 11
+
+
+def test_what_is_behind_the_mark_is_found_within_a_second(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long there is something in front of it."""
+    jobs(*["quiet"] * 40)
+    delivery.handle_stored("app.Job")
+    sql(
+        "UPDATE pgpubsub_sql_notification SET available_at = '2000-01-01' WHERE id = %s",
+        stored()[40].id,
+    )
+    monkeypatch.setattr(claims, "LOOK_SECONDS", 0.0)
+    delivery.handle_stored("app.Job")
+    assert called[10] == 40
+
+
+def test_what_is_given_back_is_found_next(delivery: Delivery) -> None:
+    jobs(*["quiet"] * 30)
+    delivery.handle_stored("app.Job")
+    delivery.stopping = lambda: len(called) == 12
+    delivery.handle_stored("app.Job")
+    delivery.stopping = lambda: False
+    delivery.handle_stored("app.Job")
+    assert called == list(range(1, 15))
+
+
+@pytest.mark.parametrize("after", ["-infinity", "the middle"])
+def test_a_claim_is_no_sequential_scan(delivery: Delivery, after: str) -> None:
+    """P6: among 100,000 of its channel and as many of another, it reads what it takes."""
+    sql(
+        "INSERT INTO pgpubsub_sql_notification (channel, payload)"
+        " SELECT channel, '{\"number\": 1}' FROM generate_series(1, 100000),"
+        " unnest(ARRAY['app.Job', 'app.Shout']) AS channel"
+    )
+    sql("ANALYZE pgpubsub_sql_notification")
+    ((middle,),) = sql(
+        "SELECT available_at FROM pgpubsub_sql_notification WHERE channel = 'app.Job'"
+        " ORDER BY id OFFSET 50000 LIMIT 1"
+    )
+    parameters = {
+        "channel": "app.Job",
+        "keyless": False,
+        "limit": 500,
+        "after": middle if after == "the middle" else after,
+        "after_id": 0,
+    }
+    statement = render("queries/take", filter=SQL("true"))
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters)
+        ((plan,),) = cursor.fetchall()
+    nodes = list(walk((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]))
+    assert {one["Index Name"] for one in nodes if "Index Name" in one} == {
+        "pgpubsub_sql_available",
+        "pgpubsub_sql_notification_pkey",
+    }
+    assert "Seq Scan" not in {one["Node Type"] for one in nodes}
+    assert max(one["Actual Rows"] * one["Actual Loops"] for one in nodes) == 500
+
+
+def walk(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the nodes of a plan, but what is read from a CTE is no table."""
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from walk(child)
+
+
+def test_a_batch_is_small_and_others_see_what_is_done(delivery: Delivery) -> None:
+    """P11: in the peer recovery is one transaction, and a crash rolls all of it back."""
+    jobs(*["quiet"] * 100)
+    delivery.handle_stored("app.Job")
+    with stranger() as other:
+        other.execute("SELECT count(*) FROM pgpubsub_sql_notification")
+        assert other.fetchall() == [(90,)]
+
+
+def test_what_was_stored_in_one_transaction_is_handled_in_order(delivery: Delivery) -> None:
+    """P16: in the peer the time of a transaction orders, equal for all that it wrote."""
+    with transaction.atomic():
+        for number in range(1, 50):
+            notify(Job(number=number, mood="quiet"))
+    sql("UPDATE pgpubsub_sql_notification SET available_at = '2000-01-01'")
+    sql("ALTER SEQUENCE pgpubsub_sql_notification_id_seq RESTART WITH 3000000000")
+    jobs("quiet")
+    sql("UPDATE pgpubsub_sql_notification SET available_at = '2000-01-01'")
+    drain(delivery)
+    assert called == [*range(1, 50), 1]

@@ -1,0 +1,383 @@
+"""A batch with one bad message: what is undone, what is done again, and what neighbours notice."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection, connections
+
+from example.blog.models import Author, Post
+from pgpubsub_sql.models import Notification
+from pgpubsub_sql.worker.delivery import Delivery
+from tests.app.listeners import called
+from tests.app.models import Entry
+from tests.delivery.channels import LoneJob
+from tests.delivery.sending import drain, hasten, jobs
+from tests.ledger import calls, numbers, sql, stored, stranger
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+UNDONE_BY_ITSELF = {
+    "bad": "this listener is in a bad mood",
+    "exit": "SystemExit: 3",
+    "strange": "\\0 and \\udcff",
+    "broken-sql": "no_such_column",
+    "swallowed": "put what may fail into a transaction.atomic() block of its own",
+    "dangling": "violates foreign key constraint",
+    "rollback": "set_rollback(True)",
+    "savepoint-less": "caught outside its atomic(savepoint=False) block",
+    "never left": "did not leave it",
+    "durable": "Set batch_size = 1 on the channel",
+    "raw error": "no_such_column",
+    "raw write": "after a write past Django",
+    "copy": "missing data for column",
+    "copy and fail": "after a COPY",
+    "callproc": "no_such_function",
+    "too long": "statement timeout",
+    "call back and fail": "after having asked for a callback",
+}
+"""Moods of a message that costs its neighbours nothing, with what is kept of it."""
+
+UNDOES_ITS_BATCH = {
+    "close": "The listener closed the connection",
+    "unseen error": "no_such_column",
+    "unseen dangling": "violates foreign key constraint",
+    "roll back raw": "rolled back the transaction",
+    "roll back raw and write": "rolled back the transaction",
+}
+"""Moods of a message whose batch is done again, one message a transaction."""
+
+INNOCENT = ["serialization", "deadlock", "terminate"]
+"""Moods of a message that has failed for no fault of its own."""
+
+
+@pytest.mark.parametrize("mood", UNDONE_BY_ITSELF)
+def test_a_failure_costs_its_neighbours_nothing(
+    delivery: Delivery, mood: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P8, P10: undone by itself, logged with its traceback, channel and id, and kept."""
+    jobs("good", mood, "quiet", mood, "good")
+    delivery.handle_stored("app.Job")
+    assert called == [1, 2, 3, 4, 5]
+    assert numbers("do_job") == [1, 5]
+    assert {entry.listener for entry in Entry.objects.all()} == {"do_job"}
+    assert not Post.objects.exists()
+    rows = stored()
+    assert sorted(rows) == [2, 4]
+    assert {row.attempts for row in rows.values()} == {1}
+    assert all(UNDONE_BY_ITSELF[mood] in row.last_error for row in rows.values())
+    assert all("Traceback" in row.last_error for row in rows.values())
+    assert not any(row.alone for row in rows.values())
+    logged = [one for one in caplog.records if one.levelno >= logging.ERROR]
+    assert [one.exc_info is not None for one in logged] == [True, True]
+    assert f"Notification {rows[2].id} of channel app.Job failed and will be retried in 1" in (
+        logged[0].getMessage()
+    )
+
+
+@pytest.mark.parametrize("mood", UNDOES_ITS_BATCH)
+def test_what_undoes_its_batch_is_found_and_charged(
+    delivery: Delivery, mood: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P12, P8: done again one by one. Database effects are never doubled, others at most once."""
+    jobs("good", mood, "good", mood, "good")
+    drain(delivery)
+    assert numbers("do_job") == [1, 3, 5]
+    assert sorted(set(called)) == [1, 2, 3, 4, 5]
+    assert max(called.count(number) for number in called) == 2
+    assert not Post.objects.exists()
+    rows = stored()
+    assert sorted(rows) == [2, 4]
+    assert {(row.attempts, row.alone) for row in rows.values()} == {(1, True)}
+    assert all(UNDOES_ITS_BATCH[mood] in row.last_error for row in rows.values())
+    assert not Notification.objects.ready().exists()
+    assert caplog.text.count("was rolled back; it will be taken again one by one") == 1
+
+
+@pytest.mark.parametrize("mood", UNDOES_ITS_BATCH)
+def test_what_has_undone_a_batch_is_kept_out_of_the_next(delivery: Delivery, mood: str) -> None:
+    """It is retried alone, however many are ready with it."""
+    jobs(mood)
+    drain(delivery)
+    called.clear()
+    jobs("good", "good", "good")
+    hasten()
+    drain(delivery)
+    assert sorted(called) == [1, 1, 2, 3]
+    assert numbers("do_job") == [1, 2, 3]
+    assert [row.attempts for row in stored().values()] == [2]
+
+
+@pytest.mark.parametrize("mood", INNOCENT)
+def test_what_is_no_fault_of_its_own_is_no_attempt(
+    delivery: Delivery, mood: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P9: a serialization failure, a deadlock, the end of the connection in the midst."""
+    jobs("good", mood, "good")
+    drain(delivery)
+    assert numbers("do_job") == [1, 3]
+    (row,) = stored().values()
+    assert (row.payload["number"], row.attempts) == (2, 0)
+    assert not Notification.objects.ready().exists()
+    assert Notification.objects.waiting().exists()
+    assert "will be tried again in" in caplog.text
+    assert "no fault of its own" in caplog.text
+
+
+def test_a_deadlock_is_left_by_letting_go(delivery: Delivery) -> None:
+    """What the other side waits for may be held by an earlier message: the batch ends."""
+    jobs("good", "deadlock", "good")
+    delivery.handle_stored("app.Job")
+    assert called == [1, 2]
+    assert sorted(stored()) == [2, 3]
+
+
+def test_a_message_may_catch_what_it_keeps_in_a_block_of_its_own(delivery: Delivery) -> None:
+    jobs("good", "caught", "good")
+    drain(delivery)
+    assert numbers("do_job") == [1, 2, 3]
+    assert not stored()
+
+
+def test_foreign_keys_are_still_deferred_within_a_message(delivery: Delivery) -> None:
+    """The child may come before its parent, in each message of a batch."""
+    from tests.app import listeners
+
+    def backwards() -> None:
+        number = 1000 + len(listeners.called)
+        post = Post.objects.create(author_id=number, title="", content="")
+        Author.objects.create(id=number, name="")
+        assert post.pk
+
+    listeners.MOODS["backwards"] = backwards
+    try:
+        jobs("backwards", "backwards", "dangling", "backwards")
+        drain(delivery)
+    finally:
+        del listeners.MOODS["backwards"]
+    assert numbers("do_job") == [1, 2, 4]
+    assert Post.objects.count() == 3
+
+
+def test_a_durable_block_is_at_home_where_messages_are_alone(delivery: Delivery) -> None:
+    jobs("good", "durable", "good", channel=LoneJob)
+    drain(delivery, LoneJob)
+    assert numbers("do_lone_job") == [1, 2, 3]
+    assert len(calls("durable")) == 1
+    assert not stored()
+
+
+@pytest.mark.parametrize("mood", ["durable", "bad"])
+def test_one_transaction_a_message_if_the_channel_wants_that(delivery: Delivery, mood: str) -> None:
+    jobs("good", mood, "good", channel=LoneJob)
+    delivery.handle_stored(LoneJob.postgres_name())
+    with stranger() as other:
+        other.execute("SELECT data->>'number' FROM app_entry")
+        assert other.fetchall() == [("1",)]
+    assert called == [1]
+
+
+# --- Transactions that a listener ends by itself
+
+
+@pytest.mark.parametrize(("mood", "done"), [("commit raw", [1, 2, 3]), ("COMMIT", [1, 2, 3])])
+def test_a_commit_past_django_loses_nothing(
+    delivery: Delivery, mood: str, done: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was done is done; the rest of the batch is put back at once."""
+    jobs("good", mood, "good")
+    delivery.handle_stored("app.Job")
+    assert called == [1, 2]
+    assert sorted(stored()) == [3]
+    drain(delivery)
+    assert numbers("do_job") == done
+    assert called == [1, 2, 3]
+    assert not stored()
+    assert "has committed the transaction of its batch" in caplog.text
+
+
+def test_what_fails_after_a_commit_past_django_is_tried_again(delivery: Delivery) -> None:
+    """Its effects from before the COMMIT stay: this is what the log warns of."""
+    jobs("good", "commit raw and fail", "good")
+    drain(delivery)
+    assert numbers("do_job") == [1, 2, 3]
+    assert [(n, row.attempts) for n, row in stored().items()] == [(2, 1)]
+
+
+def test_what_a_commit_past_django_left_in_memory_survives_a_lost_connection(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else knows of it any more."""
+    execute, losses = delivery.session.execute, iter([True])
+
+    def losing(name: str, *arguments: object, **options: object) -> object:
+        if name == "put_back" and next(losses, False):
+            connection.connection.close()
+        return execute(name, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(delivery.session, "execute", losing)
+    jobs("good", "commit raw", "good")
+    drain(delivery)
+    assert numbers("do_job") == [1, 2, 3]
+    assert not stored()
+
+
+def test_a_commit_that_nobody_saw_is_found_in_the_end(
+    delivery: Delivery, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs("good", "commit raw and write", "good", "bad")
+    drain(delivery)
+    assert numbers("do_job") == [1, 3]
+    assert called == [1, 2, 3, 4]
+    assert sorted(stored()) == [4]
+    assert "has committed the transaction of its batch" in caplog.text
+
+
+def test_a_failure_at_commit_is_done_again(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, failures = connection.commit, iter([True])
+
+    def failing() -> None:
+        if next(failures, False):
+            sql("SELECT no_such_column")
+        commit()
+
+    drain(delivery)
+    jobs("good", "good")
+    monkeypatch.setattr(connection, "commit", failing)
+    drain(delivery)
+    assert numbers("do_job") == [1, 2]
+    assert not stored()
+
+
+def test_a_connection_lost_at_commit_is_no_attempt(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, losses = connection.commit, iter([True])
+
+    def losing() -> None:
+        if next(losses, False):
+            pid = connection.connection.info.backend_pid
+            with stranger() as other:
+                other.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
+        commit()
+
+    drain(delivery)
+    jobs("good")
+    monkeypatch.setattr(connection, "commit", losing)
+    drain(delivery)
+    assert [(row.attempts, row.alone) for row in stored().values()] == [(0, True)]
+    monkeypatch.undo()
+    hasten()
+    drain(delivery)
+    assert numbers("do_job") == [1]
+
+
+def test_a_charge_is_no_ones_if_somebody_else_was_faster(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the rollback and the charge another worker may have handled it, or failed, too."""
+    jobs("close")
+    charge = delivery.charge
+
+    def late(*arguments: object) -> None:
+        sql("UPDATE pgpubsub_sql_notification SET attempts = 5, last_error = 'another'")
+        charge(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(delivery, "charge", late)
+    delivery.handle_stored("app.Job")
+    assert [(row.attempts, row.last_error) for row in stored().values()] == [(5, "another")]
+
+
+# --- What is outside the transaction
+
+
+@pytest.fixture
+def other_alias(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The same database under another alias."""
+    monkeypatch.setitem(connections.settings, "other", connection.settings_dict)
+    connections["other"] = connection.copy(alias="other")
+    connections["other"].connect()
+    yield
+    connections["other"].close()
+    del connections["other"]
+
+
+@pytest.mark.usefixtures("other_alias")
+def test_only_the_workers_alias_is_transactional(delivery: Delivery) -> None:
+    """What goes through another alias is committed as it comes, and again with each attempt."""
+    from tests.app import listeners
+
+    listeners.MOODS["elsewhere and fail"] = lambda: (
+        listeners.write_elsewhere(),
+        listeners.fail("after a write elsewhere"),
+    )
+    try:
+        jobs("good", "elsewhere", "elsewhere and fail")
+        drain(delivery)
+    finally:
+        del listeners.MOODS["elsewhere and fail"]
+    assert numbers("do_job") == [1, 2]
+    assert len(calls("elsewhere")) == 2
+    assert sorted(stored()) == [3]
+
+
+@pytest.mark.usefixtures("other_alias")
+def test_connections_of_other_aliases_are_let_go_of(delivery: Delivery) -> None:
+    """As after a request, by CONN_MAX_AGE, so that none is found dead by the next message."""
+    jobs("elsewhere")
+    drain(delivery)
+    assert connections["other"].connection is None
+
+
+def test_a_thread_is_outside_the_transaction(delivery: Delivery) -> None:
+    jobs("good", "thread")
+    drain(delivery)
+    assert numbers("do_job") == [1, 2]
+    assert len(calls("thread")) == 1
+    assert threading.active_count() == 1
+
+
+# --- What it costs
+
+
+@pytest.fixture
+def statements(delivery: Delivery) -> Iterator[list[str]]:
+    """What the driver is asked to execute, ours included, which Django does not see."""
+    drain(delivery)
+    raw, seen = connection.connection, []
+    factory = raw.cursor_factory
+
+    class Recording(factory):  # type: ignore[misc, valid-type]
+        def execute(self, statement: object, *arguments: object, **options: object) -> object:
+            seen.append(str(statement))
+            return super().execute(statement, *arguments, **options)
+
+    raw.cursor_factory = Recording
+    yield seen
+    raw.cursor_factory = factory
+
+
+def test_a_savepoint_is_only_for_those_who_query(delivery: Delivery, statements: list[str]) -> None:
+    """Take, verify, and nothing else: a savepoint costs many times such a message."""
+    jobs(*["quiet"] * 10)
+    statements.clear()
+    delivery.handle_stored("app.Job")
+    assert [" ".join(one.split())[:25] for one in statements] == [
+        "WITH chosen AS MATERIALIZ",
+        "SELECT pg_current_xact_id",
+    ]
+
+
+def test_one_round_trip_begins_a_message_that_queries_and_one_ends_it(
+    delivery: Delivery, statements: list[str]
+) -> None:
+    jobs(*["good", "quiet"] * 5)
+    statements.clear()
+    delivery.handle_stored("app.Job")
+    assert statements.count("SAVEPOINT pgpubsub") == 5
+    assert len(statements) == 1 + 5 * 3 + 1  # take, three for each that inserts, verify

@@ -1,0 +1,238 @@
+"""What becomes of a stored message: done, tried again, parked, discarded."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import re
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from pgpubsub_sql import Retry, RetryAfter, notify
+from pgpubsub_sql.models import Notification
+from pgpubsub_sql.worker.delivery import Delivery
+from pgpubsub_sql.worker.outcomes import Park, TryAgain, after_failure
+from tests.app import listeners
+from tests.app.channels import ItemChannel, Job
+from tests.app.listeners import called
+from tests.app.models import Item
+from tests.delivery.channels import Twice
+from tests.delivery.sending import drain, hasten, jobs
+from tests.ledger import calls, numbers, sql, stored
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_what_is_done_is_gone_and_in_order(delivery: Delivery) -> None:
+    jobs(*["good"] * 25)
+    drain(delivery)
+    assert numbers("do_job") == list(range(1, 26))
+    assert not stored()
+
+
+def test_it_is_tried_again_in_time_with_its_attempts(delivery: Delivery) -> None:
+    """P10."""
+    jobs("bad")
+    drain(delivery)
+    sql(
+        "UPDATE pgpubsub_sql_notification SET available_at = clock_timestamp(), payload = %s",
+        '{"number": 1, "mood": "good"}',
+    )
+    drain(delivery)
+    assert [data["attempts"] for data in calls("do_job")] == [1]
+    assert not stored()
+
+
+def test_the_tenth_failure_parks(delivery: Delivery, caplog: pytest.LogCaptureFixture) -> None:
+    jobs("bad")
+    sql("UPDATE pgpubsub_sql_notification SET attempts = 9")
+    drain(delivery)
+    (row,) = Notification.objects.parked()
+    assert row.attempts == 10
+    assert "bad mood" in row.last_error
+    assert "is parked" in caplog.text
+
+
+def test_what_is_waiting_or_parked_is_left_alone(delivery: Delivery) -> None:
+    jobs("good", "good", "good")
+    sql("UPDATE pgpubsub_sql_notification SET available_at = NULL WHERE payload->'number' = '1'")
+    sql(
+        "UPDATE pgpubsub_sql_notification SET available_at = clock_timestamp() + interval '1 h'"
+        " WHERE payload->'number' = '2'"
+    )
+    drain(delivery)
+    assert numbers("do_job") == [3]
+    assert sorted(stored()) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("payload", "channel", "named"),
+    [
+        ('{"mood": "good"}', "app.Job", "number"),
+        ('{"number": "many"}', "app.Job", "number"),
+        ('{"$raw": "no JSON"}', "app.Job", "number"),
+        ('{"op": "INSERT", "old": null, "new": {"id": "x"}}', "app.ItemChannel", "id"),
+        ('{"op": "WHAT"}', "app.ItemChannel", "WHAT"),
+    ],
+)
+def test_what_cannot_be_decoded_is_parked_at_once(
+    delivery: Delivery, payload: str, channel: str, named: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P19: the error names the channel and the field; the neighbours are handled."""
+    sql("SELECT pgpubsub_notify(%s, %s)", channel, payload)
+    notify(Job(number=2))
+    drain(delivery)
+    drain(delivery, ItemChannel)
+    assert numbers("do_job") == [2]
+    (row,) = Notification.objects.parked()
+    assert channel in row.last_error or "app.Item" in row.last_error
+    assert named in row.last_error
+    assert row.attempts == 1
+    assert f"Notification {row.id}" in caplog.text
+
+
+def test_the_failure_of_one_listener_undoes_the_others(delivery: Delivery) -> None:
+    Item.objects.create(name="one", data={"mood": "bad"})
+    Item.objects.create(name="two")
+    drain(delivery, ItemChannel)
+    assert [data["name"] for data in calls("item_inserted")] == ["two"]
+    assert [data["name"] for data in calls("item_saved")] == ["two"]
+
+
+def test_what_hinders_taking_is_raised_and_charges_nobody(delivery: Delivery) -> None:
+    jobs("good")
+    sql("ALTER TABLE pgpubsub_sql_notification RENAME COLUMN key TO yek")
+    try:
+        with pytest.raises(Exception, match="key"):
+            delivery.handle_stored("app.Job")
+    finally:
+        sql("ALTER TABLE pgpubsub_sql_notification RENAME COLUMN yek TO key")
+    drain(delivery)
+    assert numbers("do_job") == [1]
+
+
+def test_listeners_get_the_context_and_the_notification(delivery: Delivery) -> None:
+    sql('SELECT pgpubsub_notify(\'app.Job\', \'{"number": 1, "$context": {"user": "æ"}}\')')
+    sql("SELECT pgpubsub_notify('app.Job', '{\"number\": 2, \"$context\": 5}')")
+    drain(delivery)
+    assert [data["context"] for data in calls("do_job")] == [{"user": "æ"}, {}]
+    assert [data["attempts"] for data in calls("do_job")] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("retry", "least"),
+    [
+        (Retry(jitter=0), [10, 30, 90, 270, 810, 2430, 3600, 3600, 3600]),
+        (Retry(max_attempts=3, delay=1, factor=1, longest=0.5, jitter=0), [0.5, 0.5]),
+        (Retry(max_attempts=1), []),
+        (Retry(max_attempts=5000, factor=10, longest=60, jitter=0), [10, *[60] * 4998]),
+    ],
+)
+def test_delays_grow_until_the_attempts_are_used_up(retry: Retry, least: list[float]) -> None:
+    outcomes = [
+        after_failure(attempts, ValueError("no"), retry) for attempts in range(retry.max_attempts)
+    ]
+    assert [one.seconds for one in outcomes if isinstance(one, TryAgain)] == least
+    assert isinstance(outcomes[-1], Park)
+
+
+def test_what_failed_together_is_not_tried_again_together() -> None:
+    delays = {Retry(delay=100, jitter=0.5).seconds(1) for _ in range(100)}
+    assert 100 <= min(delays) < 110
+    assert 140 < max(delays) <= 150
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"max_attempts": 0}, "max_attempts is at least 1, not 0"),
+        ({"max_attempts": 2.0}, "max_attempts"),
+        ({"max_attempts": True}, "max_attempts"),
+        ({"delay": -1}, "delay is a number of at least 0, not -1"),
+        ({"delay": "10"}, "delay"),
+        ({"delay": datetime.timedelta(seconds=1)}, "delay"),
+        ({"factor": 0.5}, "factor is a number of at least 1"),
+        ({"longest": float("nan")}, "longest"),
+        ({"longest": float("inf")}, "longest"),
+        ({"jitter": -0.1}, "jitter"),
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(named)):
+        Retry(**options)
+
+
+def test_a_channel_has_its_own_policy(delivery: Delivery) -> None:
+    """P8: the last attempt parks it, with its traceback."""
+    jobs("bad", channel=Twice)
+    before = timezone.now()
+    drain(delivery, Twice)
+    (row,) = stored().values()
+    assert row.available_at is not None
+    assert 500 <= (row.available_at - before).total_seconds() < 520
+    hasten()
+    drain(delivery, Twice)
+    (row,) = Notification.objects.parked()
+    assert row.attempts == 2
+    assert "Traceback" in row.last_error
+
+
+def test_a_listener_says_when_to_try_again(delivery: Delivery) -> None:
+    """It counts, so that it ends."""
+    jobs("retry after")
+    before = timezone.now()
+    drain(delivery)
+    (row,) = stored().values()
+    assert row.available_at is not None
+    assert 999 < (row.available_at - before).total_seconds() < 1020
+    assert row.attempts == 1
+    assert not calls("do_job")
+
+
+@pytest.mark.parametrize("seconds", [-1, "60", None, float("nan"), True])
+def test_a_time_to_try_again_that_makes_no_sense_is_refused(seconds: Any) -> None:
+    with pytest.raises(ValueError, match="RetryAfter wants a number of seconds"):
+        RetryAfter(seconds)
+
+
+def test_a_listener_may_discard(delivery: Delivery, caplog: pytest.LogCaptureFixture) -> None:
+    """What it had written is undone; the log tells why it is gone."""
+    caplog.set_level(logging.INFO)
+    jobs("good", "discard", "good")
+    drain(delivery)
+    assert numbers("do_job") == [1, 3]
+    assert not stored()
+    assert "is discarded, as its listener asked. it came too late" in caplog.text
+
+
+def test_discarding_what_undid_its_batch_deletes_it(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        listeners.MOODS, "close", lambda: (connection.close(), listeners.MOODS["discard"]())
+    )
+    jobs("close")
+    drain(delivery)
+    assert not stored()
+
+
+@pytest.mark.parametrize("expired", [[], [1], [2, 3], [1, 2, 3, 4]])
+def test_what_has_expired_is_dropped_and_counted(
+    delivery: Delivery, expired: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also what has expired while it waited to be tried again; what is parked stays."""
+    caplog.set_level(logging.INFO)
+    jobs("good", "good", "good", "good")
+    sql(
+        "UPDATE pgpubsub_sql_notification SET expires_at = clock_timestamp()"
+        " WHERE (payload->>'number')::int = ANY (%s)",
+        expired,
+    )
+    drain(delivery)
+    assert called == [number for number in (1, 2, 3, 4) if number not in expired]
+    assert not stored()
+    words = f"{len(expired)} notifications of channel app.Job had expired and were dropped"
+    assert (words in caplog.text) == bool(expired)

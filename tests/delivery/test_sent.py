@@ -1,0 +1,114 @@
+"""Ephemeral messages."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+
+import pytest
+from django.utils import timezone
+
+from pgpubsub_sql.models import LongPayload
+from pgpubsub_sql.worker.delivery import Delivery
+from tests.ledger import calls, numbers
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_sweeping_takes_only_what_has_expired(delivery: Delivery) -> None:
+    now = timezone.now()
+    hour = datetime.timedelta(hours=1)
+    LongPayload.objects.create(payload={}, expires_at=now - hour)
+    kept = LongPayload.objects.create(payload={}, expires_at=now + hour)
+    delivery.sweep()
+    assert list(LongPayload.objects.all()) == [kept]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "",
+        "no JSON",
+        "[]",
+        "null",
+        "7",
+        "{}",
+        '{"kwargs": 1}',
+        '{"number": "x"}',
+        "[" * 7000,
+        '{"number":',
+    ],
+)
+def test_garbage_is_logged_with_its_channel(
+    delivery: Delivery, payload: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P19."""
+    delivery.handle_sent("app.Shout", payload)
+    assert "app.Shout was dropped" in caplog.text
+    delivery.handle_sent("app.Shout", '{"number": 1}')
+    assert numbers("hear") == [1]
+
+
+@pytest.mark.parametrize("reference", ["-1", '"1"', "[]", "1e400", "9" * 30, "true", "1.5"])
+def test_a_reference_to_nothing_is_dropped(
+    delivery: Delivery, reference: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P19."""
+    delivery.handle_sent("app.Shout", f'{{"number": 1, "$ref": {reference}}}')
+    assert "A message on channel app.Shout" in caplog.text
+    assert not numbers("hear")
+
+
+def test_a_message_of_a_foreign_schema_is_not_ours(
+    delivery: Delivery, caplog: pytest.LogCaptureFixture
+) -> None:
+    delivery.handle_sent("app.Shout", '{"number": 1, "$schema": "tenant"}')
+    delivery.handle_sent("app.Shout", '{"number": 2, "$schema": "public"}')
+    assert numbers("hear") == [2]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("mood", ["bad", "broken-sql", "dangling", "close", "terminate", "exit"])
+def test_an_ephemeral_failure_ends_its_message_only(
+    delivery: Delivery, mood: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P8, P12."""
+    for number, one in enumerate(["good", mood, "good"], 1):
+        delivery.handle_sent("app.Shout", f'{{"number": {number}, "mood": "{one}"}}')
+    assert numbers("hear") == [1, 3]
+    assert numbers("hear_only_number") == [1, 3]
+    assert "channel app.Shout failed; it will not be retried" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_async_listeners_join_the_transaction(delivery: Delivery) -> None:
+    delivery.handle_sent("app.Shout", '{"number": 1, "mood": "async"}')
+    assert numbers("hear_async") == [1]
+
+
+@pytest.mark.parametrize("mood", ["swallowed", "rollback", "never left", "commit raw and fail"])
+def test_an_ephemeral_message_is_held_to_its_transaction(
+    delivery: Delivery, mood: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is lost without a word: neither its writes nor those of the next."""
+    for number, one in enumerate([mood, "good"], 1):
+        delivery.handle_sent("app.Shout", f'{{"number": {number}, "mood": "{one}"}}')
+    assert 2 in numbers("hear")
+    assert "channel app.Shout failed; it will not be retried" in caplog.text
+
+
+def test_an_ephemeral_message_has_a_transaction_of_its_own(delivery: Delivery) -> None:
+    """So a durable block is at home in it."""
+    delivery.handle_sent("app.Shout", '{"number": 1, "mood": "durable"}')
+    assert numbers("hear") == [1]
+    assert len(calls("durable")) == 1
+
+
+def test_an_ephemeral_message_may_be_discarded(
+    delivery: Delivery, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    delivery.handle_sent("app.Shout", '{"number": 1, "mood": "discard"}')
+    assert not numbers("hear")
+    assert "was discarded by its listener: it came too late" in caplog.text
+    assert "Traceback" not in caplog.text
