@@ -8,8 +8,6 @@ one process, driver or server to the next: literals, names, the time zone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FieldError, FullResultSet, ValidationError
@@ -51,6 +49,8 @@ class Condition:
     """Names of the model's fields that it reads, of either row, in alphabetical order."""
     columns: tuple[str, ...]
     """Their columns in the database, in alphabetical order."""
+    timezone: str
+    """Time zone of the session in which *sql* means what it was written to mean."""
 
 
 def compile_condition(model: type[Model], condition: Q) -> Condition:
@@ -60,7 +60,8 @@ def compile_condition(model: type[Model], condition: Q) -> Condition:
     '("new"."name"::text LIKE \\'Z%\\')'
 
     Where a change has no old or no new row, its columns are NULL. Dates and hours are those of
-    ``settings.TIME_ZONE``, whose name becomes part of the SQL. No server is asked.
+    ``settings.TIME_ZONE``, whose name becomes part of the SQL or, without ``USE_TZ``, is the zone
+    of the session, as with all that Django asks. No server is asked.
 
     Raises :class:`ConditionError` for what cannot be said of two rows of one table.
     """
@@ -68,8 +69,8 @@ def compile_condition(model: type[Model], condition: Q) -> Condition:
         raise ConditionError(f"{condition!r} is not a Q: wrap it, as Q(…).")
     if not condition:
         raise ConditionError("It is empty. Leave the option out, and every change counts.")
-    query = ChangeQuery(model._meta.concrete_model or model)
-    text = _text(query, condition)
+    query, connection = ChangeQuery(model._meta.concrete_model or model), _connection()
+    text = _text(query, condition, connection)
     _check(text)
     if not query.fields:
         raise ConditionError("It reads no field, of neither the old nor the new row.")
@@ -77,15 +78,16 @@ def compile_condition(model: type[Model], condition: Q) -> Condition:
         sql=SQL(f"({text})"),
         fields=tuple(sorted(field.name for field in query.fields)),
         columns=tuple(sorted(field.column for field in query.fields)),
+        timezone=connection.timezone_name,
     )
 
 
-def _text(query: ChangeQuery, condition: Q) -> str:
+def _text(query: ChangeQuery, condition: Q, connection: Any) -> str:
     """Return the SQL of *condition*, or every error as one that says what to do."""
     try:
         # Whoever asks may be in the middle of a request that has its own zone and language.
         with timezone.override(timezone.get_default_timezone()), translation.override(None):
-            return _compile(query, condition)
+            return _compile(query, condition, connection)
     except ConditionError:
         raise
     except (FullResultSet, EmptyResultSet) as error:
@@ -98,13 +100,13 @@ def _text(query: ChangeQuery, condition: Q) -> str:
         raise ConditionError(f"Django cannot compile it: {error}") from error
 
 
-def _compile(query: ChangeQuery, condition: Q) -> str:
+def _compile(query: ChangeQuery, condition: Q, connection: Any) -> str:
     query.add_q(condition)
     if query.where.contains_aggregate:
         raise ConditionError("It aggregates, but a trigger sees only the row that changed.")
     if query.where.contains_over_clause:
         raise ConditionError("It looks through a window, but a trigger sees only one row.")
-    text, parameters = ChangeCompiler(query, _connection(), None).compile(query.where)
+    text, parameters = ChangeCompiler(query, connection, None).compile(query.where)
     return str(text % tuple(map(literal, parameters)))
 
 
@@ -124,14 +126,5 @@ def _connection() -> Any:
         if connection.vendor == "postgresql":
             aside: Any = type(connection)(connection.settings_dict)
             aside.pg_version = OLDEST_SERVER
-            aside.ops._convert_sql_to_tz = partial(_at_time_zone, aside.ops)
             return aside
     raise ConditionError("No database of this project is PostgreSQL.")
-
-
-def _at_time_zone(
-    ops: Any, sql: str, params: Sequence[Any], tzname: str | None
-) -> tuple[str, Sequence[Any]]:
-    """Name the zone even without USE_TZ: Django then leaves it to the session, here a writer's."""
-    zone = ops._prepare_tzname_delta(tzname or timezone.get_default_timezone_name())
-    return f"{sql} AT TIME ZONE %s", (*params, zone)

@@ -18,6 +18,7 @@ def function(trigger: Trigger, *, schema: str, helpers: str, partitioned: bool) 
         schema=schema,
         function=trigger.function,
         helpers=helpers,
+        timezone=trigger.timezone,
         search_path=SQL("pg_catalog, pg_temp"),
         ignored=render("triggers/ignored", **shared),
         branches=SQL(_SEPARATOR.join(_branches(trigger, helpers, partitioned))),

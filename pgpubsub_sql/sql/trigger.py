@@ -37,6 +37,8 @@ class Trigger:
     """Database columns of which one must have changed for an UPDATE to count."""
     condition: str = ""
     """SQL over ``old`` and ``new`` that must hold; empty for none."""
+    timezone: str = "UTC"
+    """The time zone in which the function runs: that of the condition."""
     ordering_key: tuple[str, ...] = ()
     """Database columns that make the ordering key."""
     version: int = VERSION

@@ -41,6 +41,7 @@ from django.db.models.functions import (
     Lower,
     Now,
     NullIf,
+    TruncHour,
     TruncMonth,
 )
 from django.db.models.lookups import Exact, GreaterThan, In, IsNull, LessThan
@@ -164,6 +165,7 @@ TIMES = {
     "day_in": Q(new__day__in=[dt.date(2026, 3, 29), dt.date(1, 1, 1)]),
     "date_or_moment": Q(Exact(Cast("new__moment", DateField()), F("new__day"))),
     "hour": Q(new__hour__lt=dt.time(12, 30, 0, 5)),
+    "hour_began": Q(Exact(TruncHour("new__hour"), dt.time(10))),
     "hour_minute": Q(new__hour__minute=15),
     "length": Q(new__length=dt.timedelta(days=1, hours=2)),
     "length_negative": Q(new__length__lte=dt.timedelta(days=-1, microseconds=5)),
@@ -377,13 +379,18 @@ def rows() -> list[dict[str, Any]]:
         "number": 2,
         "ratio": float("-inf"),
         "moment": NOON + dt.timedelta(days=5),
-        "day": day + dt.timedelta(days=40),
+        "day": dt.date(2026, 5, 1),
         "data": 1.5,
         "tags": ["a", None],
         "span": NumericRange(1, 6),
         "parent_id": 1,
     }
-    fourth = {"name": "100%_ o", "data": {"a": [2], "z": 1}, "span": NumericRange(None, None)}
+    fourth = {
+        "name": "100%_ o",
+        "day": dt.date(2026, 4, 15),
+        "data": {"a": [2], "z": 1},
+        "span": NumericRange(None, None),
+    }
     return [full, other, third, fourth, {}]
 
 

@@ -208,7 +208,7 @@
 (EXTRACT(HOUR FROM "new"."moment" AT TIME ZONE 'UTC-05:00') = 17)
 
 -- time_month_began
-("new"."day" >= (DATE_TRUNC('month', "old"."day" AT TIME ZONE 'UTC')))
+("new"."day" >= (DATE_TRUNC('month', "old"."day")))
 
 -- time_month_of_moment_began
 (DATE_TRUNC('month', "new"."moment" AT TIME ZONE 'UTC') = (DATE_TRUNC('month', "old"."moment" AT TIME ZONE 'UTC')))
@@ -242,6 +242,9 @@
 
 -- time_hour
 ("new"."hour" < '12:30:00.000005'::time)
+
+-- time_hour_began
+(DATE_TRUNC('hour', "new"."hour")::time = '10:00:00'::time)
 
 -- time_hour_minute
 (EXTRACT(MINUTE FROM "new"."hour") = 15)

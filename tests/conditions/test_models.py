@@ -69,7 +69,7 @@ def test_columns_are_those_of_the_row(
     model: type[Model], condition: Q, sql: str, fields: list[str], columns: list[str]
 ) -> None:
     assert compile_condition(model, condition) == Condition(
-        sql=f"({sql})", fields=tuple(fields), columns=tuple(columns)
+        sql=f"({sql})", fields=tuple(fields), columns=tuple(columns), timezone="UTC"
     )
 
 

@@ -301,7 +301,7 @@ def test_every_field_is_written() -> None:
     assert list(INSERTS.deconstruct()) == fields
     assert fields == [
         *("channel", "model", "after", "before", "level", "durable"),
-        *("columns", "watch", "condition", "ordering_key", "version"),
+        *("columns", "watch", "condition", "timezone", "ordering_key", "version"),
     ]
 
 
@@ -341,7 +341,7 @@ def test_the_comment_says_whose_it_is(table: str, state: ProjectState, settings:
     assert len(catalogue()) == 3
 
 
-FINGERPRINT = "e9abc126dffa9c59"
+FINGERPRINT = "e59b0fedc8c35049"
 
 
 def test_the_fingerprint_never_changes() -> None:
@@ -374,6 +374,7 @@ def test_the_fingerprint_never_changes() -> None:
         "columns": ("id",),
         "watch": ("id",),
         "condition": "true",
+        "timezone": "Europe/Berlin",
         "ordering_key": ("id",),
         "version": 2,
     }

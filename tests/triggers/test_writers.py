@@ -114,6 +114,15 @@ def test_settings_of_the_writer(db: None) -> None:
     }
 
 
+def test_the_zone_is_that_of_the_specification(db: None) -> None:
+    """In which a condition without USE_TZ means what the project's own queries mean."""
+    sql("CREATE TABLE spelled (h timestamptz)")
+    watch("spelled", timezone="America/New_York")
+    sql("SET LOCAL timezone = 'Asia/Tokyo'")
+    sql("INSERT INTO spelled VALUES ('2026-01-31 10:00+01')")
+    assert [payload["new"] for payload in taken()] == [{"h": "2026-01-31T04:00:00-05:00"}]
+
+
 BROKEN = ["{", "[1]", "null", '"x"', "7", "", '{"a": "\\u0000"}', "[" * 100_000, "{'a': 1}", "\x01"]
 
 

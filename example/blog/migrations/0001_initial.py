@@ -37,6 +37,7 @@ class Migration(migrations.Migration):
                 "columns": None,
                 "watch": (),
                 "condition": "",
+                "timezone": "UTC",
                 "ordering_key": (),
                 "version": 1,
             },

@@ -6,7 +6,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = :{search_path}
 SET datestyle = 'ISO'
 SET intervalstyle = 'postgres'
-SET timezone = 'UTC'
+SET timezone = :'timezone'
 SET bytea_output = 'hex'
 SET extra_float_digits = 1
 AS $pgpubsub$
