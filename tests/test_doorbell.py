@@ -33,6 +33,12 @@ def heard(doorbell: Doorbell) -> list[Ring]:
     return doorbell.rings()
 
 
+def test_it_speaks_through_the_driver_that_django_does(doorbell: Doorbell) -> None:
+    """P18: where psycopg 3 is installed beside psycopg2, Django prefers it; the peer crashes."""
+    connection.ensure_connection()
+    assert type(doorbell._connection) is type(connection.connection)
+
+
 def test_it_hears_names_and_payloads_as_they_are(doorbell: Doorbell) -> None:
     assert doorbell.rings() == []
     sql("SELECT pg_notify(%s, %s)", STRANGE, '{"text": "ß € 💡 \\"quoted\\""}')
