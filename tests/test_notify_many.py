@@ -130,6 +130,15 @@ def test_none_leaves_where_one_cannot(transactional_db: None) -> None:
     assert stored() == []
 
 
+def test_a_read_only_transaction_sends_what_need_not_be_stored(transactional_db: None) -> None:
+    """As notify() does."""
+    with Ear("app.Shout") as ear:
+        with transaction.atomic():
+            sql("SET TRANSACTION READ ONLY")
+            notify_many([Shout(1), Shout(2)])
+        assert [message["number"] for message in ear.messages()] == [1, 2]
+
+
 @pytest.mark.django_db
 def test_nothing_is_asked_of_the_database_for_nothing() -> None:
     with CaptureQueriesContext(connection) as queries:

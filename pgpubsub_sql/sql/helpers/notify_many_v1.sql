@@ -10,15 +10,17 @@ DECLARE
     context jsonb := :"schema".pgpubsub_context_v1();
 BEGIN
     context := CASE WHEN context = '{}' THEN '{}' ELSE jsonb_build_object('$context', context) END;
-    INSERT INTO :"schema".pgpubsub_sql_notification (channel, payload)
-    SELECT message.channel, many.context || message.payload
-    FROM unnest(channels, payloads, durable) WITH ORDINALITY AS message (channel, payload, is_durable, position)
-    WHERE message.is_durable ORDER BY message.position;
-    PERFORM :"schema".pgpubsub_ring(rung.channel) FROM (
-        SELECT DISTINCT message.channel
-        FROM unnest(channels, durable) AS message (channel, is_durable)
-        WHERE message.is_durable ORDER BY message.channel
-    ) AS rung;
+    IF true = ANY (durable) THEN -- in a read-only transaction an INSERT of nothing is refused, too
+        INSERT INTO :"schema".pgpubsub_sql_notification (channel, payload)
+        SELECT message.channel, many.context || message.payload
+        FROM unnest(channels, payloads, durable) WITH ORDINALITY AS message (channel, payload, is_durable, position)
+        WHERE message.is_durable ORDER BY message.position;
+        PERFORM :"schema".pgpubsub_ring(rung.channel) FROM (
+            SELECT DISTINCT message.channel
+            FROM unnest(channels, durable) AS message (channel, is_durable)
+            WHERE message.is_durable ORDER BY message.channel
+        ) AS rung;
+    END IF;
     PERFORM :"schema".pgpubsub_send_v1(message.channel, many.context || message.payload) FROM (
         SELECT * FROM unnest(channels, payloads, durable)
         WITH ORDINALITY AS message (channel, payload, is_durable, position)
