@@ -482,8 +482,9 @@ def test_any_search_path_will_do(search_path: str) -> None:
     execute("SET LOCAL pgpubsub.notification_context = '{\"a\": 1}'")
     execute("SELECT public.pgpubsub_notify('a', '{}')")
     execute("SELECT public.pgpubsub_publish_v1('a', jsonb_build_object('x', repeat('x', 9000)))")
+    execute("SELECT public.pgpubsub_notify_many_v1('{a}', ARRAY[jsonb '{}'], '{true}')")
     execute("SET LOCAL search_path = public")
     assert execute("SELECT channel, payload FROM public.pgpubsub_sql_notification") == [
-        ("a", '{"$context": {"a": 1}}')
+        *[("a", '{"$context": {"a": 1}}')] * 2
     ]
     assert execute("SELECT count(*) FROM public.pgpubsub_sql_longpayload") == [(1,)]
