@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
-from django.db import models
+from django.db import connections, models, transaction
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Func
 from django.db.models.functions import Now
+
+from pgpubsub_sql.sql import query
 
 if TYPE_CHECKING:
     from pgpubsub_sql.channels import BaseChannel
 
 
+BATCH = 1000
+"""Notifications changed in one transaction."""
+
+Progress: TypeAlias = Callable[[int], object]
+"""Is told how many are done."""
+
+Change: TypeAlias = "Callable[[NotificationQuerySet], list[str]]"
+"""Changes notifications, and returns the channels whose workers should look."""
+
+
 class NotificationQuerySet(models.QuerySet["Notification"]):
-    """The states of a notification, each derived from ``available_at`` alone."""
+    """Notifications by state, which ``available_at`` alone decides, and what is done to them."""
 
     def ready(self) -> NotificationQuerySet:
         """Those a worker would take now."""
@@ -26,6 +42,70 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
     def parked(self) -> NotificationQuerySet:
         """Those nobody tries until somebody replays them."""
         return self.filter(available_at=None)
+
+    def before_migration(self, app: str, name: str) -> NotificationQuerySet:
+        """Those that were sent before a migration was applied: all of them, if it never was.
+
+        Raises :class:`LookupError` if there is no such migration.
+        """
+        recorder = MigrationRecorder(connections[self.db])
+        if applied := recorder.applied_migrations().get((app, name)):
+            return self.filter(created_at__lt=applied.applied)
+        if (app, name) in MigrationLoader(None).disk_migrations:
+            return self.all()
+        raise LookupError(f"The app {app!r} has no migration {name!r}.")
+
+    def replay(self, *, progress: Progress | None = None) -> int:
+        """Have these handled now, with all their attempts before them; return how many.
+
+        ::
+
+            Notification.from_channel(AuthorChannel).parked().replay()
+        """
+        return self._in_batches(_replay, progress)
+
+    def discard(self, *, progress: Progress | None = None) -> int:
+        """Forget these, without handling them; return how many."""
+        return self._in_batches(_discard, progress)
+
+    def move(self, channel: type[BaseChannel], *, progress: Progress | None = None) -> int:
+        """Make these messages of *channel*, as after renaming it; return how many."""
+        name = channel.postgres_name()
+        return self.exclude(channel=name)._in_batches(partial(_move, name), progress)
+
+    def _in_batches(self, change: Change, progress: Progress | None) -> int:
+        """Change them, a thousand a transaction unless one is open; return how many.
+
+        What a worker has in hand is locked, and left alone. *progress* is told how many are done.
+        """
+        changed, last = 0, 0
+        while True:
+            with transaction.atomic(using=self.db):
+                rows = self.filter(pk__gt=last).order_by("pk").select_for_update(skip_locked=True)
+                ids = list(rows.values_list("pk", flat=True)[:BATCH])
+                if not ids:
+                    return changed
+                rung = change(self.model.objects.using(self.db).filter(pk__in=ids))
+                with connections[self.db].cursor() as cursor:
+                    cursor.execute(query("ring"), {"channels": rung})
+            changed, last = changed + len(ids), ids[-1]
+            if progress:
+                progress(changed)
+
+
+def _replay(rows: NotificationQuerySet) -> list[str]:
+    rows.update(available_at=Func(function="clock_timestamp"), attempts=0)
+    return list(rows.order_by("channel").values_list("channel", flat=True).distinct())
+
+
+def _discard(rows: NotificationQuerySet) -> list[str]:
+    rows.delete()
+    return []
+
+
+def _move(name: str, rows: NotificationQuerySet) -> list[str]:
+    rows.update(channel=name)
+    return [name]
 
 
 class Notification(models.Model):

@@ -17,13 +17,18 @@ from pgpubsub_sql.channels import BaseChannel, Channel, codec, declared_channels
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.examples import sending_sql
-from pgpubsub_sql.management.subcommands import Subcommand, resolve, with_channels, write
+from pgpubsub_sql.management.subcommands import (
+    Options,
+    Subcommand,
+    resolve,
+    with_channels,
+    write,
+)
 from pgpubsub_sql.migrations_ops import repair
 from pgpubsub_sql.migrations_ops.audit import Audit, State, audit
 from pgpubsub_sql.migrations_ops.state import Key
 from pgpubsub_sql.sql.catalogue import InstalledFunction
 
-Options = dict[str, Any]
 T = TypeVar("T")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import json
 from argparse import ArgumentParser
@@ -9,15 +10,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand, CommandError
+from django.core.serializers.json import DjangoJSONEncoder
 
 from pgpubsub_sql.channels import find_channel
 from pgpubsub_sql.errors import ChannelNotFound
+
+Options = dict[str, Any]
+"""What was asked for, as argparse has it."""
 
 
 class Subcommand(NamedTuple):
     """One word after ``manage.py pgpubsub``."""
 
-    run: Callable[[BaseCommand, dict[str, Any]], None]
+    run: Callable[[BaseCommand, Options], None]
     """Does it; its name is the word, its docstring the help."""
     arguments: Callable[[ArgumentParser], None] = lambda parser: None
     """Adds arguments of its own."""
@@ -25,7 +30,7 @@ class Subcommand(NamedTuple):
     @property
     def name(self) -> str:
         """The word."""
-        return self.run.__name__.rstrip("_")
+        return self.run.__name__
 
 
 def with_channels(parser: ArgumentParser) -> None:
@@ -70,11 +75,16 @@ def write(
 ) -> None:
     """Write *rows* as JSON, or as a table for people; *empty* where there are none."""
     if as_json:
-        command.stdout.write(json.dumps(rows, indent=2, default=str, ensure_ascii=False))
+        show(command, rows)
     elif rows:
         command.stdout.write(_table(rows))
     else:
         command.stdout.write(empty)
+
+
+def show(command: BaseCommand, value: Any) -> None:
+    """Write *value* as JSON."""
+    command.stdout.write(json.dumps(value, indent=2, cls=DjangoJSONEncoder, ensure_ascii=False))
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -90,4 +100,8 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_cell, value))
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, datetime.datetime):
+        return value.isoformat(sep=" ", timespec="seconds")
     return " ".join(str("" if value is None else value).split())

@@ -13,11 +13,11 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ProjectState
 
 from pgpubsub_sql import conf
-from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.operations import is_allowed
 from pgpubsub_sql.migrations_ops.state import Key, Triggers, declared, recorded
 from pgpubsub_sql.sql import query, quote_table
 from pgpubsub_sql.sql.catalogue import InstalledFunction, installed_functions
+from pgpubsub_sql.sql.readiness import check_ready
 from pgpubsub_sql.sql.trigger import Trigger
 
 
@@ -140,7 +140,7 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
 
     Raises :class:`NotReady` if it is not PostgreSQL, or our own migrations have not run there.
     """
-    _check(connection)
+    check_ready(connection)
     loader = MigrationLoader(connection)
     applied = [node for node in loader.graph.nodes if node in loader.applied_migrations]
     state = ProjectState(real_apps=loader.unmigrated_apps)
@@ -158,20 +158,6 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
         functions=installed_functions(connection),
         tables=_tables(connection, state, installed | unmigrated),
     )
-
-
-def _check(connection: BaseDatabaseWrapper) -> None:
-    alias = connection.alias
-    if connection.vendor != "postgresql":
-        raise NotReady(f"The database {alias!r} is {connection.display_name}, not PostgreSQL.")
-    with connection.cursor() as cursor:
-        cursor.execute(query("ready_to_listen"))
-        schema, has_table = cursor.fetchone()
-    if not has_table:
-        raise NotReady(
-            f"The tables of pgpubsub_sql are not in the database {alias!r} (schema {schema}). "
-            f"Run: python manage.py migrate --database {alias}"
-        )
 
 
 def _here(connection: BaseDatabaseWrapper, state: ProjectState, triggers: Triggers) -> Triggers:

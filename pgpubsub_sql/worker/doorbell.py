@@ -14,8 +14,11 @@ from pgpubsub_sql.sql import render
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
+APPLICATION_NAME = "pgpubsub_sql listen"
+"""How PostgreSQL shows workers, and ``queries/workers.sql`` counts them; what the project calls its
+connections follows in parentheses."""
+
 DEFAULTS = {
-    "fallback_application_name": "pgpubsub_sql listen",
     "connect_timeout": 10,
     "keepalives": 1,
     "keepalives_idle": 30,
@@ -59,7 +62,11 @@ class Doorbell:
         """
         django: Any = connections[self.using]
         parameters = django.get_connection_params()
-        self._connection = django.Database.connect(**DEFAULTS | parameters)
+        given = parameters.get("application_name")
+        name = f"{APPLICATION_NAME} ({given})" if given else APPLICATION_NAME
+        self._connection = django.Database.connect(
+            **DEFAULTS | parameters | {"application_name": name}
+        )
         self._connection.autocommit = True
         if is_psycopg3:
             self._connection.add_notify_handler(self._heard)

@@ -1,4 +1,4 @@
-"""``manage.py pgpubsub``: see and repair what is installed."""
+"""``manage.py pgpubsub``: see and repair what is installed, and what is stored."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DEFAULT_DB_ALIAS
 
-from pgpubsub_sql.management import installing
+from pgpubsub_sql.management import installing, stored
 from pgpubsub_sql.management.subcommands import Subcommand
 
-SUBCOMMANDS: tuple[Subcommand, ...] = (*installing.SUBCOMMANDS,)
+SUBCOMMANDS: tuple[Subcommand, ...] = (*installing.SUBCOMMANDS, *stored.SUBCOMMANDS)
 
 DESCRIPTION = """\
-See and repair what is installed of channels and their triggers.
+See and repair what is installed of channels, and what is stored of their messages.
 
   manage.py pgpubsub ls                       every channel, and the state of its triggers
   manage.py pgpubsub verify                   exit 1 where code, migrations and database differ
   manage.py pgpubsub sql blog.AuthorChannel   the SQL that installs it
+  manage.py pgpubsub status                   how many messages are ready, waiting, parked
+  manage.py pgpubsub parked                   what nobody tries any more, and why
+  manage.py pgpubsub replay blog.PostReads    have what is parked handled again
   manage.py pgpubsub COMMAND --help           more on one of them
 """
 
