@@ -163,7 +163,7 @@ def test_it_waits_longer_and_longer_for_the_server(
         connection.Database.OperationalError("starting up"),
     ]
 
-    def check_ready(using: str) -> str:
+    def check_ready(connection: object) -> str:
         if errors:
             raise errors.pop(0)
         return "public"
@@ -186,7 +186,7 @@ def test_it_waits_longer_and_longer_for_the_server(
 def test_it_can_be_stopped_while_it_waits_for_the_server(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def check_ready(using: str) -> str:
+    def check_ready(connection: object) -> str:
         signal.raise_signal(signal.SIGTERM)
         raise NotReady("never")
 

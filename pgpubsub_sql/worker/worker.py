@@ -13,7 +13,7 @@ from django.db.utils import DatabaseError, InterfaceError, OperationalError
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.sql import query
+from pgpubsub_sql.sql.readiness import check_ready
 from pgpubsub_sql.worker.backoff import Backoff
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.doorbell import Doorbell, Ring
@@ -64,7 +64,7 @@ class Worker:
         Raises :class:`NotReady` or Django's database errors if it cannot.
         """
         with self.stopping:
-            self.delivery.schema = check_ready(self.using)
+            self.delivery.schema = check_ready(connections[self.using])
             names = list(self.delivery.channels)
             while names and not self.stopping():
                 names = [name for name in names if self.delivery.handle_stored(name)]
@@ -153,7 +153,7 @@ class Worker:
             self.doorbell.close()
             connections[self.using].close()
             try:
-                self.delivery.schema = check_ready(self.using)
+                self.delivery.schema = check_ready(connections[self.using])
                 self.doorbell.open()
             except (self.doorbell.errors, DatabaseError, InterfaceError, NotReady) as error:
                 delay = backoff.fail()
@@ -163,28 +163,6 @@ class Worker:
                 logger.info("Listening to %s", ", ".join(self.delivery.channels))
                 self._look_at = dict.fromkeys(self.delivery.channels, 0.0)
                 return
-
-
-def check_ready(using: str) -> str:
-    """Return the schema that *using* works in.
-
-    Raises :class:`NotReady` if it cannot be listened to: not PostgreSQL, or not migrated.
-    """
-    connection = connections[using]
-    if connection.vendor != "postgresql":
-        raise NotReady(
-            f"The database {using!r} is {connection.display_name}; LISTEN and NOTIFY are "
-            "PostgreSQL's. Choose another with --database."
-        )
-    with connection.cursor() as cursor:
-        cursor.execute(query("ready_to_listen"))
-        schema, migrated = cursor.fetchone()
-    if not migrated:
-        raise NotReady(
-            f"The tables of pgpubsub_sql are missing in the database {using!r}. "
-            "Run: python manage.py migrate"
-        )
-    return str(schema)
 
 
 def _first_line(error: Exception) -> str:

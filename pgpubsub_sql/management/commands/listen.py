@@ -7,15 +7,15 @@ from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.utils import OperationalError
 from django.utils.connection import ConnectionDoesNotExist
 
 from pgpubsub_sql.channels import BaseChannel, dotted_path, select_channels
 from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.sql.readiness import check_ready
 from pgpubsub_sql.worker.supervisor import Plan, Supervisor, configure_logging, work
-from pgpubsub_sql.worker.worker import check_ready
 
 DESCRIPTION = """\
 Listen to channels and call their listeners, until SIGTERM or Ctrl-C.
@@ -117,7 +117,7 @@ class Command(BaseCommand):
         )
         configure_logging(plan)
         try:
-            check_ready(plan.database)
+            check_ready(connections[plan.database])
         except (PubSubError, OperationalError, ConnectionDoesNotExist) as error:
             raise CommandError(str(error).strip()) from error
         if options["worker"]:
