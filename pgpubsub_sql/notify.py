@@ -141,7 +141,7 @@ def _message(instance: Channel) -> tuple[str, str, bool]:
     """Return the name, the payload and the durability of one message."""
     if not isinstance(instance, BaseChannel):
         raise PayloadError(
-            f"notify_many() takes instances of channels, such as PostReads(1, today), "
+            "notify_many() takes instances of channels, such as PostReads(1, today), "
             f"not {instance!r}."
         )
     channel = _sendable(type(instance))
