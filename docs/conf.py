@@ -36,4 +36,7 @@ autodoc_class_signature = "separated"
 
 nitpicky = True
 # Names of Python, Django and the drivers are documented elsewhere.
-nitpick_ignore_regex = [("py:.*", r"(?!pgpubsub_sql).*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!pgpubsub_sql).*"),
+    ("py:.*", r"pgpubsub_sql\.listeners\.(Callback|Reference)"),
+]

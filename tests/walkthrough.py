@@ -12,8 +12,8 @@
     It is executed by psql.
 ``json``
     It is JSON; below ``<!-- channel: blog.PostReads -->`` also a message that this channel reads.
-``toml``, ``ini``, ``yaml``
-    It can be parsed.
+``ini``, ``yaml``
+    It can be parsed, and each ``manage.py listen`` in it works.
 
 Anything else is an error, so that nothing in a page goes untried. A block within an HTML comment is
 done like the others; readers do not see it. A page that begins with
@@ -36,7 +36,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +46,9 @@ _BLOCK = re.compile(
 )
 _CONTINUES = re.compile(r"^<!-- continues (\S+) -->$", re.MULTILINE)
 _FILE = re.compile(r"# (\S+\.py)( \(at the end\))?\n")
-_DONE_BY_WHOEVER_RUNS_THIS = ("pip install ", "python -m pgpubsub_sql.embedded", "make ")
+_DONE_BY_WHOEVER_RUNS_THIS = ("pip install ", "make ")
+_REFUSED = re.compile(r"^(CommandError|ERROR): ", re.MULTILINE)
+_SERVES = "python -m pgpubsub_sql.embedded"  # as somebody has done already
 INTERPRETER = Path(__file__).with_name("interpreter.py")
 DEADLINE_SECONDS = 30
 
@@ -78,6 +79,7 @@ def blocks(page: str) -> list[Block]:
             place=f"{file}:{text.count(chr(10), 0, found.start('text'))}",
         )
         for found in _BLOCK.finditer(text, start, end if end > 0 else len(text))
+        if not found["language"].startswith("{")  # a directive of Sphinx
     ]
 
 
@@ -92,12 +94,12 @@ def transcript(text: str) -> Iterator[tuple[str, str]]:
     parts = re.split(r"^(?:\$ (.*(?:\n> .*)*)|(\^C))$", text, flags=re.MULTILINE)
     assert not parts[0], f"Output without a command: {parts[0]}"
     for shell, key, output in zip(*[iter(parts[1:])] * 3, strict=True):
-        yield key or shell.replace("\n> ", "\n"), output.strip("\n")
+        yield key or shell.replace("\n> ", "\n"), output.strip()
 
 
-def fits(expected: str, printed: str) -> bool:
-    """Whether lines appear in what was printed; … stands for anything."""
-    return bool(re.search(f"^{re.escape(expected).replace('…', '.*')}$", printed, re.M | re.S))
+def lines_like(expected: str) -> re.Pattern[str]:
+    """Return what matches lines as *expected*; … stands for anything."""
+    return re.compile(f"^{re.escape(expected).replace('…', '.*')}$", re.MULTILINE | re.DOTALL)
 
 
 class Walk:
@@ -143,9 +145,11 @@ class Walk:
         for command, output in transcript(block.text):
             if command == "^C":
                 self.stop()
-            elif command.startswith(_DONE_BY_WHOEVER_RUNS_THIS):
+            elif command.startswith(_DONE_BY_WHOEVER_RUNS_THIS) or command == _SERVES:
                 continue
-            elif re.search(r"manage\.py listen(?!.*--(help|drain))", command):
+            elif "manage.py listen" in command and not (
+                "--drain" in command or _REFUSED.search(output)
+            ):
                 self.listen(command)
                 self.await_lines(output)
             else:
@@ -172,13 +176,22 @@ class Walk:
                 block.place,
             )
 
-    def do_toml(self, block: Block) -> None:
-        """Parse it."""
-        tomllib.loads(block.text)
-
     def do_ini(self, block: Block) -> None:
-        """Parse it."""
+        """Parse it, and try the workers that it starts."""
         configparser.ConfigParser(interpolation=None).read_string(block.text)
+        self.try_workers(block.text)
+
+    def do_yaml(self, block: Block) -> None:
+        """Parse it, and try the workers that it starts."""
+        import yaml  # here, as where README and wheel are tried there is none
+
+        yaml.safe_load(block.text)
+        self.try_workers(block.text)
+
+    def try_workers(self, text: str) -> None:
+        """Give each worker its arguments, and let it end when it has nothing to do."""
+        for arguments in re.findall(r"manage\.py listen(.*)$", text, re.MULTILINE):
+            self.run(f"python manage.py listen {arguments} --drain", "")
 
     def run(self, command: str, output: str, stdin: str = "") -> None:
         """Run a command of the shell, and compare what it prints if the page shows that."""
@@ -194,9 +207,11 @@ class Walk:
             timeout=DEADLINE_SECONDS,
             check=False,
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout}"
-        printed = "\n".join(line.rstrip() for line in done.stdout.splitlines())
-        assert not output or fits(output, printed), f"{command}\n{printed}\ninstead of\n{output}"
+        refused = done.returncode != 0
+        assert refused == bool(_REFUSED.search(output)), f"{command}\n{done.stdout}"
+        printed = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+        same = not output or lines_like(output).fullmatch(printed)
+        assert same, f"{command}\n{printed}\ninstead of\n{output}"
 
     def execute(self, text: str, place: str) -> None:
         """Execute Python in the project."""
@@ -247,7 +262,7 @@ class Walk:
         """Wait until the worker's output contains each of *lines*."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         for line in lines.splitlines():
-            while not fits(line, output := self.log.read_text(encoding="utf-8")):
+            while not lines_like(line).search(output := self.log.read_text(encoding="utf-8")):
                 assert time.monotonic() < deadline, f"{line!r} is missing in:\n{output}"
                 time.sleep(0.02)
 
