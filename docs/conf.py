@@ -4,6 +4,7 @@ import os
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import django
 
@@ -25,6 +26,8 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = "pgpubsub_sql"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_copy_source = False
 html_show_sphinx = False
 pygments_style = "friendly"
@@ -32,7 +35,6 @@ pygments_dark_style = "github-dark"
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_class_signature = "separated"
 
 nitpicky = True
 # Names of Python, Django and the drivers are documented elsewhere.
@@ -40,3 +42,18 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!pgpubsub_sql).*"),
     ("py:.*", r"pgpubsub_sql\.listeners\.(Callback|Reference)"),
 ]
+
+
+def find_error(app: Any, env: Any, node: Any, content: Any) -> Any:
+    """Return where an error is documented that a docstring calls by its name alone."""
+    if node.get("refdomain") != "py":
+        return None
+    name, python = f"pgpubsub_sql.errors.{node['reftarget']}", env.domains["py"]
+    return python.resolve_xref(
+        env, node["refdoc"], app.builder, node["reftype"], name, node, content
+    )
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("missing-reference", find_error)
