@@ -6,7 +6,8 @@
     ├── ChannelNotFound        fix the name: no declared channel answers to it
     ├── PayloadError           fix the data: it does not fit the channel's fields
     ├── ListenerError          fix the listener: it left its transaction in no state to go on
-    │   └── ListenerTimeout    make it faster, or its channel's timeout longer
+    │   ├── ListenerTimeout    make it faster, or its channel's timeout longer
+    │   └── WorkerDied         find out why: out of memory, a crash in C, os._exit()
     ├── TransactionRequired    open a transaction: the call is bound to one
     ├── TemplateError          a bug in a .sql template or its caller
     ├── ConditionError         fix the condition: it cannot become SQL of a trigger
@@ -37,6 +38,10 @@ class ListenerError(PubSubError):
 
 class ListenerTimeout(ListenerError):
     """A listener took longer than the timeout of its channel."""
+
+
+class WorkerDied(ListenerError):
+    """The process of a worker ended while it handled a message."""
 
 
 class TransactionRequired(PubSubError, RuntimeError):

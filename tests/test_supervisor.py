@@ -13,25 +13,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from django.db import transaction
 
 from pgpubsub_sql import notify
 from pgpubsub_sql.worker.backoff import LONGEST_SECONDS, Backoff
+from pgpubsub_sql.worker.hand import Hand
 from pgpubsub_sql.worker.stopping import Stopping, held_back
 from pgpubsub_sql.worker.supervisor import Plan, Supervisor, _Slot
 from tests.app.channels import Job
 from tests.conftest import Listen, eventually
+from tests.delivery.sending import hasten, jobs
 from tests.early import signalled_before_it_listens
 from tests.ledger import listeners_wait, numbers, sql, stored, waiting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Start = Callable[..., Listen]
-
-
-def jobs(*moods: str) -> None:
-    with transaction.atomic():
-        for number, mood in enumerate(moods, 1):
-            notify(Job(number=number, mood=mood))
 
 
 def workers(listen: Listen) -> list[int]:
@@ -51,8 +46,9 @@ def free() -> int:
     return len(sql("SELECT 1 FROM pgpubsub_sql_notification FOR UPDATE SKIP LOCKED"))
 
 
-def rung_until_done() -> bool:
-    """Ring, rather than wait for the safety look, and say whether all is done."""
+def hastened_until_done() -> bool:
+    """Do not wait until it is time to try again; say whether all is done."""
+    hasten()
     sql("SELECT pg_notify('app.Job', '')")
     return not stored()
 
@@ -62,7 +58,7 @@ def rung_until_done() -> bool:
 
 def test_a_successor_starts_at_once_then_later_and_later() -> None:
     """P8: a worker that cannot live does not make a storm of forks."""
-    slot = _Slot(0, started=time.monotonic())
+    slot = _Slot(0, Hand(), started=time.monotonic())
     assert [slot.plan_restart() for _ in range(8)] == [0, 2, 4, 8, 16, 30, 30, 30]
     slot.started -= 31
     assert slot.plan_restart() == 0
@@ -133,7 +129,7 @@ def test_a_worker_is_started_with_signals_held_back(monkeypatch: pytest.MonkeyPa
 
     supervisor = Supervisor(Plan(channels=()), processes=1)
     monkeypatch.setattr(supervisor, "_context", SimpleNamespace(Process=Process))
-    supervisor._start(_Slot(0))
+    supervisor._start(_Slot(0, Hand()))
     assert blocked >= {signal.SIGTERM, signal.SIGINT}
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {signal.SIGTERM, signal.SIGINT}
 
@@ -210,6 +206,7 @@ def test_the_second_signal_aborts_workers_under_a_supervisor(listen: Start) -> N
         assert not any(map(alive, workers(listener)))
     eventually(lambda: free() == 2)
     assert not numbers("do_job")
+    assert {row.attempts for row in stored().values()} == {0}
 
 
 # --- Deaths, and who comes after
@@ -223,7 +220,7 @@ def test_a_killed_worker_is_replaced_and_its_messages_handled_once(listen: Start
         eventually(waiting)
         os.kill(workers(listener)[0], signal.SIGKILL)
         eventually(lambda: listener.log.count("Listening to") == 2)
-    eventually(rung_until_done)
+    eventually(hastened_until_done)
     assert sorted(numbers("do_job")) == [1, 2, 3]
     assert "Worker 0 died with exit code -9; its successor starts in 0 s" in listener.log
     assert len(workers(listener)) == 2
@@ -240,7 +237,7 @@ def test_the_others_go_on_when_one_dies(listen: Start) -> None:
         for pid in workers(listener):
             os.kill(pid, signal.SIGKILL)
         eventually(lambda: listener.log.count("Listening to") == 4)
-    eventually(rung_until_done)
+    eventually(hastened_until_done)
     assert sorted(numbers("do_job")) == [1, 2]
 
 
@@ -248,7 +245,7 @@ def test_a_message_that_kills_its_worker_makes_no_storm(listen: Start) -> None:
     """P8: in the peer four errors made six processes of two."""
     jobs("die")
     listener = listen("--channels", "app.Job", "--processes", "2").ready()
-    eventually(lambda: "its successor starts in 2 s" in listener.log)
+    eventually(lambda: hastened_until_done() or "successor starts in 2 s" in listener.log)
     sql("DELETE FROM pgpubsub_sql_notification")
     eventually(lambda: listener.log.count("died with") == len(workers(listener)) - 2)
     assert sum(map(alive, workers(listener))) == 2
@@ -261,7 +258,7 @@ def test_a_message_that_kills_its_worker_makes_no_storm(listen: Start) -> None:
 def test_a_planned_restart_does_not_delay_the_end(listen: Start) -> None:
     jobs("die")
     listener = listen("--channels", "app.Job")
-    eventually(lambda: "its successor starts in 2 s" in listener.log)
+    eventually(lambda: hastened_until_done() or "successor starts in 2 s" in listener.log)
     assert listener.stop() == 0
 
 

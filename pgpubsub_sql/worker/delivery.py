@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.worker.batch import Batch, failed
@@ -14,13 +13,11 @@ from pgpubsub_sql.worker.claims import Claims, UnorderedClaims
 from pgpubsub_sql.worker.hand import Hand
 from pgpubsub_sql.worker.isolation import Escaped, Isolation, is_innocent
 from pgpubsub_sql.worker.outcomes import (
-    Discarded,
     Expired,
     Failure,
     GiveBack,
     Taken,
     after_failure,
-    charged,
     describe,
     postpone,
 )
@@ -171,14 +168,5 @@ class Delivery:
         outcome: Failure = after_failure(taken.attempts, cause, lane.channel.retry)
         if is_innocent:
             outcome = postpone(describe(error))
-        self.charge(taken, failed(taken, cause, outcome))
-
-    def charge(self, taken: Taken, outcome: Failure) -> None:
-        """Change the row of *taken*, unless somebody has had it in hand since."""
-        values: dict[str, Any] = {"id": taken.id, "attempts_before": taken.attempts}
-        if isinstance(outcome, Discarded):
-            self.session.execute("forget", values)
-        else:
-            unchanged = {"attempts": taken.attempts, "delay": None}
-            values |= unchanged | charged(taken.attempts, outcome)
-            self.session.execute("charge", values)
+        failed(taken, cause, outcome)
+        self.session.charge(taken.id, taken.attempts, outcome)

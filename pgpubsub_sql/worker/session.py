@@ -10,6 +10,7 @@ from django.db import connections, transaction
 
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.worker.isolation import Isolation
+from pgpubsub_sql.worker.outcomes import Discarded, Failure, charged
 
 
 class Session:
@@ -48,6 +49,18 @@ class Session:
             isolation = Isolation(self.connection)
             with isolation:
                 yield isolation
+
+    def charge(self, notification_id: int, attempts: int, outcome: Failure) -> None:
+        """Write down the failure of a notification that is in nobody's hands.
+
+        Without effect if somebody has had it in hand since it had failed *attempts* times.
+        """
+        values = {"id": notification_id, "attempts_before": attempts}
+        if isinstance(outcome, Discarded):
+            self.execute("forget", values)
+        else:
+            unchanged = {"attempts": attempts, "delay": None}
+            self.execute("charge", values | unchanged | charged(attempts, outcome))
 
     def drop_if_broken(self) -> None:
         """After a failure: have the next query open a new connection, unless this one works."""

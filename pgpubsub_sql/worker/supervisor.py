@@ -12,6 +12,8 @@ import django
 from django.db import connections
 
 from pgpubsub_sql.channels import find_channel
+from pgpubsub_sql.worker.charging import charge_for_death
+from pgpubsub_sql.worker.hand import Hand
 from pgpubsub_sql.worker.stopping import Stopping, held_back
 from pgpubsub_sql.worker.worker import Worker
 
@@ -43,28 +45,30 @@ def configure_logging(plan: Plan) -> None:
         logging.getLogger("pgpubsub_sql").setLevel(plan.loglevel.upper())
 
 
-def work(plan: Plan) -> None:
+def work(plan: Plan, hand: Hand | None = None) -> None:
     """Run one worker in this process."""
     configure_logging(plan)
-    worker = Worker([find_channel(path) for path in plan.channels], using=plan.database)
+    channels = [find_channel(path) for path in plan.channels]
+    worker = Worker(channels, using=plan.database, hand=hand)
     if plan.drain:
         worker.drain()
     else:
         worker.run()
 
 
-def _child(plan: Plan) -> None:
+def _child(plan: Plan, hand: Hand) -> None:
     django.setup()
-    work(plan)
+    work(plan, hand)
 
 
 class Supervisor:
     """Keeps *processes* workers running until it is told to stop.
 
     A worker that dies is replaced: at once the first time, then after a growing delay while
-    its successors die young, too. Draining workers are not replaced. Told to stop, it lets
-    the workers finish what they have in hand; told twice, it kills them, and PostgreSQL takes
-    back what they had in hand.
+    its successors die young, too. Draining workers are not replaced. What a worker had in hand
+    when it died counts as an attempt, so that a message that kills its worker is parked in the
+    end. Told to stop, it lets the workers finish what they have in hand; told twice, it kills
+    them, and PostgreSQL takes back what they had in hand.
     """
 
     def __init__(
@@ -75,7 +79,7 @@ class Supervisor:
         self.failed = False
         """Whether a worker ended otherwise than it should."""
         self._context = multiprocessing.get_context(start_method)
-        self._slots = [_Slot(number) for number in range(processes)]
+        self._slots = [_Slot(number, Hand(self._context)) for number in range(processes)]
 
     def run(self) -> int:
         """Supervise until all workers have ended; return the exit status for the process."""
@@ -111,16 +115,17 @@ class Supervisor:
 
     def _start(self, slot: _Slot) -> None:
         process = self._context.Process(  # type: ignore[attr-defined]
-            target=_child, args=(self.plan,), name=f"pgpubsub_process_{slot.number}"
+            target=_child, args=(self.plan, slot.hand), name=f"pgpubsub_process_{slot.number}"
         )
+        slot.hand.clear()
         with held_back():
             process.start()
         slot.process, slot.restart_at, slot.started = process, None, time.monotonic()
         logger.info("Worker %s started as process %s", slot.number, process.pid)
 
     def _ended(self, slot: _Slot) -> None:
-        code = slot.join()
-        if code == 0 and self.plan.drain:
+        code = self._join(slot)
+        if code == 0 and self.plan.drain and slot.hand.id is None:
             return
         self.failed = self.failed or not self.restart
         delay = slot.plan_restart() if self.restart else None
@@ -143,10 +148,17 @@ class Supervisor:
                 self._finished(running[sentinel])
 
     def _finished(self, slot: _Slot) -> None:
-        code = slot.join()
+        code = self._join(slot)
         if code != 0:
             self.failed = True
             logger.error("Worker %s died with exit code %s while it stopped", slot.number, code)
+
+    def _join(self, slot: _Slot) -> int | None:
+        """Bury the process of *slot*; return its exit code. Only one that died has a full hand."""
+        code = slot.join()
+        if slot.hand.id is not None:
+            charge_for_death(slot.hand.id, code, using=self.plan.database)
+        return code
 
     def _kill(self) -> None:
         """Leave no worker behind, whatever brought us here."""
@@ -161,6 +173,7 @@ class _Slot:
     """The place of one worker, which outlives its processes."""
 
     number: int
+    hand: Hand
     process: BaseProcess | None = None
     started: float = 0.0
     restart_at: float | None = None

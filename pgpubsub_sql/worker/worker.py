@@ -17,6 +17,7 @@ from pgpubsub_sql.sql.readiness import check_ready
 from pgpubsub_sql.worker.backoff import Backoff
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.doorbell import Doorbell, Ring
+from pgpubsub_sql.worker.hand import Hand
 from pgpubsub_sql.worker.stopping import Stopping
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -30,16 +31,24 @@ SWEEP_SECONDS = 60.0
 class Worker:
     """Listens to *channels* on the database *using*, in the foreground, until it is stopped.
 
+    Into *hand*, if it has one, its supervisor looks after its death.
+
     In turn it *looks* (handles a batch of each channel that is due) and *hears* (waits for a
     NOTIFY, or until a channel is due). When nothing is due it first *plans*: asks when the next
     stored notification becomes ready. Losing the server brings it into *reconnecting*: it waits
     ever longer, opens the doorbell again, and looks everywhere.
     """
 
-    def __init__(self, channels: Iterable[type[BaseChannel]], *, using: str = "default") -> None:
+    def __init__(
+        self,
+        channels: Iterable[type[BaseChannel]],
+        *,
+        using: str = "default",
+        hand: Hand | None = None,
+    ) -> None:
         self.using = using
         self.stopping = Stopping(then=signal.SIG_DFL)
-        self.delivery = Delivery(channels, using=using, stopping=self.stopping)
+        self.delivery = Delivery(channels, using=using, stopping=self.stopping, hand=hand)
         self.doorbell = Doorbell(self.delivery.channels, using=using)
         self._look_at = dict.fromkeys(self.delivery.channels, 0.0)
         """When each channel is due, by the monotonic clock."""

@@ -216,6 +216,7 @@ MOODS: dict[str, Callable[[], object]] = {
     "hang": hang,
     "exit": lambda: sys.exit(3),
     "die": lambda: os._exit(7),
+    "vanish": lambda: os._exit(0),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
 }
 """What a test may want a listener to do."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.db import connection, connections
@@ -282,13 +283,13 @@ def test_a_charge_is_no_ones_if_somebody_else_was_faster(
 ) -> None:
     """Between the rollback and the charge another worker may have handled it, or failed, too."""
     jobs("close")
-    charge = delivery.charge
+    charge = delivery.session.charge
 
-    def late(*arguments: object) -> None:
+    def late(*arguments: Any) -> None:
         sql("UPDATE pgpubsub_sql_notification SET attempts = 5, last_error = 'another'")
-        charge(*arguments)  # type: ignore[arg-type]
+        charge(*arguments)
 
-    monkeypatch.setattr(delivery, "charge", late)
+    monkeypatch.setattr(delivery.session, "charge", late)
     delivery.handle_stored("app.Job")
     assert [(row.attempts, row.last_error) for row in stored().values()] == [(5, "another")]
 

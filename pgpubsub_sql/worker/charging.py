@@ -1,0 +1,56 @@
+"""What a supervisor does about the message that a worker died of."""
+
+from __future__ import annotations
+
+import logging
+import signal
+
+from django.db import connections
+
+from pgpubsub_sql.channels import find_channel
+from pgpubsub_sql.errors import ChannelNotFound, WorkerDied
+from pgpubsub_sql.retry import Retry
+from pgpubsub_sql.worker.outcomes import after_failure, next_step
+from pgpubsub_sql.worker.session import Session
+
+logger = logging.getLogger("pgpubsub_sql.supervisor")
+
+
+def charge_for_death(notification_id: int, exit_code: int | None, *, using: str) -> None:
+    """Count an attempt of the notification that a worker had in hand when it died.
+
+    The server lets go of it once it has noticed the death; to wait for that, for a few seconds,
+    keeps others from taking it uncharged. What hinders the charge is logged: the message is then
+    handled once more than it should be.
+    """
+    try:
+        _charge(Session(using), notification_id, exit_code)
+    except Exception:  # the supervisor outlives it
+        message = "Notification %s, of which a worker may have died, cannot be charged for it"
+        logger.warning(message, notification_id, exc_info=True)
+    finally:
+        connections[using].close()  # a fork must not share it
+
+
+def _charge(session: Session, notification_id: int, exit_code: int | None) -> None:
+    error = WorkerDied(f"A worker died with {_name(exit_code)} while it had this in hand.")
+    with session.isolation():
+        session.execute("wait_briefly")
+        for channel, attempts in session.execute("find", {"id": notification_id}):
+            outcome = after_failure(attempts, error, _policy(channel))
+            session.charge(notification_id, attempts, outcome)
+            message = "Notification %s of channel %s, which a worker died of, %s"
+            logger.error(message, notification_id, channel, next_step(outcome))
+
+
+def _policy(channel: str) -> Retry:
+    try:
+        return find_channel(channel).retry
+    except ChannelNotFound:
+        return Retry()
+
+
+def _name(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return signal.Signals(-exit_code).name
+    return f"exit code {exit_code}"
