@@ -169,6 +169,10 @@ class TestRender:
         expected = """SELECT 'it''s' AS "it's", now(), ':c', x::text, a[1:2], ':"', :d"""
         assert render(text, a="it's", b=SQL("now()")) == expected
 
+    def test_a_part_that_is_left_out_takes_its_line_with_it(self) -> None:
+        text = "BEGIN\n    :{a}\n    :{b}\nEND :{b}"
+        assert render(text, a=SQL("x();"), b=SQL("")) == "BEGIN\n    x();\nEND "
+
     def test_values_are_not_templates(self) -> None:
         assert render(""":'a' :"b\"""", a=':"b"', b=":'a'") == """':"b"' ":'a'\""""
         assert render(":'a'", a="\\1 \\g<0>") == "E'\\\\1 \\\\g<0>'"
@@ -219,7 +223,7 @@ def test_every_file_is_used() -> None:
             "helpers": [f'CreateHelper("{file}"', f'"helpers/{file}"'],
             "triggers": [f'"triggers/{file}"'],
         }
-        made = re.fullmatch(r"triggers/(after|on|rows)_\w+", name)
+        made = re.fullmatch(r"triggers/(after|on|rows|chosen|json)_\w+", name)
         return bool(made) or any(spelling in code for spelling in named[folder])
 
     assert [name for name in NAMES if not is_used(name)] == []

@@ -23,7 +23,7 @@ from django.db.models import Model
 
 from pgpubsub_sql import conf
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.migrations_ops.tables import find_table
+from pgpubsub_sql.migrations_ops.tables import check_plan, find_site
 from pgpubsub_sql.sql import SQL, query, render
 from pgpubsub_sql.sql.installing import Site, alter, create, drop
 from pgpubsub_sql.sql.trigger import Trigger
@@ -175,6 +175,18 @@ class TriggerOperation(Operation):
             site = _site(schema_editor, state, trigger, schemas.current, schemas)
             _execute(schema_editor, create(trigger, site))
 
+    def _check(self, schema_editor: BaseDatabaseSchemaEditor, state: ProjectState) -> None:
+        """Fail for what PostgreSQL cannot plan: on the way forwards, when every column is there.
+
+        On the way back a column that the specification names may yet have to be restored.
+        """
+        if not schema_editor.collect_sql and is_allowed(
+            schema_editor.connection, state, self.trigger
+        ):
+            schemas = find_schemas(schema_editor, self.trigger.function)
+            site = _site(schema_editor, state, self.trigger, schemas.current, schemas)
+            check_plan(schema_editor.connection, self.trigger, site)
+
     def _drop(
         self, schema_editor: BaseDatabaseSchemaEditor, state: ProjectState, trigger: Trigger
     ) -> None:
@@ -196,6 +208,7 @@ class AddTrigger(TriggerOperation):
         to_state: ProjectState,
     ) -> None:
         """Create the function, the triggers and their comments."""
+        self._check(schema_editor, to_state)
         self._create(schema_editor, to_state, self.trigger)
 
     def database_backwards(
@@ -256,6 +269,7 @@ class AlterTrigger(TriggerOperation):
         to_state: ProjectState,
     ) -> None:
         """Replace what differs."""
+        self._check(schema_editor, to_state)
         self._alter(schema_editor, to_state, self.old, self.trigger)
 
     def database_backwards(
@@ -387,14 +401,13 @@ def _site(
     schemas: Schemas,
 ) -> Site:
     model: type[Model] = state.apps.get_model(trigger.model)
-    table = find_table(schema_editor.connection, model._meta.db_table)
-    return Site(
-        db_table=model._meta.db_table,
+    return find_site(
+        schema_editor.connection,
+        trigger,
+        model._meta.db_table,
         schema=schema,
         helpers=schemas.helpers,
         owner=conf.owner(),
-        partitioned=table.partitioned,
-        installed=table.installed,
     )
 
 

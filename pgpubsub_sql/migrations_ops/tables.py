@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any
 
+from django.db import DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pgpubsub_sql.sql import query, quote_table
-from pgpubsub_sql.sql.installing import Installed
+from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.sql import SQL, query, quote_identifier, quote_table
+from pgpubsub_sql.sql.choosing import chooses, plan
+from pgpubsub_sql.sql.installing import Installed, Site
+from pgpubsub_sql.sql.trigger import Trigger
 
 
-class Table(NamedTuple):
-    """What decides how its triggers are installed."""
-
-    partitioned: bool
-    """Whether it has partitions, or is one."""
-    installed: Mapping[str, Installed]
-    """The triggers that it has, by name."""
-
-
-def find_table(connection: BaseDatabaseWrapper, db_table: str) -> Table:
-    """Look *db_table* up; what is not there yet, as ``sqlmigrate`` may find it, is ordinary."""
+def find_site(
+    connection: BaseDatabaseWrapper, trigger: Trigger, db_table: str, **names: Any
+) -> Site:
+    """Return the site of *trigger*, of which *names* are what the caller knows."""
+    table = quote_table(db_table)
     with connection.cursor() as cursor:
-        cursor.execute(query("find_table"), {"table": quote_table(db_table)})
+        cursor.execute(query("find_table"), {"table": table})
         found = cursor.fetchone()
-    if found is None:
-        return Table(partitioned=False, installed={})
-    partitioned, names, by_row, enabled = found
-    states = zip(names, by_row, enabled, strict=True)
-    return Table(partitioned, {name: Installed(by_row=r, enabled=e) for name, r, e in states})
+        if found is None:
+            return Site(db_table=db_table, **names)
+        schema, name, partitioned, triggers, by_row, enabled = found
+        values: dict[str, Any] = {"table": table, "columns": sorted(trigger.condition_columns)}
+        cursor.execute(query("find_type_schemas"), values)
+        type_schemas = tuple(schema for (schema,) in cursor.fetchall())
+    states = zip(triggers, by_row, enabled, strict=True)
+    return Site(
+        db_table=db_table,
+        qualified=SQL(f"{quote_identifier(schema)}.{quote_identifier(name)}"),
+        partitioned=partitioned,
+        installed={name: Installed(by_row=row, enabled=state) for name, row, state in states},
+        type_schemas=type_schemas,
+        **names,
+    )
+
+
+def check_plan(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> None:
+    """Let a migration fail for what would make every message of the channel stale.
+
+    Raises :class:`NotReady` if PostgreSQL cannot plan what the function is to do.
+    """
+    if site.qualified is None or not chooses(trigger, "row"):
+        return
+    try:
+        with transaction.atomic(connection.alias), connection.cursor() as cursor:
+            cursor.execute(query("set_search_path"), {"path": site.search_path})
+            cursor.execute(plan(trigger, site.qualified), None)
+            transaction.set_rollback(True, connection.alias)  # which puts the search_path back
+    except DatabaseError as error:
+        raise NotReady(
+            f"The trigger of channel {trigger.channel!r} cannot be installed on "
+            f"{site.qualified}: {str(error).strip()} (Operators and functions are looked up in "
+            f"{site.search_path}.) Change the channel's columns, watch or condition, or let the "
+            "migration that makes the column run first."
+        ) from error

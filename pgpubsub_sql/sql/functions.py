@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pgpubsub_sql.sql import choosing
 from pgpubsub_sql.sql.templates import SQL, render
 from pgpubsub_sql.sql.trigger import Trigger
 
-_SEPARATOR = "\n    "
+_NOTHING = SQL("")
 
 
-def function(trigger: Trigger, *, schema: str, helpers: str, partitioned: bool) -> SQL:
+def function(
+    trigger: Trigger, *, schema: str, helpers: str, search_path: SQL, partitioned: bool
+) -> SQL:
     """Return what creates the function of *trigger*, or replaces it."""
     shared = {"helpers": helpers, "channel": trigger.channel}
     return render(
@@ -19,10 +22,11 @@ def function(trigger: Trigger, *, schema: str, helpers: str, partitioned: bool) 
         function=trigger.function,
         helpers=helpers,
         timezone=trigger.timezone,
-        search_path=SQL("pg_catalog, pg_temp"),
+        search_path=search_path,
+        variables=render("triggers/variables") if choosing.chooses(trigger, "row") else _NOTHING,
         ignored=render("triggers/ignored", **shared),
-        branches=SQL(_SEPARATOR.join(_branches(trigger, helpers, partitioned))),
-        ring=render("triggers/ring", **shared) if trigger.durable else SQL(""),
+        branches=SQL("\n    ".join(_branches(trigger, helpers, partitioned))),
+        ring=render("triggers/ring", **shared) if trigger.durable else _NOTHING,
     )
 
 
@@ -30,11 +34,60 @@ def _branches(trigger: Trigger, helpers: str, partitioned: bool) -> Iterator[SQL
     """Yield what is done on each occasion that the function is called for."""
     found = [trigger.occasion(event, partitioned=partitioned) for event in trigger.triggers()]
     for occasion in dict.fromkeys(found):
-        deliver = _deliver(trigger, helpers, occasion)
+        if not choosing.chooses(trigger, occasion):
+            deliver = _deliver(trigger, helpers, _whole(occasion))
+        elif occasion == "row":
+            deliver = _guarded_row(trigger, helpers)
+        else:
+            deliver = _guarded(trigger, helpers, occasion)
         yield render(f"triggers/on_{occasion}", deliver=deliver)
 
 
-def _deliver(trigger: Trigger, helpers: str, occasion: str) -> SQL:
-    rows = render(f"triggers/rows_{occasion}")
-    deliver = "triggers/store" if trigger.durable else "triggers/send"
-    return render(deliver, helpers=helpers, channel=trigger.channel, rows=rows)
+def _guarded(trigger: Trigger, helpers: str, occasion: str) -> SQL:
+    rows = _chosen(trigger, occasion)
+    attempt = "triggers/try_rows" if trigger.condition else "triggers/try_plan"
+    return render(
+        "triggers/guarded",
+        attempt=render(attempt, rows=rows),
+        whole=_deliver(trigger, helpers, _whole(occasion), stale=True),
+        chosen=_deliver(trigger, helpers, rows),
+    )
+
+
+def _guarded_row(trigger: Trigger, helpers: str) -> SQL:
+    return render(
+        "triggers/guarded_row",
+        rows=_chosen(trigger, "row", source=_NOTHING),
+        again=_chosen(trigger, "row", source=render("triggers/given_rows")),
+        whole=_deliver(trigger, helpers, _whole("row"), stale=True),
+        chosen=_deliver(trigger, helpers, render("triggers/rows_picked")),
+    )
+
+
+def _whole(occasion: str) -> SQL:
+    return render(f"triggers/rows_{occasion}")
+
+
+def _chosen(trigger: Trigger, occasion: str, **values: SQL) -> SQL:
+    """Return the query for what the options choose."""
+    if occasion != "delete":
+        values["new"] = choosing.json(trigger, "new", occasion)
+    if occasion != "insert":
+        values["old"] = choosing.json(trigger, "old", occasion)
+    if occasion in ("update", "row"):
+        values["changed"] = choosing.changed(trigger)
+    condition = choosing.condition(trigger)
+    return render(f"triggers/chosen_{occasion}", condition=condition, **values)
+
+
+def _deliver(trigger: Trigger, helpers: str, rows: SQL, *, stale: bool = False) -> SQL:
+    """Return the statement that stores or sends *rows*."""
+    values = {
+        "helpers": helpers,
+        "channel": trigger.channel,
+        "mark": render("triggers/stale") if stale else _NOTHING,
+        "rows": rows,
+    }
+    if trigger.durable:
+        return render("triggers/store", key=choosing.key(trigger), **values)
+    return render("triggers/send", **values)

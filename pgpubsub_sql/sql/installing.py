@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from pgpubsub_sql.sql.catalogue import tag
 from pgpubsub_sql.sql.functions import function
-from pgpubsub_sql.sql.quoting import quote_table
+from pgpubsub_sql.sql.quoting import quote_identifier, quote_table
 from pgpubsub_sql.sql.templates import SQL, render
 from pgpubsub_sql.sql.trigger import Trigger
 
@@ -37,15 +37,29 @@ class Site:
     """Schema of our own tables and helpers."""
     owner: str
     """Written into the comments, so that only a project's own triggers are ever pruned."""
+    qualified: SQL | None = None
+    """The table with its schema; None where it is not there yet, as sqlmigrate may find it."""
     partitioned: bool = False
     """Whether the table has partitions, or is one: a statement's trigger would miss rows."""
     installed: Mapping[str, Installed] = dataclasses.field(default_factory=dict)
     """The triggers that the table has, by name."""
+    type_schemas: tuple[str, ...] = ()
+    """Where the types of the columns live that the condition names."""
 
     @property
     def table(self) -> SQL:
         """The table, quoted."""
         return SQL(quote_table(self.db_table))
+
+    @property
+    def search_path(self) -> SQL:
+        """Where the function looks names up, whatever the writer's session has set.
+
+        The operators of citext and hstore are in the schema of their type. What is temporary comes
+        last, so that no writer can put it in the way.
+        """
+        schemas = map(quote_identifier, self.type_schemas)
+        return SQL(", ".join(["pg_catalog", *schemas, "pg_temp"]))
 
     def is_by_row(self, trigger: Trigger, event: str) -> bool:
         """Whether the trigger of *event* fires for each row."""
@@ -87,7 +101,13 @@ def _is_kept(event: str, old: Trigger, new: Trigger, site: Site) -> bool:
 
 
 def _create_function(trigger: Trigger, site: Site) -> Iterator[SQL]:
-    yield function(trigger, schema=site.schema, helpers=site.helpers, partitioned=site.partitioned)
+    yield function(
+        trigger,
+        schema=site.schema,
+        helpers=site.helpers,
+        search_path=site.search_path,
+        partitioned=site.partitioned,
+    )
     yield render("triggers/revoke_function", schema=site.schema, function=trigger.function)
 
 

@@ -21,6 +21,8 @@ from pgpubsub_sql.sql.quoting import DOLLAR_TAG, quote_identifier, quote_literal
 
 _PLACEHOLDER = re.compile(r"""(?<!:):(?:"(\w+)"|'(\w+)'|\{(\w+)\})""")
 
+_ALONE = re.compile(r"^[ \t]*:\{(\w+)\}\n", re.MULTILINE)
+
 
 class SQL(str):
     """Text that is SQL already, and goes into a template unquoted."""
@@ -63,7 +65,14 @@ def render(template: str, **values: str) -> SQL:
         used.add(name)
         return _QUOTING[kind](values[name])
 
-    rendered = _PLACEHOLDER.sub(replace, load(template))
+    def drop_if_empty(match: re.Match[str]) -> str:
+        """An optional part that is left out takes its line with it."""
+        if values.get(match[1]) != "":
+            return match[0]
+        used.add(match[1])
+        return ""
+
+    rendered = _PLACEHOLDER.sub(replace, _ALONE.sub(drop_if_empty, load(template)))
     if unused := values.keys() - used:
         raise TemplateError(f"{template}.sql does not use {', '.join(sorted(unused))}.")
     tags = load(template).count(DOLLAR_TAG)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from pgpubsub_sql.sql.quoting import shorten
+
+_COLUMN = re.compile(r'"(?:old|new)"\."((?:[^"]|"")+)"')
+"""How a compiled condition spells a column."""
 
 EVENTS = ("insert", "update", "delete", "truncate")
 VERSION = 1
@@ -92,6 +96,18 @@ class Trigger:
         events = [f"after_{event}" for event in self.after]
         events += [f"before_{event}" for event in self.before]
         return {event: _object_name(f"pgpubsub_{self.channel}_{event}") for event in events}
+
+    @property
+    def condition_columns(self) -> frozenset[str]:
+        """Database columns that the condition names, and perhaps some that only look so."""
+        found = _COLUMN.findall(self.condition)
+        return frozenset(name.replace('""', '"') for name in found)
+
+    @property
+    def named_columns(self) -> frozenset[str]:
+        """Database columns that must be there for the options to do what they say."""
+        named = (*(self.columns or ()), *self.watch, *self.ordering_key)
+        return self.condition_columns.union(named)
 
     def occasion(self, event: str, *, partitioned: bool) -> str:
         """Return what the function is called for when *event* occurs on such a table.

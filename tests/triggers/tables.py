@@ -9,8 +9,8 @@ from typing import Any
 
 from django.db import connection
 
-from pgpubsub_sql.migrations_ops.tables import find_table
-from pgpubsub_sql.sql.installing import Site, create
+from pgpubsub_sql.migrations_ops.tables import find_site
+from pgpubsub_sql.sql.installing import create
 from pgpubsub_sql.sql.trigger import Trigger
 
 ALL = ("insert", "update", "delete")
@@ -27,10 +27,8 @@ def watch(db_table: str, *events: str, **options: Any) -> None:
     """Install a trigger on any table, as ``migrate`` does; durable, if not told otherwise."""
     options = {"channel": "watched", "after": events or ALL, "durable": True} | options
     trigger = Trigger(model="app.any", **options)
-    table = find_table(connection, db_table)
-    site = Site(
-        db_table=db_table, schema="public", helpers="public", owner="tests", **table._asdict()
-    )
+    names = {"schema": "public", "helpers": "public", "owner": "tests"}
+    site = find_site(connection, trigger, db_table, **names)
     for statement in create(trigger, site):
         sql(statement)
 

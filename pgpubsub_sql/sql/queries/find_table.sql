@@ -1,7 +1,10 @@
 -- What decides how a table is watched: partitions, and the triggers it has. No row where there is no such table yet.
 SELECT
+    nspname,
+    relname,
     relkind = 'p' OR relispartition,
     array(SELECT tgname::text FROM pg_trigger WHERE tgrelid = pg_class.oid AND NOT tgisinternal ORDER BY tgname),
     array(SELECT tgtype & 1 = 1 FROM pg_trigger WHERE tgrelid = pg_class.oid AND NOT tgisinternal ORDER BY tgname),
     array(SELECT tgenabled::text FROM pg_trigger WHERE tgrelid = pg_class.oid AND NOT tgisinternal ORDER BY tgname)
-FROM pg_class WHERE oid = to_regclass(%(table)s)
+FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE pg_class.oid = to_regclass(%(table)s)

@@ -11,8 +11,11 @@ SET bytea_output = 'hex'
 SET extra_float_digits = 1
 AS $pgpubsub$
 #variable_conflict use_column
+<<channel_function>>
 DECLARE
     context jsonb := :"helpers".pgpubsub_context_v1();
+    pairing integer := 1;
+    :{variables}
 BEGIN
     :{ignored}
     :{branches}

@@ -1,0 +1,69 @@
+"""What the options of a channel say, as expressions over the rows ``old`` and ``new``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pgpubsub_sql.sql.templates import SQL, render
+from pgpubsub_sql.sql.trigger import Trigger
+
+_TRUE = SQL("true")
+
+
+def chooses(trigger: Trigger, occasion: str) -> bool:
+    """Whether the options leave anything out on this occasion. A TRUNCATE is always told."""
+    if occasion == "truncate":
+        return False
+    watches = bool(trigger.watch) and occasion in ("update", "row")
+    return watches or trigger.columns is not None or bool(trigger.condition)
+
+
+def json(trigger: Trigger, row: str, occasion: str = "row") -> SQL:
+    """Return what travels of *row*."""
+    if trigger.columns is None:
+        return render(f"triggers/json_{'paired' if occasion == 'update' else 'row'}", row=row)
+    return render("triggers/json_columns", columns=_columns(row, trigger.columns))
+
+
+def changed(trigger: Trigger) -> SQL:
+    """Return whether an UPDATE counts."""
+    if not trigger.watch:
+        return _TRUE
+    old, new = (_columns(row, trigger.watch) for row in ("old", "new"))
+    return render("triggers/changed", old=old, new=new)
+
+
+def condition(trigger: Trigger) -> SQL:
+    """Return what must hold."""
+    if not trigger.condition:
+        return _TRUE
+    return render("triggers/condition", condition=SQL(trigger.condition))
+
+
+def key(trigger: Trigger) -> SQL:
+    """Return the ordering key of a change."""
+    columns = trigger.ordering_key
+    if not columns:
+        return SQL("NULL")
+    values = _listed(render("triggers/key_value", column=column) for column in columns)
+    return render("triggers/key", values=values, empty=f"[{', '.join(['null'] * len(columns))}]")
+
+
+def plan(trigger: Trigger, table: SQL) -> SQL:
+    """Return what fails where *table* lacks a column, or a type an operator, that is named."""
+    return render(
+        "triggers/plan",
+        type=table,
+        old=json(trigger, "old"),
+        new=json(trigger, "new"),
+        changed=changed(trigger),
+        condition=condition(trigger),
+    )
+
+
+def _columns(row: str, columns: Iterable[str]) -> SQL:
+    return _listed(render("triggers/column", row=row, column=column) for column in columns)
+
+
+def _listed(parts: Iterable[SQL]) -> SQL:
+    return SQL(", ".join(parts))

@@ -1,0 +1,2 @@
+-- Local to the transaction.
+SELECT set_config('search_path', %(path)s, true)

@@ -1,0 +1,2 @@
+-- A column of the old or the new row.
+:"row".:"column"

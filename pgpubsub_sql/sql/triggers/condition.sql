@@ -1,0 +1,2 @@
+-- The condition of the channel. NULL is no.
+(:{condition})

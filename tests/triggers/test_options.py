@@ -1,0 +1,253 @@
+"""What columns, watch, condition and ordering key choose of what is written."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.db import NotSupportedError, transaction
+
+from tests.triggers.tables import ALL, changes, sql, taken, watch
+
+LEVELS = pytest.mark.parametrize("level", ["statement", "row"])
+
+
+def condition(text: str) -> str:
+    """Return *text*, in which ``old.name`` is a column, as the compiler spells it."""
+    for row in ("old", "new"):
+        for column in ("id", "name"):
+            text = text.replace(f"{row}.{column}", f'"{row}"."{column}"')
+    return text
+
+
+# --- columns --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def person(db: None) -> str:
+    """A table with more columns than anybody wants."""
+    sql("CREATE TABLE person (id integer PRIMARY KEY, name text, secret text, born date)")
+    sql("INSERT INTO person VALUES (1, 'Ann', 'x', '2000-01-01')")
+    return "person"
+
+
+@LEVELS
+@pytest.mark.parametrize("durable", [True, False], ids=["durable", "ephemeral"])
+def test_only_the_columns_that_travel(person: str, level: str, durable: bool) -> None:
+    """P13: what is left out leaves the table on no way, whatever is done."""
+    watch(person, level=level, columns=("id", "name"), durable=durable)
+    sql("CREATE TABLE sent (payload jsonb)")
+    sql(
+        "CREATE OR REPLACE FUNCTION pgpubsub_send_v1(channel text, payload jsonb) RETURNS void "
+        "LANGUAGE sql AS 'INSERT INTO public.sent VALUES (payload)'"
+    )
+    sql("INSERT INTO person VALUES (2, 'Bea', 'y', '2000-01-02')")
+    sql("UPDATE person SET name = 'Cea', secret = 'z'")
+    sql("DELETE FROM person")
+    told = (
+        taken()
+        if durable
+        else [json.loads(sent) for (sent,) in sql("SELECT payload::text FROM sent")]
+    )
+    assert [(payload["op"], payload["old"], payload["new"]) for payload in told] == [
+        ("INSERT", None, {"id": 2, "name": "Bea"}),
+        ("UPDATE", {"id": 1, "name": "Ann"}, {"id": 1, "name": "Cea"}),
+        ("UPDATE", {"id": 2, "name": "Bea"}, {"id": 2, "name": "Cea"}),
+        ("DELETE", {"id": 1, "name": "Cea"}, None),
+        ("DELETE", {"id": 2, "name": "Cea"}, None),
+    ]
+
+
+def test_only_the_columns_that_travel_before_the_fact(person: str) -> None:
+    """P1, P13: and the rows are written."""
+    watch(person, after=(), before=ALL, columns=("id", "name"))
+    sql("INSERT INTO person VALUES (2, 'Bea', 'y', '2000-01-02')")
+    sql("UPDATE person SET secret = 'z'")
+    sql("DELETE FROM person WHERE id = 1")
+    assert changes() == ["->2Bea", "1Ann->1Ann", "2Bea->2Bea", "1Ann->"]
+    assert sql("SELECT id, secret FROM person") == [(2, "z")]
+
+
+# --- watch ----------------------------------------------------------------------------------------
+
+
+@LEVELS
+def test_an_update_counts_if_a_watched_column_changed(person: str, level: str) -> None:
+    """P26: a save that changes nothing of interest is not told; what is told is told whole."""
+    watch(person, level=level, watch=("name", "born"))
+    sql("UPDATE person SET name = name, secret = 'y', born = born")
+    assert taken() == []
+    sql("UPDATE person SET name = NULL")
+    sql("UPDATE person SET name = NULL, id = 7")
+    sql("UPDATE person SET born = '2000-01-02'")
+    first, second = taken()
+    assert first["old"] == {"id": 1, "name": "Ann", "secret": "y", "born": "2000-01-01"}
+    assert first["new"] == {"id": 1, "name": None, "secret": "y", "born": "2000-01-01"}
+    assert second["new"] == {"id": 7, "name": None, "secret": "y", "born": "2000-01-02"}
+    sql("INSERT INTO person VALUES (2)")
+    sql("DELETE FROM person WHERE id = 7")
+    sql("UPDATE person SET secret = 'z'")
+    assert [payload["op"] for payload in taken()] == ["INSERT", "DELETE"]
+
+
+@LEVELS
+def test_of_many_rows_those_that_changed(table: str, level: str) -> None:
+    """P26: and each with its own old row."""
+    watch(table, level=level, watch=("name",))
+    sql("UPDATE watched SET id = id + 10, name = CASE id WHEN 2 THEN 'b' ELSE name || '!' END")
+    assert sorted(changes()) == ["1a->11a!", "3c->13c!"]
+    sql(
+        "INSERT INTO watched VALUES (11, 'a!'), (13, 'x') "
+        "ON CONFLICT (id) DO UPDATE SET name = excluded.name"
+    )
+    assert sorted(changes()) == ["13c!->13x"]
+
+
+COLLATION = (
+    "CREATE COLLATION IF NOT EXISTS same "
+    "(provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+)
+CHANGED: dict[str, tuple[str, str, str]] = {
+    "json has no equality": ("json", '{"a": 1}', '{"a": 2}'),
+    "xml has no equality": ("xml", "<a/>", "<b/>"),
+    "point has no equality of its own": ("point", "(1,2)", "(1,3)"),
+    "arrays": ("integer[]", "{1,2}", "{1,NULL}"),
+    "ranges": ("int4range", "[1,2)", "[1,3)"),
+    "a long text": ("text", "x" * 100_000, "x" * 99_999 + "y"),
+    "a record": ("pg_catalog.pg_lsn", "0/1", "0/2"),
+    "numbers that are equal": ("numeric", "1.0", "1.00"),
+    "floats that are equal": ("float8", "0", "-0"),
+    "letters that a collation holds equal": ("text COLLATE same", "A", "a"),
+}
+
+
+@LEVELS
+@pytest.mark.parametrize(("type_", "one", "other"), CHANGED.values(), ids=CHANGED.keys())
+def test_whatever_the_type(db: None, level: str, type_: str, one: str, other: str) -> None:
+    """T7: what is stored is compared, so a type needs no equality, and its own does not count."""
+    try:
+        with transaction.atomic():
+            sql(COLLATION if "COLLATE" in type_ else "SELECT")
+            sql(f"CREATE TABLE typed (id integer, value {type_})")
+            sql("INSERT INTO typed VALUES (1, %s)", one)
+    except NotSupportedError as error:
+        pytest.skip(str(error))  # servers are built without XML or ICU
+    watch("typed", level=level, watch=("value",))
+    sql("UPDATE typed SET value = %s", one)
+    sql("UPDATE typed SET id = 2")
+    assert taken() == []
+    sql("UPDATE typed SET value = %s", other)
+    assert len(taken()) == 1
+
+
+@LEVELS
+def test_watch_and_columns(person: str, level: str) -> None:
+    """P13, P26: what is watched need not travel."""
+    watch(person, level=level, watch=("secret",), columns=("id",))
+    sql("UPDATE person SET name = 'z'")
+    sql("UPDATE person SET secret = 'z'")
+    assert changes() == ["1->1"]
+
+
+# --- condition ------------------------------------------------------------------------------------
+
+CONDITIONS: dict[str, tuple[str, list[str]]] = {
+    "the new row": ("new.name = 'x'", ["->4x", "1a->1x"]),
+    "the old row": ("old.name = 'a'", ["1a->1x"]),
+    "old against new": ("old.id < 3 AND old.name <> new.name", ["1a->1x", "2b->2y"]),
+    "no such row": ("old.id IS NULL", ["->4x", "->5y"]),
+    "either": ("old.name = 'c' OR new.name = 'y'", ["->5y", "2b->2y", "3c->"]),
+    "a disjunction is not torn apart": ("true OR new.name = 'x'", [
+        "->4x", "->5y", "1a->1x", "2b->2y", "3c->"]),
+    "what is unknown": ("new.name = NULL", []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("level", ["statement", "row", "before"])
+@pytest.mark.parametrize("watched", [(), ("name",)], ids=["", "with watch"])
+@pytest.mark.parametrize(("text", "expected"), CONDITIONS.values(), ids=CONDITIONS.keys())
+def test_a_condition(
+    table: str, level: str, watched: tuple[str, ...], text: str, expected: list[str]
+) -> None:
+    """T7: it chooses among the rows of a statement; where there is no row, its columns are NULL."""
+    options: dict[str, Any] = {"condition": condition(text), "watch": watched}
+    sql('DROP FUNCTION "pgpubsub_channel_watched" CASCADE')
+    if level == "before":
+        watch(table, after=(), before=ALL, **options)
+    else:
+        watch(table, level=level, **options)
+    sql("INSERT INTO watched VALUES (4, 'x'), (5, 'y')")
+    sql("UPDATE watched SET name = CASE id WHEN 1 THEN 'x' ELSE 'y' END WHERE id < 3")
+    sql("DELETE FROM watched WHERE id = 3")
+    assert changes() == expected
+    assert sql("SELECT count(*) FROM watched") == [(4,)]
+
+
+@LEVELS
+def test_a_condition_and_columns(person: str, level: str) -> None:
+    """P13: what the condition reads need not travel."""
+    watch(person, level=level, condition='"new"."secret" = \'y\'', columns=("id",))
+    sql("INSERT INTO person VALUES (2, 'Bea', 'y'), (3, 'Cea', 'z')")
+    assert changes() == ["->2"]
+
+
+def test_what_is_left_out_rings_nobody(table: str) -> None:
+    """P26: neither a statement of which no row counts, nor a row that does not."""
+    sql("CREATE TABLE calls (channel text)")
+    sql(
+        "CREATE OR REPLACE FUNCTION pgpubsub_ring(channel text) RETURNS void LANGUAGE sql "
+        "AS 'INSERT INTO public.calls VALUES (channel)'"
+    )
+    for level in ("statement", "row"):
+        watch(table, level=level, condition=condition("new.name = 'x'"))
+        sql("INSERT INTO watched SELECT max(id) + 1, 'y' FROM watched")
+        sql("UPDATE watched SET name = name")
+    assert sql("SELECT * FROM calls") == []
+
+
+@LEVELS
+def test_a_truncate_is_told_whatever_the_options(table: str, level: str) -> None:
+    """It has no rows that could be looked at."""
+    watch(table, "truncate", level=level, watch=("name",), condition=condition("new.name = 'x'"))
+    sql("TRUNCATE watched")
+    assert [payload["op"] for payload in taken()] == ["TRUNCATE"]
+
+
+# --- the ordering key -----------------------------------------------------------------------------
+
+
+def keys() -> list[str | None]:
+    """Return the ordering keys of what was stored, and forget it."""
+    rows = sql("DELETE FROM public.pgpubsub_sql_notification RETURNING id, key")
+    return [key for _, key in sorted(rows)]
+
+
+@LEVELS
+def test_the_key_is_that_of_the_new_row_or_else_of_the_old(table: str, level: str) -> None:
+    """P16: in the spelling of a JSON array."""
+    watch(table, level=level, ordering_key=("name",))
+    sql("INSERT INTO watched VALUES (4, 'ä \"quoted\"'), (5, NULL)")
+    sql("UPDATE watched SET name = 'z' WHERE id = 1")
+    sql("DELETE FROM watched WHERE id = 2")
+    assert keys() == ['["ä \\"quoted\\""]', None, '["z"]', '["b"]']
+
+
+@LEVELS
+@pytest.mark.parametrize("columns", [None, ("id", "name")])
+def test_a_key_of_several_columns(table: str, level: str, columns: Any) -> None:
+    """In the order in which they were declared; NULL is a part like any other, unless all are."""
+    watch(table, level=level, ordering_key=("name", "id"), columns=columns)
+    sql("INSERT INTO watched VALUES (4, NULL)")
+    sql("ALTER TABLE watched DROP CONSTRAINT watched_pkey, ALTER id DROP NOT NULL")
+    sql("INSERT INTO watched VALUES (NULL, NULL)")
+    sql("TRUNCATE watched")
+    assert keys() == ["[null, 4]", None]
+
+
+def test_values_of_a_key(db: None) -> None:
+    """Numbers, dates and documents as they travel."""
+    sql("CREATE TABLE typed (a numeric, b date, c jsonb)")
+    watch("typed", ordering_key=("a", "b", "c"))
+    sql("INSERT INTO typed VALUES (1.50, '2026-01-31', '{\"b\": 1, \"a\": null}')")
+    assert keys() == ['[1.50, "2026-01-31", {"a": null, "b": 1}]']
