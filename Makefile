@@ -6,16 +6,19 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types docs build check clean
+.PHONY: help demo test test-matrix lint types docs build check clean
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Real input, two workers, one killed midway: is anything lost?
 	@$(BIN)/python example/manage.py demo --settings example.demo_settings
 
 test: $(VENV)/.develop ## Run the whole everyday suite
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+test-matrix: $(VENV)/.matrix ## Run it on every Python, Django, driver and PostgreSQL (an hour)
+	$(BIN)/nox
 
 lint: $(VENV)/.develop ## Check style, format and layers
 	$(BIN)/ruff check
@@ -62,4 +65,8 @@ $(BIN)/pip:
 # What developing needs besides. pip knows dependency groups since 25.1.
 $(VENV)/.develop: $(VENV)/.demo
 	$(BIN)/python -m pip install --quiet --group test --group lint --group docs
+	@touch $@
+
+$(VENV)/.matrix: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --group matrix
 	@touch $@
