@@ -45,7 +45,7 @@ def notify(channel: type[Channel] | str | Channel, /, **arguments: Any) -> None:
     ::
 
         pgpubsub_sql.notify(PostReads, model_id=1, date=datetime.date.today())
-        pgpubsub_sql.notify(PostReads(model_id=1, date=date), using="other")
+        pgpubsub_sql.notify(PostReads(model_id=1, date=date), using="default")
 
     *channel* is a class, its module path or its name in PostgreSQL, followed by the fields; or
     an instance, followed by options: ``using`` (a database alias) and, on durable channels,

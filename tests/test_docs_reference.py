@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import ast
+import datetime
+import inspect
 import re
+import textwrap
+from collections.abc import Coroutine
+from contextlib import nullcontext
+from dataclasses import dataclass
+from types import SimpleNamespace
 
+import pytest
+from asgiref.sync import async_to_sync
 from django.core.management.base import BaseCommand
+from django.db.models import Q
+from django.db.models.functions import Upper
 
 import pgpubsub_sql
-from pgpubsub_sql import checks
+from example.blog.channels import AuthorChannel, PostReads
+from example.blog.models import Author, Post
+from pgpubsub_sql import channels, checks
+from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.commands.listen import Command
 from tests.conftest import ROOT
 from tests.ledger import sql
@@ -54,3 +69,55 @@ def test_every_option_of_listen_is_listed() -> None:
         option.strip("`").split()[0] for option, *_ in rows(page("listen.md"), first="option")
     ]
     assert sorted(listed) == sorted(options(Command()) - options(BaseCommand()))
+
+
+def examples() -> dict[str, str]:
+    """Return the code in docstrings of public names."""
+    documented = {
+        name: inspect.getdoc(getattr(pgpubsub_sql, name)) for name in pgpubsub_sql.__all__
+    }
+    found = {
+        name: re.search(r"::\n\n((?: {4}.*\n?|\n)+)", text) for name, text in documented.items()
+    }
+    return {name: textwrap.dedent(match[1]) for name, match in found.items() if match}
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test declares is forgotten after it."""
+    monkeypatch.setattr(channels, "_declared", [*channels._declared])
+    for name, value in vars(registry).items():
+        monkeypatch.setattr(registry, name, value.copy())
+
+
+async def finish(coroutine: Coroutine[None, None, None]) -> None:
+    await coroutine
+
+
+@pytest.mark.parametrize("name", examples())
+def test_the_example_of_a_docstring_runs(name: str, db: None, forgetful: None) -> None:
+    today = datetime.date(2026, 1, 31)
+    author = Author.objects.create(name="Zoë")
+    post = Post.objects.create(author=author, title="Hello")
+    names = {
+        "datetime": datetime,
+        "dataclass": dataclass,
+        "pgpubsub_sql": pgpubsub_sql,
+        "Author": Author,
+        "AuthorChannel": AuthorChannel,
+        "PostReads": PostReads,
+        "Q": Q,
+        "Upper": Upper,
+        "date": today,
+        "post": post,
+        "posts": [post],
+        "request": SimpleNamespace(user=author),
+        "response": SimpleNamespace(headers={"Retry-After": "60"}),
+        "today": today,
+    }
+    awaits = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    code = compile(examples()[name], name, "exec", flags=awaits, dont_inherit=True)
+    raised = getattr(pgpubsub_sql, name)
+    with pytest.raises(raised) if name in {"Discard", "RetryAfter"} else nullcontext():
+        if coroutine := eval(code, {"__name__": __name__} | names):
+            async_to_sync(finish)(coroutine)
