@@ -12,6 +12,7 @@
 | E101 | a setting of ours has a value that cannot be used                  |
 | W001 | makemigrations does not see triggers                               |
 | W002 | a trigger channel is declared where makemigrations writes nothing  |
+| W003 | a trigger channel watches a model that is not on PostgreSQL        |
 | W101 | a notification context outlasts its transaction                    |
 """
 
@@ -27,6 +28,7 @@ from typing import Any
 from django.apps import apps
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, router
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import Model
 
@@ -80,9 +82,9 @@ def check_listeners(**kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def check_migrations(**kwargs: Any) -> list[checks.CheckMessage]:
-    """W001 and W002: will the triggers be installed?"""
+    """W001, W002 and W003: will the triggers be installed?"""
     if autodetector.is_installed():
-        return list(_without_migrations())
+        return [*_without_migrations(), *_not_on_postgresql()]
     return [
         checks.Warning(
             "Another package has replaced the autodetector, so makemigrations does not see "
@@ -248,6 +250,22 @@ def _without_migrations() -> Iterator[checks.CheckMessage]:
                 f"The trigger of {dotted_path(channel)} is not installed: {statement}",
                 hint=hint,
                 id="pgpubsub_sql.W002",
+            )
+
+
+def _not_on_postgresql() -> Iterator[checks.CheckMessage]:
+    for channel in _triggers():
+        if list(_model(channel)):
+            continue  # check_channels reports it
+        model = model_of(channel)
+        connection = connections[router.db_for_write(model)]
+        if connection.vendor != "postgresql":
+            yield checks.Warning(
+                f"The trigger of {dotted_path(channel)} is not installed: {model._meta.label} is "
+                f"written to the database {connection.alias!r}, which is "
+                f"{connection.display_name}.",
+                hint="Let the model live on PostgreSQL, or take the channel's listeners away.",
+                id="pgpubsub_sql.W003",
             )
 
 

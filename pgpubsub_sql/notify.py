@@ -9,6 +9,7 @@ from typing import Any, overload
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.db import ProgrammingError
 from django.utils import timezone
 
 from pgpubsub_sql.channels import (
@@ -20,9 +21,9 @@ from pgpubsub_sql.channels import (
     find_channel,
     select_channels,
 )
-from pgpubsub_sql.errors import PayloadError
+from pgpubsub_sql.errors import NotReady, PayloadError
 from pgpubsub_sql.scope import connection_of
-from pgpubsub_sql.sql import query
+from pgpubsub_sql.sql import UNDEFINED_FUNCTION, query, sqlstate
 
 _OPTIONS = frozenset({"using", "delay", "at", "expires"})
 
@@ -188,8 +189,17 @@ def _send(
 
 
 def _execute(statement: str, values: Mapping[str, Any], using: str | None) -> None:
-    with connection_of(using).cursor() as cursor:
-        cursor.execute(statement, values)
+    connection = connection_of(using)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, values)
+    except ProgrammingError as error:
+        if sqlstate(error) != UNDEFINED_FUNCTION:
+            raise
+        raise NotReady(
+            f"The functions of pgpubsub_sql are missing in the database {connection.alias!r}, or "
+            f"in no schema of its search_path. Run: python manage.py migrate"
+        ) from error
 
 
 def _check_times(name: str, delay: Any, at: Any, expires: Any) -> None:

@@ -13,7 +13,7 @@ from django.core import checks as django_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.core.management.commands import makemigrations
-from django.db import models
+from django.db import connection, models
 from django.db.migrations.autodetector import MigrationAutodetector
 
 import pgpubsub_sql
@@ -340,7 +340,7 @@ def test_e007_a_plain_listener_of_a_trigger_channel() -> None:
     assert found() == []
 
 
-# W001: the autodetector; W002: migrations.
+# W001: the autodetector; W002: migrations; W003: databases.
 
 
 def test_w001_the_autodetector_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,6 +438,16 @@ def test_w101_a_context_that_outlasts_its_transaction(settings: Any) -> None:
     assert "Use notification_context()" in message
 
 
+def test_w003_a_model_that_is_not_on_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
+    pgpubsub_sql.post_insert_listener(trigger_channel())(lambda new: None)
+    monkeypatch.setattr(connection, "vendor", "sqlite")
+    monkeypatch.setattr(connection, "display_name", "SQLite")
+    message = report("W003")
+    assert "example.blog.channels.Watch is not installed: blog.Author is written to" in message
+    assert "the database 'default', which is SQLite" in message
+    assert "live on PostgreSQL" in message
+
+
 # Together.
 
 
@@ -456,7 +466,7 @@ def test_checks_are_registered_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "identifier", [f"E00{n}" for n in range(1, 8)] + ["E101", "W001", "W002", "W101"]
+    "identifier", [f"E00{n}" for n in range(1, 8)] + ["E101", "W001", "W002", "W003", "W101"]
 )
 def test_the_table_of_checks_is_complete(identifier: str) -> None:
     assert f"| {identifier} |" in (checks.__doc__ or "")

@@ -342,7 +342,7 @@ def test_channels_can_be_chosen_and_left_out(listen: Start) -> None:
         (["--channels", "app.Job", "--exclude", "tests.app.channels.Job"], "nothing to listen to"),
         (["--processes", "0"], "at least 1"),
         (["--loglevel", "loud"], "invalid choice"),
-        (["--database", "nowhere"], "'nowhere' doesn't exist"),
+        (["--database", "nowhere"], "invalid choice: 'nowhere' (choose from"),
         (["--worker", "--processes", "2"], "--worker is one process"),
     ],
 )

@@ -14,7 +14,6 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from sqlparse.exceptions import SQLParseError
 
 from pgpubsub_sql.channels import BaseChannel, Channel, codec, declared_channels, dotted_path
-from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.examples import sending_sql
 from pgpubsub_sql.management.subcommands import (
@@ -154,10 +153,7 @@ SUBCOMMANDS = (
 
 
 def _audit(options: Options) -> Audit:
-    try:
-        return audit(connections[options["database"]])
-    except NotReady as error:
-        raise CommandError(str(error)) from error
+    return audit(connections[options["database"]])
 
 
 def _keys(found: Audit) -> dict[str, Key]:

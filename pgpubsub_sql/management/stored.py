@@ -13,7 +13,7 @@ from django.db import connections
 from django.db.models.functions import Now
 
 from pgpubsub_sql.channels import declared_channels, find_channel
-from pgpubsub_sql.errors import ChannelNotFound, NotReady
+from pgpubsub_sql.errors import ChannelNotFound
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.subcommands import (
     Options,
@@ -25,7 +25,6 @@ from pgpubsub_sql.management.subcommands import (
 )
 from pgpubsub_sql.models import Notification, NotificationQuerySet, Progress
 from pgpubsub_sql.sql import query
-from pgpubsub_sql.sql.readiness import check_ready
 
 _AGE = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -139,10 +138,6 @@ SUBCOMMANDS = (
 
 
 def _stored(options: Options) -> NotificationQuerySet:
-    try:
-        check_ready(connections[options["database"]])
-    except NotReady as error:
-        raise CommandError(str(error)) from error
     return Notification.objects.using(options["database"])
 
 

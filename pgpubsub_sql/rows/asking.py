@@ -10,8 +10,9 @@ from django import db
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pgpubsub_sql.errors import PayloadError
+from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.rows.columns import Column
+from pgpubsub_sql.sql import sqlstate
 
 # SQLSTATE classes that blame the value or its type: limits, features, data, constraints, names.
 _REFUSALS = frozenset({"0A", "22", "23", "42", "54"})
@@ -39,11 +40,9 @@ def ask(
         if isinstance(error, db.Error) and not _is_refusal(error):
             raise
         labels = ", ".join(column.label for column in columns)
-        raise PayloadError(f"{labels}: {error}") from error
+        raise PayloadError(f"{labels}: {brief(error)}") from error
 
 
 def _is_refusal(error: db.Error) -> bool:
     """Whether the value is to blame; everything else, a lost connection say, is not its fault."""
-    cause = error.__cause__
-    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or ""
-    return isinstance(error, db.DataError) or state[:2] in _REFUSALS
+    return isinstance(error, db.DataError) or sqlstate(error)[:2] in _REFUSALS

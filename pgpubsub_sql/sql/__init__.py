@@ -9,11 +9,13 @@ from pgpubsub_sql.sql.quoting import (
     quote_table,
     shorten,
 )
+from pgpubsub_sql.sql.states import UNDEFINED_FUNCTION, sqlstate
 from pgpubsub_sql.sql.templates import SQL, query, render
 
 __all__ = [
     "MAX_NAME_BYTES",
     "SQL",
+    "UNDEFINED_FUNCTION",
     "Interval",
     "holds_nul",
     "query",
@@ -23,4 +25,5 @@ __all__ = [
     "read_interval",
     "render",
     "shorten",
+    "sqlstate",
 ]

@@ -11,8 +11,8 @@ from typing import Any, cast
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from pgpubsub_sql.errors import ListenerError
-from pgpubsub_sql.sql import query
-from pgpubsub_sql.worker.outcomes import INNOCENT, sqlstate
+from pgpubsub_sql.sql import query, sqlstate
+from pgpubsub_sql.worker.outcomes import INNOCENT
 from pgpubsub_sql.worker.timelimit import TimeIsOver
 
 logger = logging.getLogger("pgpubsub_sql.worker")

@@ -10,6 +10,7 @@ from typing import Any, assert_never
 
 from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.retry import Discard, Retry, RetryAfter
+from pgpubsub_sql.sql import sqlstate
 
 INNOCENT = frozenset({"40001", "40P01"})
 """serialization_failure and deadlock_detected: the same work may well succeed a moment later."""
@@ -115,16 +116,6 @@ def describe(error: BaseException) -> str:
 def storable(text: str) -> str:
     """Return *text* without NUL and surrogates, which PostgreSQL's text holds neither of."""
     return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
-
-
-def sqlstate(error: BaseException | None) -> str | None:
-    """Return PostgreSQL's code of what caused *error*, under either driver."""
-    while error is not None:
-        code: str | None = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-        if code:
-            return code
-        error = error.__cause__
-    return None
 
 
 def next_step(outcome: Failure) -> str:

@@ -267,7 +267,7 @@ def test_a_database_that_is_no_postgresql_is_told_so(project: Project) -> None:
         apps=["pgpubsub_sql", "blog"],
     )
     output = project.run("pgpubsub", "verify", "--database", "lite", code=1)
-    assert "The database 'lite' is SQLite, not PostgreSQL." in output
+    assert "The database 'lite' is SQLite; LISTEN and NOTIFY are PostgreSQL's" in output
 
 
 def test_help_teaches(project: Project) -> None:

@@ -7,13 +7,12 @@ from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.utils import OperationalError
-from django.utils.connection import ConnectionDoesNotExist
+from django.db import connections
 
 from pgpubsub_sql.channels import BaseChannel, dotted_path, select_channels
 from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.management.databases import add_database, reached
 from pgpubsub_sql.sql.readiness import check_ready
 from pgpubsub_sql.worker.supervisor import Plan, Supervisor, configure_logging, work
 
@@ -65,9 +64,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--processes", type=positive, default=1, metavar="N", help="Worker processes (1)."
         )
-        parser.add_argument(
-            "--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS", help="Database to listen on."
-        )
+        add_database(parser, "Database to listen on.")
         parser.add_argument(
             "--drain",
             action="store_true",
@@ -116,10 +113,8 @@ class Command(BaseCommand):
             logformat=options["logformat"],
         )
         configure_logging(plan)
-        try:
+        with reached(plan.database):
             check_ready(connections[plan.database])
-        except (PubSubError, OperationalError, ConnectionDoesNotExist) as error:
-            raise CommandError(str(error).strip()) from error
         if options["worker"]:
             work(plan)
             return

@@ -7,10 +7,12 @@ from inspect import cleandoc
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import DEFAULT_DB_ALIAS
+from django.db import connections
 
 from pgpubsub_sql.management import installing, stored
+from pgpubsub_sql.management.databases import add_database, reached
 from pgpubsub_sql.management.subcommands import Subcommand
+from pgpubsub_sql.sql.readiness import check_ready
 
 SUBCOMMANDS: tuple[Subcommand, ...] = (*installing.SUBCOMMANDS, *stored.SUBCOMMANDS)
 
@@ -55,13 +57,13 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run it."""
         by_name = {subcommand.name: subcommand for subcommand in SUBCOMMANDS}
+        with reached(options["database"]):
+            check_ready(connections[options["database"]])
         by_name[options["word"]].run(self, options)
 
 
 def _add_common(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--database", default=DEFAULT_DB_ALIAS, metavar="ALIAS", help="Database to look at."
-    )
+    add_database(parser, "Database to look at.")
     parser.add_argument("--json", action="store_true", help="Write JSON, for programs.")
     # Django's own options are those of the command; people write them at the end.
     for option in ("--settings", "--pythonpath"):

@@ -1,0 +1,14 @@
+"""Why PostgreSQL refused, by its own code."""
+
+from __future__ import annotations
+
+UNDEFINED_FUNCTION = "42883"
+
+
+def sqlstate(error: BaseException | None) -> str:
+    """Return the SQLSTATE of a driver's error, or of the one behind Django's; empty for none."""
+    while error is not None:
+        if code := getattr(error, "sqlstate", None) or getattr(error, "pgcode", None):
+            return str(code)
+        error = error.__cause__
+    return ""

@@ -1,0 +1,181 @@
+"""Databases that are none of ours, not there, locked or empty: every command says what to do."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pgpubsub_sql.embedded import Server
+from tests.migrations.harness import Database, Project
+from tests.migrations.versions import blog, channel, model, on
+
+CHANNELS = """
+from dataclasses import dataclass
+
+@dataclass
+class Ping(pgpubsub_sql.Channel):
+    number: int
+
+@dataclass
+class Task(pgpubsub_sql.Channel):
+    number: int
+    lock_notifications = True
+
+"""
+LISTENERS = """
+@pgpubsub_sql.listener("blog.Ping")
+def hear(number): ...
+
+@pgpubsub_sql.listener("blog.Task")
+def do(number): ...
+
+"""
+BLOG = blog(
+    models=model(), channels=CHANNELS + channel(), listeners=LISTENERS + on("insert", "delete")
+)
+COMMANDS = ["listen", "listen --drain", "pgpubsub ls", "pgpubsub verify", "pgpubsub sql"]
+SQLITE = """
+DATABASES["lite"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE / "lite.sqlite3"}
+"""
+NOTIFY = """
+import pgpubsub_sql
+from blog.channels import Ping, Task
+
+sends = [
+    lambda: pgpubsub_sql.notify(Ping, number=1),
+    lambda: pgpubsub_sql.notify(Task(1)),
+    lambda: pgpubsub_sql.notify_many([Ping(1), Task(2)]),
+    lambda: pgpubsub_sql.process_stored_notifications(),
+    lambda: pgpubsub_sql.notification_context({"a": 1}).__enter__(),
+    lambda: pgpubsub_sql.ignore().__enter__(),
+]
+for send in sends[:COUNT]:
+    try:
+        send()
+    except pgpubsub_sql.errors.NotReady as error:
+        print(error)
+"""
+
+
+@pytest.fixture
+def blogging(project: Project) -> Project:
+    """A project with channels of every kind, nothing of which is migrated yet."""
+    project.write(BLOG)
+    return project
+
+
+def configure(project: Project, extra: str) -> None:
+    base = f"from pathlib import Path\nBASE = Path({str(project.root)!r})\n"
+    project.configure(base + extra, apps=("pgpubsub_sql", "blog"))
+
+
+def refused(project: Project, command: str) -> str:
+    """Run a command that must say in a few lines what is wrong."""
+    said = project.run(*command.split(), code=1)
+    assert "CommandError: " in said
+    assert "Traceback" not in said
+    return said
+
+
+def test_a_project_that_is_not_on_postgresql(blogging: Project) -> None:
+    """Its models work as they would without us; only what needs PostgreSQL says so."""
+    configure(blogging, f"{SQLITE}\nDATABASES['default'] = DATABASES.pop('lite')")
+    blogging.run("makemigrations")
+    blogging.run("migrate")
+    blogging.run("shell", "-c", "from blog.models import Author; Author.objects.create(name='x')")
+    warned = blogging.run("check")
+    assert "(pgpubsub_sql.W003) The trigger of blog.channels.Authors is not installed" in warned
+    assert "'default', which is SQLite" in warned
+    for command in COMMANDS:
+        assert "The database 'default' is SQLite" in refused(blogging, command)
+    said = blogging.run("shell", "-c", NOTIFY.replace("COUNT", "6"))
+    assert said.count("The database 'default' is SQLite") == 6
+    assert said.count("give an alias that is PostgreSQL as using") == 6
+    blogging.run("migrate", "blog", "zero")
+    blogging.run("migrate", "pgpubsub_sql", "zero")
+
+
+def test_an_alias_beside_it_that_is_not_postgresql(blogging: Project) -> None:
+    configure(blogging, SQLITE)
+    blogging.run("makemigrations")
+    for alias in ("default", "lite"):
+        blogging.run("migrate", "--database", alias)
+    assert blogging.catalogue().events == {"after_insert", "after_delete"}
+    assert "W003" not in blogging.run("check")
+    for command in COMMANDS:
+        assert "The database 'lite' is SQLite" in refused(blogging, f"{command} --database lite")
+    send = "from pgpubsub_sql import notify; from blog.channels import Ping"
+    said = blogging.run("shell", "-c", f"{send}; notify(Ping(1), using='lite')", code=1)
+    assert "NotReady: The database 'lite' is SQLite" in said
+
+
+def test_no_server(blogging: Project) -> None:
+    configure(blogging, "DATABASES['default']['HOST'] = '/nowhere'")
+    for command in COMMANDS:
+        said = refused(blogging, command)
+        assert "The database 'default' cannot be reached: " in said
+        assert "/nowhere" in said
+        assert "is what DATABASES says of it right?" in said
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[Server]:
+    """A server that lets only its owner in without a password."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        rules = Path(directory, "pg_hba.conf")
+        rules.write_text("local all reader scram-sha-256\nlocal all all trust\n")
+        with Server(settings={"fsync": "off", "hba_file": str(rules)}) as server:
+            yield server
+
+
+def test_a_wrong_password(blogging: Project, locked: Server) -> None:
+    place = {"HOST": locked.host, "PORT": locked.port, "USER": "reader", "PASSWORD": "a guess"}
+    configure(blogging, f"DATABASES['default'].update({place})")
+    for command in COMMANDS:
+        said = refused(blogging, command)
+        assert 'password authentication failed for user "reader"' in said
+        assert "a guess" not in said
+        assert "is what DATABASES says of it right?" in said
+
+
+def test_no_such_database(blogging: Project) -> None:
+    configure(blogging, "DATABASES['default']['NAME'] = 'erewhon'")
+    for command in COMMANDS:
+        assert 'database "erewhon" does not exist' in refused(blogging, command)
+
+
+def test_missing_migrations(blogging: Project) -> None:
+    for command in COMMANDS:
+        said = refused(blogging, command)
+        assert "The tables of pgpubsub_sql are" in said
+        assert "Run: python manage.py migrate" in said
+
+
+def test_sending_without_migrations(blogging: Project) -> None:
+    said = blogging.run("shell", "-c", NOTIFY.replace("COUNT", "3"))
+    assert said.count("The functions of pgpubsub_sql are missing in the database 'default'") == 3
+    assert said.count("Run: python manage.py migrate") == 3
+
+
+def test_an_unknown_alias(blogging: Project) -> None:
+    for command in COMMANDS:
+        said = blogging.run(*command.split(), "--database", "replica", code=2)
+        assert "invalid choice: 'replica'" in said
+        assert "default" in said
+
+
+def test_a_role_that_may_not_send_is_told_which_function_to_be_granted(blogging: Project) -> None:
+    """P14: an error of PostgreSQL's own that says enough passes as it is."""
+    blogging.run("makemigrations")
+    blogging.run("migrate")
+    Database("postgres").sql("CREATE ROLE sender LOGIN")
+    try:
+        configure(blogging, "DATABASES['default']['USER'] = 'sender'")
+        said = blogging.run("shell", "-c", NOTIFY.replace("COUNT", "1"), code=1)
+        assert "permission denied for function pgpubsub_publish_v1" in said
+    finally:
+        Database("postgres").sql("DROP ROLE sender")
