@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import select
+import time
 from collections.abc import Iterable
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from django.db import connections
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.sql import render
+from pgpubsub_sql.sql import query, render
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -26,6 +29,14 @@ DEFAULTS = {
     "keepalives_count": 3,
 }
 """A server that is gone without a word is noticed within a minute (libpq's parameters)."""
+
+PROBE_SECONDS = 5.0
+"""How long a NOTIFY may take through a pooler before it is known that none ever comes."""
+
+_REMEDY = (
+    "A pooler in transaction mode (PgBouncer, RDS Proxy) takes LISTEN and delivers nothing: have "
+    "the worker connect to PostgreSQL directly, or through a pooler in session mode."
+)
 
 
 class Ring(NamedTuple):
@@ -58,16 +69,9 @@ class Doorbell:
     def open(self) -> None:
         """Connect and LISTEN.
 
-        Raises :class:`NotReady` if the LISTEN did not take.
+        Raises :class:`NotReady` if a pooler keeps it from hearing.
         """
-        django: Any = connections[self.using]
-        parameters = django.get_connection_params()
-        given = parameters.get("application_name")
-        name = f"{APPLICATION_NAME} ({given})" if given else APPLICATION_NAME
-        self._connection = django.Database.connect(
-            **DEFAULTS | parameters | {"application_name": name}
-        )
-        self._connection.autocommit = True
+        self._connection = self._connect()
         if is_psycopg3:
             self._connection.add_notify_handler(self._heard)
         with self._connection.cursor() as cursor:
@@ -75,6 +79,8 @@ class Doorbell:
                 cursor.execute(render("queries/listen", channel=name))
             cursor.execute("SELECT pg_listening_channels()")
             self._verify({name for (name,) in cursor.fetchall()})
+            if self._is_pooled(cursor):
+                self._probe()
 
     def close(self) -> None:
         """Close the connection; what was heard and not fetched is forgotten."""
@@ -89,21 +95,43 @@ class Doorbell:
 
     def rings(self) -> list[Ring]:
         """Return what was heard since the last call, without waiting."""
+        self._read()
+        heard, self._rings = self._rings, []
+        return heard
+
+    def _connect(self) -> Any:
+        django: Any = connections[self.using]
+        parameters = django.get_connection_params()
+        given = parameters.get("application_name")
+        name = f"{APPLICATION_NAME} ({given})" if given else APPLICATION_NAME
+        connection = django.Database.connect(**DEFAULTS | parameters | {"application_name": name})
+        connection.autocommit = True
+        return connection
+
+    def _verify(self, listening: set[str]) -> None:
+        if missing := set(self.names) - listening:
+            raise NotReady(f"LISTEN {', '.join(sorted(missing))} did not take. {_REMEDY}")
+
+    def _is_pooled(self, cursor: Any) -> bool:
+        """Whether another process answers than the one that was connected to."""
+        cursor.execute("SELECT pg_backend_pid()")
+        return bool(cursor.fetchone()[0] != self._connection.info.backend_pid)
+
+    def _probe(self) -> None:
+        """Ring once from another connection: a pooler may have given LISTEN to one of its own."""
+        with closing(self._connect()) as other, other.cursor() as cursor:
+            cursor.execute(query("ring"), {"channels": self.names[:1]})
+        deadline = time.monotonic() + PROBE_SECONDS
+        while not self._rings:
+            if not select.select([self], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise NotReady(f"No NOTIFY comes through from {self.using!r}. {_REMEDY}")
+            self._read()
+
+    def _read(self) -> None:
         if is_psycopg3:
             self._read_psycopg3()
         else:
             self._read_psycopg2()
-        heard, self._rings = self._rings, []
-        return heard
-
-    def _verify(self, listening: set[str]) -> None:
-        missing = set(self.names) - listening
-        if missing:
-            raise NotReady(
-                f"LISTEN {', '.join(sorted(missing))} did not take. A pooler in transaction mode "
-                "(PgBouncer, RDS Proxy) drops it silently: connect the worker to PostgreSQL "
-                "directly, or through a pooler in session mode."
-            )
 
     def _heard(self, notify: Any) -> None:
         self._rings.append(Ring(notify.channel, notify.payload))

@@ -1,0 +1,128 @@
+"""A pooler in front of LISTEN, which answers that all is well and never delivers anything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.worker import doorbell as doorbell_module
+from pgpubsub_sql.worker.doorbell import Doorbell, Ring
+from tests.conftest import Listen, eventually
+from tests.ledger import numbers, sql
+
+pytestmark = pytest.mark.django_db(transaction=True)
+PORT = 6432
+CONFIGURATION = """
+[databases]
+* = host={host} port={port} user={user}
+
+[pgbouncer]
+unix_socket_dir = {directory}
+listen_addr =
+listen_port = {PORT}
+auth_type = any
+pool_mode = {mode}
+ignore_startup_parameters = extra_float_digits
+"""
+
+
+@contextmanager
+def pgbouncer(mode: str) -> Iterator[str]:
+    """Run a PgBouncer in front of the tests' server; return the directory of its socket."""
+    program = shutil.which("pgbouncer", path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
+    if program is None:
+        pytest.skip("PgBouncer is not installed")
+    parameters = connection.get_connection_params()
+    place = {
+        "host": parameters.get("host") or os.environ["PGHOST"],
+        "port": parameters.get("port") or os.environ["PGPORT"],
+        "user": parameters.get("user") or os.environ["PGUSER"],
+    }
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        Path(directory).chmod(0o777)  # it does not run as root, and makes its socket here
+        configuration = Path(directory, "pgbouncer.ini")
+        configuration.write_text(
+            CONFIGURATION.format(directory=directory, mode=mode, PORT=PORT, **place)
+        )
+        account: dict[str, Any] = {"user": "nobody"} if os.geteuid() == 0 else {}
+        with subprocess.Popen([program, "-q", str(configuration)], **account) as process:
+            try:
+                eventually(Path(directory, f".s.PGSQL.{PORT}").exists)
+                yield directory
+            finally:
+                process.terminate()
+
+
+@contextmanager
+def through(directory: str) -> Iterator[None]:
+    """Let what connects from now on, child processes too, go through a PgBouncer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGHOST", directory)
+        patch.setenv("PGPORT", str(PORT))
+        yield
+
+
+def test_a_pooler_in_transaction_mode_is_named_instead_of_listening_in_vain(
+    listen: Callable[..., Listen], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorbell_module, "PROBE_SECONDS", 0.5)
+    with pgbouncer("transaction") as directory:
+        with through(directory):
+            doorbell = Doorbell(["app.Job"], using="default")
+            with pytest.raises(NotReady, match=r"A pooler in transaction mode \(PgBouncer"):
+                doorbell.open()
+            doorbell.close()
+            worker = listen("--channels", "app.Job")
+        eventually(lambda: "have the worker connect to PostgreSQL directly" in worker.log)
+        assert "Listening to" not in worker.log
+        worker.kill()
+
+
+def test_a_pooler_in_session_mode_lets_hear(listen: Callable[..., Listen]) -> None:
+    with pgbouncer("session") as directory:
+        with through(directory):
+            worker = listen("--channels", "app.Job", "app.Shout").ready()
+        sql("SELECT pg_notify('app.Shout', '{\"number\": 1}')")
+        eventually(lambda: numbers("hear") == [1])
+        worker.kill()
+
+
+class Pooled(Doorbell):
+    """Takes what answers it for a pooler."""
+
+    def _is_pooled(self, cursor: Any) -> bool:
+        assert not super()._is_pooled(cursor)
+        return True
+
+
+class Deaf(Pooled):
+    """Its LISTEN is undone as soon as it has been taken, as behind a pooler."""
+
+    def _is_pooled(self, cursor: Any) -> bool:
+        cursor.execute("UNLISTEN *")
+        return super()._is_pooled(cursor)
+
+
+def test_what_is_not_heard_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doorbell_module, "PROBE_SECONDS", 0.1)
+    doorbell = Deaf(["app.Job", "app.Shout"], using="default")
+    with pytest.raises(NotReady, match=r"No NOTIFY comes through from 'default'\. A pooler"):
+        doorbell.open()
+    doorbell.close()
+
+
+def test_what_is_heard_through_a_pooler_only_says_to_look() -> None:
+    doorbell = Pooled(["app.Job", "app.Shout"], using="default")
+    doorbell.open()
+    assert doorbell.rings() == [Ring("app.Job", "")]
+    doorbell.close()
