@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.db import connections, models, transaction
 from django.db.migrations.loader import MigrationLoader
@@ -108,13 +109,25 @@ def _move(name: str, rows: NotificationQuerySet) -> list[str]:
     return [name]
 
 
+class PayloadDecoder(json.JSONDecoder):
+    """Reads what anybody may have stored: of what Python cannot read, nested without end or with
+    numbers of thousands of digits, remains ``{"$raw": text}``, so that the row can be looked at."""
+
+    def decode(self, s: str, *args: Any) -> Any:
+        """Return the value of the JSON *s*."""
+        try:
+            return super().decode(s, *args)
+        except (RecursionError, ValueError):
+            return {"$raw": s}
+
+
 class Notification(models.Model):
     """A message of a durable channel, waiting to be handled exactly once."""
 
     id = models.BigAutoField(primary_key=True)
     channel = models.CharField(max_length=63)
     """Name of the channel in PostgreSQL."""
-    payload = models.JSONField()
+    payload = models.JSONField(decoder=PayloadDecoder)
     """What travels, as on the wire."""
     created_at = models.DateTimeField(db_default=Func(function="clock_timestamp"))
     """When it was sent."""
@@ -165,7 +178,7 @@ class LongPayload(models.Model):
     """A message of an ephemeral channel that exceeds the 7,999 bytes of a NOTIFY."""
 
     id = models.BigAutoField(primary_key=True)
-    payload = models.JSONField()
+    payload = models.JSONField(decoder=PayloadDecoder)
     """The whole message."""
     expires_at = models.DateTimeField(db_index=True)
     """When workers sweep it."""

@@ -3,6 +3,7 @@
 from django.db import migrations, models
 
 from pgpubsub_sql.migrations_ops.operations import CreateHelper
+from pgpubsub_sql.models import PayloadDecoder
 
 
 class Migration(migrations.Migration):
@@ -15,7 +16,7 @@ class Migration(migrations.Migration):
             name="LongPayload",
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
-                ("payload", models.JSONField()),
+                ("payload", models.JSONField(decoder=PayloadDecoder)),
                 ("expires_at", models.DateTimeField(db_index=True)),
             ],
             options={"required_db_vendor": "postgresql"},
@@ -25,7 +26,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("channel", models.CharField(max_length=63)),
-                ("payload", models.JSONField()),
+                ("payload", models.JSONField(decoder=PayloadDecoder)),
                 (
                     "created_at",
                     models.DateTimeField(db_default=models.Func(function="clock_timestamp")),

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from django.db.models import Model
 
-from pgpubsub_sql.errors import PayloadError
+from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.rows.envelope import Operation, Timing, respell
 from pgpubsub_sql.rows.plans import Plan, plan_of
 from pgpubsub_sql.sql import holds_nul
@@ -54,7 +54,7 @@ def _parse(plan: Plan, raw: str | bytes) -> Any:
             raise ValueError("it holds a NUL character, which no PostgreSQL text can")
         return plan.envelope.decode(respell(text, plan.respelled) if plan.respelled else text)
     except (ValueError, RecursionError) as error:  # msgspec's own errors are ValueErrors
-        raise PayloadError(f"{plan.label}: {error}") from error
+        raise PayloadError(f"{plan.label}: {brief(error)}") from error
 
 
 def _operation(plan: Plan, envelope: Any) -> Operation:

@@ -13,7 +13,7 @@ from django.db.models import Field
 from django.db.models.expressions import Col
 from django.db.models.sql import Query
 
-from pgpubsub_sql.errors import PayloadError
+from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.rows.wires import UNKNOWN, Wire, wire_of
 
 AnyField: TypeAlias = "Field[Any, Any]"
@@ -49,7 +49,7 @@ class Column:
         except db.Error:
             raise
         except Exception as error:  # a custom field's own code, or JSON nested too deeply
-            raise PayloadError(f"{self.label}: {error}") from error
+            raise PayloadError(f"{self.label}: {brief(error)}") from error
         return value
 
 

@@ -11,7 +11,7 @@ from django.apps import apps
 
 from pgpubsub_sql import conf
 from pgpubsub_sql.channels import BaseChannel, Channel, TriggerChannel, codec, model_of
-from pgpubsub_sql.errors import PayloadError
+from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.rows import decode_change
 
 
@@ -26,6 +26,10 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """What travelled beside it."""
 
 
+_ROWS = (
+    'It takes what a trigger sends: {"op": "INSERT", "old": null, "new": {…}}, '
+    "each row as to_jsonb() writes it"
+)
 _decoder = msgspec.json.Decoder(Envelope)
 
 
@@ -42,14 +46,16 @@ class Message:
 
 
 def decode_envelope(payload: str) -> Envelope:
-    """Return our keys of *payload*.
+    """Return our keys of *payload*; what holds none need not be a JSON object either.
 
-    Raises :class:`PayloadError` if it is not a JSON object.
+    Raises :class:`PayloadError` if they cannot be read.
     """
     try:
         return _decoder.decode(payload)
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-        raise PayloadError(f"The payload is not a JSON object: {error}.") from error
+        if '"$' not in payload:
+            return Envelope()  # decode_message() says what is wrong, and what would be right
+        raise PayloadError(f"The payload is not a JSON object: {brief(error)}.") from error
 
 
 def decode_message(channel: type[BaseChannel], payload: str, *, using: str) -> Message:
@@ -61,7 +67,7 @@ def decode_message(channel: type[BaseChannel], payload: str, *, using: str) -> M
         try:
             change = decode_change(model_of(channel), payload, using=using)
         except PayloadError as error:
-            raise PayloadError(f"{channel.postgres_name()}: {error}") from error
+            raise PayloadError(f"{channel.postgres_name()}: {error}. {_ROWS}") from error
         event = f"{change.when}_{change.op}".lower()
         fields: dict[str, Any] = {"old": change.old, "new": change.new}
         if conf.is_context_passed_to_listeners():
