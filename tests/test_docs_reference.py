@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ast
 import datetime
+import enum
 import inspect
 import re
 import textwrap
+import uuid
 from collections.abc import Coroutine
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
+from decimal import Decimal
 from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -24,6 +28,8 @@ from example.blog.models import Author, Post
 from pgpubsub_sql import channels, checks
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.commands.listen import Command
+from pgpubsub_sql.payloads import Codec
+from pgpubsub_sql.rows import columns, wires
 from tests.conftest import ROOT
 from tests.ledger import sql
 
@@ -121,3 +127,47 @@ def test_the_example_of_a_docstring_runs(name: str, db: None, forgetful: None) -
     with pytest.raises(raised) if name in {"Discard", "RetryAfter"} else nullcontext():
         if coroutine := eval(code, {"__name__": __name__} | names):
             async_to_sync(finish)(coroutine)
+
+
+class Mood(enum.Enum):
+    """As on the page."""
+
+    CALM = "calm"
+
+
+@dataclass
+class Point:
+    """As on the page."""
+
+    x: int
+    after: datetime.timedelta
+
+
+DECLARED = {
+    "Any": Any,
+    "Decimal": Decimal,
+    "Literal": Literal,
+    "Mood": Mood,
+    "Point": Point,
+    "UUID": uuid.UUID,
+    **{name: getattr(datetime, name) for name in ("date", "datetime", "time", "timedelta")},
+}
+
+
+def test_types_are_spelled_as_listed() -> None:
+    for declared, json_text, spellings in rows(page("types.md"), first="declared"):
+        annotation = eval(declared.strip("`").replace("\\|", "|"), DECLARED)
+        codec = Codec(make_dataclass("One", [("x", annotation)]), "One")
+        message = codec.decode(f'{{"x": {json_text.strip("`")}}}')
+        assert codec.encode(message) == f'{{"x":{json_text.strip("`")}}}'
+        for spelling in re.findall(r"`(.+?)`", spellings):
+            assert codec.decode(f'{{"x": {spelling}}}') == message, spelling
+
+
+def test_types_of_columns_are_listed() -> None:
+    listed = {
+        name
+        for types, _ in rows(page("types.md"), first="type of the column")
+        for name in re.findall(r"`(.+?)`", types)
+    }
+    assert listed == {*wires.WIRES, *columns.LOSSY}

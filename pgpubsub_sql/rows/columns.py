@@ -19,7 +19,7 @@ from pgpubsub_sql.rows.wires import UNKNOWN, Wire, wire_of
 AnyField: TypeAlias = "Field[Any, Any]"
 
 # to_jsonb() rounds the coordinates of these, or writes them in the language of the writer.
-_LOSSY = ("geography", "geometry", "raster", "money")
+LOSSY = ("geography", "geometry", "raster", "money")
 
 # Casting to these would round, or refuse, what a column has held since it was widened.
 _LIMITED = re.compile(r"^(varchar|character varying|numeric|decimal)\s*\([^()]*\)")
@@ -58,7 +58,7 @@ def column_of(field: AnyField, alias: str, connection: BaseDatabaseWrapper) -> C
     name = cast(str, field.column)  # a concrete field has one
     expression = field.get_col(field.model._meta.db_table)
     db_type = field.db_parameters(connection)["type"]
-    if type(expression) is not Col or not db_type or db_type.startswith(_LOSSY):
+    if type(expression) is not Col or not db_type or db_type.startswith(LOSSY):
         return None
     compiler = Query(field.model).get_compiler(connection=connection)
     sql, params = expression.select_format(compiler, f"r.{alias}", ())

@@ -30,7 +30,7 @@ class Wire:
 UNKNOWN = Wire(Raw, readers.leave)
 _RANGE_OF_DATES = Wire(Raw, readers.leave_iso)
 
-_WIRES: Mapping[str, Wire] = {
+WIRES: Mapping[str, Wire] = {
     **dict.fromkeys(("smallint", "integer", "bigint"), Wire(int)),
     **dict.fromkeys(("smallserial", "serial", "bigserial"), Wire(int)),
     **dict.fromkeys(("varchar", "character varying", "text", "char", "citext"), Wire(str)),
@@ -60,7 +60,7 @@ _MODIFIER = re.compile(r"\s*\([^()]*\)")
 
 def wire_of(db_type: str) -> Wire:
     name = _MODIFIER.sub("", _DIMENSION.sub("", db_type)).strip().lower()
-    wire = _WIRES.get(name, UNKNOWN)
+    wire = WIRES.get(name, UNKNOWN)
     dimensions = db_type.count("[")
     if not dimensions or wire in (UNKNOWN, _RANGE_OF_DATES):
         return wire

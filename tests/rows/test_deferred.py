@@ -36,6 +36,14 @@ def test_columns_that_did_not_travel_are_deferred() -> None:
     assert decoded.number == "A 1"
 
 
+def test_what_is_deferred_of_a_row_that_is_gone_is_gone() -> None:
+    licence = Licence.objects.create(number="A 1")
+    row = {"licence_id": licence.pk}
+    licence.delete()
+    with pytest.raises(Licence.DoesNotExist):
+        _ = decode(Licence, payload(old=row, op="DELETE")).old.number
+
+
 def test_unknown_columns_are_ignored() -> None:
     assert_same(new(Licence, payload({**ROW, "added": [1], "Number": 2})), Licence(1, "x"))
 
