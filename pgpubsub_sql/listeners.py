@@ -84,10 +84,17 @@ class Listener:
 
     def arguments(self, fields: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments to call it with: the fields it names, or all for ``**kwargs``."""
-        named = {name for name, p in self.parameters.items() if p.kind in _BY_NAME}
-        takes_all = any(p.kind is p.VAR_KEYWORD for p in self.parameters.values())
+        named, takes_all = self._named, self._takes_all
         passed = {name: value for name, value in extras.items() if name in named}
         return passed | {k: v for k, v in fields.items() if takes_all or k in named}
+
+    @cached_property
+    def _named(self) -> frozenset[str]:
+        return frozenset(name for name, p in self.parameters.items() if p.kind in _BY_NAME)
+
+    @cached_property
+    def _takes_all(self) -> bool:
+        return any(p.kind is p.VAR_KEYWORD for p in self.parameters.values())
 
 
 class Registry:

@@ -161,7 +161,7 @@ class Notification(models.Model):
             models.Index(
                 fields=["channel", "key", "id"],
                 name="pgpubsub_sql_key",
-                condition=models.Q(key__isnull=False),
+                condition=models.Q(key__isnull=False, available_at__isnull=False),
             ),
         )
 

@@ -22,6 +22,7 @@ from pgpubsub_sql.channels import (
     select_channels,
 )
 from pgpubsub_sql.errors import NotReady, PayloadError
+from pgpubsub_sql.payloads import key_of
 from pgpubsub_sql.scope import connection_of
 from pgpubsub_sql.sql import UNDEFINED_FUNCTION, query, sqlstate
 
@@ -110,8 +111,8 @@ def notify_many(instances: Iterable[Channel], *, using: str | None = None) -> No
     """
     messages = [_message(instance) for instance in instances]
     if messages:
-        names, payloads, durable = map(list, zip(*messages, strict=True))
-        values = {"channels": names, "payloads": payloads, "durable": durable}
+        names, payloads, durable, keys = map(list, zip(*messages, strict=True))
+        values = {"channels": names, "payloads": payloads, "durable": durable, "keys": keys}
         _execute(query("notify_many"), values, using)
 
 
@@ -138,8 +139,8 @@ def process_stored_notifications(
     _execute(query("ring"), {"channels": names}, using)
 
 
-def _message(instance: Channel) -> tuple[str, str, bool]:
-    """Return the name, the payload and the durability of one message."""
+def _message(instance: Channel) -> tuple[str, str, bool, str | None]:
+    """Return the name, the payload, the durability and the key of one message."""
     if not isinstance(instance, BaseChannel):
         raise PayloadError(
             "notify_many() takes instances of channels, such as PostReads(1, today), "
@@ -147,7 +148,8 @@ def _message(instance: Channel) -> tuple[str, str, bool]:
         )
     channel = _sendable(type(instance))
     payload = codec(channel).encode(_fields(instance))
-    return channel.postgres_name(), payload, channel.lock_notifications
+    key = key_of(payload, channel.ordering_fields())
+    return channel.postgres_name(), payload, channel.lock_notifications, key
 
 
 def _fields(instance: Channel) -> dict[str, Any]:
@@ -177,7 +179,8 @@ def _send(
     if channel.lock_notifications:
         _check_times(name, delay, at, expires)
         statement = query("store")
-        values |= {"delay": delay, "at": at, "expires": expires}
+        key = key_of(values["payload"], channel.ordering_fields())
+        values |= {"delay": delay, "at": at, "expires": expires, "key": key}
     elif (delay, at, expires) == (None, None, None):
         statement = query("publish")
     else:

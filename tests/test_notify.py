@@ -45,7 +45,7 @@ HELPERS = {
     "pgpubsub_notify(text,jsonb)",
     "pgpubsub_send_v1(text,jsonb)",
     "pgpubsub_publish_v1(text,jsonb)",
-    "pgpubsub_notify_many_v1(text[],jsonb[],boolean[])",
+    "pgpubsub_notify_many_v1(text[],jsonb[],boolean[],jsonb[])",
 }
 
 
@@ -482,7 +482,7 @@ def test_any_search_path_will_do(search_path: str) -> None:
     execute("SET LOCAL pgpubsub.notification_context = '{\"a\": 1}'")
     execute("SELECT public.pgpubsub_notify('a', '{}')")
     execute("SELECT public.pgpubsub_publish_v1('a', jsonb_build_object('x', repeat('x', 9000)))")
-    execute("SELECT public.pgpubsub_notify_many_v1('{a}', ARRAY[jsonb '{}'], '{true}')")
+    execute("SELECT public.pgpubsub_notify_many_v1('{a}', ARRAY[jsonb '{}'], '{true}', '{NULL}')")
     execute("SET LOCAL search_path = public")
     assert execute("SELECT channel, payload FROM public.pgpubsub_sql_notification") == [
         *[("a", '{"$context": {"a": 1}}')] * 2

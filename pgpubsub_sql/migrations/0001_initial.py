@@ -53,7 +53,7 @@ class Migration(migrations.Migration):
                         name="pgpubsub_sql_available",
                     ),
                     models.Index(
-                        condition=models.Q(("key__isnull", False)),
+                        condition=models.Q(("available_at__isnull", False), ("key__isnull", False)),
                         fields=["channel", "key", "id"],
                         name="pgpubsub_sql_key",
                     ),
@@ -68,5 +68,7 @@ class Migration(migrations.Migration):
         CreateHelper("notify", "pgpubsub_notify(text, jsonb)"),
         CreateHelper("send_v1", "pgpubsub_send_v1(text, jsonb)"),
         CreateHelper("publish_v1", "pgpubsub_publish_v1(text, jsonb)"),
-        CreateHelper("notify_many_v1", "pgpubsub_notify_many_v1(text[], jsonb[], boolean[])"),
+        CreateHelper(
+            "notify_many_v1", "pgpubsub_notify_many_v1(text[], jsonb[], boolean[], jsonb[])"
+        ),
     ]

@@ -7,5 +7,6 @@ values or a :class:`PayloadError`, never another error.
 
 from pgpubsub_sql.payloads.codec import Codec
 from pgpubsub_sql.payloads.definitions import FieldInfo, problems
+from pgpubsub_sql.payloads.keys import key_of
 
-__all__ = ["Codec", "FieldInfo", "problems"]
+__all__ = ["Codec", "FieldInfo", "key_of", "problems"]

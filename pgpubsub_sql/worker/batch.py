@@ -10,6 +10,7 @@ from typing import Any
 
 from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.retry import Discard, Retry
+from pgpubsub_sql.worker.calling import Caller
 from pgpubsub_sql.worker.hand import Hand
 from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.messages import notification
@@ -51,7 +52,7 @@ class Batch:
         taken: list[Taken],
         isolation: Isolation,
         *,
-        call: Callable[[str, Any], None],
+        call: Caller,
         retry: Retry,
         is_ordered: bool,
         is_used_up: Callable[[], bool],
@@ -118,7 +119,7 @@ class Batch:
 
     def _handle(self, one: Taken) -> Outcome:
         self._hand.take(one.id)
-        call = partial(self._call, one.payload, self._notification(one))
+        call = partial(self._call, one.payload, partial(self._notification, one))
         error = self._isolation.run(call, guarded(one.channel))
         self._hand.clear()
         if error is None:

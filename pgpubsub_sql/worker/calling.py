@@ -35,14 +35,19 @@ class Caller:
             (listener, self._limited(listener.target, listener.callback))
             for listener in registry.listeners_of(channel)
         ]
+        self._is_notification_named = any(
+            "notification" in listener.parameters for listener, _ in self._listeners
+        )
 
-    def __call__(self, payload: str, notification: Any) -> None:
-        """Decode *payload*, and call those who want it.
+    def __call__(self, payload: str, notification: Callable[[], Any]) -> None:
+        """Decode *payload*, and call those who want it; *notification* is for who names it.
 
         Raises :class:`PayloadError` if it does not fit the channel, and whatever a listener raises.
         """
         message = decode_message(self._channel, payload, using=self._session.using)
-        extras = {"context": message.context, "notification": notification}
+        extras = {"context": message.context}
+        if self._is_notification_named:
+            extras["notification"] = notification()
         try:
             for listener, call in self._listeners:
                 if listener.accepts(message.event):

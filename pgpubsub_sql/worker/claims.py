@@ -7,9 +7,10 @@ import time
 from datetime import datetime
 from typing import Any, Protocol
 
-from pgpubsub_sql.sql import SQL, render
+from pgpubsub_sql.sql import render
 from pgpubsub_sql.worker.outcomes import Taken
 from pgpubsub_sql.worker.session import Session
+from pgpubsub_sql.worker.wanted import Wanted
 
 LOOK_SECONDS = 1.0
 """How often at least a look begins at the start."""
@@ -44,10 +45,12 @@ class UnorderedClaims:
     nothing more.
     """
 
-    def __init__(self, name: str, session: Session, *, keyless: bool = False) -> None:
+    def __init__(
+        self, name: str, session: Session, wanted: Wanted, *, keyless: bool = False
+    ) -> None:
         self._session = session
-        self._text = render("queries/take", filter=SQL("true"))
-        self._parameters = {"channel": name, "keyless": keyless}
+        self._text = render("queries/take", filter=wanted.text)
+        self._parameters = {"channel": name, "keyless": keyless, **wanted.values}
         self._mark: tuple[datetime, int] | None = None
         self._started = 0.0
         """When a look began at the start, by the monotonic clock."""

@@ -22,8 +22,10 @@ from pgpubsub_sql.worker.outcomes import (
     postpone,
 )
 from pgpubsub_sql.worker.pace import Pace
+from pgpubsub_sql.worker.runs import OrderedClaims
 from pgpubsub_sql.worker.sent import handle_sent
 from pgpubsub_sql.worker.session import Session
+from pgpubsub_sql.worker.wanted import Wanted, wanted
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -31,11 +33,13 @@ logger = logging.getLogger("pgpubsub_sql.worker")
 class Lane:
     """What belongs to one channel."""
 
-    def __init__(self, channel: type[BaseChannel], session: Session) -> None:
+    def __init__(self, channel: type[BaseChannel], session: Session, wanted: Wanted) -> None:
         self.channel = channel
         self.name = channel.postgres_name()
         self.call = Caller(channel, session)
-        self.claims: Claims = UnorderedClaims(self.name, session)
+        self.is_ordered = bool(channel.ordering_fields())
+        claims = OrderedClaims if self.is_ordered else UnorderedClaims
+        self.claims: Claims = claims(self.name, session, wanted)
         self.pace = Pace(channel.batch_size)
 
 
@@ -61,7 +65,10 @@ class Delivery:
         """The schema this connection works in; messages from others are for others."""
         self.stopping = stopping
         self._hand = hand or Hand()
-        self._lanes = {name: Lane(one, self.session) for name, one in self.channels.items()}
+        condition = wanted(using)
+        self._lanes = {
+            name: Lane(channel, self.session, condition) for name, channel in self.channels.items()
+        }
         self._looked_ahead: datetime.datetime | None = None
 
     def next_ready(self) -> dict[str, float]:
@@ -118,7 +125,7 @@ class Delivery:
             isolation,
             call=lane.call,
             retry=lane.channel.retry,
-            is_ordered=bool(lane.channel.ordering_fields()),
+            is_ordered=lane.is_ordered,
             is_used_up=lambda: self.stopping() or lane.pace.is_used_up(isolation.savepoints),
             hand=self._hand,
         )

@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import random
 import traceback
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.retry import Discard, Retry, RetryAfter
@@ -67,8 +67,7 @@ Failure = Postpone | TryAgain | Park | Discarded
 Outcome = Done | Expired | GiveBack | Failure
 
 
-@dataclasses.dataclass(frozen=True)
-class Taken:
+class Taken(NamedTuple):
     """A stored notification in hand, in the order of ``queries/take.sql``."""
 
     id: int
@@ -135,14 +134,13 @@ def next_step(outcome: Failure) -> str:
 
 def row_to_put_back(taken: Taken, outcome: Outcome) -> dict[str, Any] | None:
     """Return the values for ``queries/put_back.sql``, or None if nothing goes back."""
-    row = dataclasses.asdict(taken) | {"delay": None}
     match outcome:
         case Done() | Discarded() | Expired():
             return None
         case GiveBack():
-            return row
+            return taken._asdict() | {"delay": None}
         case Postpone() | TryAgain() | Park():
-            return row | charged(taken.attempts, outcome)
+            return taken._asdict() | {"delay": None} | charged(taken.attempts, outcome)
         case _:
             assert_never(outcome)
 

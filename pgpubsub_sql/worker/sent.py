@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.utils import timezone
@@ -11,6 +11,7 @@ from django.utils import timezone
 from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.retry import Discard
 from pgpubsub_sql.worker.batch import guarded
+from pgpubsub_sql.worker.calling import Caller
 from pgpubsub_sql.worker.isolation import CAUGHT
 from pgpubsub_sql.worker.messages import decode_envelope, notification
 from pgpubsub_sql.worker.session import Session
@@ -18,9 +19,7 @@ from pgpubsub_sql.worker.session import Session
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 
-def handle_sent(
-    name: str, payload: str, schema: str, session: Session, call: Callable[[str, Any], None]
-) -> None:
+def handle_sent(name: str, payload: str, schema: str, session: Session, call: Caller) -> None:
     """Call the listeners of channel *name*, in a transaction that begins with their first query.
 
     What was sent from another schema is for others. A failure is logged, and ends the message.
@@ -31,8 +30,9 @@ def handle_sent(
             return
         if envelope.ref is not None:
             payload = _long_payload(session, envelope.ref)
+        now = timezone.now()
         with session.isolation(durable=True) as isolation:
-            call(payload, notification(session.using, channel=name, created_at=timezone.now()))
+            call(payload, partial(notification, session.using, channel=name, created_at=now))
             isolation.check()
             isolation.guard_callbacks(guarded(name))
     except PayloadError as error:

@@ -22,6 +22,18 @@ class Job(pgpubsub_sql.Channel):
 
 
 @dataclass
+class Step(pgpubsub_sql.Channel):
+    """Durable, in order for each account."""
+
+    account: str | None
+    number: int
+    mood: str = "good"
+    lock_notifications = True
+    ordering_key = "account"
+    retry = pgpubsub_sql.Retry(max_attempts=3, delay=0.01, factor=1, jitter=0)
+
+
+@dataclass
 class Shout(pgpubsub_sql.Channel):
     """Ephemeral, with types that are nested and optional."""
 

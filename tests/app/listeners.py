@@ -16,7 +16,7 @@ from typing import Any
 from django.db import DatabaseError, connection, transaction
 
 import pgpubsub_sql
-from tests.app.channels import ItemChannel, ItemNews, Job, Shout, UserChannel
+from tests.app.channels import ItemChannel, ItemNews, Job, Shout, Step, UserChannel
 from tests.app.models import Entry, Item
 
 
@@ -177,6 +177,7 @@ MOODS: dict[str, Callable[[], object]] = {
     "async": lambda: None,
     "quiet": lambda: None,
     "bad": lambda: fail("this listener is in a bad mood"),
+    "bad at first": lambda: fail("only the second time"),
     "strange": lambda: fail("\0 and \udcff"),
     "broken-sql": lambda: execute("SELECT no_such_column"),
     "swallowed": swallow,
@@ -238,6 +239,13 @@ def do_job(number: int, mood: str, notification: pgpubsub_sql.Notification, cont
     if mood not in SILENT:
         note("do_job", number=number, attempts=notification.attempts, context=dict(context))
     behave(mood, number)
+
+
+@pgpubsub_sql.listener(Step)
+def step(account: str, number: int, mood: str, notification: pgpubsub_sql.Notification) -> None:
+    if mood not in SILENT:
+        note("step", account=account, number=number, attempts=notification.attempts)
+    behave("good" if mood == "bad at first" and notification.attempts else mood, number)
 
 
 @pgpubsub_sql.listener(Shout)

@@ -7,10 +7,10 @@ import pytest
 from pgpubsub_sql.worker import pace
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app import listeners
-from tests.app.channels import ItemChannel, ItemNews, Job, Shout
+from tests.app.channels import ItemChannel, ItemNews, Job, Shout, Step
 from tests.delivery.channels import LoneJob, Twice
 
-CHANNELS = [Job, Shout, ItemChannel, ItemNews, LoneJob, Twice]
+CHANNELS = [Job, Shout, ItemChannel, ItemNews, LoneJob, Step, Twice]
 
 
 @pytest.fixture(autouse=True)

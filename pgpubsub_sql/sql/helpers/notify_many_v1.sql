@@ -1,6 +1,6 @@
 -- Sends what notify_many() is given, in its order: one INSERT for all that is durable, one ring a channel.
 CREATE OR REPLACE FUNCTION :"schema".pgpubsub_notify_many_v1(
-    channels text[], payloads jsonb[], durable boolean[]
+    channels text[], payloads jsonb[], durable boolean[], keys jsonb[]
 ) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -11,9 +11,10 @@ DECLARE
 BEGIN
     context := CASE WHEN context = '{}' THEN '{}' ELSE jsonb_build_object('$context', context) END;
     IF true = ANY (durable) THEN -- in a read-only transaction an INSERT of nothing is refused, too
-        INSERT INTO :"schema".pgpubsub_sql_notification (channel, payload)
-        SELECT message.channel, many.context || message.payload
-        FROM unnest(channels, payloads, durable) WITH ORDINALITY AS message (channel, payload, is_durable, position)
+        INSERT INTO :"schema".pgpubsub_sql_notification (channel, payload, key)
+        SELECT message.channel, many.context || message.payload, message.key::text
+        FROM unnest(channels, payloads, durable, keys)
+        WITH ORDINALITY AS message (channel, payload, is_durable, key, position)
         WHERE message.is_durable ORDER BY message.position;
         PERFORM :"schema".pgpubsub_ring(rung.channel) FROM (
             SELECT DISTINCT message.channel

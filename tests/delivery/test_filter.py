@@ -1,0 +1,93 @@
+"""What a project's ListenerFilterProvider leaves is left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.exceptions import FieldError
+from django.db.models import Q
+from django.utils import timezone
+
+from pgpubsub_sql import ListenerFilterProvider
+from pgpubsub_sql.sql import render
+from pgpubsub_sql.worker.delivery import Delivery
+from pgpubsub_sql.worker.wanted import compiled
+from tests.app.channels import Job, Step
+from tests.app.listeners import called
+from tests.delivery.plans import explained
+from tests.delivery.sending import drain, jobs
+from tests.ledger import sql, stored
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Chosen(ListenerFilterProvider):
+    condition = Q()
+
+    def get_filter(self) -> Q:
+        return self.condition
+
+
+def choosing(settings: Any, condition: Q) -> Delivery:
+    settings.PGPUBSUB_LISTENER_FILTER = f"{__name__}.Chosen"
+    Chosen.condition = condition
+    return Delivery([Job, Step], using="default", schema="public")
+
+
+@pytest.mark.parametrize(
+    ("condition", "numbers"),
+    [
+        (Q(), [1, 2, 3, 4]),
+        (Q(payload__mood="100%s"), [3]),
+        (Q(payload__number__gt=1) & ~Q(payload__mood="it's"), [3, 4]),
+        (Q(payload__mood__icontains="%"), [3]),
+        (Q(created_at__lt=timezone.now()), []),
+        (Q(pk__in=[]), []),
+        (~Q(pk__in=[]), [1, 2, 3, 4]),
+        (Q(payload__mood="it's") | Q(attempts__gt=5), [2]),
+    ],
+)
+def test_a_worker_takes_what_is_wanted(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, condition: Q, numbers: list[int]
+) -> None:
+    """Values are parameters, quotes and per cent signs or not; the rest stays for others."""
+    from tests.app import listeners
+
+    for mood in ("it's", "100%s"):
+        monkeypatch.setitem(listeners.MOODS, mood, lambda: None)
+    jobs("good", "it's", "100%s", "good")
+    drain(choosing(settings, condition))
+    assert called == numbers
+    assert sorted(stored()) == [one for one in (1, 2, 3, 4) if one not in numbers]
+
+
+def test_what_is_not_wanted_holds_up_its_key(settings: Any) -> None:
+    """Somebody else wants it, and first."""
+    jobs("quiet", "good", "quiet", channel=lambda **fields: Step(account="a", **fields))
+    drain(choosing(settings, Q(payload__mood="quiet")), Step)
+    assert called == [1]
+    drain(choosing(settings, Q()), Step)
+    assert called == [1, 2, 3]
+
+
+def test_a_field_that_there_is_not_is_an_error_before_anything_is_taken(settings: Any) -> None:
+    with pytest.raises(FieldError, match="nothing"):
+        choosing(settings, Q(nothing=1))
+
+
+def test_the_index_is_used_all_the_same() -> None:
+    """P6."""
+    sql(
+        "INSERT INTO pgpubsub_sql_notification (channel, payload)"
+        " SELECT 'app.Job', '{\"region\": 1}' FROM generate_series(1, 100000)"
+    )
+    sql("ANALYZE pgpubsub_sql_notification")
+    wanted = compiled(Q(payload__region=1), "default")
+    parameters = {"channel": "app.Job", "keyless": False, "limit": 100}
+    where = {"after": "-infinity", "after_id": 0}
+    nodes = explained(
+        render("queries/take", filter=wanted.text), parameters | where | dict(wanted.values)
+    )
+    assert "Seq Scan" not in {one["Node Type"] for one in nodes}
+    assert max(one["Actual Rows"] * one["Actual Loops"] for one in nodes) == 100

@@ -1,0 +1,276 @@
+"""Messages of an equal key: one at a time, in order, retries included."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import transaction
+
+from pgpubsub_sql import Notification, Retry, notify, notify_many
+from pgpubsub_sql.sql import query
+from pgpubsub_sql.worker import claims, runs
+from pgpubsub_sql.worker.delivery import Delivery
+from tests.app.channels import Step
+from tests.app.models import Entry
+from tests.conftest import Listen, eventually
+from tests.delivery.plans import explained
+from tests.delivery.sending import drain, hasten
+from tests.ledger import calls, sql, stranger
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def no_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has no key has its turn when there are no runs, and what failed waits to be hastened,
+    however slow the test is."""
+    monkeypatch.setattr(claims, "LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(Step, "retry", Retry(max_attempts=3, delay=500))
+
+
+def steps(*moods: str, accounts: str = "a") -> None:
+    """Store for each account a step per mood, numbered from 1, one account after another."""
+    with transaction.atomic():
+        for account in accounts:
+            for number, mood in enumerate(moods, 1):
+                notify(Step(account, number, mood))
+
+
+def done() -> dict[str, list[int]]:
+    """Return the numbers that each account has seen, in order."""
+    seen: dict[str, list[int]] = {}
+    for data in calls("step"):
+        seen.setdefault(data["account"], []).append(data["number"])
+    return seen
+
+
+@contextmanager
+def busy(key: str) -> Iterator[Any]:
+    """Another worker has a run of this key in hand."""
+    with stranger() as other:
+        other.execute("BEGIN")
+        parameters = {"channel": "app.Step", "after": "", "limit": 1000, "steps": 1000}
+        other.execute(query("lock_keys"), parameters)
+        locked = [one for one, is_locked in other.fetchall() if is_locked]
+        assert locked == [key]
+        yield other
+        other.execute("ROLLBACK")
+
+
+def test_a_key_is_stored_as_json_however_it_is_sent() -> None:
+    """In PostgreSQL's spelling, as triggers have it; null is no key."""
+    notify(Step('ä"', 1))
+    notify(Step, account="b", number=1)
+    notify_many([Step("c", 1), Step(None, 1)])
+    keys = list(Notification.objects.order_by("id").values_list("key", flat=True))
+    assert keys == ['["ä\\""]', '["b"]', '["c"]', None]
+    sql("SELECT 1 / (jsonb_build_array('ä\"'::text)::text = %s)::integer", keys[0])
+
+
+def test_what_fails_holds_up_its_own_key_only(delivery: Delivery) -> None:
+    steps("good", "bad at first", "good", "good", accounts="a")
+    steps("good", "good", accounts="b")
+    drain(delivery, Step)
+    assert done() == {"a": [1], "b": [1, 2]}
+    assert Notification.objects.filter(attempts=0).count() == 2
+    hasten()
+    drain(delivery, Step)
+    assert done() == {"a": [1, 2, 3, 4], "b": [1, 2]}
+
+
+@pytest.mark.parametrize("mood", ["close", "roll back raw"])
+def test_so_does_what_undoes_its_batch(delivery: Delivery, mood: str) -> None:
+    steps("good", mood, "good", accounts="ab")
+    for _ in range(2):
+        drain(delivery, Step)
+        assert done() == {"a": [1], "b": [1]}
+        hasten()
+    drain(delivery, Step)
+    assert Notification.objects.parked().count() == 2
+    assert done() == {"a": [1, 3], "b": [1, 3]}
+
+
+def test_so_does_what_is_no_fault_of_its_own(delivery: Delivery) -> None:
+    steps("good", "deadlock", "good", accounts="a")
+    for _ in range(2):
+        drain(delivery, Step)
+        assert done() == {"a": [1]}
+        hasten()
+
+
+def test_parked_releases_the_key(delivery: Delivery) -> None:
+    steps("bad", "good")
+    for _ in range(2):
+        drain(delivery, Step)
+        assert done() == {}
+        hasten()
+    drain(delivery, Step)
+    assert done() == {"a": [2]}
+    assert Notification.objects.parked().count() == 1
+
+
+def test_so_do_discarding_and_expiring(delivery: Delivery) -> None:
+    steps("discard", "good", "good", "good")
+    sql(
+        "UPDATE pgpubsub_sql_notification SET expires_at = clock_timestamp()"
+        " WHERE payload->'number' = '3'"
+    )
+    drain(delivery, Step)
+    assert done() == {"a": [2, 4]}
+
+
+def test_what_is_delayed_holds_up_what_was_stored_after_it(delivery: Delivery) -> None:
+    """The order is that of ids."""
+    notify(Step("a", 1), delay=datetime.timedelta(hours=1))
+    notify(Step("a", 2))
+    notify(Step("b", 3))
+    drain(delivery, Step)
+    assert done() == {"b": [3]}
+    hasten()
+    drain(delivery, Step)
+    assert done() == {"b": [3], "a": [1, 2]}
+
+
+def test_different_keys_are_handled_in_parallel(delivery: Delivery) -> None:
+    """And one that another worker has in hand is passed over, however much of it there is."""
+    steps(*["good"] * 30, accounts="a")
+    with busy('["a"]'):
+        steps("good", accounts="bc")
+        drain(delivery, Step)
+        assert done() == {"b": [1], "c": [1]}
+    drain(delivery, Step)
+    assert done()["a"] == list(range(1, 31))
+
+
+def test_what_is_put_back_while_a_key_is_locked_comes_first(delivery: Delivery) -> None:
+    """Whoever gets the lock next sees it: taking is a statement of its own."""
+    steps("good", "good")
+    execute, late = delivery.session.execute, iter([True])
+
+    def between(name: str, *arguments: Any, **options: Any) -> Any:
+        found = execute(name, *arguments, **options)
+        if name == "lock_keys" and next(late, False):
+            with stranger() as other:  # as the worker does that had locked it until now
+                other.execute("BEGIN")
+                other.execute(
+                    "DELETE FROM pgpubsub_sql_notification WHERE payload->'number' = '1'"
+                    " RETURNING id, channel, payload::text, key"
+                )
+                (row,) = other.fetchall()
+                other.execute(
+                    "INSERT INTO pgpubsub_sql_notification (id, channel, payload, key, attempts)"
+                    " VALUES (%s, %s, %s, %s, 1)",
+                    row,
+                )
+                other.execute("COMMIT")
+        return found
+
+    delivery.session.execute = between  # type: ignore[method-assign]
+    drain(delivery, Step)
+    assert done() == {"a": [1, 2]}
+    assert [data["attempts"] for data in calls("step")] == [1, 0]
+
+
+def test_a_row_in_other_hands_cuts_a_run(delivery: Delivery) -> None:
+    """Somebody replays or discards it by hand at this moment."""
+    steps("good", "good", "good")
+    with stranger() as other:
+        other.execute("BEGIN")
+        other.execute(
+            "SELECT FROM pgpubsub_sql_notification WHERE payload->'number' = '2' FOR UPDATE"
+        )
+        drain(delivery, Step)
+        assert done() == {"a": [1]}
+        other.execute("ROLLBACK")
+    drain(delivery, Step)
+    assert done() == {"a": [1, 2, 3]}
+
+
+def test_what_has_no_key_is_handled_in_no_order(delivery: Delivery) -> None:
+    """SQL knows no keys, and a channel may have had none when it was stored."""
+    for number in (1, 2):
+        sql(
+            "SELECT pgpubsub_notify('app.Step', %s)", json.dumps({"account": "a", "number": number})
+        )
+    steps("bad at first", accounts="b")
+    steps("good", accounts="c")
+    drain(delivery, Step)
+    assert done() == {"c": [1], "a": [1, 2]}
+
+
+def test_what_has_no_key_has_its_turn_while_there_are_runs(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "LOOK_SECONDS", 0.0)
+    steps(*["good"] * 50)
+    sql('SELECT pgpubsub_notify(\'app.Step\', \'{"account": "x", "number": 7}\')')
+    delivery.handle_stored("app.Step")
+    assert done() == {"x": [7]}
+
+
+def test_no_key_is_left_out(delivery: Delivery) -> None:
+    """The walk goes on where it has ended, so a flood of one key does not starve another."""
+    steps(*["good"] * 100, accounts="abc")
+    delivery._lanes["app.Step"].pace._size = 2
+    delivery._lanes["app.Step"].pace._largest = 2
+    for _ in range(3):
+        delivery.handle_stored("app.Step")
+    assert set(done()) == {"a", "b", "c"}
+
+
+def test_many_keys_that_wait_do_not_hide_one_that_is_ready(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "STEPS", 3)
+    steps("good", accounts="abcdefgh")
+    sql(
+        "UPDATE pgpubsub_sql_notification SET available_at = clock_timestamp() + interval '1 h'"
+        " WHERE key <> '[\"g\"]'"
+    )
+    drain(delivery, Step)
+    assert done() == {"g": [1]}
+
+
+def test_a_message_to_be_alone_is_found_among_many_keys(delivery: Delivery) -> None:
+    steps("good", "good", accounts="abcdefgh")
+    sql("UPDATE pgpubsub_sql_notification SET alone = true WHERE key IN ('[\"f\"]', '[\"g\"]')")
+    drain(delivery, Step)
+    assert done() == {account: [1, 2] for account in "abcdefgh"}
+
+
+def test_a_walk_takes_one_probe_a_key(delivery: Delivery) -> None:
+    """P6: 100,000 messages of one key, and as many parked ones, are passed over in one step."""
+    sql(
+        "INSERT INTO pgpubsub_sql_notification (channel, payload, key, available_at)"
+        " SELECT 'app.Step', '{}', '[\"a\"]', CASE WHEN number > 100000 THEN clock_timestamp() END"
+        " FROM generate_series(1, 200000) AS number"
+    )
+    steps("good", accounts="b")
+    sql("ANALYZE pgpubsub_sql_notification")
+    parameters = {"channel": "app.Step", "after": "", "limit": 50, "steps": 1000}
+    nodes = explained(query("lock_keys"), parameters)
+    scans = [one for one in nodes if one.get("Index Name") == "pgpubsub_sql_key"]
+    assert round(sum(one["Actual Rows"] * one["Actual Loops"] for one in scans)) == 2
+    assert "Seq Scan" not in {one["Node Type"] for one in nodes}
+
+
+def test_in_order_across_workers_that_fail_and_die(listen: Callable[..., Listen]) -> None:
+    """P16: each key in the order of ids, retries included, whoever handles it."""
+    listen("--channels", "app.Step", "--processes", "3").ready(3)
+    for number in range(1, 31):
+        notify_many(
+            Step(account, number, "bad at first" if number % 7 == 0 else "good")
+            for account in "abcdef"
+        )
+    notify(Step("g", 1, "kill"))
+    notify(Step("g", 2))
+    eventually(lambda: not Notification.objects.ready().exists() and len(calls("step")) >= 181)
+    eventually(lambda: Notification.objects.parked().count() == 1)
+    order = list(range(1, 31))
+    assert done() == dict.fromkeys("abcdef", order) | {"g": [2]}
+    assert Entry.objects.filter(listener="step").values("pid").distinct().count() > 1
