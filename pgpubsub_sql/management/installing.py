@@ -25,7 +25,7 @@ from pgpubsub_sql.management.subcommands import (
 )
 from pgpubsub_sql.migrations_ops import repair
 from pgpubsub_sql.migrations_ops.audit import Audit, State, audit
-from pgpubsub_sql.migrations_ops.state import Key
+from pgpubsub_sql.migrations_ops.history import Key
 from pgpubsub_sql.sql.catalogue import InstalledFunction
 
 T = TypeVar("T")

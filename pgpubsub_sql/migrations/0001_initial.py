@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-from pgpubsub_sql.migrations_ops.operations import CreateHelper
+from pgpubsub_sql.migrations_ops.helpers import CreateHelper
 from pgpubsub_sql.models import PayloadDecoder
 
 

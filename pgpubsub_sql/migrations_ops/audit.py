@@ -13,8 +13,10 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ProjectState
 
 from pgpubsub_sql import conf
-from pgpubsub_sql.migrations_ops.operations import is_allowed
-from pgpubsub_sql.migrations_ops.state import Key, Triggers, declared, recorded
+from pgpubsub_sql.migrations_ops import history
+from pgpubsub_sql.migrations_ops.applying import is_allowed
+from pgpubsub_sql.migrations_ops.history import Key, Triggers
+from pgpubsub_sql.migrations_ops.state import declared
 from pgpubsub_sql.sql import query, quote_table
 from pgpubsub_sql.sql.catalogue import InstalledFunction, installed_functions
 from pgpubsub_sql.sql.readiness import check_ready
@@ -148,10 +150,10 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
         state = loader.graph.make_state(applied, real_apps=loader.unmigrated_apps)
     wanted = _here(connection, state, declared())
     unmigrated = {key: wanted[key] for key in wanted if key[0] in loader.unmigrated_apps}
-    installed = _here(connection, state, recorded(loader.graph, applied))
+    installed = _here(connection, state, history.read(loader.graph, applied).triggers)
     return Audit(
         declared={key: wanted[key] for key in wanted.keys() - unmigrated.keys()},
-        recorded=_here(connection, state, recorded(loader.graph)),
+        recorded=_here(connection, state, history.read(loader.graph).triggers),
         applied=installed,
         unmigrated=unmigrated,
         state=state,

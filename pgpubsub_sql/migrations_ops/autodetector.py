@@ -6,24 +6,34 @@ either order of INSTALLED_APPS.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
+from django.apps import apps
 from django.core.management.commands import makemigrations, migrate
 from django.db.migrations.autodetector import MigrationAutodetector, OperationDependency
 from django.db.migrations.graph import MigrationGraph
-from django.db.migrations.operations import DeleteModel, RenameModel
+from django.db.migrations.operations import (
+    AlterField,
+    DeleteModel,
+    RemoveField,
+    RenameField,
+    RenameModel,
+)
 from django.db.migrations.operations.base import Operation
 
+from pgpubsub_sql.migrations_ops import history
+from pgpubsub_sql.migrations_ops.history import Key, Triggers
 from pgpubsub_sql.migrations_ops.operations import (
     AddTrigger,
     AlterTrigger,
     RemoveTrigger,
     TriggerOperation,
 )
-from pgpubsub_sql.migrations_ops.state import Key, Triggers, declared, owner, recorded
+from pgpubsub_sql.migrations_ops.state import declared, owner
 from pgpubsub_sql.sql.trigger import Trigger
 
 
@@ -65,12 +75,12 @@ class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
 
     def _generate_trigger_operations(self) -> None:
         new = declared()
-        old = recorded(self._graph) if self._graph else {}
+        old = history.read(self._graph).triggers if self._graph else {}
         renamed = {key: self._follow_renames(trigger) for key, trigger in old.items()}
         kept = {key for key in new.keys() & renamed.keys() if new[key].model == renamed[key].model}
         self._hold_models(old)
         for key in sorted(old.keys() - kept, reverse=True):
-            self.add_operation(key[0], RemoveTrigger(old[key]), beginning=True)
+            self._remove(key[0], RemoveTrigger(old[key]))
         for key in sorted(new):
             if key not in kept:
                 self._add(key[0], AddTrigger(new[key]), released_by=old.keys() - kept)
@@ -85,25 +95,38 @@ class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
         return trigger
 
     def _hold_models(self, triggers: Triggers) -> None:
-        """Let a model go or change its name only after the apps that have triggers on it.
+        """Let what a trigger names go only after the apps that have such triggers.
 
         Their migrations look it up by the name it has now, today and on every fresh database.
         """
-        for label, found in self.generated_operations.items():
-            for operation in found:
-                holders = [
-                    _wait(*key, Order.RELEASE)
-                    for key, trigger in triggers.items()
-                    if key[0] != label and _takes_away(operation, label, trigger.model)
-                ]
-                operation._auto_deps = [*operation._auto_deps, *holders]
+        for key, trigger in triggers.items():
+            label, name = self._old_owner(trigger.model)
+            for operation in self.generated_operations.get(label, []):
+                if label != key[0] and _takes_away(operation, name, trigger):
+                    operation._auto_deps = [*operation._auto_deps, _wait(*key, Order.RELEASE)]
+
+    def _old_owner(self, model: str) -> tuple[str, str]:
+        """Return app and name of the model whose operations made the table of *model*."""
+        label, _, name = model.partition(".")
+        if (label, name) in self.from_state.models or label in self.from_state.real_apps:
+            return label, name
+        with contextlib.suppress(LookupError):
+            return owner(self.from_state.apps.get_model(model))
+        return label, name
+
+    def _remove(self, label: str, operation: RemoveTrigger) -> None:
+        # Where the model has gone before, it has in the latest migration of its app at the latest.
+        models, _, name = operation.trigger.model.partition(".")
+        gone = self._old_owner(operation.trigger.model) not in self.from_state.models
+        dependencies = [_wait(models, name, Order.TABLE)] if gone else []
+        self.add_operation(label, operation, dependencies=dependencies, beginning=True)
 
     def _add(
         self, label: str, operation: TriggerOperation, released_by: Collection[Key] = ()
     ) -> None:
         dependencies = [
             _wait("pgpubsub_sql", "notification", OperationDependency.Type.CREATE),
-            _wait(*owner(operation.trigger.model), Order.TABLE),
+            *self._after_table(operation.trigger.model),
             # A channel that moves to another app keeps the name of its function.
             *(
                 _wait(*key, Order.RELEASE)
@@ -112,6 +135,14 @@ class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
             ),
         ]
         self.add_operation(label, operation, dependencies=dependencies)
+
+    def _after_table(self, model: str) -> Iterator[OperationDependency]:
+        label, name = owner(apps.get_model(model))
+        setting = apps.get_swappable_settings_name(model)
+        if setting:
+            yield _wait("__setting__", setting, OperationDependency.Type.CREATE)
+        if not setting or label in self.generated_operations:
+            yield _wait(label, name, Order.TABLE)
 
     def check_dependency(self, operation: Operation, dependency: OperationDependency) -> bool:
         """Whether *operation* must come first."""
@@ -130,13 +161,17 @@ def _wait(label: str, name: str, kind: Any) -> OperationDependency:
     return OperationDependency(label, name, None, kind)
 
 
-def _takes_away(operation: Operation, label: str, model: str) -> bool:
-    """Whether *model* is not found under its name any more once *operation* has run."""
+def _takes_away(operation: Operation, name: str, trigger: Trigger) -> bool:
+    """Whether *trigger*, on the model of that name, may not find something after *operation*."""
     match operation:
         case RenameModel():
-            return model == f"{label}.{operation.old_name_lower}"
+            return operation.old_name_lower == name
         case DeleteModel():
-            return model == f"{label}.{operation.name_lower}"
+            return operation.name_lower == name
+        case RemoveField() | RenameField() | AlterField():
+            # Of a ManyToManyField it may be the table.
+            names_field = trigger.names_columns or not trigger.model.endswith(f".{name}")
+            return names_field and operation.model_name_lower == name
     return False
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.migrations_ops.audit import Audit
+from pgpubsub_sql.migrations_ops.history import Key
 from pgpubsub_sql.migrations_ops.operations import AddTrigger
-from pgpubsub_sql.migrations_ops.state import Key
 from pgpubsub_sql.sql import SQL, render
 from pgpubsub_sql.sql.catalogue import InstalledFunction, InstalledTrigger
 

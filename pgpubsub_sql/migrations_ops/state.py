@@ -1,33 +1,15 @@
-"""Which triggers the code declares, and which the migrations have recorded."""
+"""Which triggers the code declares."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Container, Iterable, Iterator
+from typing import Any
 
-from django.apps import apps
-from django.db.migrations.graph import MigrationGraph
-from django.db.migrations.operations import RenameModel, RunSQL, SeparateDatabaseAndState
-from django.db.migrations.operations.base import Operation
+from django.db.models import Model
 
 from pgpubsub_sql.channels import TriggerChannel, app_label, model_of
 from pgpubsub_sql.listeners import registry
-from pgpubsub_sql.migrations_ops.operations import (
-    AddTrigger,
-    AlterTrigger,
-    RemoveTrigger,
-    TriggerOperation,
-)
+from pgpubsub_sql.migrations_ops.history import Triggers
 from pgpubsub_sql.sql.trigger import EVENTS, Trigger
-
-Key = tuple[str, str]
-"""App label, name of the channel."""
-
-Node = tuple[str, str]
-"""App label, name of the migration."""
-
-Triggers = dict[Key, Trigger]
-"""What each app's migrations install."""
 
 
 def declared() -> Triggers:
@@ -53,59 +35,10 @@ def specify(channel: type[TriggerChannel]) -> Trigger:
     )
 
 
-def owner(label: str) -> tuple[str, str]:
-    """Return app and name of the model whose operations make the table of the declared *label*.
+def owner(model: type[Model]) -> tuple[str, str]:
+    """Return app and name of the model whose operations make the table of *model*.
 
     The table of a ManyToManyField comes and goes with the model that has the field.
     """
-    model = apps.get_model(label)
-    owner = (model._meta.auto_created or model)._meta
-    return owner.app_label, owner.model_name or ""
-
-
-def recorded(graph: MigrationGraph, only: Container[Node] | None = None) -> Triggers:
-    """Return what is installed once migrations of *graph* have run, all or *only* those: a fold."""
-    triggers: Triggers = {}
-    for label, operation in _operations(graph, only):
-        if isinstance(operation, TriggerOperation):
-            _apply(triggers, label, operation)
-        elif isinstance(operation, RenameModel):
-            _rename(triggers, label, operation)
-    return triggers
-
-
-def _apply(triggers: Triggers, label: str, operation: TriggerOperation) -> None:
-    key = label, operation.trigger.channel
-    match operation:
-        case AddTrigger() | AlterTrigger():
-            triggers[key] = operation.trigger
-        case RemoveTrigger():
-            triggers.pop(key, None)
-
-
-def _rename(triggers: Triggers, label: str, operation: RenameModel) -> None:
-    old, new = f"{label}.{operation.old_name_lower}", f"{label}.{operation.new_name_lower}"
-    for key, trigger in triggers.items():
-        if trigger.model == old:
-            triggers[key] = dataclasses.replace(trigger, model=new)
-
-
-def _operations(
-    graph: MigrationGraph, only: Container[Node] | None
-) -> Iterator[tuple[str, Operation]]:
-    seen: set[Node] = set()
-    for leaf in sorted(graph.leaf_nodes()):
-        for node in graph.forwards_plan(leaf):
-            migration = graph.nodes[node]
-            if node not in seen and migration and (only is None or node in only):
-                seen.add(node)
-                yield from ((node[0], found) for found in _flat(migration.operations))
-
-
-def _flat(operations: Iterable[Operation]) -> Iterator[Operation]:
-    """Yield *operations*; of what separates database and state, what concerns the state."""
-    for operation in operations:
-        if isinstance(operation, (RunSQL, SeparateDatabaseAndState)):
-            yield from _flat(operation.state_operations)
-        else:
-            yield operation
+    creator: Any = model._meta.auto_created or model
+    return creator._meta.app_label, creator._meta.model_name

@@ -9,7 +9,7 @@ from pgpubsub_sql.sql.catalogue import tag
 from pgpubsub_sql.sql.functions import function
 from pgpubsub_sql.sql.quoting import quote_identifier, quote_table
 from pgpubsub_sql.sql.templates import SQL, render
-from pgpubsub_sql.sql.trigger import Trigger
+from pgpubsub_sql.sql.trigger import EVENTS, Trigger
 
 _STATES = {"D": SQL("DISABLE"), "R": SQL("ENABLE REPLICA"), "A": SQL("ENABLE ALWAYS")}
 """What leads to each tgenabled of pg_trigger, but for the one that a new trigger has."""
@@ -41,8 +41,8 @@ class Site:
     """The table with its schema; None where it is not there yet, as sqlmigrate may find it."""
     partitioned: bool = False
     """Whether the table has partitions, or is one: a statement's trigger would miss rows."""
-    installed: Mapping[str, Installed] = dataclasses.field(default_factory=dict)
-    """The triggers that the table has, by name."""
+    installed: Mapping[str, Installed] | None = None
+    """The triggers that the table has, by name; None to suppose what the migrations say."""
     type_schemas: tuple[str, ...] = ()
     """Where the types of the columns live that the condition names."""
 
@@ -74,17 +74,20 @@ def create(trigger: Trigger, site: Site) -> Iterator[SQL]:
 
 
 def alter(old: Trigger, new: Trigger, site: Site) -> Iterator[SQL]:
-    """Yield what brings *old* to *new*, which is the same channel on the same table.
+    """Yield what brings *old*, or whatever is there instead, to *new* on the same table.
 
     An event that both have keeps its trigger, so that a change of the function alone locks
     nobody out of the table.
     """
-    before, after = old.triggers(), new.triggers()
-    kept = {event for event in before.keys() & after.keys() if _is_kept(event, old, new, site)}
-    for event in sorted(before.keys() - after.keys()):
-        yield render("triggers/drop_trigger", trigger=before[event], table=site.table)
+    if site.installed is None:
+        site = dataclasses.replace(site, installed=_supposed(old, site))
+    every = dataclasses.replace(new, after=EVENTS, before=EVENTS).triggers()
+    wanted = new.triggers()
+    for event in sorted(every.keys() - wanted.keys()):
+        if _installed(every[event], site):
+            yield render("triggers/drop_trigger", trigger=every[event], table=site.table)
     yield from _create_function(new, site)
-    yield from _create_triggers(new, after.keys() - kept, site)
+    yield from _create_triggers(new, {e for e in wanted if not _is_kept(e, new, site)}, site)
     yield from _comment(new, site)
 
 
@@ -93,11 +96,21 @@ def drop(trigger: Trigger, *, schema: str) -> Iterator[SQL]:
     yield render("triggers/drop_function", schema=schema, function=trigger.function)
 
 
-def _is_kept(event: str, old: Trigger, new: Trigger, site: Site) -> bool:
+def _supposed(trigger: Trigger, site: Site) -> dict[str, Installed]:
+    return {
+        name: Installed(by_row=site.is_by_row(trigger, event), enabled="O")
+        for event, name in trigger.triggers().items()
+    }
+
+
+def _installed(name: str, site: Site) -> Installed | None:
+    return (site.installed or {}).get(name)
+
+
+def _is_kept(event: str, trigger: Trigger, site: Site) -> bool:
     """Whether the trigger that is there fires as often as the new one would."""
-    by_row = site.is_by_row(new, event)
-    installed = site.installed.get(new.triggers()[event])
-    return by_row == (installed.by_row if installed else site.is_by_row(old, event))
+    installed = _installed(trigger.triggers()[event], site)
+    return installed is not None and installed.by_row == site.is_by_row(trigger, event)
 
 
 def _create_function(trigger: Trigger, site: Site) -> Iterator[SQL]:
@@ -135,7 +148,7 @@ def _create_trigger(trigger: Trigger, event: str, site: Site) -> SQL:
 
 def _restore(name: str, site: Site) -> Iterator[SQL]:
     """Yield what leaves a trigger that was replaced as somebody had set it."""
-    installed = site.installed.get(name)
+    installed = _installed(name, site)
     if installed and installed.enabled in _STATES:
         state = _STATES[installed.enabled]
         yield render("triggers/restore_trigger", trigger=name, table=site.table, state=state)

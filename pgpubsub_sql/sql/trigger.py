@@ -69,7 +69,7 @@ class Trigger:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in specification.items()
         }
-        return cls(**values | {"model": specification["model"].lower()})
+        return cls(**{"version": 1} | values | {"model": specification["model"].lower()})
 
     def deconstruct(self) -> dict[str, Any]:
         """Return the plain values that :meth:`of` takes."""
@@ -90,6 +90,11 @@ class Trigger:
     def function(self) -> str:
         """Name of the channel's function, which no channel can make that of a helper."""
         return _object_name(f"pgpubsub_channel_{self.channel}")
+
+    @property
+    def names_columns(self) -> bool:
+        """Whether what is done depends on columns that there are."""
+        return bool(self.columns or self.watch or self.condition or self.ordering_key)
 
     def triggers(self) -> dict[str, str]:
         """Map each installed event, as ``after_insert``, to the name of its trigger."""

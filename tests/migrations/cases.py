@@ -119,7 +119,7 @@ def assert_writable(project: Project, case: Case, allowed: set[str]) -> None:
         assert {*told} <= allowed
 
 
-def tell(database: Database, table: str) -> list[str]:
+def tell(database: Database, table: str = "blog_author") -> list[str]:
     """Write in every way to *table*, if there is one, and return what is told."""
     if not database.has(table):
         return []

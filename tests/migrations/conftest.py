@@ -7,7 +7,7 @@ import pytest
 
 from pgpubsub_sql.embedded import Server
 
-from tests.migrations.harness import Commands, Project
+from tests.migrations.harness import Commands, Database, Project
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +39,11 @@ def new_project(commands: Commands, tmp_path: Path) -> Iterator[Callable[..., Pr
 def project(new_project: Callable[..., Project]) -> Project:
     """A project with pgpubsub_sql and an app ``blog``."""
     return new_project()
+
+
+@pytest.fixture
+def other(server: Server) -> Iterator[Database]:
+    """A second database."""
+    database = Database()
+    yield database
+    database.drop()

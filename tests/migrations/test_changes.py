@@ -10,22 +10,21 @@ import pytest
 
 from tests.migrations.cases import Case, walk
 from tests.migrations.harness import Files, Project
-from tests.migrations.versions import app, blog, channel, model, on
+from tests.migrations.versions import (
+    AUTHOR,
+    WRITER,
+    authors,
+    blog,
+    channel,
+    model,
+    on,
+    people,
+    watcher,
+)
 
-AUTHOR = model("Author")
-WRITER = model("Writer")
 INSERTS = ["blog.Authors INSERT"]
 SAVES = ["blog.Authors INSERT", "blog.Authors UPDATE"]
 ALL = [*SAVES, "blog.Authors DELETE"]
-
-
-def authors(*events: str, models: str = AUTHOR, **options: object) -> Files:
-    """Return an app with one channel that has a listener for each of *events*."""
-    return blog(
-        models=models,
-        channels=channel("Authors", **options) if events else "",
-        listeners=on(*events),
-    )
 
 
 def with_field(field: str) -> str:
@@ -174,7 +173,7 @@ ABSTRACT = model("Base", meta="abstract = True") + "class Author(Base): ...\n\n"
             "T1: it is renamed, and the channel removed",
             before=authors("insert"),
             after=blog(models=WRITER),
-            writes=["blog: RemoveTrigger RenameModel"],
+            writes=["blog: RenameModel RemoveTrigger"],
             answers="y\n",
             tells=[],
             table="blog_writer",
@@ -360,18 +359,6 @@ def test_tables_of_many_to_many_fields(project: Project, case: Case) -> None:
 
 
 # --- Several apps ---------------------------------------------------------------------------------
-
-
-def people(models: str) -> Files:
-    return app("people", models=models) | {"people/migrations/__init__.py": ""}
-
-
-def watcher(label: str, watched: str | None, *events: str, **options: object) -> Files:
-    """Return an app with a channel on somebody else's model."""
-    channels = channel(model=watched, **options) if watched else ""
-    listeners = on(*(events or ("insert",)), of=f"{label}.channels.Authors") if watched else ""
-    files = app(label, channels=channels, listeners=listeners)
-    return files | {f"{label}/migrations/__init__.py": ""}
 
 
 @pytest.fixture(params=["aardvark", "zebra"])

@@ -43,3 +43,29 @@ def on(*events: str, of: str = "blog.channels.Authors") -> str:
         f"def {of.rpartition('.')[2].lower()}_{event}(old, new): ...\n\n"
         for event in events
     )
+
+
+AUTHOR = model("Author")
+WRITER = model("Writer")
+
+
+def authors(*events: str, models: str = AUTHOR, **options: object) -> Files:
+    """Return the files of an app with one channel that has a listener for each of *events*."""
+    return blog(
+        models=models,
+        channels=channel("Authors", **options) if events else "",
+        listeners=on(*events),
+    )
+
+
+def people(models: str = AUTHOR) -> Files:
+    """Return the files of an app that has nothing but models."""
+    return app("people", models=models) | {"people/migrations/__init__.py": ""}
+
+
+def watcher(label: str, watched: str | None, *events: str, **options: object) -> Files:
+    """Return the files of an app with a channel on somebody else's model, or without it."""
+    channels = channel(model=watched, **options) if watched else ""
+    listeners = on(*(events or ("insert",)), of=f"{label}.channels.Authors") if watched else ""
+    files = app(label, channels=channels, listeners=listeners)
+    return files | {f"{label}/migrations/__init__.py": ""}

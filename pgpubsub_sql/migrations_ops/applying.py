@@ -1,0 +1,158 @@
+"""What operations do to a database."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from django.db import router
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.state import ProjectState
+from django.db.models import Model
+
+from pgpubsub_sql import conf
+from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.migrations_ops import history
+from pgpubsub_sql.migrations_ops.tables import check_plan, find_site
+from pgpubsub_sql.sql import SQL, query, quote_table
+from pgpubsub_sql.sql.installing import Site, alter, create, drop
+from pgpubsub_sql.sql.trigger import Trigger
+
+Editor = BaseDatabaseSchemaEditor
+
+
+def change(
+    editor: Editor,
+    app_label: str,
+    state: ProjectState,
+    before: Trigger | None,
+    after: Trigger | None,
+    *,
+    forwards: bool = True,
+) -> None:
+    """Bring the database from one specification to another; None means that there is none.
+
+    Does nothing where the routers keep the model from this database.
+
+    Raises :class:`NotReady` for what would make every write fail, and on the way forwards for
+    what PostgreSQL cannot plan: on the way back a column may yet have to be restored.
+    """
+    same = before and after and (before.channel, before.model) == (after.channel, after.model)
+    if before and not same and is_allowed(editor.connection, state, before):
+        _drop(editor, before, _find_model(app_label, state, before))
+    if after and is_allowed(editor.connection, state, after):
+        model = _find_model(app_label, state, after)
+        if model and not model._meta.swapped:
+            site = _find_site(editor, after, model._meta.db_table)
+            if forwards and not editor.collect_sql:
+                _check_plan(editor, app_label, after, site)
+            execute(editor, alter(before, after, site) if before and same else create(after, site))
+
+
+def execute(editor: Editor, statements: Iterable[SQL]) -> None:
+    """Execute SQL in which a percent sign is nothing special."""
+    for statement in statements:
+        editor.execute(statement, params=None)
+
+
+class Schemas(NamedTuple):
+    """Where the search_path leads."""
+
+    current: str
+    """Where new objects go."""
+    helpers: str | None
+    """Where our own tables are, if they are on this database."""
+    function: str | None
+    """Where a channel's function is, if it is there already."""
+
+
+def find_schemas(editor: Editor, function: str = "", table: str | None = None) -> Schemas:
+    """Return the schemas that concern this run of migrate.
+
+    The function is the one of that name which serves no other table than the quoted *table*:
+    where schemas are tenants, one further down the search_path belongs to somebody else.
+
+    Raises :class:`NotReady` if there is no schema to install anything in.
+    """
+    with editor.connection.cursor() as cursor:
+        cursor.execute(query("find_schemas"), {"function": function, "table": table})
+        schemas = Schemas(*cursor.fetchone())
+    if schemas.current is None:
+        raise NotReady(
+            "The search_path of this connection names no schema that exists, so there is "
+            "nowhere to install triggers. Set it for the role or in OPTIONS of DATABASES."
+        )
+    return schemas
+
+
+def is_allowed(connection: BaseDatabaseWrapper, state: ProjectState, trigger: Trigger) -> bool:
+    """Whether the table of *trigger* lives on this database, in the eyes of the routers.
+
+    A model that is gone is asked for by name: what was on its table can still be dropped.
+    """
+    if connection.vendor != "postgresql":
+        return False
+    label, _, name = trigger.model.partition(".")
+    hints = {}
+    with contextlib.suppress(LookupError):
+        hints["model"] = state.apps.get_model(label, name)
+    return router.allow_migrate(connection.alias, label, model_name=name, **hints)
+
+
+def _drop(editor: Editor, trigger: Trigger, model: type[Model] | None) -> None:
+    table = quote_table(model._meta.db_table) if model else None
+    schemas = find_schemas(editor, trigger.function, table)
+    execute(editor, drop(trigger, schema=schemas.function or schemas.current))
+
+
+def _find_model(app_label: str, state: ProjectState, trigger: Trigger) -> type[Model] | None:
+    """Return the model of *trigger*; None if it is gone, as the trigger will be.
+
+    The package that has the model may have renamed or deleted it, in a migration of which ours
+    knows nothing and which a fresh database runs first.
+    """
+    with contextlib.suppress(LookupError):
+        return state.apps.get_model(trigger.model)
+    recorded = history.read_from_disk()
+    for name in recorded.names(trigger.model):
+        with contextlib.suppress(LookupError):
+            return state.apps.get_model(name)
+    if recorded.keeps(app_label, trigger):
+        raise NotReady(
+            f"The model {trigger.model!r}, which the channel {trigger.channel!r} watches, is not "
+            f"there at this point. Add its migration to the dependencies of the one in "
+            f"{app_label!r}, or run makemigrations if the model has gone for good."
+        )
+    return None
+
+
+def _find_site(editor: Editor, trigger: Trigger, db_table: str) -> Site:
+    schemas = find_schemas(editor, trigger.function, quote_table(db_table))
+    if schemas.helpers is None and not editor.collect_sql:
+        raise NotReady(
+            f"The trigger of channel {trigger.channel!r} would make every write fail: the tables "
+            f"of pgpubsub_sql are not on the database {editor.connection.alias!r}. Let the "
+            "routers allow the app 'pgpubsub_sql' there, and migrate it."
+        )
+    site = find_site(
+        editor.connection,
+        trigger,
+        db_table,
+        schema=schemas.function or schemas.current,
+        helpers=schemas.helpers or schemas.current,
+        owner=conf.owner(),
+    )
+    # sqlmigrate shows what runs where the migrations before have run.
+    return dataclasses.replace(site, installed=None) if editor.collect_sql else site
+
+
+def _check_plan(editor: Editor, app_label: str, trigger: Trigger, site: Site) -> None:
+    try:
+        check_plan(editor.connection, trigger, site)
+    except NotReady:
+        # On a fresh database a package's column may be gone before ours is said to be.
+        if history.read_from_disk().keeps(app_label, trigger):
+            raise
