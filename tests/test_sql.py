@@ -220,7 +220,10 @@ def test_every_file_is_used() -> None:
     def is_used(name: str) -> bool:
         folder, _, file = name.partition("/")
         named = {
-            "queries": [f'query("{file}")', f'execute("{file}"', f'"queries/{file}"'],
+            "queries": [
+                *(f'query("{file}")', f'query(options, "{file}")'),
+                *(f'execute("{file}"', f'"queries/{file}"'),
+            ],
             "helpers": [f'CreateHelper("{file}"', f'"helpers/{file}"'],
             "triggers": [f'"triggers/{file}"'],
         }
