@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pgpubsub_sql.embedded import Server
+from pgpubsub_sql.embedded.binaries import wheel_directories
 from tests.conftest import ROOT
 from tests.walkthrough import Walk, blocks, continued_by
 
@@ -73,8 +74,12 @@ class Library:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    """A server of its own, since what a page leaves behind is put back and forth in it."""
-    with Server(settings={"fsync": "off", "max_prepared_transactions": "1"}) as server:
+    """A server of its own, since what a page leaves behind is put back and forth in it.
+
+    It is that of the wheel wherever there is one, as others come without psql and pg_dump.
+    """
+    settings = {"fsync": "off", "max_prepared_transactions": "1"}
+    with Server(bin_dir=next(iter(wheel_directories()), None), settings=settings) as server:
         yield Library(server, tmp_path_factory.mktemp("library"))
 
 

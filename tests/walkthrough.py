@@ -50,7 +50,7 @@ _DONE_BY_WHOEVER_RUNS_THIS = ("pip install ", "make ")
 _REFUSED = re.compile(r"^(CommandError|ERROR): ", re.MULTILINE)
 _SERVES = "python -m pgpubsub_sql.embedded"  # as somebody has done already
 INTERPRETER = Path(__file__).with_name("interpreter.py")
-DEADLINE_SECONDS = 30
+DEADLINE_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +263,7 @@ class Walk:
         deadline = time.monotonic() + DEADLINE_SECONDS
         for line in lines.splitlines():
             while not lines_like(line).search(output := self.log.read_text(encoding="utf-8")):
-                assert time.monotonic() < deadline, f"{line!r} is missing in:\n{output}"
+                assert time.monotonic() < deadline, f"{line!r} is missing in:\n{output[-2000:]}"
                 time.sleep(0.02)
 
     def stop(self) -> None:
