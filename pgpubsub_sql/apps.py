@@ -1,12 +1,13 @@
-"""The composition root: discovery, checks, the autodetector hook."""
+"""The composition root: discovery, checks, and what happens around migrations."""
 
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 from django.utils.module_loading import autodiscover_modules
 
 from pgpubsub_sql import checks
-from pgpubsub_sql.migrations_ops import autodetector
+from pgpubsub_sql.migrations_ops import autodetector, unmigrated
 
 
 class PgPubSubConfig(AppConfig):
@@ -17,8 +18,10 @@ class PgPubSubConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Find every app's channels and listeners, and hook into ``makemigrations``."""
+        """Find every app's channels and listeners, and hook into ``makemigrations`` and
+        ``migrate``."""
         autodiscover_modules("channels")
         autodiscover_modules("listeners")
         autodetector.install()
+        post_migrate.connect(unmigrated.install_unmigrated, sender=self)
         checks.register()

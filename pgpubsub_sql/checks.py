@@ -247,7 +247,7 @@ def _without_migrations() -> Iterator[checks.CheckMessage]:
         if problem := _migrations_problem(app_label(channel)):
             statement, hint = problem
             yield checks.Warning(
-                f"The trigger of {dotted_path(channel)} is not installed: {statement}",
+                f"The trigger of {dotted_path(channel)} is in no migration: {statement}",
                 hint=hint,
                 id="pgpubsub_sql.W002",
             )
@@ -280,7 +280,8 @@ def _migrations_problem(label: str) -> tuple[str, str] | None:
     if module is None or _is_package(module):
         return None
     return (
-        f"the app {label!r} has no migrations package.",
+        f"the app {label!r} has no migrations package, so migrate installs it but never takes it "
+        "away.",
         f"Run: python manage.py makemigrations {label}",
     )
 

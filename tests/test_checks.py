@@ -362,10 +362,10 @@ def watch(new): pass
 
 
 def test_w002_an_app_without_migrations(install_app: Callable[..., None]) -> None:  # noqa: F811
-    """P24: its trigger would never be installed."""
+    """P24: its trigger would never be taken away."""
     install_app("shop", channels=WATCH)
     message = report("W002")
-    assert "trigger of shop.channels.Watch is not installed: the app 'shop' has no" in message
+    assert "trigger of shop.channels.Watch is in no migration: the app 'shop' has no" in message
     assert "python manage.py makemigrations shop" in message
 
 
@@ -391,7 +391,7 @@ def test_w002_a_channel_outside_of_every_app() -> None:
     channel = trigger_channel(__module__="config.channels")
     pgpubsub_sql.post_insert_listener(channel)(lambda new: None)
     message = report("W002")
-    assert "trigger of config.channels.Watch is not installed: its module belongs" in message
+    assert "trigger of config.channels.Watch is in no migration: its module belongs" in message
     assert "INSTALLED_APPS" in message
 
 

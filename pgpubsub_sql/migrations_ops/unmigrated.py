@@ -1,0 +1,67 @@
+"""What ``migrate`` installs for apps that have no migrations, as in tests that run without them.
+
+Such are the apps whose ``MIGRATION_MODULES`` is None, as ``--nomigrations`` and ``TEST["MIGRATE"]``
+have it, and those that lack the package. Our own may be among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.loader import MigrationLoader
+
+from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.migrations_ops.audit import State, audit
+from pgpubsub_sql.migrations_ops.helpers import CreateHelper
+from pgpubsub_sql.migrations_ops.repair import install
+from pgpubsub_sql.migrations_ops.state import declared
+
+OURS = "pgpubsub_sql"
+
+
+def install_unmigrated(using: str, **kwargs: Any) -> None:
+    """Install what no migration has, where its tables are."""
+    connection, unmigrated = connections[using], _unmigrated_apps()
+    if connection.vendor == "postgresql" and OURS in unmigrated:
+        _install_helpers(connection)
+    if any(label in unmigrated for label, _ in declared()):
+        _install_triggers(connection)
+
+
+def _install_helpers(connection: BaseDatabaseWrapper) -> None:
+    with connection.schema_editor(atomic=True) as editor:
+        for operation in _helpers():
+            operation.database_forwards(OURS, editor)
+
+
+def _install_triggers(connection: BaseDatabaseWrapper) -> None:
+    try:
+        found = audit(connection)
+    except NotReady:
+        return  # no database for channels
+    wanting = [
+        key
+        for key in sorted(found.unmigrated)
+        if found.tables[key] and found.state_of(key) in (State.MISSING, State.OUTDATED)
+    ]
+    install(connection, found, wanting)
+
+
+def _unmigrated_apps() -> set[str]:
+    loader = MigrationLoader(None, load=False)
+    loader.load_disk()
+    return loader.unmigrated_apps
+
+
+def _helpers() -> Iterator[CreateHelper]:
+    """Yield what our own migrations would install, whether they are in use or not."""
+    package = import_module(f"{OURS}.migrations")
+    for name in sorted(module.name for module in iter_modules(package.__path__)):
+        for operation in import_module(f"{package.__name__}.{name}").Migration.operations:
+            if isinstance(operation, CreateHelper):
+                yield operation
