@@ -101,6 +101,10 @@ class TriggerChannel(BaseChannel):
     """How often the triggers AFTER the fact fire: once for all the rows of a statement, or for
     each of them. Those of a table with partitions always fire by row, as those BEFORE do."""
 
+    unmanaged: ClassVar[bool] = False
+    """True: the model has ``managed = False``, and a table that is there before ``migrate`` runs.
+    Where it is not there, as in a test database, nothing is installed."""
+
 
 def app_label(channel: type[BaseChannel]) -> str:
     """Return the label of the app that declares *channel*; of no app, its module's first part."""

@@ -9,6 +9,7 @@
 | E005 | a listener cannot be called with what its channel passes           |
 | E006 | two functions listen under one path                                |
 | E007 | a listener wants row events of a channel that has no rows          |
+| E009 | a trigger channel watches a table that no migration makes          |
 | E101 | a setting of ours has a value that cannot be used                  |
 | W001 | makemigrations does not see triggers                               |
 | W002 | a trigger channel is declared where makemigrations writes nothing  |
@@ -60,11 +61,12 @@ def register() -> None:
 
 
 def check_channels(**kwargs: Any) -> list[checks.CheckMessage]:
-    """E001, E002 and E003: are the channels well declared?"""
+    """E001, E002, E003 and E009: are the channels well declared?"""
     return [
         *(problem for channel in declared_channels() for problem in _definition(channel)),
         *_duplicate_names(),
         *(problem for channel in _triggers() for problem in _model(channel)),
+        *_tables_of_others(),
     ]
 
 
@@ -181,19 +183,39 @@ def _duplicate_names() -> Iterator[checks.CheckMessage]:
 
 
 def _model(channel: type[TriggerChannel]) -> Iterator[checks.CheckMessage]:
+    hint = 'Set model to a model of an installed app: a class, or a label as "blog.Author".'
     try:
-        model = model_of(channel)
+        problem = _model_problem(model_of(channel))
     except (AttributeError, LookupError, ValueError) as error:
         problem = str(error)
-    else:
-        if isinstance(model, type) and issubclass(model, Model) and not model._meta.abstract:
-            return
-        problem = f"{model!r} is not a concrete model."
-    yield checks.Error(
-        f"{dotted_path(channel)} has no model to watch: {problem}",
-        hint='Set model to a model of an installed app: a class, or a label as "blog.Author".',
-        id="pgpubsub_sql.E003",
-    )
+    if problem:
+        yield checks.Error(
+            f"{dotted_path(channel)} has no model to watch: {problem}",
+            hint=hint,
+            id="pgpubsub_sql.E003",
+        )
+
+
+def _model_problem(model: object) -> str | None:
+    """Return what keeps *model* from having a table of its own."""
+    if not (isinstance(model, type) and issubclass(model, Model)) or model._meta.abstract:
+        return f"{model!r} is not a concrete model."
+    if model._meta.swapped:
+        setting = model._meta.swappable
+        return f"{model._meta.label} is swapped for another. Use settings.{setting}."
+    return None
+
+
+def _tables_of_others() -> Iterator[checks.CheckMessage]:
+    for channel in _triggers():
+        if any(_model(channel)) or model_of(channel)._meta.managed or channel.unmanaged:
+            continue
+        yield checks.Error(
+            f"{dotted_path(channel)} watches {model_of(channel)._meta.label}, which has "
+            "managed = False: no migration makes its table, and views cannot be watched.",
+            hint="Set unmanaged = True on the channel if it is a table that migrate finds there.",
+            id="pgpubsub_sql.E009",
+        )
 
 
 def _listener(listener: Listener) -> Iterator[checks.CheckMessage]:

@@ -466,7 +466,8 @@ def test_checks_are_registered_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "identifier", [f"E00{n}" for n in range(1, 8)] + ["E101", "W001", "W002", "W003", "W101"]
+    "identifier",
+    [f"E00{n}" for n in range(1, 8)] + ["E009", "E101", "W001", "W002", "W003", "W101"],
 )
 def test_the_table_of_checks_is_complete(identifier: str) -> None:
     assert f"| {identifier} |" in (checks.__doc__ or "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ from pgpubsub_sql.sql.installing import Site, alter, create, drop
 from pgpubsub_sql.sql.trigger import Trigger
 
 Editor = BaseDatabaseSchemaEditor
+
+logger = logging.getLogger("pgpubsub_sql.migrations")
 
 
 def change(
@@ -45,10 +48,10 @@ def change(
         _drop(editor, before, _find_model(app_label, state, before))
     if after and is_allowed(editor.connection, state, after):
         model = _find_model(app_label, state, after)
-        if model and not model._meta.swapped:
-            site = _find_site(editor, after, model._meta.db_table)
-            if forwards and not editor.collect_sql:
-                _check_plan(editor, app_label, after, site)
+        site = _find_site(editor, after, model) if model and not model._meta.swapped else None
+        if site and forwards and not editor.collect_sql:
+            _check_plan(editor, app_label, after, site)
+        if site:
             execute(editor, alter(before, after, site) if before and same else create(after, site))
 
 
@@ -129,7 +132,9 @@ def _find_model(app_label: str, state: ProjectState, trigger: Trigger) -> type[M
     return None
 
 
-def _find_site(editor: Editor, trigger: Trigger, db_table: str) -> Site:
+def _find_site(editor: Editor, trigger: Trigger, model: type[Model]) -> Site | None:
+    """Return where to install *trigger*; None if that is nowhere."""
+    db_table = model._meta.db_table
     schemas = find_schemas(editor, trigger.function, quote_table(db_table))
     if schemas.helpers is None and not editor.collect_sql:
         raise NotReady(
@@ -145,8 +150,17 @@ def _find_site(editor: Editor, trigger: Trigger, db_table: str) -> Site:
         helpers=schemas.helpers or schemas.current,
         owner=conf.owner(),
     )
-    # sqlmigrate shows what runs where the migrations before have run.
-    return dataclasses.replace(site, installed=None) if editor.collect_sql else site
+    if editor.collect_sql:
+        # sqlmigrate shows what runs where the migrations before have run.
+        return dataclasses.replace(site, installed=None)
+    if site.qualified is None and not model._meta.managed:
+        logger.warning(
+            "The trigger of channel %s is not installed: the database %s has no table %s, and no "
+            "migration makes it. Run: python manage.py pgpubsub install, once it is there",
+            *(trigger.channel, editor.connection.alias, db_table),
+        )
+        return None
+    return site
 
 
 def _check_plan(editor: Editor, app_label: str, trigger: Trigger, site: Site) -> None:

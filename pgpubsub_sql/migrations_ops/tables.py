@@ -13,18 +13,25 @@ from pgpubsub_sql.sql.choosing import chooses, plan
 from pgpubsub_sql.sql.installing import Installed, Site
 from pgpubsub_sql.sql.trigger import Trigger
 
+_UNWATCHABLE = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+"""What is no table, by ``pg_class.relkind``."""
+
 
 def find_site(
     connection: BaseDatabaseWrapper, trigger: Trigger, db_table: str, **names: Any
 ) -> Site:
-    """Return the site of *trigger*, of which *names* are what the caller knows."""
+    """Return the site of *trigger*, of which *names* are what the caller knows.
+
+    Raises :class:`NotReady` for what is no table.
+    """
     table = quote_table(db_table)
     with connection.cursor() as cursor:
         cursor.execute(query("find_table"), {"table": table})
         found = cursor.fetchone()
         if found is None:
             return Site(db_table=db_table, **names)
-        schema, name, partitioned, triggers, by_row, enabled = found
+        schema, name, kind, partitioned, triggers, by_row, enabled = found
+        _check_kind(kind, trigger, table)
         values: dict[str, Any] = {"table": table, "columns": sorted(trigger.condition_columns)}
         cursor.execute(query("find_type_schemas"), values)
         type_schemas = tuple(schema for (schema,) in cursor.fetchall())
@@ -37,6 +44,14 @@ def find_site(
         type_schemas=type_schemas,
         **names,
     )
+
+
+def _check_kind(kind: str, trigger: Trigger, table: str) -> None:
+    if kind in _UNWATCHABLE:
+        raise NotReady(
+            f"The channel {trigger.channel!r} cannot watch {table}, which is {_UNWATCHABLE[kind]}: "
+            "PostgreSQL tells no trigger which of its rows have changed. Watch the tables behind."
+        )
 
 
 def check_plan(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> None:

@@ -2,6 +2,7 @@
 SELECT
     nspname,
     relname,
+    relkind::text,
     relkind = 'p' OR relispartition,
     array(SELECT tgname::text FROM pg_trigger WHERE tgrelid = pg_class.oid AND NOT tgisinternal ORDER BY tgname),
     array(SELECT tgtype & 1 = 1 FROM pg_trigger WHERE tgrelid = pg_class.oid AND NOT tgisinternal ORDER BY tgname),
