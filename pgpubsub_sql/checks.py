@@ -33,7 +33,7 @@ from django.db import connections, router
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import Model
 
-from pgpubsub_sql import conf, filters, payloads
+from pgpubsub_sql import conf, filters, payloads, policies
 from pgpubsub_sql.channels import (
     BaseChannel,
     Channel,
@@ -161,6 +161,7 @@ def _definition_problems(channel: type[BaseChannel]) -> Iterator[str]:
             f"{path} declares the field {fields[0]!r}, but a trigger channel carries rows: take "
             "the annotation away, or make it a Channel."
         )
+    yield from policies.problems(channel, path)
 
 
 def _fields(channel: type[BaseChannel]) -> list[str]:

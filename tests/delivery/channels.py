@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
+from asgiref.sync import sync_to_async
+
 import pgpubsub_sql
-from tests.app.listeners import SILENT, behave, note
+from tests.app.listeners import SILENT, behave, execute, note
+from tests.app.models import Entry
 
 
 @dataclass
@@ -38,3 +42,41 @@ class Twice(pgpubsub_sql.Channel):
 @pgpubsub_sql.listener(Twice)
 def do_it_twice(number: int, mood: str) -> None:
     behave(mood, number)
+
+
+@dataclass
+class Hasty(pgpubsub_sql.Channel):
+    """Whose listener has little time."""
+
+    number: int
+    mood: str = "good"
+    lock_notifications = True
+    timeout = 0.3
+
+
+@dataclass
+class HastyShout(pgpubsub_sql.Channel):
+    """Ephemeral, and with as little time."""
+
+    number: int
+    mood: str = "good"
+    timeout = 0.3
+
+
+@pgpubsub_sql.listener(Hasty)
+@pgpubsub_sql.listener(HastyShout)
+def be_quick(number: int, mood: str) -> None:
+    note("be_quick", number=number)
+    if not mood.startswith("async "):
+        behave(mood, number)
+
+
+@pgpubsub_sql.listener(Hasty)
+async def be_quick_in_a_loop(number: int, mood: str) -> None:
+    if mood == "async sleep":
+        await asyncio.sleep(60)
+    if mood == "async query":
+        await sync_to_async(execute)("SELECT pg_sleep(60)")
+    if mood == "async error":
+        raise TimeoutError("of the listener's own")
+    await Entry.objects.acreate(listener="in_a_loop", data={"number": number})

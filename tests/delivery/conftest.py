@@ -8,9 +8,9 @@ from pgpubsub_sql.worker import pace
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app import listeners
 from tests.app.channels import ItemChannel, ItemNews, Job, Shout, Step
-from tests.delivery.channels import LoneJob, Twice
+from tests.delivery.channels import Hasty, HastyShout, LoneJob, Twice
 
-CHANNELS = [Job, Shout, ItemChannel, ItemNews, LoneJob, Step, Twice]
+CHANNELS = [Job, Shout, ItemChannel, ItemNews, Hasty, HastyShout, LoneJob, Step, Twice]
 
 
 @pytest.fixture(autouse=True)

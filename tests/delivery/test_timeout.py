@@ -1,0 +1,140 @@
+"""A listener that takes longer than its channel's timeout."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.db import connection, connections
+
+from pgpubsub_sql.errors import ListenerTimeout
+from pgpubsub_sql.worker.delivery import Delivery
+from pgpubsub_sql.worker.timelimit import time_limit
+from tests.app import listeners
+from tests.app.listeners import called, execute
+from tests.delivery.channels import Hasty
+from tests.delivery.sending import drain, jobs
+from tests.ledger import calls, numbers, stored
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+FOREVER = 60.0
+"""Seconds; nobody waits for their end."""
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def handle_whatever_comes() -> None:
+    """As a loop does that is not to end of one failure."""
+    for _ in range(3):
+        with contextlib.suppress(Exception):
+            time.sleep(FOREVER)
+
+
+def query_again() -> None:
+    """The first query is cancelled, and so is whatever comes after it."""
+    while True:
+        with contextlib.suppress(Exception):
+            execute("SELECT pg_sleep(60)")
+
+
+def clean_up() -> None:
+    try:
+        time.sleep(FOREVER)
+    finally:
+        called.append(-1)
+
+
+ENDLESS: dict[str, Callable[[], object]] = {
+    "spin": spin,
+    "sleep": lambda: time.sleep(FOREVER),
+    "wait": lambda: threading.Event().wait(FOREVER),
+    "query": lambda: execute("SELECT pg_sleep(60)"),
+    "handle": handle_whatever_comes,
+    "query again": query_again,
+    "clean up": clean_up,
+}
+
+
+@pytest.fixture(autouse=True)
+def moods(monkeypatch: pytest.MonkeyPatch) -> None:
+    for mood, behaviour in ENDLESS.items():
+        monkeypatch.setitem(listeners.MOODS, mood, behaviour)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGALRM)
+    yield
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert not [one for one in threading.enumerate() if "time_limit" in one.name]
+
+
+@pytest.mark.parametrize("mood", [*ENDLESS, "async sleep", "async query"])
+def test_it_is_interrupted_and_that_counts_as_a_failure(delivery: Delivery, mood: str) -> None:
+    """In Python, in a system call, in the server; its neighbours are handled, once."""
+    jobs("good", mood, "good", channel=Hasty)
+    drain(delivery, Hasty)
+    assert numbers("be_quick") == [1, 3]
+    assert [data["number"] for data in calls("in_a_loop")] == [1, 3]
+    (row,) = stored().values()
+    assert (row.payload["number"], row.attempts) == (2, 1)
+    assert "ListenerTimeout: The listener took longer than 0.3 s" in row.last_error
+    assert (mood == "clean up") == (-1 in called)
+
+
+def test_a_listener_may_have_a_timeout_of_its_own(delivery: Delivery) -> None:
+    """It is an error as any other."""
+    jobs("async error", channel=Hasty)
+    drain(delivery, Hasty)
+    (row,) = stored().values()
+    assert "of the listener's own" in row.last_error
+    assert "ListenerTimeout" not in row.last_error
+
+
+@pytest.mark.parametrize("mood", ["sleep", "query"])
+def test_an_ephemeral_message_is_interrupted_as_well(
+    delivery: Delivery, mood: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, one in enumerate([mood, "good"], 1):
+        delivery.handle_sent("tests.HastyShout", f'{{"number": {number}, "mood": "{one}"}}')
+    assert numbers("be_quick") == [2]
+    assert "took longer than 0.3 s" in caplog.text
+
+
+def test_somebody_elses_alarm_still_rings() -> None:
+    """A listener may use SIGALRM for itself, or whoever runs the worker."""
+    rung: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, frame: rung.append(number))
+    try:
+        with time_limit(30, connection):
+            signal.raise_signal(signal.SIGALRM)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert rung == [signal.SIGALRM]
+
+
+def test_outside_the_main_thread_only_queries_are_interrupted() -> None:
+    """Signals are the main thread's."""
+    outcome: list[BaseException] = []
+
+    def limited() -> None:
+        try:
+            with time_limit(0.1, connections["default"]):
+                connection.cursor().execute("SELECT pg_sleep(60)")
+        except ListenerTimeout as error:
+            outcome.append(error)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=limited)
+    thread.start()
+    thread.join(30)
+    assert len(outcome) == 1
