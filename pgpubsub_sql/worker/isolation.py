@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
@@ -23,7 +24,7 @@ IDLE, ACTIVE, IN_TRANSACTION, IN_ERROR = range(4)
 TIMED_OUT = frozenset({"25P03", "25P04"})
 """The server's own limits to a transaction, by which it ends the connection: a listener's fault."""
 
-CAUGHT = (Exception, SystemExit, TimeIsOver)
+CAUGHT = (Exception, SystemExit, CancelledError, TimeIsOver)
 """What ends a message, and no more than that."""
 
 

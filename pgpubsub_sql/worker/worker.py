@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable
 
 from django.db import connections
@@ -25,6 +25,8 @@ logger = logging.getLogger("pgpubsub_sql.worker")
 SAFETY_SECONDS = 10.0
 """Longest time between two looks at a channel. A ring brings one at once; this finds what no ring
 announces, such as what another worker gave back by dying."""
+HEARING_SECONDS = 0.05
+"""Longest time that what is sent is handled without a look at what is stored."""
 SWEEP_SECONDS = 60.0
 
 
@@ -52,6 +54,8 @@ class Worker:
         self.doorbell = Doorbell(self.delivery.channels, using=using)
         self._look_at = dict.fromkeys(self.delivery.channels, 0.0)
         """When each channel is due, by the monotonic clock."""
+        self._sent: deque[Ring] = deque()
+        """Messages that were heard, and not handled yet."""
         self._troubles: dict[str, Backoff] = defaultdict(Backoff)
         """Channels that could not be looked at, with how often in a row."""
         self._planned = False
@@ -127,6 +131,8 @@ class Worker:
 
     def _hear(self) -> None:
         timeout = max(0.0, min(self._look_at.values()) - time.monotonic())
+        if self._sent:
+            timeout = 0.0
         work = connections[self.using].connection
         heard = self.stopping.wait([self.doorbell, work] if work else [self.doorbell], timeout)
         if work in heard:
@@ -134,14 +140,17 @@ class Worker:
             # the next message.
             connections[self.using].close()
         for ring in self.doorbell.rings():
-            if self.stopping():
-                return
             self._answer(ring)
+        until = time.monotonic() + HEARING_SECONDS
+        while self._sent and not self.stopping():
+            self.delivery.handle_sent(*self._sent.popleft())
+            if time.monotonic() >= until:
+                return
 
     def _answer(self, ring: Ring) -> None:
         channel = self.delivery.channels[ring.channel]
         if ring.payload and not channel.lock_notifications:
-            self.delivery.handle_sent(*ring)
+            self._sent.append(ring)
             return
         if ring.payload:
             logger.error(

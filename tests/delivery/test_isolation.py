@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connection, connections
 
 from example.blog.models import Author, Post
 from pgpubsub_sql.models import Notification
 from pgpubsub_sql.worker.delivery import Delivery
+from tests.app import listeners
 from tests.app.listeners import called
 from tests.app.models import Entry
 from tests.delivery.channels import LoneJob
@@ -145,7 +149,6 @@ def test_a_message_may_catch_what_it_keeps_in_a_block_of_its_own(delivery: Deliv
 
 def test_foreign_keys_are_still_deferred_within_a_message(delivery: Delivery) -> None:
     """The child may come before its parent, in each message of a batch."""
-    from tests.app import listeners
 
     def backwards() -> None:
         number = 1000 + len(listeners.called)
@@ -311,8 +314,6 @@ def other_alias(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iter
 @pytest.mark.usefixtures("other_alias")
 def test_only_the_workers_alias_is_transactional(delivery: Delivery) -> None:
     """What goes through another alias is committed as it comes, and again with each attempt."""
-    from tests.app import listeners
-
     listeners.MOODS["elsewhere and fail"] = lambda: (
         listeners.write_elsewhere(),
         listeners.fail("after a write elsewhere"),
@@ -382,3 +383,33 @@ def test_one_round_trip_begins_a_message_that_queries_and_one_ends_it(
     delivery.handle_stored("app.Job")
     assert statements.count("SAVEPOINT pgpubsub") == 5
     assert len(statements) == 1 + 5 * 3 + 1  # take, three for each that inserts, verify
+
+
+# --- Coroutines
+
+
+async def write_then(mood: str) -> None:
+    await Entry.objects.acreate(listener="async", data={"mood": mood})
+    if mood == "fail":
+        raise RuntimeError("in a coroutine")
+    if mood == "query":
+        await sync_to_async(listeners.execute)("SELECT no_such_column")
+    if mood == "swallow":
+        await sync_to_async(listeners.swallow)()
+    if mood == "cancel":
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("mood", ["fail", "query", "swallow", "cancel"])
+def test_a_coroutine_is_undone_by_itself_too(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch, mood: str
+) -> None:
+    """Its ORM work is in the transaction of its batch, under its own savepoint."""
+    for name in ("good", "bad"):
+        wanted = "well" if name == "good" else mood
+        monkeypatch.setitem(listeners.MOODS, name, partial(async_to_sync(write_then), wanted))
+    jobs("good", "bad", "good")
+    delivery.handle_stored("app.Job")
+    assert called == [1, 2, 3]
+    assert calls("async") == [{"mood": "well"}] * 2
+    assert [(number, row.attempts) for number, row in stored().items()] == [(2, 1)]
