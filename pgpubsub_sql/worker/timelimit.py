@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -11,8 +12,10 @@ from typing import Any
 
 from pgpubsub_sql.errors import ListenerTimeout
 
-AGAIN_SECONDS = 0.05
+CANCEL_SECONDS = 0.05
 """A listener that goes on all the same has each further query cancelled after so long."""
+INTERRUPT_SECONDS = 1.0
+"""And is interrupted again after so long, which it has for cleaning up."""
 
 _ACTIVE = 1
 """libpq's number for a connection on which a query runs."""
@@ -27,8 +30,8 @@ def time_limit(seconds: float | None, connection: Any, *, interrupt: bool = True
     """End the block after *seconds*, wherever it is, with :class:`ListenerTimeout`.
 
     A query that runs on Django's *connection* is cancelled. Then, with *interrupt*, a signal
-    wakes the main thread out of whatever system call it is in. Neither ends code written in C that
-    does not return to Python, nor other threads.
+    wakes the main thread out of whatever system call it is in, and again every second until it has
+    ended. Neither ends code written in C that does not return to Python, nor other threads.
     """
     if seconds is None:
         yield
@@ -68,7 +71,7 @@ class _Watch(threading.Thread):
         self._is_watching = False
         self._returned.set()
         self.join()  # a cancellation on its way must not meet the next query
-        if hasattr(self, "_previous"):
+        if self._interrupts:
             signal.signal(signal.SIGALRM, self._previous)
 
     def run(self) -> None:
@@ -76,11 +79,13 @@ class _Watch(threading.Thread):
         if self._returned.wait(self._seconds):
             return
         self.is_over = True
+        interrupt_at = 0.0
         while not self._returned.is_set():
-            if not self._cancel() and self._interrupts:
+            is_idle = not self._cancel()
+            if is_idle and self._interrupts and interrupt_at <= time.monotonic():
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
-                self._interrupts = False  # once: what it does then is to clean up
-            self._returned.wait(AGAIN_SECONDS)
+                interrupt_at = time.monotonic() + INTERRUPT_SECONDS
+            self._returned.wait(CANCEL_SECONDS)
 
     def _cancel(self) -> bool:
         """Cancel the query that runs; return whether there is one."""
