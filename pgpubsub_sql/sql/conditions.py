@@ -69,7 +69,7 @@ def compile_condition(model: type[Model], condition: Q) -> Condition:
         raise ConditionError(f"{condition!r} is not a Q: wrap it, as Q(…).")
     if not condition:
         raise ConditionError("It is empty. Leave the option out, and every change counts.")
-    query, connection = ChangeQuery(model._meta.concrete_model or model), _connection()
+    query, connection = ChangeQuery(model), _connection()
     text = _text(query, condition, connection)
     _check(text)
     if not query.fields:

@@ -39,15 +39,22 @@ def literal(value: object) -> str:
     for kind, spell in _SPELLINGS:
         if isinstance(value, kind):
             return spell(value)
-    raise ConditionError(f"{value!r} of type {type(value).__name__} has no literal in SQL.")
+    raise ConditionError(
+        f"{value!r} of type {type(value).__name__} has no literal in SQL: compare with a value "
+        "of another type, or let the listener compare."
+    )
 
 
-def _number(value: decimal.Decimal | float) -> str:
-    if not math.isfinite(value):
-        kind = "numeric" if isinstance(value, decimal.Decimal) else "float8"
-        return _typed(str(value), kind)
+def _number(value: int | decimal.Decimal | float) -> str:
+    text = str(value)
     # The sign of a negative number binds less than a cast or an operator behind it would.
-    return f"({value})" if str(value).startswith("-") else str(value)
+    return f"({text})" if text.startswith("-") else text
+
+
+def _real(value: decimal.Decimal | float) -> str:
+    if math.isfinite(value):
+        return _number(value)
+    return _typed(str(value), "numeric" if isinstance(value, decimal.Decimal) else "float8")
 
 
 def _typed(text: str, kind: str) -> str:
@@ -77,9 +84,10 @@ def _bytes(value: Any) -> str:
 
 
 def _inet(value: Any) -> str:
-    # Not its short form, which is not the same in every version of Python.
     address = ipaddress.ip_address(getattr(value, "addr", value))
-    return _typed(address.exploded, "inet")
+    # How the addresses of IPv6 are written depends on the version of Python.
+    text = str(address) if address.version == 4 else address.packed.hex(":", 2)
+    return _typed(text, "inet")
 
 
 def _wrapped(value: Any) -> Any:
@@ -156,7 +164,7 @@ _SPELLINGS: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
     (enum.Enum, lambda value: literal(value.value)),
     (bool, lambda value: "true" if value else "false"),
     (int, lambda value: _number(int(value))),
-    ((float, decimal.Decimal), _number),
+    ((float, decimal.Decimal), _real),
     (str, lambda value: quote_literal(str(value))),
     (datetime.datetime, lambda value: _typed(_datetime(value), "timestamptz")),
     (datetime.date, lambda value: _typed(value.isoformat(), "date")),

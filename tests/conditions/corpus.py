@@ -269,6 +269,7 @@ LOGIC = {
     "not_in_none": ~Q(new__number__in=[7, None]),
     "not_isnull": ~Q(new__number__isnull=True),
     "not_contains": ~Q(new__name__contains="o"),
+    "not_of_a_column_never_null": ~Q(old__kind=1),
     "became": Q(new__number=7) & ~Q(old__number=7),
     "changed": ~Q(new__number=F("old__number")),
     "changed_between_values": ~Q(new__number=F("old__number"))
@@ -391,7 +392,8 @@ def rows() -> list[dict[str, Any]]:
         "data": {"a": [2], "z": 1},
         "span": NumericRange(None, None),
     }
-    return [full, other, third, fourth, {}]
+    some = [full, other, third, fourth, {}]
+    return [row | {"kind": kind} for kind, row in enumerate(some)]
 
 
 def compiled() -> str:

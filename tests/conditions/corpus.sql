@@ -516,6 +516,9 @@
 -- logic_not_contains
 (NOT ("new"."name"::text LIKE '%o%' AND "new"."name" IS NOT NULL))
 
+-- logic_not_of_a_column_never_null
+(NOT ("old"."kind" = 1 AND "old"."kind" IS NOT NULL))
+
 -- logic_became
 (("new"."number" = 7 AND NOT ("old"."number" = 7 AND "old"."number" IS NOT NULL)))
 

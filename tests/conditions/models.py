@@ -33,6 +33,7 @@ class Owner(models.Model):
 
 
 class Thing(models.Model):
+    kind = models.IntegerField()
     name = models.TextField(null=True)
     code = models.CharField(max_length=20, null=True)
     colour = models.CharField(max_length=1, choices=Colour, null=True)

@@ -66,7 +66,7 @@ NAMES = [
     (Q(name__startswith="x"), "write 'new__name__startswith' or"),
     (Q(**{"": 1}), "Cannot parse keyword query"),
     (Q(new="x"), "'new' is a row: name a field of it, such as 'new__pk'"),
-    (Q(old__isnull=True), "conditions.Thing has no field 'isnull'. It has id, name, code"),
+    (Q(old__isnull=True), "conditions.Thing has no field 'isnull'. It has id, kind, name"),
     (Q(new__=1), "conditions.Thing has no field ''"),
     (Q(new__numer=1), "conditions.Thing has no field 'numer'. Did you mean 'number'?"),
     (Q(new__numer__gt=1), "Did you mean 'number'?"),

@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from django.db.models import Q
+from django.db import connection
+from django.db.models import F, JSONField, Q, Value
+from django.db.models.functions import JSONObject
+from django.db.models.lookups import Exact
 from django.utils import timezone, translation
 from django.utils.translation import gettext_lazy
 
 from pgpubsub_sql.sql import SQL
-from pgpubsub_sql.sql.conditions import compile_condition
+from pgpubsub_sql.sql.conditions import OLDEST_SERVER, compile_condition
 from pgpubsub_sql.sql.quoting import DOLLAR_TAG
 from tests.conditions.corpus import CONDITIONS, compiled
 from tests.conditions.models import Thing
@@ -74,6 +77,14 @@ def test_the_text_is_that_of_every_request() -> None:
         """((("new"."moment" AT TIME ZONE 'UTC')::date = '2026-01-31'::date"""
         """ AND "new"."name" = 'Monday'))"""
     )
+
+
+@pytest.mark.django_db
+def test_the_text_is_that_of_the_oldest_server() -> None:
+    """And the connection in use goes on to know which server it has."""
+    condition = Q(Exact(JSONObject(a=F("new__number")), Value({}, JSONField())))
+    assert "JSONB_BUILD_OBJECT" in sql(condition)
+    assert connection.pg_version != OLDEST_SERVER
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
