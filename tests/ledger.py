@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +38,16 @@ def sql(statement: str, *parameters: Any) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters or None)
         return list(cursor.fetchall()) if cursor.description else []
+
+
+def copy(statement: str, rows: str) -> None:
+    """Execute a COPY … FROM STDIN, for which Django has no words, and each driver its own."""
+    with connection.cursor() as cursor:
+        if hasattr(cursor, "copy_expert"):
+            cursor.copy_expert(statement, io.StringIO(rows))
+        else:
+            with cursor.copy(statement) as writer:
+                writer.write(rows)
 
 
 @contextmanager

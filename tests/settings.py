@@ -15,3 +15,4 @@ SILENCED_SYSTEM_CHECKS = ["fields.E210"]  # an ImageField wants Pillow; no test 
 
 # A second database of the same server, made only where a test asks for it.
 DATABASES["other"] = DATABASES["default"] | {"NAME": f"{DATABASES['default']['NAME']}_other"}
+DATABASE_ROUTERS = ["tests.rows.routers.AtHome"]

@@ -451,7 +451,7 @@ def test_w003_a_model_that_is_not_on_postgresql(monkeypatch: pytest.MonkeyPatch)
 # Together.
 
 
-def test_manage_py_check_runs_them_all() -> None:
+def test_manage_py_check_runs_them_all(db: None) -> None:
     """Every command that needs the checks fails before the first message does."""
     pgpubsub_sql.listener("blog.Nothing")(lambda: None)
     with pytest.raises(SystemCheckError, match=r"\(pgpubsub_sql\.E004\)"):

@@ -34,8 +34,10 @@ class Library:
     """
 
     def __init__(self, server: Server, directory: Path) -> None:
-        path = os.pathsep.join([str(server.bin_dir), os.environ["PATH"]])
-        self.environment = {**os.environ, **server.environment(), "PATH": path}
+        # The wheel has psql and pg_dump, should another installation be the server's.
+        path = [*map(str, (server.bin_dir, *wheel_directories())), os.environ["PATH"]]
+        clients = {"PATH": os.pathsep.join(path)}
+        self.environment = os.environ | server.environment() | clients
         self.shelf = directory
         self.project = directory / "project"
         self.continued = {base for page in PAGES if (base := continued_by(page))}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import logging
 import os
 import signal
@@ -18,6 +17,7 @@ from django.db import DatabaseError, connection, transaction
 import pgpubsub_sql
 from tests.app.channels import ItemChannel, ItemNews, Job, Shout, Step, UserChannel
 from tests.app.models import Entry, Item
+from tests.ledger import copy
 
 
 def note(listener: str, **data: Any) -> None:
@@ -73,19 +73,13 @@ def unseen_cursor() -> Any:
     return made_of(connection.connection)
 
 
-def copy(rows: str) -> None:
+def copy_entries(rows: str) -> None:
     """COPY *rows* into the ledger, which takes no part in Django's wrapper around queries."""
-    statement = "COPY app_entry (listener, data, pid) FROM STDIN"
-    with connection.cursor() as cursor:
-        if hasattr(cursor, "copy_expert"):
-            cursor.copy_expert(statement, io.StringIO(rows))
-        else:
-            with cursor.copy(statement) as writer:
-                writer.write(rows)
+    copy("COPY app_entry (listener, data, pid) FROM STDIN", rows)
 
 
 def copy_then_fail() -> None:
-    copy("copied\t{}\t0\n")
+    copy_entries("copied\t{}\t0\n")
     fail("after a COPY")
 
 
@@ -193,7 +187,7 @@ MOODS: dict[str, Callable[[], object]] = {
     "call back badly": lambda: in_both_ways(lambda: fail("this callback is in a bad mood")),
     "raw error": lambda: raw_cursor().execute("SELECT no_such_column"),
     "raw write": write_raw_then_fail,
-    "copy": lambda: copy("one column\n"),
+    "copy": lambda: copy_entries("one column\n"),
     "copy and fail": copy_then_fail,
     "callproc": lambda: connection.cursor().callproc("no_such_function"),
     "too long": run_too_long,

@@ -429,8 +429,8 @@ class Remembering(models.Model):
     size = models.IntegerField()
 
     @classmethod
-    def from_db(cls, db: Any, field_names: Any, values: Any) -> Any:
-        instance = super().from_db(db, field_names, values)
+    def from_db(cls, db: Any, field_names: Any, values: Any, **options: Any) -> Any:
+        instance = super().from_db(db, field_names, values, **options)
         instance.loaded = dict(zip(field_names, values, strict=True))
         return instance
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from decimal import Decimal
 from typing import Any
 
 from django.db.backends.postgresql.psycopg_any import DateRange, DateTimeTZRange, NumericRange
@@ -104,7 +105,7 @@ ROWS: dict[str, st.SearchStrategy[Any]] = {
     "json": JSON,
     "json_exact": JSON,
     "nothing": TEXT,
-    "numeric": st.decimals(allow_infinity=False).filter(lambda value: not value.is_snan()),
+    "numeric": st.decimals(allow_nan=False, allow_infinity=False) | st.just(Decimal("NaN")),
     "padded": st.text("abc ", max_size=4),
     "path": TEXT,
     "positive": st.integers(0, 2**31 - 1),

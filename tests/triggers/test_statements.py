@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from tests.app.models import Item
+from tests.ledger import copy
 from tests.triggers.tables import changes, sql, taken, watch
 
 STATEMENTS = {
@@ -104,8 +104,7 @@ def test_rows_come_in_the_order_they_were_written(table: str) -> None:
 
 def test_copy(table: str) -> None:
     """COPY is one statement like any other."""
-    with connection.cursor() as cursor:
-        cursor.copy_expert("COPY watched FROM STDIN", io.StringIO("4\td\n5\te\n"))
+    copy("COPY watched FROM STDIN", "4\td\n5\te\n")
     assert changes() == ["->4d", "->5e"]
 
 
