@@ -187,9 +187,11 @@ def test_untrusted_input_never_stops_it(listen: Start) -> None:
     execute('SELECT pg_notify(\'app.Shout\', \'{"number": 5, "$schema": "elsewhere"}\')')
     execute("SELECT pg_notify('app.Shout', '{\"number\": 1}')")
     eventually(lambda: numbers("hear") == [1])
-    parked = eventually(lambda: Notification.objects.parked().first())
-    assert "app.Job" in parked.last_error
-    assert "number" in parked.last_error
+    eventually(lambda: Notification.objects.parked().count() == 2)
+    misfit, text = Notification.objects.parked()
+    assert "app.Job: " in misfit.last_error
+    assert "number" in misfit.last_error
+    assert text.payload == {"$raw": "data on a durable channel"}
     assert worker.log.count("A message on channel app.Shout was dropped") == 5
     assert "pgpubsub_notify" in worker.log
 

@@ -25,6 +25,7 @@ from pgpubsub_sql.worker.pace import Pace
 from pgpubsub_sql.worker.runs import OrderedClaims
 from pgpubsub_sql.worker.sent import handle_sent
 from pgpubsub_sql.worker.session import Session
+from pgpubsub_sql.worker.strays import Strays
 from pgpubsub_sql.worker.wanted import Wanted, wanted
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -41,6 +42,7 @@ class Lane:
         claims = OrderedClaims if self.is_ordered else UnorderedClaims
         self.claims: Claims = claims(self.name, session, wanted)
         self.pace = Pace(channel.batch_size)
+        self.strays = Strays(channel, session)
 
 
 class Delivery:
@@ -92,6 +94,15 @@ class Delivery:
         """Handle one message that was sent and not stored. Its failure is logged, and ends it."""
         handle_sent(name, payload, self.schema, self.session, self._lanes[name].call)
 
+    def store(self, name: str, payloads: Iterable[str]) -> None:
+        """Store what came by NOTIFY on a durable channel.
+
+        Raises what hinders it; the next :meth:`handle_stored` then does it first.
+        """
+        strays = self._lanes[name].strays
+        strays.add(payloads, self.schema)
+        strays.store()
+
     def handle_stored(self, name: str) -> bool:
         """Take, handle and put back one batch of a channel; return whether to look again at once.
 
@@ -101,6 +112,7 @@ class Delivery:
         Raises what hinders taking, which is no notification's fault.
         """
         lane, batch = self._lanes[name], None
+        lane.strays.store()
         try:
             with self.session.isolation(durable=lane.channel.batch_size == 1) as isolation:
                 claim = lane.claims.take(lane.pace.start())

@@ -58,6 +58,7 @@ class Doorbell:
         self.using = using
         self._connection: Any = None
         self._rings: list[Ring] = []
+        self._elected: set[str] = set()
 
     @property
     def errors(self) -> type[Exception]:
@@ -88,16 +89,38 @@ class Doorbell:
             self._connection.close()
             self._connection = None
         self._rings.clear()
+        self._elected.clear()
 
     def fileno(self) -> int:
         """The connection's socket."""
         return int(self._connection.fileno())
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether there are rings of which the socket does not tell, as they have been read."""
+        return bool(self._rings)
 
     def rings(self) -> list[Ring]:
         """Return what was heard since the last call, without waiting."""
         self._read()
         heard, self._rings = self._rings, []
         return heard
+
+    def elect(self, name: str) -> bool:
+        """Whether this is the worker that has to store what comes by NOTIFY on a durable channel.
+
+        The first to ask is, until it closes. So it is one whose ear is open, and there is none to
+        find while nobody sends such things.
+        """
+        if name not in self._elected:
+            with self._connection.cursor() as cursor:
+                cursor.execute(query("elect"), {"channel": name})
+                ((is_elected,),) = cursor.fetchall()
+            if not is_psycopg3:
+                self._fetch_psycopg2()
+            if is_elected:
+                self._elected.add(name)
+        return name in self._elected
 
     def _connect(self) -> Any:
         django: Any = connections[self.using]
@@ -131,13 +154,13 @@ class Doorbell:
         if is_psycopg3:
             self._read_psycopg3()
         else:
-            self._read_psycopg2()
+            self._connection.poll()
+            self._fetch_psycopg2()
 
     def _heard(self, notify: Any) -> None:
         self._rings.append(Ring(notify.channel, notify.payload))
 
-    def _read_psycopg2(self) -> None:
-        self._connection.poll()
+    def _fetch_psycopg2(self) -> None:
         for notify in self._connection.notifies:
             self._heard(notify)
         self._connection.notifies.clear()

@@ -13,6 +13,7 @@ from pgpubsub_sql import conf
 from pgpubsub_sql.channels import BaseChannel, Channel, TriggerChannel, codec, model_of
 from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.rows import decode_change
+from pgpubsub_sql.worker.session import Session
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +25,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """Id of the stored payload that did not fit."""
     context: Any = msgspec.field(name="$context", default=None)
     """What travelled beside it."""
+    raw: Any = msgspec.field(name="$raw", default=None)
+    """The text of what came by NOTIFY and could not be stored as it was."""
 
 
 _ROWS = (
@@ -63,6 +66,8 @@ def decode_message(channel: type[BaseChannel], payload: str, *, using: str) -> M
 
     Raises :class:`PayloadError`, naming the channel, if it does not fit.
     """
+    if payload.startswith('{"$raw"'):  # as jsonb spells it; a decoder would cost more
+        _refuse(channel, str(decode_envelope(payload).raw), using=using)
     if issubclass(channel, TriggerChannel):
         try:
             change = decode_change(model_of(channel), payload, using=using)
@@ -76,6 +81,28 @@ def decode_message(channel: type[BaseChannel], payload: str, *, using: str) -> M
     fields = codec(cast(type[Channel], channel)).decode(payload)
     context = decode_envelope(payload).context
     return Message(event="", fields=fields, context=context if isinstance(context, dict) else {})
+
+
+def long_payload(session: Session, reference: Any) -> str:
+    """Return the stored payload that a message refers to.
+
+    Raises :class:`PayloadError` if there is none.
+    """
+    if not isinstance(reference, int):
+        raise PayloadError(f"Its $ref {reference!r} is not the id of a long payload.")
+    rows = session.execute("long_payload", {"id": reference})
+    if not rows:
+        raise PayloadError(f"Its long payload {reference!r} has expired or never was.")
+    return str(rows[0][0])
+
+
+def _refuse(channel: type[BaseChannel], text: str, *, using: str) -> None:
+    """Say what is wrong with a message of which only its text could be stored."""
+    decode_message(channel, text, using=using)
+    raise PayloadError(
+        f"{channel.postgres_name()}: It came by NOTIFY, with what PostgreSQL's jsonb refuses, such "
+        "as \\u0000, or with a $ref to a long payload that had expired or never was."
+    )
 
 
 def notification(using: str, **values: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import Any
 
 from django.utils import timezone
 
@@ -13,7 +12,7 @@ from pgpubsub_sql.retry import Discard
 from pgpubsub_sql.worker.batch import guarded
 from pgpubsub_sql.worker.calling import Caller
 from pgpubsub_sql.worker.isolation import CAUGHT
-from pgpubsub_sql.worker.messages import decode_envelope, notification
+from pgpubsub_sql.worker.messages import decode_envelope, long_payload, notification
 from pgpubsub_sql.worker.session import Session
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -29,7 +28,7 @@ def handle_sent(name: str, payload: str, schema: str, session: Session, call: Ca
         if envelope.schema not in (None, schema):
             return
         if envelope.ref is not None:
-            payload = _long_payload(session, envelope.ref)
+            payload = long_payload(session, envelope.ref)
         now = timezone.now()
         with session.isolation(durable=True) as isolation:
             call(payload, partial(notification, session.using, channel=name, created_at=now))
@@ -43,12 +42,3 @@ def handle_sent(name: str, payload: str, schema: str, session: Session, call: Ca
         logger.exception("A message on channel %s failed; it will not be retried.", name)
         session.drop_if_broken()
     session.tidy_up()
-
-
-def _long_payload(session: Session, reference: Any) -> str:
-    if not isinstance(reference, int):
-        raise PayloadError(f"Its $ref {reference!r} is not the id of a long payload.")
-    rows = session.execute("long_payload", {"id": reference})
-    if not rows:
-        raise PayloadError(f"Its long payload {reference!r} has expired or never was.")
-    return str(rows[0][0])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from django.db import connections
 from django.db.utils import DatabaseError, InterfaceError, OperationalError
@@ -14,9 +15,10 @@ from django.db.utils import DatabaseError, InterfaceError, OperationalError
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.sql.readiness import check_ready
+from pgpubsub_sql.worker.backlog import Backlog
 from pgpubsub_sql.worker.backoff import Backoff
 from pgpubsub_sql.worker.delivery import Delivery
-from pgpubsub_sql.worker.doorbell import Doorbell, Ring
+from pgpubsub_sql.worker.doorbell import Doorbell
 from pgpubsub_sql.worker.hand import Hand
 from pgpubsub_sql.worker.stopping import Stopping
 
@@ -54,7 +56,7 @@ class Worker:
         self.doorbell = Doorbell(self.delivery.channels, using=using)
         self._look_at = dict.fromkeys(self.delivery.channels, 0.0)
         """When each channel is due, by the monotonic clock."""
-        self._sent: deque[Ring] = deque()
+        self._sent = Backlog()
         """Messages that were heard, and not handled yet."""
         self._troubles: dict[str, Backoff] = defaultdict(Backoff)
         """Channels that could not be looked at, with how often in a row."""
@@ -97,21 +99,23 @@ class Worker:
         for name in [name for name, due in self._look_at.items() if due <= now]:
             if self.stopping():
                 return
-            self._look_at[name] = self._look_at_channel(name)
+            with self._outliving_trouble(name):
+                again = self.delivery.handle_stored(name)
+                self._look_at[name] = 0.0 if again else time.monotonic() + SAFETY_SECONDS
+                self._troubles.pop(name, None)
             self._planned = False
 
-    def _look_at_channel(self, name: str) -> float:
-        """Handle a batch of one channel; return when to look at it next."""
+    @contextmanager
+    def _outliving_trouble(self, name: str) -> Iterator[None]:
+        """Whatever hinders work on a channel, look at it again later, and no sooner."""
         try:
-            again = self.delivery.handle_stored(name)
-        except Exception as error:  # whatever is wrong, the worker outlives it
+            yield
+        except Exception as error:
             delay = self._troubles[name].fail()
             message = "Channel %s cannot be looked at: %s; trying again in %.1f seconds"
             logger.warning(message, name, _first_line(error), delay, exc_info=_unless_lost(error))
             self.delivery.session.drop_if_broken()
-            return time.monotonic() + delay
-        self._troubles.pop(name, None)
-        return 0.0 if again else time.monotonic() + SAFETY_SECONDS
+            self._look_at[name] = time.monotonic() + delay
 
     def _plan(self) -> None:
         """Once nothing is due: learn what will be, and keep the house clean."""
@@ -130,35 +134,42 @@ class Worker:
             self.delivery.session.drop_if_broken()
 
     def _hear(self) -> None:
-        timeout = max(0.0, min(self._look_at.values()) - time.monotonic())
-        if self._sent:
-            timeout = 0.0
+        is_behind = self._sent or self.doorbell.has_heard
+        timeout = 0 if is_behind else max(0.0, min(self._look_at.values()) - time.monotonic())
         work = connections[self.using].connection
         heard = self.stopping.wait([self.doorbell, work] if work else [self.doorbell], timeout)
         if work in heard:
             # It is idle, so what comes is the server's farewell: better noticed now than by
             # the next message.
             connections[self.using].close()
-        for ring in self.doorbell.rings():
-            self._answer(ring)
-        until = time.monotonic() + HEARING_SECONDS
-        while self._sent and not self.stopping():
-            self.delivery.handle_sent(*self._sent.popleft())
-            if time.monotonic() >= until:
-                return
+        self._read()
+        self._catch_up()
 
-    def _answer(self, ring: Ring) -> None:
-        channel = self.delivery.channels[ring.channel]
-        if ring.payload and not channel.lock_notifications:
-            self._sent.append(ring)
-            return
-        if ring.payload:
-            logger.error(
-                "A raw NOTIFY on the durable channel %s was ignored, as its data is not stored. "
-                "Send with SELECT pgpubsub_notify(channel, payload) instead.",
-                ring.channel,
-            )
-        self._bring_forward(ring.channel, 0.0)
+    def _read(self) -> None:
+        """Take in what was heard: whatever it is, it does not stay where it takes others' room."""
+        strays: dict[str, list[str]] = defaultdict(list)
+        for ring in self.doorbell.rings():
+            if not ring.payload:
+                self._bring_forward(ring.channel, 0.0)
+            elif self.delivery.channels[ring.channel].lock_notifications:
+                strays[ring.channel].append(ring.payload)
+            else:
+                self._sent.add(ring)
+        for name, payloads in strays.items():
+            if self.doorbell.elect(name):
+                with self._outliving_trouble(name):
+                    self.delivery.store(name, payloads)
+                    self._bring_forward(name, 0.0)
+
+    def _catch_up(self) -> None:
+        """Handle messages that were sent, for a while, and go on reading in between."""
+        started = time.monotonic()
+        while not self.stopping() and (ring := self._sent.next()):
+            self.delivery.handle_sent(*ring)
+            self._read()
+            if time.monotonic() - started >= HEARING_SECONDS:
+                break
+        self._sent.report()
 
     def _bring_forward(self, name: str, due: float) -> None:
         if name not in self._troubles:

@@ -1,0 +1,125 @@
+"""Ephemeral messages that come faster than they are handled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from pgpubsub_sql.worker import backlog as backlog_module
+from pgpubsub_sql.worker.backlog import Backlog
+from pgpubsub_sql.worker.doorbell import Ring
+from pgpubsub_sql.worker.worker import Worker
+from tests.app.channels import ItemNews, Job, Shout
+from tests.app.models import Item
+from tests.conftest import eventually
+from tests.ledger import calls, numbers, sql
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many messages of a channel are kept."""
+    monkeypatch.setattr(backlog_module, "KEPT", 5)
+    return 5
+
+
+@pytest.fixture
+def worker(small: int, transactional_db: None) -> Iterator[Worker]:
+    worker = Worker([Job, Shout, ItemNews])
+    with worker.stopping:
+        worker._connect()
+        worker._look()
+        worker._plan()
+        yield worker
+        worker.doorbell.close()
+
+
+def drained(backlog: Backlog) -> list[tuple[str, str]]:
+    rings = []
+    while ring := backlog.next():
+        rings.append((ring.channel, ring.payload))
+    return rings
+
+
+def test_channels_take_turns_and_each_keeps_its_order() -> None:
+    """P27: a flood on one does not keep the others waiting."""
+    backlog = Backlog()
+    for name, payload in ["a1", "a2", "a3", "b1", "c1", "c2"]:
+        backlog.add(Ring(name, payload))
+    assert len(backlog) == 6
+    assert ["".join(one) for one in drained(backlog)] == ["a1", "b1", "c1", "a2", "c2", "a3"]
+    assert len(backlog) == 0
+
+
+def test_the_newest_are_kept_and_the_rest_is_counted(
+    small: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    backlog = Backlog()
+    for number in range(12):
+        backlog.add(Ring("flooded", str(number)))
+    backlog.add(Ring("calm", "1"))
+    backlog.report()
+    assert not caplog.records  # the burst is not over
+    assert [int(payload) for name, payload in drained(backlog) if name == "flooded"] == [
+        7,
+        8,
+        9,
+        10,
+        11,
+    ]
+    backlog.report()
+    backlog.report()
+    (record,) = caplog.records
+    assert "7 messages on channel flooded were dropped" in record.getMessage()
+
+
+def test_a_burst_that_does_not_end_is_reported_now_and_then(
+    small: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(backlog_module, "REPORT_SECONDS", 0.0)
+    backlog = Backlog()
+    for number in range(7):
+        backlog.add(Ring("flooded", str(number)))
+    backlog.report()
+    backlog.report()
+    backlog.add(Ring("flooded", "one more"))
+    backlog.report()
+    said = [record.getMessage().split(" were")[0] for record in caplog.records]
+    assert said == ["2 messages on channel flooded", "1 messages on channel flooded"]
+
+
+def test_a_burst_is_bounded_and_what_it_costs_is_said(
+    worker: Worker, small: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    sql(
+        "SELECT pg_notify('app.Shout', jsonb_build_object('number', n)::text)"
+        " FROM generate_series(1, 20) AS n"
+    )
+    eventually(lambda: worker._read() or sum(worker._sent._dropped.values()) == 15)
+    assert len(worker._sent) == small
+    eventually(lambda: worker._catch_up() or not worker._sent)
+    assert numbers("hear") == [16, 17, 18, 19, 20]
+    assert caplog.text.count("were dropped") == 1
+    assert "15 messages on channel app.Shout were dropped" in caplog.text
+
+
+def test_nobody_waits_for_what_is_there(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    timeouts: list[float] = []
+    monkeypatch.setattr(worker.stopping, "wait", lambda _, timeout: timeouts.append(timeout) or [])
+    worker._sent.add(Ring("app.Shout", '{"number": 1}'))
+    worker._hear()
+    worker._hear()
+    assert timeouts[0] == 0
+    assert timeouts[1] > 0
+    assert numbers("hear") == [1]
+
+
+def test_a_long_message_is_read_once_for_all_its_listeners(worker: Worker) -> None:
+    Item.objects.create(name="ä" * 20_000)
+    with CaptureQueriesContext(connection) as queries:
+        while not calls("news"):
+            worker.step()
+    read = [one["sql"] for one in queries if "pgpubsub_sql_longpayload" in one["sql"]]
+    assert len([statement for statement in read if statement.startswith("SELECT")]) == 1
