@@ -64,29 +64,6 @@ def test_an_app_without_models_has_one_initial_migration(project: Project) -> No
     assert "initial" not in project.latest().partition("class Migration")[2].replace("_initial", "")
 
 
-DATA_MIGRATION = """
-from django.db import migrations
-
-
-def create(apps, schema_editor):
-    apps.get_model("blog.Author").objects.create(name="Ann")
-
-
-class Migration(migrations.Migration):
-    dependencies = [("blog", "0001_initial")]
-    operations = [migrations.RunPython(create, migrations.RunPython.noop)]
-"""
-
-
-def test_a_data_migration_on_a_fresh_database(project: Project) -> None:
-    """P24: a migration that writes to the model finds everything that its trigger needs."""
-    project.write(authors("insert"))
-    project.run("makemigrations")
-    project.write({"blog/migrations/0002_data.py": DATA_MIGRATION})
-    project.run("migrate")
-    assert project.stored() == [("blog.Authors", "INSERT")]
-
-
 def test_an_app_without_migrations_is_told_what_to_run(project: Project) -> None:
     """P24: W002 names the command, and until then nothing is written."""
     project.write(app("blog", models=AUTHOR, channels=channel("Authors"), listeners=on("insert")))
