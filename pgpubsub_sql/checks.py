@@ -15,6 +15,8 @@
 | W002 | a trigger channel is declared where makemigrations writes nothing  |
 | W003 | a trigger channel watches a model that is not on PostgreSQL        |
 | W101 | a notification context outlasts its transaction                    |
+| W201 | migrations do not install what the code declares (--deploy)        |
+| W202 | a database lacks what its migrations install (--database)          |
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ from pgpubsub_sql.channels import (
 )
 from pgpubsub_sql.errors import ChannelNotFound, TemplateError
 from pgpubsub_sql.listeners import EXTRAS, Listener, field_names, registry
-from pgpubsub_sql.migrations_ops import autodetector
+from pgpubsub_sql.migrations_ops import autodetector, drift
 from pgpubsub_sql.sql import quote_identifier
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -58,6 +60,8 @@ def register() -> None:
     checks.register(check_listeners)
     checks.register(check_migrations)
     checks.register(check_settings)
+    checks.register(drift.check_written, deploy=True)
+    checks.register(drift.check_installed, checks.Tags.database)
 
 
 def check_channels(**kwargs: Any) -> list[checks.CheckMessage]:

@@ -127,14 +127,22 @@ class Audit:
         """Yield what differs, first what the code lacks, last what the catalogue has too much."""
         yield from _unwritten(self.declared, self.recorded)
         yield from _unapplied(self.recorded, self.applied)
+        yield from self.astray()
+
+    def astray(self) -> Iterator[Problem]:
+        """Yield what the catalogue has otherwise than what has run here should have left it."""
         for key in sorted(self.expected):
-            if astray := _ASTRAY.get(self.state_of(key)):
-                yield Problem(
-                    key[1], *(text.format(channel=shlex.quote(key[1])) for text in astray)
-                )
+            yield from _astray(key[1], self.state_of(key))
         for function in self.leftovers():
-            channel = function.channel or function.name
-            yield Problem(channel, *_ASTRAY[State.LEFTOVER])
+            yield from _astray(function.channel or function.name, State.LEFTOVER)
+
+
+def unwritten() -> Iterator[Problem]:
+    """Yield what code and migrations differ in. No database is asked."""
+    loader = MigrationLoader(None)
+    wanted = declared()
+    migrated = {key: wanted[key] for key in wanted if key[0] not in loader.unmigrated_apps}
+    yield from _unwritten(migrated, history.read(loader.graph).triggers)
 
 
 def audit(connection: BaseDatabaseWrapper) -> Audit:

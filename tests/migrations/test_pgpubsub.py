@@ -279,3 +279,26 @@ def test_help_teaches(project: Project) -> None:
 
 def test_djangos_own_options_may_come_last(project: Project) -> None:
     project.run("pgpubsub", "verify", "--no-color", "--settings", "project.settings")
+
+
+def test_check_deploy_tells_of_code_that_no_migration_knows(project: Project) -> None:
+    assert "W201" not in project.run("check", "--deploy")
+    project.write({"blog/listeners.py": "import pgpubsub_sql\n" + on("insert", "delete")})
+    output = project.run("check", "--deploy")
+    assert "pgpubsub_sql.W201" in output
+    assert "HINT: Run: python manage.py makemigrations blog" in output
+
+
+def test_check_database_tells_of_what_is_not_installed(project: Project) -> None:
+    assert "W202" not in project.run("check", "--database", "default")
+    project.sql(f'DROP FUNCTION "{FUNCTION}" CASCADE')
+    output = project.run("check", "--database", "default")
+    assert "In the database 'default' the channel blog.Authors is not" in output
+    assert "HINT: Run: python manage.py pgpubsub install blog.Authors" in output
+    assert "W202" not in project.run("check")
+
+
+def test_a_database_that_is_not_migrated_yet_is_no_drift(project: Project) -> None:
+    project.run("migrate", "blog", "zero", "-v0")
+    project.run("migrate", "pgpubsub_sql", "zero", "-v0")
+    assert "W202" not in project.run("check", "--database", "default")

@@ -1,0 +1,36 @@
+"""System checks of code, migrations and databases that differ; ``pgpubsub verify`` says more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.core import checks
+from django.db import connections
+
+from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.migrations_ops.audit import Problem, audit, unwritten
+
+
+def check_written(**kwargs: Any) -> list[checks.CheckMessage]:
+    """W201: do the migrations install what the code declares?"""
+    return _warnings(unwritten(), "The channel", "W201")
+
+
+def check_installed(databases: Iterable[str] | None = None, **kwargs: Any) -> list[Any]:
+    """W202: have the databases what their migrations install? Those that are ready for channels."""
+    found: list[checks.CheckMessage] = []
+    for alias in databases or ():
+        try:
+            problems = audit(connections[alias]).astray()
+        except NotReady:
+            continue  # other databases need not be, and migrate makes it so
+        found += _warnings(problems, f"In the database {alias!r} the channel", "W202")
+    return found
+
+
+def _warnings(problems: Iterable[Problem], subject: str, code: str) -> list[checks.CheckMessage]:
+    return [
+        checks.Warning(f"{subject} {channel} {text}.", hint=remedy, id=f"pgpubsub_sql.{code}")
+        for channel, text, remedy in problems
+    ]
