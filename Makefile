@@ -4,9 +4,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+SUITE = -m pytest --numprocesses auto --dist worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-matrix lint types docs build check clean
+.PHONY: help demo test test-matrix coverage lint types docs build check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,10 +16,16 @@ demo: $(VENV)/.demo ## Real input, two workers, one killed midway: is anything l
 	@$(BIN)/python example/manage.py demo --settings example.demo_settings
 
 test: $(VENV)/.develop ## Run the whole everyday suite
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/python $(SUITE)
 
 test-matrix: $(VENV)/.matrix ## Run it on every Python, Django, driver and PostgreSQL (an hour)
 	$(BIN)/nox
+
+coverage: $(VENV)/.develop ## Run it measured, child processes too; fail below 95 % of branches
+	$(BIN)/coverage erase
+	$(BIN)/coverage run $(SUITE)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 lint: $(VENV)/.develop ## Check style, format and layers
 	$(BIN)/ruff check

@@ -15,9 +15,13 @@ import pytest
 from django.db import connection
 
 from pgpubsub_sql.embedded import Server
+from tests.measuring import measure_keepers
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE_SECONDS = 30.0
+
+
+measure_keepers()
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from pgpubsub_sql.embedded.binaries import BINARIES_VARIABLE, WHEEL, wheel_direc
 from pgpubsub_sql.embedded.copies import copy_installation
 from pgpubsub_sql.embedded.site import directory_for_sockets, open_to_all
 from pgpubsub_sql.errors import ServerError
+from tests import measuring
 
 ROOT = os.geteuid() == 0
 DEADLINE = 20  # seconds: far more than anything here takes
@@ -185,7 +186,8 @@ def running(command: list[str], bare: Path, **options: Any) -> Iterator[subproce
 
 
 def cli(*arguments: str) -> list[str]:
-    return [sys.executable, "-S", "-m", "pgpubsub_sql.embedded", *arguments]
+    site = [] if measuring.IS_ON else ["-S"]
+    return [sys.executable, *site, "-m", "pgpubsub_sql.embedded", *arguments]
 
 
 def words(process: subprocess.Popen[str]) -> list[str]:
