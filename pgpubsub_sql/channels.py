@@ -9,7 +9,7 @@ from functools import cache
 from typing import ClassVar, Literal
 
 from django.apps import apps
-from django.db.models import Model
+from django.db.models import Model, Q
 
 from pgpubsub_sql.errors import ChannelNotFound
 from pgpubsub_sql.payloads import Codec
@@ -96,6 +96,21 @@ class TriggerChannel(BaseChannel):
 
     model: ClassVar[type[Model] | str]
     """The model that is watched: a class or a label as ``"auth.User"``."""
+
+    columns: ClassVar[str | tuple[str, ...] | None] = None
+    """Names of the fields that travel; None for all. The primary key and the ordering key always
+    do; ``()`` sends nothing else. Those left out are deferred on the instances of listeners."""
+
+    exclude: ClassVar[str | tuple[str, ...]] = ()
+    """Names of the fields that do not travel, where all others do."""
+
+    watch: ClassVar[str | tuple[str, ...]] = ()
+    """Names of fields: an UPDATE of a row counts only if one of them has changed."""
+
+    condition: ClassVar[Q | None] = None
+    """What must hold for a change to count, over the fields of the row before it and after:
+    ``Q(old__status="draft", new__status="published")``. Where there is no such row, as before an
+    INSERT and after a DELETE, all of its fields are NULL."""
 
     level: ClassVar[Literal["statement", "row"]] = "statement"
     """How often the triggers AFTER the fact fire: once for all the rows of a statement, or for

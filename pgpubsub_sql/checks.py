@@ -9,6 +9,7 @@
 | E005 | a listener cannot be called with what its channel passes           |
 | E006 | two functions listen under one path                                |
 | E007 | a listener wants row events of a channel that has no rows          |
+| E008 | an option of a trigger channel does not fit its model              |
 | E009 | a trigger channel watches a table that no migration makes          |
 | E101 | a setting of ours has a value that cannot be used                  |
 | W001 | makemigrations does not see triggers                               |
@@ -48,7 +49,7 @@ from pgpubsub_sql.channels import (
 )
 from pgpubsub_sql.errors import ChannelNotFound, TemplateError
 from pgpubsub_sql.listeners import EXTRAS, Listener, field_names, registry
-from pgpubsub_sql.migrations_ops import autodetector, drift
+from pgpubsub_sql.migrations_ops import autodetector, drift, options
 from pgpubsub_sql.sql import quote_identifier
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -65,11 +66,12 @@ def register() -> None:
 
 
 def check_channels(**kwargs: Any) -> list[checks.CheckMessage]:
-    """E001, E002, E003 and E009: are the channels well declared?"""
+    """E001, E002, E003, E008 and E009: are the channels well declared?"""
     return [
         *(problem for channel in declared_channels() for problem in _definition(channel)),
         *_duplicate_names(),
         *(problem for channel in _triggers() for problem in _model(channel)),
+        *(problem for channel in _triggers() for problem in _options(channel)),
         *_tables_of_others(),
     ]
 
@@ -153,9 +155,9 @@ def _definition_problems(channel: type[BaseChannel]) -> Iterator[str]:
     except TemplateError as error:
         yield f"{path} has a channel_name that PostgreSQL cannot hold: {error} Choose another."
     fields = _fields(channel)
-    if options := [field for field in fields if field in BaseChannel.__annotations__]:
+    if annotated := [field for field in fields if field in _option_names(channel)]:
         yield (
-            f"{path} makes a field of its option {options[0]!r}: take the annotation away, as "
+            f"{path} makes a field of its option {annotated[0]!r}: take the annotation away, as "
             "options of a channel are plain class attributes."
         )
     elif issubclass(channel, Channel):
@@ -166,6 +168,11 @@ def _definition_problems(channel: type[BaseChannel]) -> Iterator[str]:
             "the annotation away, or make it a Channel."
         )
     yield from policies.problems(channel, path)
+
+
+def _option_names(channel: type[BaseChannel]) -> set[str]:
+    bases = [base for base in (BaseChannel, TriggerChannel) if issubclass(channel, base)]
+    return {name for base in bases for name in base.__annotations__}
 
 
 def _fields(channel: type[BaseChannel]) -> list[str]:
@@ -221,6 +228,13 @@ def _tables_of_others() -> Iterator[checks.CheckMessage]:
             hint="Set unmanaged = True on the channel if it is a table that migrate finds there.",
             id="pgpubsub_sql.E009",
         )
+
+
+def _options(channel: type[TriggerChannel]) -> Iterator[checks.CheckMessage]:
+    if any(_model(channel)):
+        return  # without a model there is nothing to fit
+    for problem in options.problems(channel):
+        yield checks.Error(problem, id="pgpubsub_sql.E008")
 
 
 def _listener(listener: Listener) -> Iterator[checks.CheckMessage]:

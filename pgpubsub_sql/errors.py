@@ -10,6 +10,7 @@
     │   └── WorkerDied         find out why: out of memory, a crash in C, os._exit()
     ├── TransactionRequired    open a transaction: the call is bound to one
     ├── TemplateError          a bug in a .sql template or its caller
+    ├── OptionError            fix the channel: an option does not fit its model
     ├── ConditionError         fix the condition: it cannot become SQL of a trigger
     ├── NotReady               fix the deployment: server, driver or migrations
     └── ServerError            the embedded PostgreSQL cannot be found or started
@@ -50,6 +51,10 @@ class TransactionRequired(PubSubError, RuntimeError):
 
 class TemplateError(PubSubError):
     """A template and the values given for it do not match."""
+
+
+class OptionError(PubSubError, ValueError):
+    """An option of a trigger channel does not fit its model."""
 
 
 class ConditionError(PubSubError, ValueError):

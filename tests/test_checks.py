@@ -15,6 +15,7 @@ from django.core.management.base import SystemCheckError
 from django.core.management.commands import makemigrations
 from django.db import connection, models
 from django.db.migrations.autodetector import MigrationAutodetector
+from django.db.models import Q
 
 import pgpubsub_sql
 from example.blog.models import Author
@@ -340,6 +341,40 @@ def test_e007_a_plain_listener_of_a_trigger_channel() -> None:
     assert found() == []
 
 
+# E008: options of a trigger channel; which there are, tests/test_options.py tries.
+
+
+def test_e008_an_option_that_does_not_fit() -> None:
+    channel = trigger_channel(columns=("nmae",), watch=("age",), condition=Q(new__nome="x"))
+    pgpubsub_sql.post_insert_listener(channel)(lambda new: None)
+    problems = found()
+    assert [problem.id for problem in problems] == ["E008"] * 3
+    first = problems[0].msg
+    assert first.startswith("example.blog.channels.Watch: columns names 'nmae', but blog.Author")
+    assert "Did you mean 'name'?" in first
+
+
+def test_e008_options_that_fit() -> None:
+    channel = trigger_channel(columns=("name",), watch="name", condition=Q(new__name="x"))
+    pgpubsub_sql.post_insert_listener(channel)(lambda new: None)
+    assert found() == []
+
+
+def test_e008_is_silent_without_a_model() -> None:
+    channel = trigger_channel(model="app.Nothing", columns=("name",))
+    pgpubsub_sql.post_insert_listener(channel)(lambda new: None)
+    report("E003")
+
+
+def test_e001_an_option_of_trigger_channels_that_is_annotated() -> None:
+    @dataclass
+    class Annotated(pgpubsub_sql.TriggerChannel):
+        model = Author
+        watch: tuple[str, ...] = ("name",)  # type: ignore[misc]
+
+    assert "Annotated makes a field of its option 'watch': take" in report("E001")
+
+
 # W001: the autodetector; W002: migrations; W003: databases.
 
 
@@ -467,7 +502,7 @@ def test_checks_are_registered_once() -> None:
 
 @pytest.mark.parametrize(
     "identifier",
-    [f"E00{n}" for n in range(1, 8)] + ["E009", "E101", "W001", "W002", "W003", "W101"],
+    [f"E00{n}" for n in range(1, 10)] + ["E101", "W001", "W002", "W003", "W101"],
 )
 def test_the_table_of_checks_is_complete(identifier: str) -> None:
     assert f"| {identifier} |" in (checks.__doc__ or "")

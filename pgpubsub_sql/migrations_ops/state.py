@@ -9,6 +9,7 @@ from django.db.models import Model
 from pgpubsub_sql.channels import TriggerChannel, app_label, model_of
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.migrations_ops.history import Triggers
+from pgpubsub_sql.migrations_ops.options import specified
 from pgpubsub_sql.sql.trigger import EVENTS, Trigger
 
 
@@ -22,7 +23,10 @@ def declared() -> Triggers:
 
 
 def specify(channel: type[TriggerChannel]) -> Trigger:
-    """Return the specification of *channel* with the union of its listeners' events."""
+    """Return the specification of *channel* with the union of its listeners' events.
+
+    Raises :class:`OptionError` for an option that does not fit the model.
+    """
     model = model_of(channel)
     wanted = {event for listener in registry.listeners_of(channel) for event in listener.events}
     return Trigger(
@@ -30,8 +34,8 @@ def specify(channel: type[TriggerChannel]) -> Trigger:
         model=(model._meta.concrete_model or model)._meta.label_lower,  # not a proxy's
         after=tuple(event for event in EVENTS if f"after_{event}" in wanted),
         before=tuple(event for event in EVENTS if f"before_{event}" in wanted),
-        level=channel.level,
         durable=channel.lock_notifications,
+        **specified(channel),
     )
 
 

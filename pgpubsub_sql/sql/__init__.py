@@ -3,6 +3,7 @@
 from pgpubsub_sql.sql.intervals import Interval, read_interval
 from pgpubsub_sql.sql.jsonb import holds_nul
 from pgpubsub_sql.sql.quoting import (
+    DOLLAR_TAG,
     MAX_NAME_BYTES,
     quote_identifier,
     quote_literal,
@@ -13,6 +14,7 @@ from pgpubsub_sql.sql.states import UNDEFINED_FUNCTION, sqlstate
 from pgpubsub_sql.sql.templates import SQL, query, render
 
 __all__ = [
+    "DOLLAR_TAG",
     "MAX_NAME_BYTES",
     "SQL",
     "UNDEFINED_FUNCTION",

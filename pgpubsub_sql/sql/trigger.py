@@ -15,6 +15,7 @@ _COLUMN = re.compile(r'"(?:old|new)"\."((?:[^"]|"")+)"')
 """How a compiled condition spells a column."""
 
 EVENTS = ("insert", "update", "delete", "truncate")
+LEVELS = ("statement", "row")
 VERSION = 1
 """Version of the channel function's template; a new one makes one ``AlterTrigger`` a channel."""
 

@@ -9,7 +9,22 @@ from tests.migrations.harness import Files, Project
 from tests.migrations.versions import blog, channel, model, on
 
 EVENTS = ("insert", "update", "delete")
-ALL = [f"blog.Authors {event.upper()}" for event in EVENTS]
+INSERT, UPDATE, DELETE = ALL = [f"blog.Authors {event.upper()}" for event in EVENTS]
+
+
+class Source:
+    """What stands in a source as it is."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+AGE = "age = models.IntegerField(null=True)"
+YEARS = "years = models.IntegerField(null=True)"
+OLD_ENOUGH = Source("Q(new__age__gte=18) | Q(new__age=None)")
 
 
 def authors(*fields: str, **options: object) -> Files:
@@ -27,9 +42,160 @@ def authors(*fields: str, **options: object) -> Files:
             writes=["blog: AlterTrigger"],
             tells=ALL,
         ),
+        Case(
+            "P13: fewer columns travel",
+            before=authors(),
+            after=authors(columns=("name",)),
+            writes=["blog: AlterTrigger"],
+            tells=ALL,
+        ),
+        Case(
+            "columns are listed in another order",
+            before=authors(AGE, columns=("name", "age")),
+            after=authors(AGE, columns=["age", "name"]),
+            writes=[],
+            tells=ALL,
+        ),
+        Case(
+            "P26: something is watched",
+            before=authors(AGE),
+            after=authors(AGE, watch=("age",)),
+            writes=["blog: AlterTrigger"],
+            tells=[INSERT, DELETE],
+        ),
+        Case(
+            "a condition is made",
+            before=authors(),
+            after=authors(condition=Source('Q(old__name="Bea")')),
+            writes=["blog: AlterTrigger"],
+            tells=[DELETE],
+        ),
+        Case(
+            "a condition is taken away",
+            before=authors(condition=Source('Q(new__name="Bea")')),
+            after=authors(),
+            writes=["blog: AlterTrigger"],
+            tells=ALL,
+        ),
+        Case(
+            "a condition is another",
+            before=authors(condition=Source('Q(new__name="Bea")')),
+            after=authors(condition=Source('~Q(new__name="Bea")')),
+            writes=["blog: AlterTrigger"],
+            tells=[INSERT, DELETE],
+        ),
+        Case(
+            "T7: a condition is written in another way",
+            before=authors(condition=Source('Q(new__name="Bea", old__name="Ann")')),
+            after=authors(condition=Source('Q(new__name="Bea") & Q(old__name="Ann")')),
+            writes=[],
+            tells=[UPDATE],
+        ),
+        Case(
+            "P16: a key orders",
+            before=authors(),
+            after=authors(ordering_key="name"),
+            writes=["blog: AlterTrigger"],
+            tells=ALL,
+        ),
     ],
     ids=str,
 )
 def test_an_option(project: Project, case: Case) -> None:
     """T6, T9: every change of an option is one operation, and none is none."""
     walk(project, case)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(
+            "T13: it is added, and named",
+            before=authors(),
+            after=authors(AGE, columns=("name", "age"), condition=OLD_ENOUGH),
+            writes=["blog: AddField AlterTrigger"],
+            tells=ALL,
+        ),
+        Case(
+            "it is added, and all but another travel",
+            before=authors(exclude=("name",)),
+            after=authors(AGE, exclude=("name",)),
+            writes=["blog: AddField AlterTrigger"],
+            tells=ALL,
+        ),
+        Case(
+            "T13: it is renamed",
+            before=authors(AGE, columns=("age",), watch=("age",)),
+            after=authors(YEARS, columns=("years",), watch=("years",)),
+            writes=["blog: RenameField AlterTrigger"],
+            answers="y\n",
+            tells=[INSERT, DELETE],
+        ),
+        Case(
+            "it is renamed, and its column is not",
+            before=authors(AGE, columns=("age",), condition=OLD_ENOUGH),
+            after=authors(
+                'years = models.IntegerField(null=True, db_column="age")',
+                columns=("years",),
+                condition=Source("Q(new__years__gte=18) | Q(new__years=None)"),
+            ),
+            writes=["blog: AlterField RenameField"],
+            answers="y\n",
+            tells=ALL,
+        ),
+        Case(
+            "T3: it becomes another type",
+            before=authors(AGE, condition=OLD_ENOUGH),
+            after=authors(
+                "age = models.TextField(null=True)",
+                condition=Source('Q(new__age__gte="18") | Q(new__age=None)'),
+            ),
+            writes=["blog: AlterField AlterTrigger"],
+            tells=ALL,
+        ),
+        Case(
+            "T3: it becomes another type, of which the options know nothing",
+            before=authors(AGE, columns=("age",), watch=("age",)),
+            after=authors("age = models.TextField(null=True)", columns=("age",), watch=("age",)),
+            writes=["blog: AlterField"],
+            tells=[INSERT, DELETE],
+        ),
+        Case(
+            "T13: it goes, and is named no more",
+            before=authors(AGE, columns=("name", "age"), condition=OLD_ENOUGH),
+            after=authors(columns=("name",)),
+            writes=["blog: RemoveField AlterTrigger"],
+            tells=ALL,
+        ),
+    ],
+    ids=str,
+)
+def test_a_field(project: Project, case: Case) -> None:
+    """P13, P26, T1, T3, T13: in every order in which migrations may run, both ways."""
+    walk(project, case)
+
+
+@pytest.mark.parametrize("option", ["columns", "watch", "condition"])
+def test_what_cannot_be_planned(project: Project, option: str) -> None:
+    """T7: it fails the migration, which says what to do, and not every message after it."""
+    project.write(
+        authors(
+            AGE, columns=("age",), watch=("age",), condition=Source("Q(new__age=1)"), level="row"
+        )
+    )
+    project.run("makemigrations")
+    (name,) = project.migrations()
+    file = project.root / "blog/migrations" / f"{name}.py"
+    fields, trigger = file.read_text().split("'columns'")
+    place = "'columns'" + trigger
+    before, middle, after = place.partition(f"'{option}'")
+    line, rest = after.split("\n", 1)
+    spoilt = line.replace('"age"', '"rage"').replace("'age'", "'rage'")
+    assert spoilt != line
+    file.write_text(f"{fields}{before}{middle}{spoilt}\n{rest}")
+    output = project.run("migrate", code=1)
+    assert "NotReady: The trigger of channel 'blog.Authors' cannot be installed on" in output
+    assert "rage does not exist" in output
+    assert "looked up in pg_catalog, pg_temp" in output
+    assert "let the migration that makes the column run first" in output
+    assert not project.has("blog_author")

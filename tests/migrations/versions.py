@@ -10,7 +10,7 @@ def app(label: str, *, models: str = "", channels: str = "", listeners: str = ""
     return {
         f"{label}/__init__.py": "",
         f"{label}/models.py": f"from django.db import models\n\n{models}",
-        f"{label}/channels.py": f"import pgpubsub_sql\n\n{channels}",
+        f"{label}/channels.py": f"import pgpubsub_sql\nfrom django.db.models import Q\n\n{channels}",
         f"{label}/listeners.py": f"import pgpubsub_sql\n\n{listeners}",
     }
 

@@ -1,0 +1,175 @@
+"""What the options of a trigger channel say, in terms of its table.
+
+Channels name fields, a specification names columns: those that the database has.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.exceptions import FieldDoesNotExist
+from django.db.models.options import Options
+
+from pgpubsub_sql.channels import TriggerChannel, dotted_path, model_of
+from pgpubsub_sql.errors import ConditionError, OptionError
+from pgpubsub_sql.sql import DOLLAR_TAG
+from pgpubsub_sql.sql.conditions import compile_condition
+from pgpubsub_sql.sql.trigger import LEVELS
+
+Columns = tuple[str, ...]
+
+
+def specified(channel: type[TriggerChannel]) -> dict[str, Any]:
+    """Return the options of *channel* as fields of its specification.
+
+    Raises :class:`OptionError` for one that does not fit the model.
+    """
+    return {name: value for read in _READERS for name, value in read(channel).items()}
+
+
+def problems(channel: type[TriggerChannel]) -> list[str]:
+    """Return what is wrong with the options of *channel*."""
+    found = []
+    for read in _READERS:
+        try:
+            read(channel)
+        except OptionError as error:
+            found.append(str(error))
+    return list(dict.fromkeys(found))
+
+
+def _level(channel: type[TriggerChannel]) -> dict[str, Any]:
+    if channel.level not in LEVELS:
+        raise _wrong(channel, f"level is {channel.level!r}: choose of {', '.join(LEVELS)}.")
+    return {"level": channel.level}
+
+
+def _columns(channel: type[TriggerChannel]) -> dict[str, Any]:
+    """What travels, always with the primary key, the links to parents and the ordering key."""
+    if channel.columns is not None and channel.exclude:
+        raise _wrong(channel, "columns and exclude contradict each other: keep one of them.")
+    if channel.columns is None and not channel.exclude:
+        return {"columns": None}
+    fields = _fields_of(channel)
+    always = {*_always(fields), *_named(channel, "ordering_key")}
+    if channel.columns is not None:
+        return {"columns": _sorted({*always, *_named(channel, "columns")})}
+    excluded = {*_named(channel, "exclude")}
+    if needed := sorted(excluded & always):
+        raise _wrong(
+            channel,
+            f"exclude names the column {needed[0]!r}, but the primary key and the ordering key "
+            "always travel.",
+        )
+    present = {str(f.column) for f in fields.local_concrete_fields if not _is_virtual(f)}
+    return {"columns": _sorted(present - excluded)}
+
+
+def _watch(channel: type[TriggerChannel]) -> dict[str, Any]:
+    return {"watch": _sorted({*_named(channel, "watch")})}
+
+
+def _condition(channel: type[TriggerChannel]) -> dict[str, Any]:
+    if channel.condition is None:
+        return {"condition": ""}
+    try:
+        compiled = compile_condition(model_of(channel), channel.condition)
+    except ConditionError as error:
+        raise _wrong(channel, f"condition cannot become SQL. {error}") from error
+    return {"condition": str(compiled.sql), "timezone": compiled.timezone}
+
+
+def _ordering_key(channel: type[TriggerChannel]) -> dict[str, Any]:
+    columns = _named(channel, "ordering_key")
+    if columns and not channel.lock_notifications:
+        raise _wrong(
+            channel,
+            "ordering_key is for messages that wait for each other, and those of an ephemeral "
+            "channel do not: set lock_notifications = True, or leave it out.",
+        )
+    return {"ordering_key": columns}
+
+
+_READERS = (_level, _columns, _watch, _condition, _ordering_key)
+
+
+def _fields_of(channel: type[TriggerChannel]) -> Options[Any]:
+    model = model_of(channel)
+    return (model._meta.concrete_model or model)._meta  # a proxy has none of its own
+
+
+def _always(fields: Options[Any]) -> Iterator[str]:
+    """Yield the columns without which a row is nobody's."""
+    keys: list[Any] = [*fields.pk_fields, *fields.parents.values()]
+    yield from (field.column for field in keys if field in fields.local_concrete_fields)
+
+
+def _named(channel: type[TriggerChannel], option: str) -> Columns:
+    """Return the columns of the fields that an option names, in its order."""
+    value = getattr(channel, option)
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, (tuple, list, set, frozenset)):
+        raise _wrong(channel, f"{option} is {value!r}: give the names of fields, as a tuple.")
+    found = [column for name in names for column in _columns_of(channel, option, name)]
+    return tuple(dict.fromkeys(found))
+
+
+def _columns_of(channel: type[TriggerChannel], option: str, name: object) -> Iterator[str]:
+    fields = _fields_of(channel)
+    if not isinstance(name, str):
+        raise _wrong(channel, f"{option} holds {name!r}: give the names of fields, as strings.")
+    named: list[Any]
+    if fields.pk is not None and name in ("pk", fields.pk.name):
+        named = list(fields.pk_fields)
+    else:
+        by_name = {alias: f for f in fields.concrete_fields for alias in (f.name, f.attname)}
+        if name not in by_name:
+            raise _wrong(channel, f"{option} names {name!r}, {_no_column(fields, name)}")
+        named = [by_name[name]]
+    for field in named:
+        _check_field(channel, option, field)
+        yield field.column
+
+
+def _check_field(channel: type[TriggerChannel], option: str, field: Any) -> None:
+    """Refuse what is in another table, or has no value when triggers run."""
+    fields = _fields_of(channel)
+    if field not in fields.local_concrete_fields:
+        reason = (
+            f"which is in the table of the parent model {field.model._meta.label}, and a trigger "
+            "sees only the row that changed. Watch that model, in a channel of its own."
+        )
+    elif _is_virtual(field):
+        reason = "which PostgreSQL computes when it is read, so that no trigger sees its value."
+    elif DOLLAR_TAG in field.column:
+        reason = f"whose column contains {DOLLAR_TAG}, which no function can hold."
+    else:
+        return
+    raise _wrong(channel, f"{option} names {field.name!r}, {reason}")
+
+
+def _no_column(fields: Options[Any], name: str) -> str:
+    """Return why no column goes by *name*."""
+    try:
+        fields.get_field(name)
+    except FieldDoesNotExist:
+        names = [field.name for field in fields.local_concrete_fields]
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(names)}."
+        return f"but {fields.label} has no such field. {hint}"
+    return f"which is no column of {fields.label}. Watch the model that has it instead."
+
+
+def _is_virtual(field: Any) -> bool:
+    return getattr(field, "db_persist", None) is False
+
+
+def _sorted(columns: set[str]) -> Columns:
+    """Return *columns* in an order that neither fields nor options change by being moved."""
+    return tuple(sorted(columns))
+
+
+def _wrong(channel: type[TriggerChannel], problem: str) -> OptionError:
+    return OptionError(f"{dotted_path(channel)}: {problem}")
