@@ -40,6 +40,11 @@ def condition(trigger: Trigger) -> SQL:
     return render("triggers/condition", condition=SQL(trigger.condition))
 
 
+def no_row(trigger: Trigger, row: str) -> SQL:
+    """Return what joins a row that there is not, if the condition asks for it."""
+    return render(f"triggers/no_{row}") if f'"{row}".' in trigger.condition else SQL("")
+
+
 def key(trigger: Trigger) -> SQL:
     """Return the ordering key of a change."""
     columns = trigger.ordering_key

@@ -70,10 +70,14 @@ def _whole(occasion: str) -> SQL:
 
 def _chosen(trigger: Trigger, occasion: str, **values: SQL) -> SQL:
     """Return the query for what the options choose."""
-    if occasion != "delete":
-        values["new"] = choosing.json(trigger, "new", occasion)
-    if occasion != "insert":
+    if occasion == "insert":
+        values["no_old"] = choosing.no_row(trigger, "old")
+    else:
         values["old"] = choosing.json(trigger, "old", occasion)
+    if occasion == "delete":
+        values["no_new"] = choosing.no_row(trigger, "new")
+    else:
+        values["new"] = choosing.json(trigger, "new", occasion)
     if occasion in ("update", "row"):
         values["changed"] = choosing.changed(trigger)
     condition = choosing.condition(trigger)

@@ -1,4 +1,4 @@
--- The rows of a DELETE as the options choose them. The join makes a new row of nothing but NULL.
+-- The rows of a DELETE as the options choose them.
 SELECT :{old} AS old, NULL::jsonb AS new
-            FROM pgpubsub_old AS old LEFT JOIN pgpubsub_old AS new ON false
+            FROM pgpubsub_old AS old :{no_new}
             WHERE :{condition}

@@ -1,4 +1,4 @@
--- The rows of an INSERT as the options choose them. The join makes an old row of nothing but NULL.
+-- The rows of an INSERT as the options choose them.
 SELECT NULL::jsonb AS old, :{new} AS new
-            FROM pgpubsub_new AS new LEFT JOIN pgpubsub_new AS old ON false
+            FROM pgpubsub_new AS new :{no_old}
             WHERE :{condition}
