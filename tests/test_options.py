@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from django.db.models import Q
 
 import pgpubsub_sql
+from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import OptionError
 from pgpubsub_sql.migrations_ops import options
 from pgpubsub_sql.migrations_ops.state import specify
+from tests.conftest import ROOT
 from tests.registries import blank  # noqa: F401 - a fixture
 from tests.rows.models import Bar, Cube, Odd, Pizzeria, Plain, PlainProxy, Square, Visit
 
@@ -123,6 +126,16 @@ def test_every_option_is_inherited() -> None:
     assert specify(Child).watch == ("body",)
 
 
+def test_the_page_lists_every_option() -> None:
+    """In the tables of docs/reference/channel-options.md, those of both kinds first."""
+    page = (ROOT / "docs/reference/channel-options.md").read_text(encoding="utf-8")
+    both, _, rest = page.partition("## Trigger channels")
+    listed = [re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE) for part in (both, rest)]
+    assert [sorted(options) for options in listed] == [
+        sorted(base.__annotations__) for base in (BaseChannel, pgpubsub_sql.TriggerChannel)
+    ]
+
+
 WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a field there is not": (
         Plain, {"columns": ("titel",)},
@@ -167,9 +180,6 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
         Plain, {"condition": Q(titel="x")}, "condition cannot become SQL. .*'titel'",
     ),
     "no condition": (Plain, {"condition": "title = 'x'"}, "is not a Q"),
-    "an order of what is not kept": (
-        Plain, {"ordering_key": "title"}, "ordering_key is for .* set lock_notifications = True",
-    ),
 }  # fmt: skip
 
 

@@ -82,14 +82,7 @@ def _condition(channel: type[TriggerChannel]) -> dict[str, Any]:
 
 
 def _ordering_key(channel: type[TriggerChannel]) -> dict[str, Any]:
-    columns = _named(channel, "ordering_key")
-    if columns and not channel.lock_notifications:
-        raise _wrong(
-            channel,
-            "ordering_key is for messages that wait for each other, and those of an ephemeral "
-            "channel do not: set lock_notifications = True, or leave it out.",
-        )
-    return {"ordering_key": columns}
+    return {"ordering_key": _named(channel, "ordering_key")}
 
 
 _READERS = (_level, _columns, _watch, _condition, _ordering_key)
