@@ -379,7 +379,7 @@ def rows() -> list[dict[str, Any]]:
         "name": "",
         "number": 2,
         "ratio": float("-inf"),
-        "moment": NOON + dt.timedelta(days=5),
+        "moment": dt.datetime(2026, 5, 1, 22, tzinfo=UTC),
         "day": dt.date(2026, 5, 1),
         "data": 1.5,
         "tags": ["a", None],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import operator
-from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from typing import Any
 
@@ -17,8 +16,9 @@ from hypothesis import strategies as st
 
 from pgpubsub_sql.errors import ConditionError
 from pgpubsub_sql.sql.conditions import compile_condition
-from tests.conditions.corpus import CONDITIONS, HOSTILE, rows
-from tests.conditions.models import Change, Owner, Thing
+from tests.conditions.corpus import CONDITIONS, HOSTILE
+from tests.conditions.models import Thing
+from tests.conditions.oracle import by_filter
 
 pytestmark = pytest.mark.django_db
 
@@ -31,26 +31,6 @@ HOSTILE_SESSION = {
     "extra_float_digits": "-15",
     "array_nulls": "off",
 }
-
-
-@pytest.fixture(scope="module")
-def changes(django_db_setup: None, django_db_blocker: pytest.FixtureDef) -> Iterator[int]:
-    """Each row changed into each other, came from nothing and went to nothing."""
-    with django_db_blocker.unblock():
-        Owner.objects.bulk_create(Owner(pk=pk, name="") for pk in (1, 2))
-        things = [Thing.objects.create(pk=pk, **row) for pk, row in enumerate(rows(), 1)]
-        pairs = [(old, new) for old in [None, *things] for new in [None, *things]]
-        Change.objects.bulk_create(Change(old=old, new=new) for old, new in pairs)
-        yield len(pairs)
-        for model in (Change, Thing, Owner):
-            model.objects.all().delete()
-
-
-def by_filter(condition: Q) -> set[int]:
-    found = Change.objects.filter(condition).values_list("pk", flat=True)
-    # filter() leaves out what has no old or no new row wherever it thinks that it may.
-    found.query.promote_joins(set(found.query.alias_map))
-    return set(found)
 
 
 def by_sql(condition: Q) -> set[int]:
