@@ -329,7 +329,7 @@ def test_channels_can_be_chosen_and_left_out(listen: Start) -> None:
     sent = listen("--channels", "pgpubsub_sql.Channel", "--exclude", "app.Shout").ready()
     assert "Listening to app.Job, app.Shout\n" in chosen.log
     assert "Listening to blog.PostReads, app.Step, app.Shout\n" in left.log
-    assert "Listening to blog.PostReads, app.Job\n" in sent.log
+    assert "Listening to blog.PostReads, app.Job, app.Step\n" in sent.log
     notify(Job(number=1))
     notify(Shout(number=2))
     eventually(lambda: numbers("do_job") == [1] and numbers("hear") == [2, 2])

@@ -46,6 +46,12 @@ def heard_by(raw: object) -> list[str]:
     return [notify.channel for notify in raw.notifies(timeout=0)]  # type: ignore[attr-defined]
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No batch ends because its time is over, however busy the machine is."""
+    monkeypatch.setattr(pace, "BATCH_SECONDS", 60)
+
+
 def test_a_batch_ends_when_its_time_is_over(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,6 +63,7 @@ def test_a_batch_ends_when_its_time_is_over(
     assert numbers("do_job") == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_batches_grow_while_handling_is_quick(delivery: Delivery) -> None:
     jobs(*["good"] * 40)
     sizes = []
@@ -120,6 +127,7 @@ def test_planning_sees_what_became_ready_between_look_and_plan(delivery: Deliver
     assert delivery.next_ready() == {}
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_batch_ends_before_savepoints_get_expensive(delivery: Delivery) -> None:
     """Those of listeners count, too: beyond 64 PostgreSQL gets slow, for everybody."""
     jobs(*["good"] * 200)
@@ -135,8 +143,9 @@ def test_a_batch_ends_before_savepoints_get_expensive(delivery: Delivery) -> Non
     assert len(called) < BATCH_SAVEPOINTS
 
 
-def test_a_size_that_is_right_is_kept(delivery: Delivery) -> None:
+def test_a_size_that_is_right_is_kept(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is taken and given back again and again costs more than it brings."""
+    monkeypatch.setattr(pace, "BATCH_SECONDS", 60)  # a busy machine must not end them, either
     jobs(*["good"] * 400)
     given_back = []
     while delivery.handle_stored("app.Job"):
@@ -152,6 +161,7 @@ def test_a_channel_may_bound_its_batches(delivery: Delivery) -> None:
         assert len(called) == done
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_message_to_be_alone_shares_no_transaction(delivery: Delivery) -> None:
     """And what comes after it is taken as many at a time as before."""
     jobs(*["good"] * 30)
