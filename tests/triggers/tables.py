@@ -40,8 +40,13 @@ def taken() -> list[dict[str, Any]]:
 
 
 def changes() -> list[str]:
-    """Return what was stored as ``old->new``, each row by its values in a row: ``1a->1z``."""
-    return [f"{brief(payload['old'])}->{brief(payload['new'])}" for payload in taken()]
+    """Return what was stored, each change as :func:`change` has it."""
+    return [change(payload) for payload in taken()]
+
+
+def change(payload: dict[str, Any]) -> str:
+    """Return a change as ``old->new``, each row by its values in a row: ``1a->1z``."""
+    return f"{brief(payload['old'])}->{brief(payload['new'])}"
 
 
 def brief(row: dict[str, Any] | None) -> str:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from typing import Any
+
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.utils import ProgrammingError
 
-from pgpubsub_sql.models import LongPayload
-from tests.triggers.tables import as_role, changes, sql, taken, watch
+from pgpubsub_sql.embedded import Server
+from pgpubsub_sql.migrations_ops.tables import find_site
+from pgpubsub_sql.models import LongPayload, Notification
+from pgpubsub_sql.sql import render
+from pgpubsub_sql.sql.installing import create
+from pgpubsub_sql.sql.trigger import Trigger
+from tests.app.models import Item
+from tests.triggers.tables import ALL, as_role, change, sql, taken, watch
 
 
 @pytest.fixture
@@ -54,7 +64,16 @@ HOSTILE = {
         "CREATE FUNCTION evil.jsonb_build_object(VARIADIC text[]) RETURNS jsonb "
         "LANGUAGE sql AS 'SELECT NULL::jsonb'",
         "CREATE FUNCTION evil.pg_notify(text, text) RETURNS void LANGUAGE sql AS ''",
+        "CREATE FUNCTION evil.never(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT false'",
+        "CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.never)",
         "SET LOCAL search_path = evil, pg_catalog, public",
+    ],
+    "temporary helpers named as ours": [
+        "CREATE FUNCTION pg_temp.pgpubsub_context_v1() RETURNS jsonb "
+        "LANGUAGE plpgsql AS $$BEGIN RAISE 'harm'; END$$",
+        "CREATE FUNCTION pg_temp.pgpubsub_ring(text) RETURNS void "
+        "LANGUAGE plpgsql AS $$BEGIN RAISE 'harm'; END$$",
+        "SET LOCAL search_path = pg_temp, public",
     ],
     "temporary tables named as ours": [
         "CREATE TEMP TABLE pgpubsub_sql_notification (channel text, payload jsonb)",
@@ -70,15 +89,33 @@ HOSTILE = {
 }  # fmt: skip
 
 
+OPTIONS: dict[str, dict[str, Any]] = {
+    "no options": {},
+    "options": {
+        "columns": ("id", "name"),
+        "watch": ("name",),
+        "condition": """("new"."name" = 'd' OR "new"."name" = 'z' OR "old"."name" = 'c')""",
+        "ordering_key": ("id",),
+    },
+}
+
+
+@pytest.mark.parametrize("level", ["statement", "row"])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 @pytest.mark.parametrize("preparations", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_search_path(table: str, preparations: list[str]) -> None:
+def test_a_hostile_search_path(
+    table: str, preparations: list[str], options: dict[str, Any], level: str
+) -> None:
     """P14: what a session puts in the way is not used."""
+    watch(table, level=level, **options)
     for preparation in preparations:
         sql(preparation)
     sql("INSERT INTO public.watched VALUES (4, 'd')")
     sql("UPDATE public.watched SET name = 'z' WHERE id = 1")
     sql("DELETE FROM public.watched WHERE id = 3")
-    assert changes() == ["->4d", "1a->1z", "3c->"]
+    told = taken()
+    assert not any("$stale" in payload for payload in told)
+    assert [change(payload) for payload in told] == ["->4d", "1a->1z", "3c->"]
 
 
 def test_settings_of_the_writer(db: None) -> None:
@@ -134,3 +171,64 @@ def test_a_broken_context_never_fails_a_write(table: str, setting: str, durable:
     sql("SELECT set_config('pgpubsub.notification_context', %s, true)", setting)
     sql("INSERT INTO watched VALUES (4, 'd')")
     assert [payload["context"] for payload in taken()] == [{}] * durable
+
+
+# --- Several schemas ------------------------------------------------------------------------------
+
+
+def test_a_channel_in_each_schema(db: None) -> None:
+    """P14, T5: tenants that each have everything; whose row it is decides where it is stored."""
+    for tenant in ("one", "two"):
+        sql(f"CREATE SCHEMA {tenant}")
+        sql(
+            f"CREATE TABLE {tenant}.pgpubsub_sql_notification "
+            "(LIKE public.pgpubsub_sql_notification INCLUDING ALL)"
+        )
+        for helper in ("context_v1", "ignored_v1", "ring_v1", "ring"):
+            sql(render(f"helpers/{helper}", schema=tenant))
+        sql(f"CREATE TABLE {tenant}.watched (id integer, name text)")
+        trigger = Trigger(channel="watched", model="app.any", after=ALL, durable=True)
+        names = {"schema": tenant, "helpers": tenant, "owner": "tests"}
+        site = find_site(connection, trigger, f'"{tenant}"."watched"', **names)
+        for statement in create(trigger, site):
+            sql(statement)
+    sql("SET LOCAL search_path = two, one, public")
+    sql("INSERT INTO one.watched VALUES (1, 'a')")
+    sql("INSERT INTO watched VALUES (2, 'b')")
+    for tenant, name in {"one": "a", "two": "b"}.items():
+        found = sql(f"SELECT payload->'new'->>'name' FROM {tenant}.pgpubsub_sql_notification")
+        assert found == [(name,)]
+    assert taken() == []
+
+
+# --- Restoring a dump -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("disabled", [True, False], ids=["disabled", "enabled"])
+def test_a_restored_dump(transactional_db: None, server: Server, disabled: bool) -> None:
+    """P14: it runs under an empty search_path, and never fails. It sends again what it restores,
+    unless it disables triggers meanwhile."""
+    program = server.bin_dir / "pg_dump"
+    if not program.exists():
+        pytest.skip("this server does not bring pg_dump")
+    item = Item.objects.create(name="dumped")
+    name = connection.settings_dict["NAME"]
+    options = ["--data-only", "--table=app_item", *["--disable-triggers"] * disabled]
+    dump = subprocess.run(
+        [program, *options, name],
+        env=os.environ | server.environment(),
+        capture_output=True,
+        check=True,
+    ).stdout
+    Item.objects.all().delete()
+    Notification.objects.all().delete()
+    subprocess.run(
+        [server.bin_dir / "psql", "--quiet", "--set=ON_ERROR_STOP=1", f"--dbname={name}"],
+        env=os.environ | server.environment(),
+        input=dump,
+        capture_output=True,
+        check=True,
+    )
+    assert Item.objects.get() == item
+    told = Notification.objects.filter(channel="app.ItemChannel").count()
+    assert told == (0 if disabled else 1)
