@@ -110,7 +110,6 @@ def test_watch_and_condition() -> None:
     assert trigger.level == "row"
     assert trigger.columns is None
     assert trigger.condition_columns == {"title"}
-    assert trigger.named_columns == {"body", "title"}
 
 
 def test_every_option_is_inherited() -> None:

@@ -109,12 +109,6 @@ class Trigger:
         found = _COLUMN.findall(self.condition)
         return frozenset(name.replace('""', '"') for name in found)
 
-    @property
-    def named_columns(self) -> frozenset[str]:
-        """Database columns that must be there for the options to do what they say."""
-        named = (*(self.columns or ()), *self.watch, *self.ordering_key)
-        return self.condition_columns.union(named)
-
     def occasion(self, event: str, *, partitioned: bool) -> str:
         """Return what the function is called for when *event* occurs on such a table.
 

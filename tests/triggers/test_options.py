@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from django.db import NotSupportedError, transaction
 
+from pgpubsub_sql.rows import decode_change
+from tests.app.models import Item
 from tests.triggers.tables import ALL, changes, sql, taken, watch
 
 LEVELS = pytest.mark.parametrize("level", ["statement", "row"])
@@ -67,6 +69,26 @@ def test_only_the_columns_that_travel_before_the_fact(person: str) -> None:
     sql("DELETE FROM person WHERE id = 1")
     assert changes() == ["->2Bea", "1Ann->1Ann", "2Bea->2Bea", "1Ann->"]
     assert sql("SELECT id, secret FROM person") == [(2, "z")]
+
+
+def test_what_did_not_travel_is_deferred(db: None) -> None:
+    """P22: a listener's instance takes it from the database, and a save() wipes nothing."""
+    item = Item.objects.create(name="one", number=7)
+    taken()
+    for columns in (("id", "name"), ("id", "gone")):  # the second no longer fits the table
+        watch("app_item", columns=columns)
+        sql("UPDATE app_item SET name = 'uno'")
+        (payload,) = (one for one in taken_by("watched"))
+        change = decode_change(Item, json.dumps(payload), using="default")
+        deferred = {"number", "amount", "data"} if columns[1] == "name" else set()
+        assert change.new.get_deferred_fields() == deferred
+        assert (change.new.pk, change.new.name, change.new.number) == (item.pk, "uno", 7)
+
+
+def taken_by(channel: str) -> list[dict[str, Any]]:
+    """Return what one channel has stored, and forget what all have."""
+    rows = sql("DELETE FROM pgpubsub_sql_notification RETURNING id, channel, payload::text")
+    return [json.loads(payload) for _, name, payload in sorted(rows) if name == channel]
 
 
 # --- watch ----------------------------------------------------------------------------------------
