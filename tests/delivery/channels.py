@@ -51,7 +51,7 @@ class Hasty(pgpubsub_sql.Channel):
     number: int
     mood: str = "good"
     lock_notifications = True
-    timeout = 0.3
+    timeout = 1.0
 
 
 @dataclass
@@ -60,7 +60,7 @@ class HastyShout(pgpubsub_sql.Channel):
 
     number: int
     mood: str = "good"
-    timeout = 0.3
+    timeout = 1.0
 
 
 @pgpubsub_sql.listener(Hasty)

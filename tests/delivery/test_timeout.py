@@ -17,8 +17,8 @@ from pgpubsub_sql.worker.timelimit import time_limit
 from tests.app import listeners
 from tests.app.listeners import called, execute
 from tests.delivery.channels import Hasty
-from tests.delivery.sending import drain, jobs
-from tests.ledger import calls, numbers, stored
+from tests.delivery.sending import drain, hasten, jobs
+from tests.ledger import calls, numbers, sql, stored
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -92,11 +92,15 @@ def test_it_is_interrupted_and_that_counts_as_a_failure(delivery: Delivery, mood
     """In Python, in a system call, in the server; its neighbours are handled, once."""
     jobs("good", mood, "good", channel=Hasty)
     drain(delivery, Hasty)
-    assert numbers("be_quick") == [1, 3]
-    assert [data["number"] for data in calls("in_a_loop")] == [1, 3]
-    (row,) = stored().values()
-    assert (row.payload["number"], row.attempts) == (2, 1)
-    assert "ListenerTimeout: The listener took longer than 0.3 s" in row.last_error
+    row = stored()[2]
+    assert row.attempts == 1
+    sql("DELETE FROM pgpubsub_sql_notification WHERE payload->'number' = '2'")
+    while stored():  # where much else runs, a good one may need more than its time, too
+        hasten()
+        drain(delivery, Hasty)
+    assert sorted(numbers("be_quick")) == [1, 3]
+    assert sorted(data["number"] for data in calls("in_a_loop")) == [1, 3]
+    assert "ListenerTimeout: The listener took longer than 1 s" in row.last_error
     assert (mood == "clean up") == (-1 in called)
 
 
@@ -116,7 +120,7 @@ def test_an_ephemeral_message_is_interrupted_as_well(
     for number, one in enumerate([mood, "good"], 1):
         delivery.handle_sent("tests.HastyShout", f'{{"number": {number}, "mood": "{one}"}}')
     assert numbers("be_quick") == [2]
-    assert "took longer than 0.3 s" in caplog.text
+    assert "took longer than 1 s" in caplog.text
 
 
 def test_somebody_elses_alarm_still_rings() -> None:
