@@ -21,9 +21,6 @@ logger = logging.getLogger("pgpubsub_sql.worker")
 IDLE, ACTIVE, IN_TRANSACTION, IN_ERROR = range(4)
 """libpq's numbers for what a connection is in, the same under both drivers. A lost one is in 4."""
 
-TIMED_OUT = frozenset({"25P03", "25P04"})
-"""The server's own limits to a transaction, by which it ends the connection: a listener's fault."""
-
 CAUGHT = (Exception, SystemExit, CancelledError, TimeIsOver)
 """What ends a message, and no more than that."""
 
@@ -83,7 +80,7 @@ class Isolation:
         self._stack.close()
         self._raw.cursor_factory = self._cursor_factory
         self._leave_blocks()
-        self._was_lost = _is_broken(self._raw) and sqlstate(error) not in TIMED_OUT
+        self._was_lost = _is_broken(self._raw)
         self._is_committing = error is None
 
     @property

@@ -12,13 +12,22 @@ import pytest
 
 from pgpubsub_sql import Notification
 from pgpubsub_sql.worker.charging import charge_for_death
+from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.hand import Hand
+from tests.app import listeners
+from tests.app.channels import Job
+from tests.app.listeners import called
 from tests.conftest import Listen, eventually
-from tests.delivery.sending import hasten, jobs
+from tests.delivery.sending import drain, hasten, jobs
 from tests.ledger import listeners_wait, numbers, sql, stored, stranger, waiting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Start = Callable[..., Listen]
+
+
+def any_alone() -> bool:
+    """Whether something has been charged for what it had undone."""
+    return Notification.objects.filter(alone=True).exists()
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
@@ -31,7 +40,7 @@ def test_it_is_charged_and_its_neighbours_are_handled(
     """P8: os._exit(), even with 0, and SIGKILL, as the kernel's when memory is short."""
     jobs("good", mood, "good")
     listener = listen("--channels", "app.Job", "--processes", processes)
-    eventually(lambda: sorted(numbers("do_job")) == [1, 3])
+    eventually(lambda: sorted(numbers("do_job")) == [1, 3] and any_alone())
     (row,) = stored().values()
     assert (row.payload["number"], row.alone) == (2, True)
     # A second worker may be quicker to take it than the supervisor is to charge it.
@@ -66,7 +75,7 @@ def test_the_server_notices_a_death_while_it_runs_a_query(listen: Start) -> None
         eventually(waiting)
         pid = int(listener.log.partition("started as process ")[2].split()[0])
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: numbers("do_job") == [2])
+        eventually(lambda: numbers("do_job") == [2] and any_alone())
         (row,) = stored().values()
         assert (row.payload["number"], row.attempts) == (1, 1)
 
@@ -124,3 +133,25 @@ def test_a_hand_is_seen_after_the_death_of_its_process(method: str) -> None:
     assert hand.id == 2**62
     hand.clear()
     assert hand.id is None
+
+
+@pytest.mark.parametrize("mood", ["good", "bad", "close", "terminate"])
+def test_a_hand_is_empty_between_messages(transactional_db: None, mood: str) -> None:
+    """Whoever dies there has died of nothing."""
+    hand = Hand()
+    delivery = Delivery([Job], using="default", hand=hand)
+    jobs("good", mood)
+    drain(delivery)
+    assert called
+    assert hand.id is None
+
+
+def test_a_hand_holds_what_is_handled(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand, seen = Hand(), []
+    monkeypatch.setitem(listeners.MOODS, "good", lambda: seen.append(hand.id))
+    jobs("good", "good")
+    ids = [row.id for row in stored().values()]
+    drain(Delivery([Job], using="default", hand=hand))
+    assert seen == sorted(ids)

@@ -344,6 +344,20 @@ def test_a_thread_is_outside_the_transaction(delivery: Delivery) -> None:
     assert threading.active_count() == 1
 
 
+def test_a_session_is_prepared_for_listeners_that_take_their_time(delivery: Delivery) -> None:
+    """A transaction that the server ends would be begun again and again; and a death be noticed."""
+    connection.close()
+    with stranger() as other:
+        name = connection.settings_dict["NAME"]
+        other.execute(f"ALTER DATABASE {name} SET idle_in_transaction_session_timeout = '5min'")
+        try:
+            drain(delivery)
+        finally:
+            other.execute(f"ALTER DATABASE {name} RESET idle_in_transaction_session_timeout")
+    assert sql("SHOW idle_in_transaction_session_timeout") == [("0",)]
+    assert sql("SHOW client_connection_check_interval") == [("1s",)]
+
+
 # --- What it costs
 
 
