@@ -216,7 +216,10 @@ MOODS: dict[str, Callable[[], object]] = {
 }
 """What a test may want a listener to do."""
 
-SILENT = ("quiet", "unseen error", "unseen dangling", "commit raw and write")
+SILENT = (
+    *("quiet", "copy", "copy and fail", "callproc", "raw error", "raw write"),
+    *("unseen error", "unseen dangling", "commit raw and write"),
+)
 """Moods in which nothing is asked of the database but what the mood is about."""
 
 called: list[int] = []
