@@ -12,7 +12,6 @@ from typing import Any
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Field, Model
 from django.db.models.expressions import RawSQL
-from django.db.models.fields.composite import CompositePrimaryKey
 from django.db.models.sql.compiler import SQLCompiler
 from django.db.models.sql.datastructures import BaseTable
 from django.db.models.sql.query import Query
@@ -34,8 +33,8 @@ class ChangeQuery(Query):
     def __init__(self, model: type[Model]) -> None:
         super().__init__(model)
         self.options = model._meta
-        self.fields: set[Any] = set()
-        """What has been named so far, of either row."""
+        self.reads = False
+        """Whether any field of either row has been named so far."""
         for row in ROWS:
             self.alias_map[row] = BaseTable(model._meta.db_table, row)
             self.alias_refcount[row] = 1
@@ -57,13 +56,11 @@ class ChangeQuery(Query):
         return super().setup_joins(names, opts, names[0], *a, **kw)
 
     def trim_joins(self, targets: Any, joins: Any, path: Any) -> Any:
-        """Note what is read: every name of a field ends here, less the joins it can do without."""
+        """Refuse the joins that a name cannot do without. Every name of a field ends here."""
         targets, alias, joins = super().trim_joins(targets, joins, path)
         if alias not in ROWS:
             raise ConditionError(_joined(targets[0], path))
-        for target in targets:
-            composite = isinstance(target, CompositePrimaryKey)
-            self.fields.update(target.fields if composite else [target])
+        self.reads = True
         return targets, alias, joins
 
     def split_exclude(self, *args: Any, **kwargs: Any) -> Any:

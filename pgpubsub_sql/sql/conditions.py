@@ -41,16 +41,12 @@ _REFUSALS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Condition:
-    """A condition as SQL, and what it reads."""
+    """A condition as SQL, and where it means what it was written to mean."""
 
     sql: SQL
     """One expression over the rows ``old`` and ``new``, in parentheses."""
-    fields: tuple[str, ...]
-    """Names of the model's fields that it reads, of either row, in alphabetical order."""
-    columns: tuple[str, ...]
-    """Their columns in the database, in alphabetical order."""
     timezone: str
-    """Time zone of the session in which *sql* means what it was written to mean."""
+    """Time zone that the session must have: that of Django's own."""
 
 
 def compile_condition(model: type[Model], condition: Q) -> Condition:
@@ -72,14 +68,9 @@ def compile_condition(model: type[Model], condition: Q) -> Condition:
     query, connection = ChangeQuery(model), _connection()
     text = _text(query, condition, connection)
     _check(text)
-    if not query.fields:
+    if not query.reads:
         raise ConditionError("It reads no field, of neither the old nor the new row.")
-    return Condition(
-        sql=SQL(f"({text})"),
-        fields=tuple(sorted(field.name for field in query.fields)),
-        columns=tuple(sorted(field.column for field in query.fields)),
-        timezone=connection.timezone_name,
-    )
+    return Condition(sql=SQL(f"({text})"), timezone=connection.timezone_name)
 
 
 def _text(query: ChangeQuery, condition: Q, connection: Any) -> str:

@@ -28,49 +28,37 @@ IS_CODE = f"= '{CODE}'::uuid"
 
 
 @pytest.mark.parametrize(
-    ("model", "condition", "sql", "fields", "columns"),
+    ("model", "condition", "sql"),
     [
-        (PlainProxy, Q(new__views=1), '"new"."views" = 1', ["views"], ["views"]),
-        (Profile, Q(new__pk=CODE), f'"new"."place_id" {IS_CODE}', ["place"], ["place_id"]),
-        (Profile, Q(new__place__code=CODE), f'"new"."place_id" {IS_CODE}', ["place"], ["place_id"]),
+        (PlainProxy, Q(new__views=1), '"new"."views" = 1'),
+        (Profile, Q(new__pk=CODE), f'"new"."place_id" {IS_CODE}'),
+        (Profile, Q(new__place__code=CODE), f'"new"."place_id" {IS_CODE}'),
         (
             Pizzeria,
             Q(new__pk=CODE, old__oven="x", new__code=CODE, old__place_ptr=CODE),
             f'("new"."restaurant_ptr_id" {IS_CODE} AND "new"."restaurant_ptr_id" {IS_CODE}'
             f' AND "old"."oven" = \'x\' AND "old"."restaurant_ptr_id" {IS_CODE})',
-            ["oven", "restaurant_ptr"],
-            ["oven", "restaurant_ptr_id"],
         ),
         (
             Visit,
             Q(new__pk=(CODE, "2026-01-31")),
             f'("new"."place_id", "new"."day") = (\'{CODE}\'::uuid, \'2026-01-31\'::date)',
-            ["day", "place"],
-            ["day", "place_id"],
         ),
         (
             Square,
             Q(new__area__gt=F("old__area")),
             '"new"."area" > ("old"."area")',
-            ["area"],
-            ["area"],
         ),
-        (Exotic, Q(new__doubled=4), '2 * "new"."doubled" = 4', ["doubled"], ["doubled"]),
+        (Exotic, Q(new__doubled=4), '2 * "new"."doubled" = 4'),
         (
             User.groups.through,
             Q(new__user=1, old__group__in=[2]),
             '("new"."user_id" = 1 AND "old"."group_id" IN (2))',
-            ["group", "user"],
-            ["group_id", "user_id"],
         ),
     ],
 )
-def test_columns_are_those_of_the_row(
-    model: type[Model], condition: Q, sql: str, fields: list[str], columns: list[str]
-) -> None:
-    assert compile_condition(model, condition) == Condition(
-        sql=f"({sql})", fields=tuple(fields), columns=tuple(columns), timezone="UTC"
-    )
+def test_columns_are_those_of_the_row(model: type[Model], condition: Q, sql: str) -> None:
+    assert compile_condition(model, condition) == Condition(sql=f"({sql})", timezone="UTC")
 
 
 @pytest.mark.django_db
@@ -87,7 +75,6 @@ def test_columns_that_django_cannot_query() -> None:
             Q(new__dollar=1, new__percent=2, new__doubled=3, new__quoted=4, new__in_quotes=5)
             & Q(old__dollar__gt=F("new__percent")),
         )
-        assert condition.columns == ('"In quotes"', "$id", "100%%", "100%s", 'a"b')
         cursor.execute(f"SELECT count(*) FROM odd old, odd new WHERE {condition.sql}", None)
         assert cursor.fetchone() == (1,)
 
