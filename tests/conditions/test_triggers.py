@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from django.db.models import Func, Q, TextField
+from django.db.models.lookups import Exact
 
 from pgpubsub_sql.sql.conditions import compile_condition
 from tests.conditions.corpus import CONDITIONS
@@ -50,3 +52,14 @@ def test_a_trigger_sends_what_a_filter_finds(name: str, level: str, table: str) 
     sql("DELETE FROM watched")
     sql("INSERT INTO watched SELECT * FROM conditions_thing")
     assert sent() == held
+
+
+def test_a_function_of_an_extension_is_found_by_its_schema(table: str) -> None:
+    """As the search_path of a trigger leads to no schema that others may create in."""
+    if not sql("SELECT name FROM pg_available_extensions WHERE name = 'unaccent'"):
+        pytest.skip("this server does not bring the extension unaccent")
+    sql("CREATE EXTENSION IF NOT EXISTS unaccent SCHEMA public")
+    plain = Func("new__name", function="public.unaccent", output_field=TextField())
+    watch(table, condition=str(compile_condition(Thing, Q(Exact(plain, "Zoe"))).sql))
+    sql("INSERT INTO watched SELECT * FROM conditions_thing")
+    assert sent() == {(None, 1)}
