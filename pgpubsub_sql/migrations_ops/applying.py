@@ -48,11 +48,11 @@ def change(
         _drop(editor, before, _find_model(app_label, state, before))
     if after and is_allowed(editor.connection, state, after):
         model = _find_model(app_label, state, after)
-        site = _find_site(editor, after, model) if model and not model._meta.swapped else None
-        if site and forwards and not editor.collect_sql:
-            _check_plan(editor, app_label, after, site)
-        if site:
-            execute(editor, alter(before, after, site) if before and same else create(after, site))
+        if model and not model._meta.swapped:
+            site = _find_site(editor, after, model._meta.db_table)
+            if editor.collect_sql or _is_possible(editor, app_label, model, after, site, forwards):
+                made = alter(before, after, site) if before and same else create(after, site)
+                execute(editor, made)
 
 
 def execute(editor: Editor, statements: Iterable[SQL]) -> None:
@@ -132,9 +132,7 @@ def _find_model(app_label: str, state: ProjectState, trigger: Trigger) -> type[M
     return None
 
 
-def _find_site(editor: Editor, trigger: Trigger, model: type[Model]) -> Site | None:
-    """Return where to install *trigger*; None if that is nowhere."""
-    db_table = model._meta.db_table
+def _find_site(editor: Editor, trigger: Trigger, db_table: str) -> Site:
     schemas = find_schemas(editor, trigger.function, quote_table(db_table))
     if schemas.helpers is None and not editor.collect_sql:
         raise NotReady(
@@ -150,17 +148,32 @@ def _find_site(editor: Editor, trigger: Trigger, model: type[Model]) -> Site | N
         helpers=schemas.helpers or schemas.current,
         owner=conf.owner(),
     )
-    if editor.collect_sql:
-        # sqlmigrate shows what runs where the migrations before have run.
-        return dataclasses.replace(site, installed=None)
+    # sqlmigrate shows what runs where the migrations before have run.
+    return dataclasses.replace(site, installed=None) if editor.collect_sql else site
+
+
+def _is_possible(
+    editor: Editor,
+    app_label: str,
+    model: type[Model],
+    trigger: Trigger,
+    site: Site,
+    forwards: bool,
+) -> bool:
+    """Whether *trigger* can be installed; where it cannot, but must, PostgreSQL will say so."""
     if site.qualified is None and not model._meta.managed:
         logger.warning(
             "The trigger of channel %s is not installed: the database %s has no table %s, and no "
             "migration makes it. Run: python manage.py pgpubsub install, once it is there",
-            *(trigger.channel, editor.connection.alias, db_table),
+            *(trigger.channel, editor.connection.alias, site.db_table),
         )
-        return None
-    return site
+        return False
+    if site.qualified is None:
+        # The model may have gone in a migration that need not wait for ours.
+        return forwards and history.read_from_disk().keeps(app_label, trigger)
+    if forwards:
+        _check_plan(editor, app_label, trigger, site)
+    return True
 
 
 def _check_plan(editor: Editor, app_label: str, trigger: Trigger, site: Site) -> None:

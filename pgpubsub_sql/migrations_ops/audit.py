@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import shlex
@@ -159,14 +160,15 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
     wanted = _here(connection, state, declared())
     unmigrated = {key: wanted[key] for key in wanted if key[0] in loader.unmigrated_apps}
     installed = _here(connection, state, history.read(loader.graph, applied).triggers)
+    installed, expected = _with_model(state, installed), _with_model(state, unmigrated)
     return Audit(
         declared={key: wanted[key] for key in wanted.keys() - unmigrated.keys()},
         recorded=_here(connection, state, history.read(loader.graph).triggers),
         applied=installed,
-        unmigrated=unmigrated,
+        unmigrated=expected,
         state=state,
         functions=installed_functions(connection),
-        tables=_tables(connection, state, installed | unmigrated),
+        tables=_tables(connection, state, installed | expected),
     )
 
 
@@ -175,6 +177,16 @@ def _here(connection: BaseDatabaseWrapper, state: ProjectState, triggers: Trigge
     return {
         key: trigger for key, trigger in triggers.items() if is_allowed(connection, state, trigger)
     }
+
+
+def _with_model(state: ProjectState, triggers: Triggers) -> Triggers:
+    """Leave out those whose model is not there yet, or has gone in a migration before theirs."""
+    with_model = {}
+    for key, trigger in triggers.items():
+        with contextlib.suppress(LookupError):
+            state.apps.get_model(trigger.model)
+            with_model[key] = trigger
+    return with_model
 
 
 def _tables(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.migrations.cases import Case, walk
+from tests.migrations.cases import Case, install, walk
 from tests.migrations.harness import Files, Project
 from tests.migrations.versions import (
     AUTHOR,
@@ -466,3 +466,17 @@ def across(label: str) -> list[Case]:
 def test_a_model_of_another_app(project: Project, label: str, number: int) -> None:
     """T1, T2, P24: in any order of apps, what needs the other comes after it."""
     walk(project, across(label)[number])
+
+
+def test_a_model_that_goes_after_its_channel(project: Project, label: str) -> None:
+    """T1: there is no way back to its trigger, and nothing stumbles over it: neither migrate, nor
+    the checks that it runs."""
+    project.configure(apps=["pgpubsub_sql", label, "people"])
+    install(project, people(), watcher(label, "people.Author"))
+    install(project, watcher(label, None))
+    install(project, people(""))
+    for target in ("0001", "zero"):
+        project.run("migrate", label, target)
+        assert project.catalogue() == frozenset()
+        project.run("migrate")
+    assert "agree" in project.run("pgpubsub", "verify")
