@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 SUITE = -m pytest --numprocesses auto --dist worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-matrix coverage lint types docs build check clean
+.PHONY: help demo test test-long test-matrix coverage lint types docs build check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ demo: $(VENV)/.demo ## Real input, two workers, one killed midway: is anything l
 
 test: $(VENV)/.develop ## Run the whole everyday suite
 	$(BIN)/python $(SUITE)
+
+test-long: $(VENV)/.develop ## Let random projects live long (an hour)
+	$(BIN)/python -m pytest --hypothesis-profile long --timeout 0 tests/migrations/test_any_order.py
 
 test-matrix: $(VENV)/.matrix ## Run it on every Python, Django, driver and PostgreSQL (an hour)
 	$(BIN)/nox

@@ -13,12 +13,17 @@ from pathlib import Path
 
 import pytest
 from django.db import connection
+from hypothesis import settings as hypothesis_settings
 
 from pgpubsub_sql.embedded import Server
 from tests.measuring import measure_keepers
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE_SECONDS = 30.0
+
+
+hypothesis_settings.register_profile("long")
+"""For ``make test-long``: tests that have a short and a long form look at its name."""
 
 
 measure_keepers()
