@@ -258,7 +258,8 @@ def test_a_walk_takes_one_probe_a_key(delivery: Delivery) -> None:
     parameters = {"channel": "app.Step", "after": "", "limit": 50, "steps": 1000}
     nodes = explained(query("lock_keys"), parameters)
     scans = [one for one in nodes if one.get("Index Name") == "pgpubsub_sql_key"]
-    assert round(sum(one["Actual Rows"] * one["Actual Loops"] for one in scans)) == 2
+    assert sum(one["Actual Loops"] for one in scans) == 3  # the two keys, and none after them
+    assert all(one["Actual Rows"] <= 1 for one in scans)  # a mean, before PostgreSQL 18 rounded
     assert "Seq Scan" not in {one["Node Type"] for one in nodes}
 
 
