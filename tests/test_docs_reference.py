@@ -21,15 +21,17 @@ from asgiref.sync import async_to_sync
 from django.core.management.base import BaseCommand
 from django.db.models import Q
 from django.db.models.functions import Upper
+from django.dispatch import Signal
 
 import pgpubsub_sql
 from example.blog.channels import AuthorChannel, PostReads
 from example.blog.models import Author, Post
-from pgpubsub_sql import channels, checks
+from pgpubsub_sql import channels, checks, signals
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.commands.listen import Command
 from pgpubsub_sql.payloads import Codec
 from pgpubsub_sql.rows import columns, wires
+from pgpubsub_sql.worker.telling import Handling
 from tests.conftest import ROOT
 from tests.ledger import sql
 
@@ -63,6 +65,18 @@ def test_every_function_is_listed_with_its_arguments(db: None) -> None:
     )
     listed = [signature.strip("`") for signature, *_ in rows(page("sql.md"), first="function")]
     assert sorted(listed) == sorted(signature for (signature,) in installed)
+
+
+def test_every_signal_has_its_place() -> None:
+    declared = [name for name, value in vars(signals).items() if isinstance(value, Signal)]
+    documented = re.findall(r"^\.\. autodata:: (\w+)$", page("signals.md"), re.MULTILINE)
+    assert documented == declared
+
+
+def test_every_attribute_of_log_records_is_listed() -> None:
+    handling = Handling(channel=PostReads, using="", name="", created_at=datetime.datetime.min)
+    listed = [name.strip("`") for name, _ in rows(page("signals.md"), first="attribute")]
+    assert listed == list(handling.extra)
 
 
 def options(command: BaseCommand) -> set[str]:

@@ -59,7 +59,8 @@ class Backlog:
                 "%s messages on channel %s were dropped: they come faster than its listeners "
                 "handle them, and no more than %s wait for that"
             )
-            logger.warning(message, self._dropped.pop(name), name, KEPT)
+            count = self._dropped.pop(name)
+            logger.warning(message, count, name, KEPT, extra={"channel": name, "count": count})
         if is_long:
             self._report_at = time.monotonic() + REPORT_SECONDS
 

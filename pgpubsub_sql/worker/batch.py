@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from itertools import chain, repeat
 from typing import Any
 
-from pgpubsub_sql.errors import PayloadError
-from pgpubsub_sql.retry import Discard, Retry
+from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.worker.calling import Caller
 from pgpubsub_sql.worker.hand import Hand
 from pgpubsub_sql.worker.isolation import Isolation
-from pgpubsub_sql.worker.messages import notification
 from pgpubsub_sql.worker.outcomes import (
     Discarded,
     Done,
     Expired,
-    Failure,
     GiveBack,
     Outcome,
     Park,
     Postpone,
     Taken,
-    TryAgain,
     after_failure,
-    next_step,
     row_to_put_back,
 )
-
-logger = logging.getLogger("pgpubsub_sql.worker")
-
-_LEVELS: dict[type[Failure], int] = {
-    TryAgain: logging.ERROR,
-    Park: logging.ERROR,
-    Postpone: logging.WARNING,
-    Discarded: logging.INFO,
-}
+from pgpubsub_sql.worker.telling import Handling, guarded, log_failure, of_stored, tell_received
 
 
 class Batch:
@@ -52,8 +39,8 @@ class Batch:
         taken: list[Taken],
         isolation: Isolation,
         *,
+        channel: type[BaseChannel],
         call: Caller,
-        retry: Retry,
         is_ordered: bool,
         is_used_up: Callable[[], bool],
         hand: Hand,
@@ -61,9 +48,11 @@ class Batch:
         self.taken = taken
         self.outcomes: list[Outcome] = []
         """What became of the first so many of *taken*."""
+        self.handled: list[Handling] = []
+        """Those of them that listeners were called with, or should have been."""
         self._isolation = isolation
+        self._channel = channel
         self._call = call
-        self._retry = retry
         self._is_ordered = is_ordered
         self._is_used_up = is_used_up
         self._hand = hand
@@ -118,56 +107,21 @@ class Batch:
             self._blocked.add(one.key)
 
     def _handle(self, one: Taken) -> Outcome:
+        handling = of_stored(self._channel, one, self._isolation.using)
         self._hand.take(one.id)
-        call = partial(self._call, one.payload, partial(self._notification, one))
-        error = self._isolation.run(call, guarded(one.channel))
+        tell_received(handling, self._isolation)
+        started = time.perf_counter()
+        call = partial(self._call, one.payload, handling.notification)
+        handling.error = self._isolation.run(call, guarded(handling))
+        handling.duration = time.perf_counter() - started
         self._hand.clear()
-        if error is None:
-            return Done()
-        outcome = failed(one, error, after_failure(one.attempts, error, self._retry))
+        self.handled.append(handling)
+        return Done() if handling.error is None else self._failed(handling, handling.error)
+
+    def _failed(self, handling: Handling, error: BaseException) -> Outcome:
+        outcome = after_failure(handling.attempts, error, self._channel.retry)
+        handling.listener, handling.outcome = self._call.listener, outcome
+        log_failure(handling, outcome)
         if isinstance(outcome, Postpone):
             self._is_ended = True  # what was in its way may want what this batch holds
         return outcome
-
-    def _notification(self, one: Taken) -> Any:
-        return notification(
-            self._isolation.using,
-            id=one.id,
-            channel=one.channel,
-            created_at=one.created_at,
-            attempts=one.attempts,
-        )
-
-
-def failed(taken: Taken, error: BaseException, outcome: Failure) -> Failure:
-    """Log what a notification failed with and what happens next; return *outcome*."""
-    says_enough = isinstance(error, PayloadError | Discard)
-    logger.log(
-        _LEVELS[type(outcome)],
-        "Notification %s of channel %s failed and %s.%s",
-        taken.id,
-        taken.channel,
-        next_step(outcome),
-        f" {error}" if says_enough else "",
-        exc_info=None if says_enough else error,
-    )
-    return outcome
-
-
-def guarded(channel: str) -> Callable[[Callable[[], object]], Callable[[], None]]:
-    """Return what keeps the failure of one callback given to ``on_commit()`` from the others."""
-
-    def guard(function: Callable[[], object]) -> Callable[[], None]:
-        def call_back() -> None:
-            try:
-                function()
-            except (Exception, SystemExit):  # what it belongs to is committed already
-                logger.exception(
-                    "A callback given to transaction.on_commit() by a listener of channel %s "
-                    "failed; the message itself was handled.",
-                    channel,
-                )
-
-        return call_back
-
-    return guard

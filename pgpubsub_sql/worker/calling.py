@@ -32,25 +32,29 @@ class Caller:
         self._channel = channel
         self._session = session
         self._listeners = [
-            (listener, self._limited(listener.target, listener.callback))
+            (listener, listener.path, self._limited(listener.target, listener.callback))
             for listener in registry.listeners_of(channel)
         ]
         self._is_notification_named = any(
-            "notification" in listener.parameters for listener, _ in self._listeners
+            "notification" in listener.parameters for listener, _, _ in self._listeners
         )
+        self.listener = ""
+        """Path of the listener that was called last; empty if the message never came to one."""
 
     def __call__(self, payload: str, notification: Callable[[], Any]) -> None:
         """Decode *payload*, and call those who want it; *notification* is for who names it.
 
         Raises :class:`PayloadError` if it does not fit the channel, and whatever a listener raises.
         """
+        self.listener = ""
         message = decode_message(self._channel, payload, using=self._session.using)
         extras = {"context": message.context}
         if self._is_notification_named:
             extras["notification"] = notification()
         try:
-            for listener, call in self._listeners:
+            for listener, path, call in self._listeners:
                 if listener.accepts(message.event):
+                    self.listener = path
                     call(**listener.arguments(message.fields, extras))
         except RuntimeError as error:
             if _is_about_durability(error):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import signal
 
 from django.db import connections
 
-from pgpubsub_sql.channels import find_channel
+from pgpubsub_sql.channels import BaseChannel, find_channel
 from pgpubsub_sql.errors import ChannelNotFound, WorkerDied
-from pgpubsub_sql.retry import Retry
 from pgpubsub_sql.worker.outcomes import after_failure, next_step
 from pgpubsub_sql.worker.session import Session
+from pgpubsub_sql.worker.telling import Handling, tell_handled
 
 logger = logging.getLogger("pgpubsub_sql.supervisor")
 
@@ -36,18 +37,34 @@ def _charge(session: Session, notification_id: int, exit_code: int | None) -> No
     error = WorkerDied(f"A worker died with {_name(exit_code)} while it had this in hand.")
     with session.isolation():
         session.execute("wait_briefly")
-        for channel, attempts in session.execute("find", {"id": notification_id}):
-            outcome = after_failure(attempts, error, _policy(channel))
-            session.charge(notification_id, attempts, outcome)
+        found = session.execute("find", {"id": notification_id})
+        handlings = [_handling(session.using, notification_id, *row) for row in found]
+        for handling in handlings:
+            outcome = after_failure(handling.attempts, error, handling.channel.retry)
+            session.charge(notification_id, handling.attempts, outcome)
+            handling.error, handling.outcome = error, outcome
             message = "Notification %s of channel %s, which a worker died of, %s"
-            logger.error(message, notification_id, channel, next_step(outcome))
+            told = notification_id, handling.name, next_step(outcome)
+            logger.error(message, *told, extra=handling.extra)
+    for handling in handlings:
+        tell_handled(handling)
 
 
-def _policy(channel: str) -> Retry:
+def _handling(
+    using: str, number: int, name: str, attempts: int, created_at: datetime.datetime
+) -> Handling:
     try:
-        return find_channel(channel).retry
+        channel = find_channel(name)
     except ChannelNotFound:
-        return Retry()
+        channel = BaseChannel
+    return Handling(
+        channel=channel,
+        using=using,
+        name=name,
+        created_at=created_at,
+        id=number,
+        attempts=attempts,
+    )
 
 
 def _name(exit_code: int | None) -> str:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from pgpubsub_sql.channels import BaseChannel
-from pgpubsub_sql.worker.batch import Batch, failed
+from pgpubsub_sql.worker.batch import Batch
 from pgpubsub_sql.worker.calling import Caller
 from pgpubsub_sql.worker.claims import Claims, UnorderedClaims
 from pgpubsub_sql.worker.hand import Hand
@@ -26,6 +26,7 @@ from pgpubsub_sql.worker.runs import OrderedClaims
 from pgpubsub_sql.worker.sent import handle_sent
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.strays import Strays
+from pgpubsub_sql.worker.telling import Handling, log_failure, of_stored, tell_handled
 from pgpubsub_sql.worker.wanted import Wanted, wanted
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -92,7 +93,8 @@ class Delivery:
 
     def handle_sent(self, name: str, payload: str) -> None:
         """Handle one message that was sent and not stored. Its failure is logged, and ends it."""
-        handle_sent(name, payload, self.schema, self.session, self._lanes[name].call)
+        lane = self._lanes[name]
+        handle_sent(lane.channel, payload, self.schema, self.session, lane.call)
 
     def store(self, name: str, payloads: Iterable[str]) -> None:
         """Store what came by NOTIFY on a durable channel.
@@ -135,8 +137,8 @@ class Delivery:
         return Batch(
             taken,
             isolation,
+            channel=lane.channel,
             call=lane.call,
-            retry=lane.channel.retry,
             is_ordered=lane.is_ordered,
             is_used_up=lambda: self.stopping() or lane.pace.is_used_up(isolation.savepoints),
             hand=self._hand,
@@ -159,7 +161,14 @@ class Delivery:
             lane.claims.rewind()
         if expired:
             message = "%s notifications of channel %s had expired and were dropped"
-            logger.info(message, expired, lane.name)
+            extra = {"channel": lane.name, "count": expired}
+            logger.info(message, expired, lane.name, extra=extra)
+        self._tell(batch.handled)
+
+    def _tell(self, handled: Iterable[Handling]) -> None:
+        """Tell what came of messages, for good, and let go of what was done about it elsewhere."""
+        for handling in handled:
+            tell_handled(handling)
         self.session.tidy_up()
 
     def _rolled_back(
@@ -173,19 +182,26 @@ class Delivery:
         lane.pace.end(0, len(batch.taken), 0, is_alone=True)
         if isolation.is_over:  # and so cannot have been rolled back: only we know of the rest
             self._put_back(batch)
+            self._tell(batch.handled)
             return
         if len(batch.taken) == 1:
-            self._failed_alone(lane, batch.taken[0], error, is_innocent(error, isolation))
+            self._failed_alone(lane, batch, error, is_innocent(error, isolation))
             return
         message = "A batch of channel %s was rolled back; it will be taken again one by one."
-        logger.warning(message, lane.name, exc_info=error)
+        extra = {"channel": lane.name, "count": len(batch.taken)}
+        logger.warning(message, lane.name, exc_info=error, extra=extra)
         self.session.execute("isolate", {"ids": [one.id for one in batch.taken]})
 
-    def _failed_alone(self, lane: Lane, taken: Taken, error: Exception, is_innocent: bool) -> None:
+    def _failed_alone(self, lane: Lane, batch: Batch, error: Exception, is_innocent: bool) -> None:
         """Write down the failure of a notification that is no longer in hand."""
+        taken = batch.taken[0]
         cause = error.__cause__ if isinstance(error, Escaped) and error.__cause__ else error
         outcome: Failure = after_failure(taken.attempts, cause, lane.channel.retry)
         if is_innocent:
             outcome = postpone(describe(error))
-        failed(taken, cause, outcome)
+        begun = batch.handled or [of_stored(lane.channel, taken, self.session.using)]
+        handling = begun[0]
+        handling.listener, handling.error, handling.outcome = lane.call.listener, cause, outcome
+        log_failure(handling, outcome)
         self.session.charge(taken.id, taken.attempts, outcome)
+        self._tell([handling])

@@ -18,8 +18,8 @@ from pgpubsub_sql.sql import query, render
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 APPLICATION_NAME = "pgpubsub_sql listen"
-"""How PostgreSQL shows workers, and ``queries/workers.sql`` counts them; what the project calls its
-connections follows in parentheses."""
+"""How PostgreSQL shows workers, and ``queries/workers.sql`` counts them; what the worker is called,
+or else what the project calls its connections, follows in parentheses."""
 
 DEFAULTS = {
     "connect_timeout": 10,
@@ -53,9 +53,10 @@ class Doorbell:
     Errors of the driver pass through: they mean that the connection is lost.
     """
 
-    def __init__(self, names: Iterable[str], *, using: str) -> None:
+    def __init__(self, names: Iterable[str], *, using: str, name: str = "") -> None:
         self.names = list(names)
         self.using = using
+        self._name = name
         self._connection: Any = None
         self._rings: list[Ring] = []
         self._elected: set[str] = set()
@@ -125,7 +126,7 @@ class Doorbell:
     def _connect(self) -> Any:
         django: Any = connections[self.using]
         parameters = django.get_connection_params()
-        given = parameters.get("application_name")
+        given = self._name or parameters.get("application_name")
         name = f"{APPLICATION_NAME} ({given})" if given else APPLICATION_NAME
         connection = django.Database.connect(**DEFAULTS | parameters | {"application_name": name})
         connection.autocommit = True

@@ -3,42 +3,67 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
+import time
 
 from django.utils import timezone
 
+from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.retry import Discard
-from pgpubsub_sql.worker.batch import guarded
 from pgpubsub_sql.worker.calling import Caller
 from pgpubsub_sql.worker.isolation import CAUGHT
-from pgpubsub_sql.worker.messages import decode_envelope, long_payload, notification
+from pgpubsub_sql.worker.messages import decode_envelope, long_payload
 from pgpubsub_sql.worker.session import Session
+from pgpubsub_sql.worker.telling import Handling, guarded, tell_handled, tell_received
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 
-def handle_sent(name: str, payload: str, schema: str, session: Session, call: Caller) -> None:
-    """Call the listeners of channel *name*, in a transaction that begins with their first query.
+def handle_sent(
+    channel: type[BaseChannel], payload: str, schema: str, session: Session, call: Caller
+) -> None:
+    """Call the listeners of *channel*, in a transaction that begins with their first query.
 
     What was sent from another schema is for others. A failure is logged, and ends the message.
     """
+    handling = Handling(
+        channel=channel,
+        using=session.using,
+        name=channel.postgres_name(),
+        created_at=timezone.now(),
+    )
+    started = time.perf_counter()
+    call.listener = ""
     try:
         envelope = decode_envelope(payload)
         if envelope.schema not in (None, schema):
             return
+        tell_received(handling)
+        started = time.perf_counter()
         if envelope.ref is not None:
             payload = long_payload(session, envelope.ref)
-        now = timezone.now()
         with session.isolation(durable=True) as isolation:
-            call(payload, partial(notification, session.using, channel=name, created_at=now))
+            call(payload, handling.notification)
             isolation.check()
-            isolation.guard_callbacks(guarded(name))
-    except PayloadError as error:
-        logger.error("A message on channel %s was dropped: %s", name, error)
-    except Discard as error:
-        logger.info("A message on channel %s was discarded by its listener: %s", name, error)
-    except CAUGHT:  # whatever a listener raises ends its message only
-        logger.exception("A message on channel %s failed; it will not be retried.", name)
-        session.drop_if_broken()
+            isolation.guard_callbacks(guarded(handling))
+    except CAUGHT as error:  # whatever a listener raises ends its message only
+        handling.error, handling.listener = error, call.listener
+    handling.duration = time.perf_counter() - started
+    if handling.error is not None:
+        _log_failure(handling, handling.error)
+        if not isinstance(handling.error, PayloadError | Discard):
+            session.drop_if_broken()
+    tell_handled(handling)
     session.tidy_up()
+
+
+def _log_failure(handling: Handling, error: BaseException) -> None:
+    name, extra = handling.name, handling.extra
+    if isinstance(error, PayloadError):
+        logger.error("A message on channel %s was dropped: %s", name, error, extra=extra)
+    elif isinstance(error, Discard):
+        message = "A message on channel %s was discarded by its listener: %s"
+        logger.info(message, name, error, extra=extra)
+    else:
+        message = "A message on channel %s failed; it will not be retried."
+        logger.error(message, name, exc_info=error, extra=extra)

@@ -59,7 +59,8 @@ class Strays:
             "identity. Send them with SELECT pgpubsub_notify(channel, payload); what triggers and "
             "notify() still send so ends once all is migrated and restarted."
         )
-        logger.warning(message, self._name, len(self._waiting))
+        extra = {"channel": self._name, "count": len(self._waiting)}
+        logger.warning(message, self._name, len(self._waiting), extra=extra)
         self._waiting.clear()
 
     def _store(self, payloads: list[str]) -> None:

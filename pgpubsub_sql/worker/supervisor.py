@@ -12,6 +12,7 @@ import django
 from django.db import connections
 
 from pgpubsub_sql.channels import find_channel
+from pgpubsub_sql.logs import JSONFormatter
 from pgpubsub_sql.worker.charging import charge_for_death
 from pgpubsub_sql.worker.hand import Hand
 from pgpubsub_sql.worker.stopping import Stopping, held_back
@@ -34,13 +35,24 @@ class Plan:
     """Handle what is stored, then end."""
     loglevel: str | None = None
     """A level of :mod:`logging`; None for info, or what the project's LOGGING says."""
-    logformat: str = "%(asctime)s %(levelname).4s %(process)d %(message)s"
+    logformat: str = "%(asctime)s %(levelname).4s %(processName)s[%(process)d] %(message)s"
     """A format of :mod:`logging`."""
+    json_logs: bool = False
+    """Log JSON objects instead."""
+    name: str = ""
+    """What the workers are called in the log, and on the server; empty for nothing of their own."""
+
+    def process_name(self, number: int | None = None) -> str:
+        """Return the name of a worker's process, or of the one on its own or above them."""
+        name = self.name or "listen"
+        return name if number is None else f"{name}-{number}"
 
 
 def configure_logging(plan: Plan) -> None:
     """Write to standard error as *plan* says, unless the project's LOGGING has handlers."""
-    logging.basicConfig(format=plan.logformat, level=(plan.loglevel or "info").upper())
+    handler = logging.StreamHandler()
+    handler.setFormatter(JSONFormatter() if plan.json_logs else logging.Formatter(plan.logformat))
+    logging.basicConfig(handlers=[handler], level=(plan.loglevel or "info").upper())
     if plan.loglevel:
         logging.getLogger("pgpubsub_sql").setLevel(plan.loglevel.upper())
 
@@ -49,7 +61,8 @@ def work(plan: Plan, hand: Hand | None = None) -> None:
     """Run one worker in this process."""
     configure_logging(plan)
     channels = [find_channel(path) for path in plan.channels]
-    worker = Worker(channels, using=plan.database, hand=hand)
+    name = multiprocessing.current_process().name if plan.name else ""
+    worker = Worker(channels, using=plan.database, hand=hand, name=name)
     if plan.drain:
         worker.drain()
     else:
@@ -115,7 +128,9 @@ class Supervisor:
 
     def _start(self, slot: _Slot) -> None:
         process = self._context.Process(  # type: ignore[attr-defined]
-            target=_child, args=(self.plan, slot.hand), name=f"pgpubsub_process_{slot.number}"
+            target=_child,
+            args=(self.plan, slot.hand),
+            name=self.plan.process_name(slot.number),
         )
         slot.hand.clear()
         with held_back():

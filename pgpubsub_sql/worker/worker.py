@@ -11,9 +11,11 @@ from contextlib import contextmanager
 
 from django.db import connections
 from django.db.utils import DatabaseError, InterfaceError, OperationalError
+from django.dispatch import Signal
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.signals import worker_reconnected, worker_started, worker_stopped
 from pgpubsub_sql.sql.readiness import check_ready
 from pgpubsub_sql.worker.backlog import Backlog
 from pgpubsub_sql.worker.backoff import Backoff
@@ -21,6 +23,7 @@ from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.doorbell import Doorbell
 from pgpubsub_sql.worker.hand import Hand
 from pgpubsub_sql.worker.stopping import Stopping
+from pgpubsub_sql.worker.telling import tell
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -35,7 +38,8 @@ SWEEP_SECONDS = 60.0
 class Worker:
     """Listens to *channels* on the database *using*, in the foreground, until it is stopped.
 
-    Into *hand*, if it has one, its supervisor looks after its death.
+    Into *hand*, if it has one, its supervisor looks after its death. *name* is what the server
+    knows its LISTEN connection by.
 
     In turn it *looks* (handles a batch of each channel that is due) and *hears* (waits for a
     NOTIFY, or until a channel is due). When nothing is due it first *plans*: asks when the next
@@ -49,11 +53,12 @@ class Worker:
         *,
         using: str = "default",
         hand: Hand | None = None,
+        name: str = "",
     ) -> None:
         self.using = using
         self.stopping = Stopping(then=signal.SIG_DFL)
         self.delivery = Delivery(channels, using=using, stopping=self.stopping, hand=hand)
-        self.doorbell = Doorbell(self.delivery.channels, using=using)
+        self.doorbell = Doorbell(self.delivery.channels, using=using, name=name)
         self._look_at = dict.fromkeys(self.delivery.channels, 0.0)
         """When each channel is due, by the monotonic clock."""
         self._sent = Backlog()
@@ -62,10 +67,11 @@ class Worker:
         """Channels that could not be looked at, with how often in a row."""
         self._planned = False
         self._sweep_at = 0.0
+        self._has_listened = False
 
     def run(self) -> None:
         """Listen until SIGTERM or SIGINT, or until the parent process is gone."""
-        with self.stopping:
+        with self.stopping, self._told():
             try:
                 self._connect()
                 while not self.stopping():
@@ -78,11 +84,23 @@ class Worker:
 
         Raises :class:`NotReady` or Django's database errors if it cannot.
         """
-        with self.stopping:
+        with self.stopping, self._told():
             self.delivery.schema = check_ready(connections[self.using])
             names = list(self.delivery.channels)
             while names and not self.stopping():
                 names = [name for name in names if self.delivery.handle_stored(name)]
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell when it starts and stops, whatever brings its end."""
+        self._tell(worker_started)
+        try:
+            yield
+        finally:
+            self._tell(worker_stopped)
+
+    def _tell(self, signal: Signal) -> None:
+        tell(signal, Worker, using=self.using, channels=list(self.delivery.channels.values()))
 
     def step(self) -> None:
         """Look once, hear once."""
@@ -113,7 +131,8 @@ class Worker:
         except Exception as error:
             delay = self._troubles[name].fail()
             message = "Channel %s cannot be looked at: %s; trying again in %.1f seconds"
-            logger.warning(message, name, _first_line(error), delay, exc_info=_unless_lost(error))
+            told, trace = (name, _first_line(error), delay), _unless_lost(error)
+            logger.warning(message, *told, exc_info=trace, extra={"channel": name})
             self.delivery.session.drop_if_broken()
             self._look_at[name] = time.monotonic() + delay
 
@@ -191,6 +210,9 @@ class Worker:
             else:
                 logger.info("Listening to %s", ", ".join(self.delivery.channels))
                 self._look_at = dict.fromkeys(self.delivery.channels, 0.0)
+                if self._has_listened:
+                    self._tell(worker_reconnected)
+                self._has_listened = True
                 return
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from typing import Any
@@ -97,8 +98,15 @@ class Command(BaseCommand):
             choices=("debug", "info", "warning", "error", "critical"),
             help="Least severe messages to log (info, or what LOGGING in the settings says).",
         )
-        parser.add_argument(
+        lines = parser.add_mutually_exclusive_group()
+        lines.add_argument(
             "--logformat", default=Plan.logformat, metavar="FORMAT", help="As logging.Formatter."
+        )
+        lines.add_argument("--json-logs", action="store_true", help="Log one JSON object a line.")
+        parser.add_argument(
+            "--name",
+            default="",
+            help="What the workers are called in the log and in pg_stat_activity.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -111,7 +119,10 @@ class Command(BaseCommand):
             drain=options["drain"],
             loglevel=options["loglevel"],
             logformat=options["logformat"],
+            json_logs=options["json_logs"],
+            name=options["name"],
         )
+        multiprocessing.current_process().name = plan.process_name()
         configure_logging(plan)
         with reached(plan.database):
             check_ready(connections[plan.database])

@@ -1,0 +1,175 @@
+"""What is told of messages, by signals and in the log."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from django.dispatch import Signal
+
+from pgpubsub_sql.channels import BaseChannel
+from pgpubsub_sql.errors import PayloadError
+from pgpubsub_sql.retry import Discard
+from pgpubsub_sql.signals import (
+    message_failed,
+    message_parked,
+    message_received,
+    message_succeeded,
+)
+from pgpubsub_sql.worker.isolation import CAUGHT, Isolation
+from pgpubsub_sql.worker.messages import notification
+from pgpubsub_sql.worker.outcomes import (
+    Discarded,
+    Failure,
+    Park,
+    Postpone,
+    Taken,
+    TryAgain,
+    next_step,
+)
+
+logger = logging.getLogger("pgpubsub_sql.worker")
+
+_LEVELS: dict[type[Failure], int] = {
+    TryAgain: logging.ERROR,
+    Park: logging.ERROR,
+    Postpone: logging.WARNING,
+    Discarded: logging.INFO,
+}
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Handling:
+    """One attempt to handle one message, and what came of it."""
+
+    channel: type[BaseChannel]
+    using: str
+    """Alias of the database."""
+    name: str
+    """Of the channel, in PostgreSQL."""
+    created_at: datetime.datetime
+    id: int | None = None
+    attempts: int = 0
+    """Those that failed before this one."""
+    listener: str = ""
+    """Path of the listener that failed."""
+    duration: float | None = None
+    """Seconds that it took."""
+    error: BaseException | None = None
+    outcome: Failure | None = None
+    """What becomes of a stored message that failed."""
+
+    def notification(self) -> Any:
+        """Return what listeners and receivers are given."""
+        return notification(
+            self.using,
+            id=self.id,
+            channel=self.name,
+            created_at=self.created_at,
+            attempts=self.attempts,
+        )
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What its log records have beside their text."""
+        return {
+            "channel": self.name,
+            "notification_id": self.id,
+            "attempt": self.attempts + 1,
+            "listener": self.listener,
+            "duration": self.duration,
+        }
+
+
+def of_stored(channel: type[BaseChannel], taken: Taken, using: str) -> Handling:
+    """Return the handling of a stored message."""
+    return Handling(
+        channel=channel,
+        using=using,
+        name=taken.channel,
+        created_at=taken.created_at,
+        id=taken.id,
+        attempts=taken.attempts,
+    )
+
+
+def tell(signal: Signal, sender: Any, **named: Any) -> None:
+    """Send *signal*, whatever its receivers do; Django logs what they raise."""
+    try:
+        signal.send_robust(sender, **named)
+    except CAUGHT:  # such as SystemExit, which Django lets through
+        logger.exception("A receiver of a signal of %s failed", sender.__name__)
+
+
+def tell_received(handling: Handling, isolation: Isolation | None = None) -> None:
+    """Tell that a message is about to be handled, by itself within the transaction of a batch."""
+    if not message_received.receivers:
+        return
+    send = partial(_tell_of, message_received, handling)
+    if isolation is None:
+        send()
+    elif error := isolation.run(send, guarded(handling)):
+        message = "What receivers of message_received did for channel %s was undone"
+        logger.error(message, handling.name, exc_info=error)
+
+
+def tell_handled(handling: Handling) -> None:
+    """Tell what came of a message, once it is so for good."""
+    if handling.error is None:
+        message = "Handled a message of channel %s in %.3f s"
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug(message, handling.name, handling.duration, extra=handling.extra)
+        _tell_of(message_succeeded, handling, "duration")
+        return
+    outcome, named = handling.outcome, ("duration", "error", "listener")
+    retry_in = outcome.seconds if isinstance(outcome, TryAgain | Postpone) else None
+    _tell_of(message_failed, handling, *named, retry_in=retry_in)
+    if isinstance(outcome, Park):
+        _tell_of(message_parked, handling, "error")
+
+
+def log_failure(handling: Handling, outcome: Failure) -> None:
+    """Log what a stored message failed with, and what happens next."""
+    error = handling.error
+    says_enough = isinstance(error, PayloadError | Discard)
+    logger.log(
+        _LEVELS[type(outcome)],
+        "Notification %s of channel %s failed and %s.%s",
+        handling.id,
+        handling.name,
+        next_step(outcome),
+        f" {error}" if says_enough else "",
+        exc_info=None if says_enough else error,
+        extra=handling.extra,
+    )
+
+
+def guarded(handling: Handling) -> Callable[[Callable[[], object]], Callable[[], None]]:
+    """Return what keeps the failure of one callback given to ``on_commit()`` from the others."""
+    return partial(_guarded, handling)
+
+
+def _guarded(handling: Handling, callback: Callable[[], object]) -> Callable[[], None]:
+    def call_back() -> None:
+        try:
+            callback()
+        except CAUGHT:  # what it belongs to is committed already
+            logger.exception(
+                "A callback given to transaction.on_commit() by a listener of channel %s "
+                "failed; the message itself was handled.",
+                handling.name,
+                extra=handling.extra,
+            )
+
+    return call_back
+
+
+def _tell_of(signal: Signal, handling: Handling, *names: str, **named: Any) -> None:
+    if signal.receivers:
+        named |= {name: getattr(handling, name) for name in names}
+        named |= {"notification": handling.notification(), "using": handling.using}
+        tell(signal, handling.channel, **named)
