@@ -21,7 +21,7 @@ test: $(VENV)/.develop ## Run the whole everyday suite
 test-long: $(VENV)/.develop ## Let random projects live long (an hour)
 	$(BIN)/python -m pytest --hypothesis-profile long --timeout 0 tests/migrations/test_any_order.py
 
-test-matrix: $(VENV)/.matrix ## Run it on every Python, Django, driver and PostgreSQL (an hour)
+test-matrix: $(VENV)/.matrix ## Run it on every Python, Django, driver and PostgreSQL
 	$(BIN)/nox
 
 coverage: $(VENV)/.develop ## Run it measured, child processes too; fail below 95 % of branches
