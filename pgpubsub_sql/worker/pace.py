@@ -41,7 +41,7 @@ class Pace:
             return  # neither says how quick the others are
         if reached < taken:
             self._size = max(1, reached)
-        elif reached == self._size:
+        elif 2 * reached > self._size:  # not all of it, where runs of many keys are equally short
             room = 1 / max(self._used(savepoints), 0.5)
             self._size = min(max(self._size, int(self._size * room)), self._largest)
 

@@ -16,6 +16,7 @@ from pgpubsub_sql.sql import query
 from pgpubsub_sql.worker import claims, runs
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app.channels import Step
+from tests.app.listeners import called
 from tests.app.models import Entry
 from tests.conftest import Listen, eventually
 from tests.delivery.plans import explained
@@ -221,6 +222,20 @@ def test_no_key_is_left_out(delivery: Delivery) -> None:
     for _ in range(3):
         delivery.handle_stored("app.Step")
     assert set(done()) == {"a", "b", "c"}
+
+
+def test_batches_of_many_keys_grow_as_others_do(delivery: Delivery) -> None:
+    """No more than 50 keys at a time, and of each the more the quicker it goes."""
+    sql(
+        "INSERT INTO pgpubsub_sql_notification (channel, payload, key)"
+        ' SELECT \'app.Step\', \'{"account": "a", "number": 1, "mood": "quiet"}\', key::text'
+        " FROM generate_series(1, 60) AS key, generate_series(1, 20)"
+    )
+    sizes = []
+    while delivery.handle_stored("app.Step"):
+        sizes.append(len(called) - sum(sizes))
+    assert max(sizes) >= 300
+    assert sum(sizes) == 1200
 
 
 def test_many_keys_that_wait_do_not_hide_one_that_is_ready(
