@@ -16,7 +16,9 @@ from pgpubsub_sql.errors import PayloadError, WorkerDied
 from pgpubsub_sql.worker import telling
 from pgpubsub_sql.worker.charging import charge_for_death
 from pgpubsub_sql.worker.delivery import Delivery
+from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.worker import Worker
+from tests.app import listeners
 from tests.app.channels import Job, Shout
 from tests.app.models import Entry
 from tests.delivery.sending import drain, jobs
@@ -156,6 +158,23 @@ def test_what_a_listener_has_committed_itself_is_told(delivery: Delivery, told: 
     assert names(told) == ["message_received", "message_failed"]
 
 
+def test_what_cannot_be_taken_back_any_more_is_told(
+    delivery: Delivery, told: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listener has committed, and the COMMIT of what it did after that fails."""
+
+    def commit_then_dangle() -> None:
+        listeners.commit_raw()
+        listeners.unseen_cursor().execute(listeners.DANGLING)
+
+    monkeypatch.setitem(listeners.MOODS, "commit, dangle", commit_then_dangle)
+    monkeypatch.setattr(listeners, "SILENT", ("commit, dangle",))
+    jobs("commit, dangle")
+    delivery.handle_stored("app.Job")
+    assert names(told) == ["message_received", "message_succeeded"]
+    assert not stored()
+
+
 def test_what_was_given_back_or_had_expired_was_not_received(
     delivery: Delivery, told: list[Any]
 ) -> None:
@@ -289,11 +308,15 @@ def test_nobody_is_told_anything_where_nobody_listens(
     def never(*arguments: Any, **named: Any) -> None:
         raise AssertionError
 
+    runs: list[Any] = []
+    run = Isolation.run
     monkeypatch.setattr(telling, "tell", never)
     monkeypatch.setattr(telling, "notification", never)
+    monkeypatch.setattr(Isolation, "run", lambda *args: runs.append(args) or run(*args))
     sql("SELECT pgpubsub_notify('app.Shout', '{\"number\": 1}')")
     drain(delivery, Shout)
     assert numbers("hear_only_number") == [1]
+    assert len(runs) == 1
 
 
 # --- Workers
