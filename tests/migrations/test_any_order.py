@@ -39,16 +39,28 @@ options = st.fixed_dictionaries(
 
 
 @dataclasses.dataclass(eq=False)
+class Field:
+    """A field, by the name and of the type that it has now."""
+
+    name: str
+    kind: str
+
+    @property
+    def source(self) -> str:
+        return f"{self.name} = models.{self.kind}(null=True)"
+
+
+@dataclasses.dataclass(eq=False)
 class Model:
     """A model, in an app, by the name that it has now."""
 
     label: str
     name: str
-    fields: dict[str, str] = dataclasses.field(default_factory=dict)
+    fields: list[Field] = dataclasses.field(default_factory=list)
 
     @property
     def source(self) -> str:
-        return model(self.name, *(f"{f} = models.{t}(null=True)" for f, t in self.fields.items()))
+        return model(self.name, *(field.source for field in self.fields))
 
     @property
     def table(self) -> str:
@@ -64,10 +76,15 @@ class Channel:
     model: Model
     events: list[str]
     options: dict[str, object]
+    named: Field | None = None
+    """A field that travels alone, and without whose change no update is told."""
 
     @property
     def source(self) -> str:
-        return channel(self.name, model=f"{self.model.label}.{self.model.name}", **self.options)
+        names = (self.named.name,) if self.named else ()
+        named = {"columns": names, "watch": names} if names else {}
+        model = f"{self.model.label}.{self.model.name}"
+        return channel(self.name, model=model, **self.options, **named)
 
     @property
     def listeners(self) -> str:
@@ -75,7 +92,8 @@ class Channel:
 
     @property
     def tells(self) -> list[str]:
-        return [f"{self.label}.{self.name} {event.upper()}" for event in self.events]
+        told = [event for event in self.events if event != "update" or not self.named]
+        return [f"{self.label}.{self.name} {event.upper()}" for event in told]
 
 
 class Life(RuleBasedStateMachine):
@@ -127,28 +145,27 @@ class Life(RuleBasedStateMachine):
 
     @rule(data=st.data(), kind=types)
     def a_field_comes(self, data: st.DataObject, kind: str) -> None:
-        self._some_model(data).fields[self.fresh("field")] = kind
+        self._some_model(data).fields.append(Field(self.fresh("field"), kind))
 
     @precondition(lambda self: any(one.fields for one in self.models))
     @rule(data=st.data())
     def a_field_goes(self, data: st.DataObject) -> None:
-        changed, name = self._some_field(data)
-        del changed.fields[name]
+        changed, gone = self._some_field(data)
+        changed.fields.remove(gone)
+        for one in self.channels:
+            one.named = None if one.named is gone else one.named
 
     @precondition(lambda self: any(one.fields for one in self.models))
     @rule(data=st.data())
     def a_field_is_renamed(self, data: st.DataObject) -> None:
-        changed, name = self._some_field(data)
-        changed.fields[self.fresh("field")] = changed.fields.pop(name)
+        self._some_field(data)[1].name = self.fresh("field")
         self.answers = "y\n"
 
     @precondition(lambda self: any(one.fields for one in self.models))
     @rule(data=st.data())
     def a_field_is_of_another_type(self, data: st.DataObject) -> None:
-        changed, name = self._some_field(data)
-        changed.fields[name] = {"IntegerField": "TextField", "TextField": "CharField"}.get(
-            changed.fields[name], "TextField"
-        )
+        _, changed = self._some_field(data)
+        changed.kind = "CharField" if changed.kind == "TextField" else "TextField"
 
     # --- Channels ---------------------------------------------------------------------------------
 
@@ -188,7 +205,20 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.channels)
     @rule(data=st.data())
     def a_channel_moves_to_another_model(self, data: st.DataObject) -> None:
-        self._some_channel(data).model = self._some_model(data)
+        moved = self._some_channel(data)
+        moved.model, moved.named = self._some_model(data), None
+
+    @precondition(lambda self: any(one.model.fields for one in self.channels))
+    @rule(data=st.data())
+    def a_channel_names_a_field(self, data: st.DataObject) -> None:
+        able = [one for one in self.channels if one.model.fields]
+        changed = data.draw(st.sampled_from(able))
+        changed.named = data.draw(st.sampled_from(changed.model.fields))
+
+    @precondition(lambda self: self.channels)
+    @rule(data=st.data())
+    def a_channel_names_no_field(self, data: st.DataObject) -> None:
+        self._some_channel(data).named = None
 
     # --- Migrations -------------------------------------------------------------------------------
 
@@ -240,8 +270,8 @@ class Life(RuleBasedStateMachine):
     def _some_channel(self, data: st.DataObject) -> Channel:
         return data.draw(st.sampled_from(self.channels))
 
-    def _some_field(self, data: st.DataObject) -> tuple[Model, str]:
-        fields = [(one, name) for one in self.models for name in one.fields]
+    def _some_field(self, data: st.DataObject) -> tuple[Model, Field]:
+        fields = [(one, field) for one in self.models for field in one.fields]
         return data.draw(st.sampled_from(fields))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.migrations.cases import Case, walk
 from tests.migrations.harness import Files, Project
-from tests.migrations.versions import blog, channel, model, on
+from tests.migrations.versions import blog, channel, model, on, people, watcher
 
 EVENTS = ("insert", "update", "delete")
 INSERT, UPDATE, DELETE = ALL = [f"blog.Authors {event.upper()}" for event in EVENTS]
@@ -199,3 +199,83 @@ def test_what_cannot_be_planned(project: Project, option: str) -> None:
     assert "looked up in pg_catalog, pg_temp" in output
     assert "let the migration that makes the column run first" in output
     assert not project.has("blog_author")
+
+
+# --- Fields of another app ------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["aardvark", "zebra"])
+def label(request: pytest.FixtureRequest) -> str:
+    """An app that sorts before ``people``, and one that sorts after it."""
+    return str(request.param)
+
+
+def across(label: str) -> list[Case]:
+    """Return the cases of fields in ``people`` that a channel of the app *label* names."""
+
+    def version(*fields: str, **options: object) -> Files:
+        return people(model("Author", *fields)) | watcher(
+            label, "people.Author", *EVENTS, **options
+        )
+
+    insert, update, delete = (f"{label}.Authors {event.upper()}" for event in EVENTS)
+    common = {"table": "people_author", "was": "people_author", "apps": (label, "people")}
+    # Between a field's migration and ours rows travel whole and unasked: stale, but never lost.
+    return [
+        Case(
+            "one is added, and named",
+            before=version(),
+            after=version(AGE, columns=("age",), watch=("age",)),
+            writes=["people: AddField", f"{label}: AlterTrigger"],
+            tells=[insert, delete],
+            **common,
+        ),
+        Case(
+            "one is renamed",
+            before=version(AGE, columns=("age",), watch=("age",)),
+            after=version(YEARS, columns=("years",), watch=("years",)),
+            writes=["people: RenameField", f"{label}: AlterTrigger"],
+            answers="y\n",
+            tells=[insert, delete],
+            meanwhile=[update],
+            **common,
+        ),
+        Case(
+            "one goes, and with it what names it",
+            before=version(AGE, watch=("age",)),
+            after=people(model("Author")) | watcher(label, None),
+            writes=[f"{label}: RemoveTrigger", "people: RemoveField"],
+            tells=[],
+            **common,
+        ),
+        Case(
+            "one goes, and another is named instead",
+            before=version(AGE, watch=("age",)),
+            after=version("born = models.DateField(null=True)", watch=("born",)),
+            writes=["people: RemoveField AddField", f"{label}: AlterTrigger"],
+            answers="n\n",
+            tells=[insert, delete],
+            meanwhile=[update],
+            **common,
+        ),
+        Case(
+            "one goes before a channel that names it, one comes before a channel that names it",
+            before=version(AGE, watch=("age",)),
+            after=people(model("Author", "born = models.DateField(null=True)"))
+            | watcher(label, "people.Author", *EVENTS, channel_name="later", watch=("born",)),
+            writes=[
+                f"{label}: RemoveTrigger",
+                "people: RemoveField AddField",
+                f"{label}: AddTrigger",
+            ],
+            answers="n\n",
+            tells=["later INSERT", "later DELETE"],
+            **common,
+        ),
+    ]
+
+
+@pytest.mark.parametrize("number", range(len(across(""))), ids=[str(case) for case in across("")])
+def test_a_field_of_another_app(project: Project, label: str, number: int) -> None:
+    """P24, T13: one run writes what goes before a field does, and what comes after one has come."""
+    walk(project, across(label)[number])

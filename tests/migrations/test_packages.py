@@ -40,11 +40,15 @@ class Release:
     """The operations of our next migration; none: no migration."""
     before: str = AUTHOR
     was: str = "people.Author"
+    named: str | None = None
+    """The field that the channel watches before."""
+    named_then: str | None = None
 
     def __str__(self) -> str:
         return self.name
 
 
+AGED = model("Author", "age = models.IntegerField(null=True)")
 TAGS = model("Tag")
 TAGGED = TAGS + model("Author", "tags = models.ManyToManyField(Tag)")
 LABELLED = TAGS + model("Author", "labels = models.ManyToManyField(Tag)")
@@ -73,6 +77,25 @@ RELEASES = [
         watched="people.author_labels",
         writes=["RemoveTrigger", "AddTrigger"],
     ),
+    Release(
+        "a field that is named is removed",
+        operation="migrations.RemoveField('author', 'age')",
+        before=AGED,
+        named="age",
+        models=AUTHOR,
+        watched="people.Author",
+        writes=["AlterTrigger"],
+    ),
+    Release(
+        "a field that is named is renamed",
+        operation="migrations.RenameField('author', 'age', 'years')",
+        before=AGED,
+        named="age",
+        models=AGED.replace("age", "years"),
+        named_then="years",
+        watched="people.Author",
+        writes=["AlterTrigger"],
+    ),
 ]
 
 
@@ -84,10 +107,11 @@ def test_a_new_release(
 ) -> None:
     """T1, P24: the trigger follows its model, or goes with it, wherever we come in the plan."""
     project = new_project(apps=["pgpubsub_sql", "people", label])
-    install(project, people(release.before), watcher(label, release.was))
+    install(project, people(release.before), watcher(label, release.was, **watch(release.named)))
     first = project.catalogue()
 
-    project.write(people(release.models) | watcher(label, release.watched))
+    channel = watcher(label, release.watched, **watch(release.named_then))
+    project.write(people(release.models) | channel)
     source = RELEASE.format(operation=release.operation)
     project.write({"people/migrations/0002_release.py": source})
     if migrated_first:
@@ -114,6 +138,10 @@ def test_a_new_release(
         one.run("migrate", "people", "zero")
         one.run("migrate")
         assert one.catalogue() == second
+
+
+def watch(name: str | None) -> dict[str, tuple[str]]:
+    return {"watch": (name,)} if name else {}
 
 
 def copy(project: Project) -> Files:
