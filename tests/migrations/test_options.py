@@ -6,20 +6,10 @@ import pytest
 
 from tests.migrations.cases import Case, walk
 from tests.migrations.harness import Files, Project
-from tests.migrations.versions import blog, channel, model, on, people, watcher
+from tests.migrations.versions import Source, blog, channel, model, on, people, watcher
 
 EVENTS = ("insert", "update", "delete")
 INSERT, UPDATE, DELETE = ALL = [f"blog.Authors {event.upper()}" for event in EVENTS]
-
-
-class Source:
-    """What stands in a source as it is."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __repr__(self) -> str:
-        return self.text
 
 
 AGE = "age = models.IntegerField(null=True)"

@@ -187,3 +187,30 @@ def test_a_model_that_a_setting_swaps(project: Project) -> None:
     assert project.stored() == [("blog.Authors", "INSERT")]
     project.run("migrate", "people", "zero")
     assert project.catalogue() == frozenset()
+
+
+def test_a_model_that_is_swapped_later(project: Project) -> None:
+    """P24: as foreign keys do, the trigger stays where it was; ``install`` moves it."""
+    source = "from django.conf import settings\n" + channel().replace(
+        "'blog.Author'", "settings.AUTH_USER_MODEL"
+    )
+    project.configure(apps=[app for app in USERS if app != "people"])
+    install(project, blog(channels=source, listeners=on("insert")))
+    assert project.catalogue().tables == {"auth_user"}
+
+    project.configure('AUTH_USER_MODEL = "people.User"', apps=USERS)
+    project.write(PEOPLE)
+    project.run("makemigrations")
+    # What Django leaves to people who swap a model that is in use.
+    project.sql("CREATE TABLE people_user (LIKE auth_user INCLUDING ALL)")
+    project.sql(
+        "INSERT INTO django_migrations (app, name, applied) VALUES ('people', '0001_initial', now())"
+    )
+    project.run("migrate")
+    assert project.migrations() == ["0001_initial"]
+    assert "pgpubsub install" in project.run("pgpubsub", "verify", code=1)
+    project.run("pgpubsub", "install")
+    assert project.catalogue().tables == {"people_user"}
+    assert "agree" in project.run("pgpubsub", "verify")
+    project.run("createsuperuser", "--noinput", "--username=ann", "--email=ann@example.org")
+    assert project.stored() == [("blog.Authors", "INSERT")]

@@ -5,6 +5,16 @@ from __future__ import annotations
 from tests.migrations.harness import Files
 
 
+class Source:
+    """What stands in a source as it is."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def app(label: str, *, models: str = "", channels: str = "", listeners: str = "") -> Files:
     """Return the files of an app, without a migrations package."""
     return {
