@@ -198,7 +198,7 @@ def test_each_database_has_workers_of_its_own(listen: Callable[..., Listen]) -> 
     handled = Entry.objects.filter(listener="item_inserted").values_list("data__name", "pid")
     pids = dict(handled)
     assert set(pids) == {"default", "other"}
-    assert f" {pids['default']} " in here.log
-    assert f" {pids['other']} " in there.log
+    assert f"[{pids['default']}]" in here.log
+    assert f"[{pids['other']}]" in there.log
     assert sorted(call["number"] for call in calls("hear")) == [1, 2, 2]
     assert (here.stop(), there.stop()) == (0, 0)
