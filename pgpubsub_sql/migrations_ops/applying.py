@@ -33,15 +33,13 @@ def change(
     state: ProjectState,
     before: Trigger | None,
     after: Trigger | None,
-    *,
-    forwards: bool = True,
 ) -> None:
     """Bring the database from one specification to another; None means that there is none.
 
     Does nothing where the routers keep the model from this database.
 
-    Raises :class:`NotReady` for what would make every write fail, and on the way forwards for
-    what PostgreSQL cannot plan: on the way back a column may yet have to be restored.
+    Raises :class:`NotReady` for what would make every write fail, and for what PostgreSQL cannot
+    plan.
     """
     same = before and after and (before.channel, before.model) == (after.channel, after.model)
     if before and not same and is_allowed(editor.connection, state, before):
@@ -50,7 +48,7 @@ def change(
         model = _find_model(app_label, state, after)
         if model and not model._meta.swapped:
             site = _find_site(editor, after, model._meta.db_table)
-            if editor.collect_sql or _is_possible(editor, app_label, model, after, site, forwards):
+            if editor.collect_sql or _is_possible(app_label, model, after, site, editor):
                 made = alter(before, after, site) if before and same else create(after, site)
                 execute(editor, made)
 
@@ -153,14 +151,9 @@ def _find_site(editor: Editor, trigger: Trigger, db_table: str) -> Site:
 
 
 def _is_possible(
-    editor: Editor,
-    app_label: str,
-    model: type[Model],
-    trigger: Trigger,
-    site: Site,
-    forwards: bool,
+    app_label: str, model: type[Model], trigger: Trigger, site: Site, editor: Editor
 ) -> bool:
-    """Whether *trigger* can be installed; where it cannot, but must, PostgreSQL will say so."""
+    """Whether *trigger* can be installed; where it cannot, but must, an error says so."""
     if site.qualified is None and not model._meta.managed:
         logger.warning(
             "The trigger of channel %s is not installed: the database %s has no table %s, and no "
@@ -169,17 +162,16 @@ def _is_possible(
         )
         return False
     if site.qualified is None:
-        # The model may have gone in a migration that need not wait for ours.
-        return forwards and history.read_from_disk().keeps(app_label, trigger)
-    if forwards:
-        _check_plan(editor, app_label, trigger, site)
-    return True
-
-
-def _check_plan(editor: Editor, app_label: str, trigger: Trigger, site: Site) -> None:
+        # On the way back, the model may have gone in a migration that did not wait for ours.
+        return _is_kept(app_label, trigger)
     try:
         check_plan(editor.connection, trigger, site)
     except NotReady:
-        # On a fresh database a package's column may be gone before ours is said to be.
-        if history.read_from_disk().keeps(app_label, trigger):
+        # On the way back, and on a fresh database, a column may not be there any more, or yet.
+        if _is_kept(app_label, trigger):
             raise
+    return True
+
+
+def _is_kept(app_label: str, trigger: Trigger) -> bool:
+    return history.read_from_disk().keeps(app_label, trigger)

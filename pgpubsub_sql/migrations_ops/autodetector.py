@@ -80,7 +80,7 @@ class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
         kept = {key for key in new.keys() & renamed.keys() if new[key].model == renamed[key].model}
         self._hold_models(old)
         for key in sorted(old.keys() - kept, reverse=True):
-            self._remove(key[0], RemoveTrigger(old[key]))
+            self.add_operation(key[0], RemoveTrigger(old[key]), beginning=True)
         for key in sorted(new):
             if key not in kept:
                 self._add(key[0], AddTrigger(new[key]), released_by=old.keys() - kept)
@@ -113,13 +113,6 @@ class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
         with contextlib.suppress(LookupError):
             return owner(self.from_state.apps.get_model(model))
         return label, name
-
-    def _remove(self, label: str, operation: RemoveTrigger) -> None:
-        # Where the model has gone before, it has in the latest migration of its app at the latest.
-        models, _, name = operation.trigger.model.partition(".")
-        gone = self._old_owner(operation.trigger.model) not in self.from_state.models
-        dependencies = [_wait(models, name, Order.TABLE)] if gone else []
-        self.add_operation(label, operation, dependencies=dependencies, beginning=True)
 
     def _add(
         self, label: str, operation: TriggerOperation, released_by: Collection[Key] = ()

@@ -62,7 +62,7 @@ class TriggerOperation(Change):
         to_state: ProjectState,
     ) -> None:
         """Bring it back to what was before."""
-        change(schema_editor, app_label, to_state, self.after, self.before, forwards=False)
+        change(schema_editor, app_label, to_state, self.after, self.before)
 
     def describe(self) -> str:
         """Return one line for people, which ``sqlmigrate`` shows in a comment."""

@@ -125,7 +125,8 @@ def test_sqlmigrate_shows_exactly_what_runs(project: Project) -> None:
 # --- What makemigrations is asked for -------------------------------------------------------------
 
 
-def test_branches_that_are_merged(project: Project) -> None:
+@pytest.mark.parametrize("name", ["ours", "yours"], ids=["before theirs", "after theirs"])
+def test_branches_that_are_merged(project: Project, name: str) -> None:
     """Two branches change one channel: once they are merged, what is declared is installed."""
     install(project, authors("insert"))
     install(project, authors("insert", "update"))
@@ -134,7 +135,7 @@ def test_branches_that_are_merged(project: Project) -> None:
     project.run("migrate", "blog", "0001")
     theirs.unlink()
     project.write(authors("insert", "delete", models=AGED))
-    project.run("makemigrations", "--name", "ours")
+    project.run("makemigrations", "--name", name)
     project.run("migrate")
     project.write({"blog/migrations/0002_theirs.py": source})
     assert "Conflicting migrations" in project.run("makemigrations", code=1)
@@ -143,6 +144,7 @@ def test_branches_that_are_merged(project: Project) -> None:
 
     install(project, authors("insert", "delete", models=AGED))
     assert_quiet(project)
+    assert project.catalogue().events == {"after_insert", "after_delete"}
     assert tell(project) == ["blog.Authors INSERT", "blog.Authors DELETE"]
     project.run("migrate", "blog", "zero")
     assert project.catalogue() == frozenset()

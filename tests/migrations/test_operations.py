@@ -200,6 +200,17 @@ def test_a_model_that_is_gone(table: str, state: ProjectState) -> None:
     assert functions() == []
 
 
+def test_a_model_that_is_swapped(db: None, settings: Any) -> None:
+    """P24: it has no table, so nothing is installed; Django makes none either."""
+    settings.TEST_ITEM_MODEL = "other.Thing"
+    state = ProjectState()
+    fields = [("id", models.BigAutoField(primary_key=True))]
+    swapped = migrations.CreateModel("Item", fields, {"swappable": "TEST_ITEM_MODEL"})
+    swapped.state_forwards("app", state)
+    forwards(AddTrigger(INSERTS), state)
+    assert functions() == []
+
+
 class Elsewhere:
     """A router that keeps the app from this database."""
 
