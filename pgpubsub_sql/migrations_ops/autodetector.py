@@ -42,6 +42,8 @@ class Order(enum.Enum):
 
     TABLE = "the other operations on the model"
     """Field operations included: a trigger may name columns."""
+    LATEST = "the migrations that the model's app has so far"
+    """They have given the model the name by which it is known now."""
     RELEASE = "the removal of the trigger"
     """Of the channel whose name stands where the model's would."""
 
@@ -80,7 +82,7 @@ class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
         kept = {key for key in new.keys() & renamed.keys() if new[key].model == renamed[key].model}
         self._hold_models(old)
         for key in sorted(old.keys() - kept, reverse=True):
-            self.add_operation(key[0], RemoveTrigger(old[key]), beginning=True)
+            self._remove(key[0], RemoveTrigger(old[key]))
         for key in sorted(new):
             if key not in kept:
                 self._add(key[0], AddTrigger(new[key]), released_by=old.keys() - kept)
@@ -114,6 +116,11 @@ class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
             return owner(self.from_state.apps.get_model(model))
         return label, name
 
+    def _remove(self, label: str, operation: RemoveTrigger) -> None:
+        model = operation.trigger.model
+        dependency = self._setting(model) or _wait(*self._old_owner(model), Order.LATEST)
+        self.add_operation(label, operation, dependencies=[dependency], beginning=True)
+
     def _add(
         self, label: str, operation: TriggerOperation, released_by: Collection[Key] = ()
     ) -> None:
@@ -131,11 +138,16 @@ class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
 
     def _after_table(self, model: str) -> Iterator[OperationDependency]:
         label, name = owner(apps.get_model(model))
-        setting = apps.get_swappable_settings_name(model)
+        setting = self._setting(model)
         if setting:
-            yield _wait("__setting__", setting, OperationDependency.Type.CREATE)
+            yield setting
         if not setting or label in self.generated_operations:
             yield _wait(label, name, Order.TABLE)
+
+    def _setting(self, model: str) -> OperationDependency | None:
+        """Return what waits for the model of a setting, if *model* is one."""
+        name = apps.get_swappable_settings_name(model)
+        return _wait("__setting__", name, OperationDependency.Type.CREATE) if name else None
 
     def check_dependency(self, operation: Operation, dependency: OperationDependency) -> bool:
         """Whether *operation* must come first."""
@@ -144,6 +156,8 @@ class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
             case Order.TABLE:
                 ours = isinstance(operation, TriggerOperation)
                 return not ours and operation.references_model(name, label)
+            case Order.LATEST:
+                return False
             case Order.RELEASE:
                 return isinstance(operation, RemoveTrigger) and operation.trigger.channel == name
         found: bool = super().check_dependency(operation, dependency)
