@@ -133,6 +133,14 @@ def test_what_has_a_key_is_stored_with_it(worker: Worker) -> None:
     assert keys == [*['["a"]'] * 3, *[None] * 3]
 
 
+def test_a_long_key_is_stored_as_a_digest(worker: Worker) -> None:
+    notify(Step(account="a" * 7000, number=1))
+    worker.delivery.store("app.Step", [f'{{"account": "{"a" * 7000}"}}'])
+    sent, stray = Notification.from_channel(Step).values_list("key", flat=True)
+    assert sent == stray
+    assert stray.startswith("sha256:")
+
+
 def test_rows_have_their_key_in_a_row(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ItemNews, "ordering_key", ("name", "number"))
     rows = Strays(ItemNews, worker.delivery.session)

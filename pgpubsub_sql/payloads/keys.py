@@ -11,12 +11,10 @@ _NULL = b"null"
 
 
 def key_of(payload: str, fields: Iterable[str]) -> str | None:
-    """Return the JSON array of these *fields*; None if there are none, or all of them are null."""
+    """Return the JSON array of these *fields*; None if there are none."""
     fields = tuple(fields)
     if not fields:
         return None
     travelling = _decoder.decode(payload)
     values = [bytes(travelling.get(field, _NULL)) for field in fields]
-    if all(value == _NULL for value in values):
-        return None
     return f"[{b','.join(values).decode()}]"

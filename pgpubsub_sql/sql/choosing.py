@@ -45,13 +45,12 @@ def no_row(trigger: Trigger, row: str) -> SQL:
     return render(f"triggers/no_{row}") if f'"{row}".' in trigger.condition else SQL("")
 
 
-def key(trigger: Trigger) -> SQL:
+def key(trigger: Trigger, helpers: str) -> SQL:
     """Return the ordering key of a change."""
-    columns = trigger.ordering_key
-    if not columns:
+    if not trigger.ordering_key:
         return SQL("NULL")
-    values = _listed(render("triggers/key_value", column=column) for column in columns)
-    return render("triggers/key", values=values, empty=f"[{', '.join(['null'] * len(columns))}]")
+    values = (render("triggers/key_value", column=column) for column in trigger.ordering_key)
+    return render("triggers/key", helpers=helpers, values=_listed(values))
 
 
 def plan(trigger: Trigger, table: SQL) -> SQL:

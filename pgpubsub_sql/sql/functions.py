@@ -93,5 +93,5 @@ def _deliver(trigger: Trigger, helpers: str, rows: SQL, *, stale: bool = False) 
         "rows": rows,
     }
     if trigger.durable:
-        return render("triggers/store", key=choosing.key(trigger), **values)
+        return render("triggers/store", key=choosing.key(trigger, helpers), **values)
     return render("triggers/send", **values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -71,6 +72,17 @@ def test_a_key_is_stored_as_json_however_it_is_sent() -> None:
     keys = list(Notification.objects.order_by("id").values_list("key", flat=True))
     assert keys == ['["ä\\""]', '["b"]', '["c"]', None]
     sql("SELECT 1 / (jsonb_build_array('ä\"'::text)::text = %s)::integer", keys[0])
+
+
+def test_a_key_too_long_for_an_index_is_stored_as_a_digest() -> None:
+    """The same for equal values, another for others; random, for PostgreSQL compresses the rest."""
+    long = random.Random(1).randbytes(10_000).hex()
+    notify(Step(long, 1))
+    notify_many([Step(long, 2), Step(long + "!", 3)])
+    first, second, other = Notification.objects.order_by("id").values_list("key", flat=True)
+    assert first == second
+    assert other not in (first, None)
+    assert len(first) == len("sha256:") + 64
 
 
 def test_what_fails_holds_up_its_own_key_only(delivery: Delivery) -> None:

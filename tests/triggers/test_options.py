@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -273,3 +274,16 @@ def test_values_of_a_key(db: None) -> None:
     watch("typed", ordering_key=("a", "b", "c"))
     sql("INSERT INTO typed VALUES (1.50, '2026-01-31', '{\"b\": 1, \"a\": null}')")
     assert keys() == ['[1.50, "2026-01-31", {"a": null, "b": 1}]']
+
+
+@LEVELS
+def test_a_long_key_does_not_refuse_the_write(table: str, level: str) -> None:
+    """An index row holds 2,704 bytes: beyond 1,000 a digest stands for the values."""
+    watch(table, level=level, ordering_key=("name",))
+    long = random.Random(1).randbytes(10_000).hex()
+    for name in (long, long, long + "!", "short"):
+        sql("UPDATE watched SET name = %s WHERE id = 1", name)
+    first, second, other, short = keys()
+    assert first == second != other
+    assert str(first).startswith("sha256:")
+    assert short == '["short"]'

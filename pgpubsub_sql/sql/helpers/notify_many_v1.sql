@@ -12,7 +12,7 @@ BEGIN
     context := CASE WHEN context = '{}' THEN '{}' ELSE jsonb_build_object('$context', context) END;
     IF true = ANY (durable) THEN -- in a read-only transaction an INSERT of nothing is refused, too
         INSERT INTO :"schema".pgpubsub_sql_notification (channel, payload, key)
-        SELECT message.channel, many.context || message.payload, message.key::text
+        SELECT message.channel, many.context || message.payload, :"schema".pgpubsub_key_v1(message.key)
         FROM unnest(channels, payloads, durable, keys)
         WITH ORDINALITY AS message (channel, payload, is_durable, key, position)
         WHERE message.is_durable ORDER BY message.position;

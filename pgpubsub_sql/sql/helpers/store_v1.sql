@@ -1,6 +1,6 @@
 -- Stores one notification of a durable channel and rings. NULL for available_at means at once.
 CREATE OR REPLACE FUNCTION :"schema".pgpubsub_store_v1(
-    channel text, payload jsonb, available_at timestamptz, expires_at timestamptz, key text
+    channel text, payload jsonb, available_at timestamptz, expires_at timestamptz, key jsonb
 ) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -21,7 +21,9 @@ BEGIN
         payload := jsonb_build_object('$context', context) || payload;
     END IF;
     INSERT INTO :"schema".pgpubsub_sql_notification (channel, payload, available_at, expires_at, key)
-    VALUES (channel, payload, coalesce(available_at, clock_timestamp()), expires_at, key)
+    VALUES (
+        channel, payload, coalesce(available_at, clock_timestamp()), expires_at, :"schema".pgpubsub_key_v1(key)
+    )
     RETURNING id INTO stored;
     PERFORM :"schema".pgpubsub_ring(channel);
     RETURN stored;

@@ -1,8 +1,7 @@
--- Stores what came by NOTIFY on a durable channel, in the order in which it came. What it has for a key is
--- spelled as jsonb spells it, as where it is sent as it should be.
+-- Stores what came by NOTIFY on a durable channel, in the order in which it came.
 INSERT INTO pgpubsub_sql_notification (channel, payload, key)
 SELECT %(channel)s::text, message,
-    (SELECT CASE WHEN bool_or(value <> 'null') THEN jsonb_agg(value ORDER BY place)::text END
+    (SELECT pgpubsub_key_v1(jsonb_agg(value ORDER BY place))
         FROM unnest(%(key)s::text[]) WITH ORDINALITY AS part (name, place)
         CROSS JOIN LATERAL coalesce(fields -> name, 'null') AS value)
 FROM unnest(%(payloads)s::text[]) WITH ORDINALITY AS stray (payload, position)

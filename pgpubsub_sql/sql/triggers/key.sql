@@ -1,2 +1,2 @@
--- The ordering key: a JSON array of the values; NULL if there is none among them.
-nullif(jsonb_build_array(:{values})::text, :'empty')
+-- The ordering key of a change.
+:"helpers".pgpubsub_key_v1(jsonb_build_array(:{values}))
