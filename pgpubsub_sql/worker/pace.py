@@ -9,8 +9,10 @@ BATCH_SECONDS = 0.05
 BATCH_SAVEPOINTS = 60
 """A batch ends after so many savepoints. Beyond 64 subtransactions PostgreSQL keeps track of them
 on disk, and every session that meets one of their rows gets slow."""
-FIRST_BATCH = 10
+FIRST_BATCH = 100
 LARGEST_BATCH = 500
+QUICKEST_GROWTH = 4
+"""By how much a batch may be larger than the one before, however quick that was."""
 
 
 class Pace:
@@ -42,7 +44,7 @@ class Pace:
         if reached < taken:
             self._size = max(1, reached)
         elif 2 * reached > self._size:  # not all of it, where runs of many keys are equally short
-            room = 1 / max(self._used(savepoints), 0.5)
+            room = 1 / max(self._used(savepoints), 1 / QUICKEST_GROWTH)
             self._size = min(max(self._size, int(self._size * room)), self._largest)
 
     def _used(self, savepoints: int) -> float:
