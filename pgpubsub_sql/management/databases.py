@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from django.core.management.base import CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 
 from pgpubsub_sql.errors import PubSubError
+
+
+class DatabaseCommand(BaseCommand):
+    """A command about one database, whose description keeps its lines."""
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        kwargs["formatter_class"] = RawDescriptionHelpFormatter
+        return super().create_parser(prog_name, subcommand, **kwargs)
+
+    def get_check_kwargs(self, options: dict[str, Any]) -> Any:
+        """Let checks ask no server: since Django 6.1 they ask those of all aliases otherwise."""
+        return {**super().get_check_kwargs(options), "databases": ()}
 
 
 def add_database(parser: ArgumentParser, help_: str) -> None:

@@ -121,6 +121,30 @@ def test_no_server(blogging: Project) -> None:
         assert "is what DATABASES says of it right?" in said
 
 
+GENERATED = "initial = models.GeneratedField(\n        " + (
+    "expression=models.F('name'), output_field=models.TextField(), db_persist=True)"
+)
+
+
+def test_a_server_that_none_of_our_commands_is_about_need_not_be_there(project: Project) -> None:
+    """Since Django 6.1 its check of a generated column asks all of them, if it is allowed to."""
+    project.write(
+        blog(
+            models=model("Author", GENERATED),
+            channels=CHANNELS + channel(),
+            listeners=LISTENERS + on("insert"),
+        )
+    )
+    project.run("makemigrations")
+    project.run("migrate")
+    configure(project, "DATABASES['away'] = DATABASES['default'] | {'HOST': '/nowhere'}")
+    for command in COMMANDS[1:]:
+        project.run(*command.split())
+    for command in COMMANDS:
+        said = refused(project, f"{command} --database away")
+        assert "The database 'away' cannot be reached: " in said
+
+
 @pytest.fixture(scope="module")
 def locked() -> Iterator[Server]:
     """A server that lets only its owner in without a password."""

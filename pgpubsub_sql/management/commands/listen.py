@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import ArgumentTypeError
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
 from pgpubsub_sql.channels import BaseChannel, dotted_path, select_channels
 from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.listeners import registry
-from pgpubsub_sql.management.databases import add_database, reached
+from pgpubsub_sql.management.databases import DatabaseCommand, add_database, reached
 from pgpubsub_sql.sql.readiness import check_ready
 from pgpubsub_sql.worker.supervisor import Plan, Supervisor, configure_logging, work
 
@@ -43,15 +43,10 @@ def positive(value: str) -> int:
     return int(value)
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     """Run the worker."""
 
     help = DESCRIPTION
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Keep the lines of the description as they are."""
-        kwargs["formatter_class"] = RawDescriptionHelpFormatter
-        return super().create_parser(prog_name, subcommand, **kwargs)
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Say what may be asked for."""

@@ -6,11 +6,11 @@ from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from inspect import cleandoc
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from django.db import connections
 
 from pgpubsub_sql.management import installing, stored
-from pgpubsub_sql.management.databases import add_database, reached
+from pgpubsub_sql.management.databases import DatabaseCommand, add_database, reached
 from pgpubsub_sql.management.subcommands import Subcommand
 from pgpubsub_sql.sql.readiness import check_ready
 
@@ -29,15 +29,10 @@ See and repair what is installed of channels, and what is stored of their messag
 """
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     """Hand over to the subcommand."""
 
     help = DESCRIPTION
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Keep the lines of the description as they are."""
-        kwargs["formatter_class"] = RawDescriptionHelpFormatter
-        return super().create_parser(prog_name, subcommand, **kwargs)
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Say what may be asked for."""
