@@ -1,0 +1,93 @@
+"""From a write, by a trigger and a worker, to the listeners of each kind of event."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from django.db import connection
+
+import pgpubsub_sql
+from pgpubsub_sql import Notification, TriggerChannel
+from pgpubsub_sql.migrations_ops.state import specify
+from pgpubsub_sql.migrations_ops.tables import find_site
+from pgpubsub_sql.sql.installing import create
+from pgpubsub_sql.worker.delivery import Delivery
+from tests.app.models import Item
+from tests.ledger import sql
+from tests.registries import blank  # noqa: F401 - a fixture
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("blank")]
+
+SHORTHANDS = (
+    *("pre_insert", "pre_update", "pre_delete", "pre_save"),
+    *("post_insert", "post_update", "post_delete", "post_save", "post_truncate"),
+)
+trigger_listener = pgpubsub_sql.trigger_listener
+LISTENERS: dict[str, Callable[[Any], Any]] = {
+    **{name: getattr(pgpubsub_sql, f"{name}_listener") for name in SHORTHANDS},
+    "trigger": trigger_listener,
+    "pre_truncate": partial(trigger_listener, events=("truncate",), when="before"),
+    "everything": pgpubsub_sql.listener,
+}
+
+
+@pytest.fixture(params=["statement", "row"])
+def channel(request: pytest.FixtureRequest) -> type[TriggerChannel]:
+    class Items(TriggerChannel):
+        model = Item
+        channel_name = "every event"
+        lock_notifications = True
+        level = request.param
+
+    return Items
+
+
+@pytest.fixture
+def heard(channel: type[TriggerChannel]) -> Iterator[Counter[tuple[str, Any, Any]]]:
+    """Whom a worker calls, and the names in both rows."""
+    heard: Counter[tuple[str, Any, Any]] = Counter()
+
+    def note(listener: str, old: Item | None, new: Item | None) -> None:
+        heard[listener, old and old.name, new and new.name] += 1
+
+    for name, decorate in LISTENERS.items():
+        decorate(channel)(partial(note, name))
+    trigger = specify(channel)
+    names = {"schema": "public", "helpers": "public", "owner": "tests"}
+    for statement in create(trigger, find_site(connection, trigger, "app_item", **names)):
+        sql(statement)
+    yield heard
+    sql(f'DROP FUNCTION "{trigger.function}" CASCADE')
+
+
+def expected(*kinds: str, old: str | None = None, new: str | None = None) -> dict[Any, int]:
+    """Return that listeners of these kinds were called once, and that of all events twice."""
+    return {(kind, old, new): 1 for kind in kinds} | {("everything", old, new): 2}
+
+
+def test_each_listener_is_called_for_its_events_and_no_others(
+    channel: type[TriggerChannel], heard: Counter[tuple[str, Any, Any]]
+) -> None:
+    """P1, P4: twelve ways to listen to one table, and two triggers an event."""
+    item = Item.objects.create(name="one")
+    Item.objects.update(name="two")
+    item.delete()
+    sql("TRUNCATE app_item")
+    delivery = Delivery([channel], using="default")
+    while delivery.handle_stored("every event"):
+        pass
+    assert not Notification.from_channel(channel).exists()
+    assert heard == {
+        **expected("pre_insert", "pre_save", "post_insert", "post_save", "trigger", new="one"),
+        **expected(
+            *("pre_update", "pre_save", "post_update", "post_save", "trigger"),
+            old="one",
+            new="two",
+        ),
+        **expected("pre_delete", "post_delete", old="two"),
+        **expected("pre_truncate", "post_truncate"),
+    }
