@@ -102,8 +102,10 @@ def test_rows_come_in_the_order_they_were_written(table: str) -> None:
     assert changes() == [f"->{n}x" for n in range(1000, 100, -1)]
 
 
-def test_copy(table: str) -> None:
+@pytest.mark.parametrize("level", ["statement", "row"])
+def test_copy(table: str, level: str) -> None:
     """COPY is one statement like any other."""
+    watch("watched", level=level)
     copy("COPY watched FROM STDIN", "4\td\n5\te\n")
     assert changes() == ["->4d", "->5e"]
 
@@ -137,6 +139,22 @@ def test_cascades(table: str, level: str) -> None:
     assert sorted(changes()) == ["1a->11a", "2b->12b", "3c->13c", "71->711", "82->812", "92->912"]
     sql("DELETE FROM watched WHERE id > 11")
     assert sorted(changes()) == ["12b->", "13c->", "812->", "912->"]
+
+
+@pytest.mark.parametrize("level", ["statement", "row"])
+@pytest.mark.parametrize(("action", "left"), [("SET NULL", None), ("SET DEFAULT", 3)])
+def test_foreign_keys_that_are_emptied(
+    table: str, action: str, left: int | None, level: str
+) -> None:
+    """An UPDATE that PostgreSQL itself makes of somebody else's DELETE."""
+    sql(
+        "CREATE TABLE child (id integer, watched_id integer DEFAULT 3 "
+        f"REFERENCES watched ON DELETE {action})"
+    )
+    sql("INSERT INTO child VALUES (7, 1), (8, 2), (9, 2)")
+    watch("child", channel="child", level=level)
+    sql("DELETE FROM watched WHERE id = 2")
+    assert sorted(changes()) == ["2b->", f"82->8{left}", f"92->9{left}"]
 
 
 @pytest.mark.parametrize("level", ["statement", "row"])
