@@ -548,6 +548,15 @@ def test_the_command_gets_the_environment_and_gives_the_exit_code(bare: Path) ->
         assert not Path(host).exists()
 
 
+@pytest.mark.usefixtures("quick")
+def test_the_command_finds_a_psql_of_ones_own_first(bare: Path, quick_binaries: Path) -> None:
+    """And that of the server where there is none: from nothing means without one."""
+    with running(cli("--", "sh", "-c", "echo $PATH"), bare) as process:
+        (path,) = words(process)
+        assert path == f"{os.environ['PATH']}{os.pathsep}{quick_binaries}"
+        process.communicate(timeout=DEADLINE)
+
+
 @needs_linux
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
@@ -594,7 +603,9 @@ def _take_terminal(terminal: int) -> None:
 @pytest.mark.usefixtures("quick")
 def test_without_a_command_it_serves_until_ctrl_c(bare: Path) -> None:
     with running(cli(), bare) as process:
-        lines = [words(process) for _ in range(5)]
+        lines = [words(process) for _ in range(6)]
+        assert lines[4][0] == "export"
+        assert lines[4][1] == f'PATH="$PATH":{os.environ[BINARIES_VARIABLE]}'
         names = dict(word.split("=") for export, word in lines[:4] if export == "export")
         assert list(names) == ["PGHOST", "PGPORT", "PGUSER", "PGDATABASE"]
         assert Path(names["PGHOST"], f".s.PGSQL.{names['PGPORT']}").is_socket()

@@ -46,7 +46,7 @@ _BLOCK = re.compile(
 )
 _CONTINUES = re.compile(r"^<!-- continues (\S+) -->$", re.MULTILINE)
 _FILE = re.compile(r"# (\S+\.py)( \(at the end\))?\n")
-_DONE_BY_WHOEVER_RUNS_THIS = ("pip install ", "make ")
+_DONE_BY_WHOEVER_RUNS_THIS = ("python3 -m venv ", ". .venv/", "pip install ", "make ")
 _REFUSED = re.compile(r"^(CommandError|ERROR): ", re.MULTILINE)
 _SERVES = "python -m pgpubsub_sql.embedded"  # as somebody has done already
 INTERPRETER = Path(__file__).with_name("interpreter.py")

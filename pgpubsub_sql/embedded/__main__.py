@@ -19,8 +19,9 @@ from pgpubsub_sql.errors import ServerError
 _HELP = """A PostgreSQL server for as long as a command runs.
 
 With a COMMAND, run it with PGHOST, PGPORT, PGUSER and PGDATABASE set; its exit code
-is passed on. Without one, print these variables and serve until Ctrl-C. Either way
-the server is stopped at the end, and what is not in DATA_DIR is removed.
+is passed on. Without one, print these variables and serve until Ctrl-C. Where no psql
+is installed, PATH leads to the server's own. Either way the server is stopped at the
+end, and what is not in DATA_DIR is removed.
 """
 _EXAMPLES = """examples:
   # run the tests against a server that exists only for them, as fast as it gets
@@ -85,6 +86,7 @@ def _serve(server: Server) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     for name, value in server.environment().items():
         print(f"export {name}={shlex.quote(value)}")
+    print(f'export PATH="$PATH":{shlex.quote(str(server.bin_dir))}')
     print("# The server runs until Ctrl-C.", flush=True)
     signal.sigwait(STOP_SIGNALS)
     return 0
@@ -96,12 +98,13 @@ def _run(command: list[str], server: Server) -> int:
     # Elsewhere it has a group of its own. Either way it gets every signal once.
     on_terminal = os.isatty(0)
     forwarded = {signal.SIGTERM} if on_terminal else STOP_SIGNALS
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(server.bin_dir)])
     signal.signal(signal.SIGCHLD, leave_it_to_the_wakeup)  # by default it does not end sigwait
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *STOP_SIGNALS})
     try:
         process = subprocess.Popen(  # noqa: S603
             command,
-            env=os.environ | server.environment(),
+            env=os.environ | server.environment() | {"PATH": path},
             process_group=None if on_terminal else 0,
             preexec_fn=functools.partial(_prepare_command, mask),
         )
