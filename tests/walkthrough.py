@@ -12,11 +12,14 @@
     It is executed by psql.
 ``json``
     It is JSON; below ``<!-- channel: blog.PostReads -->`` also a message that this channel reads.
+``javascript``
+    It is the file that its first line, ``// <file>``, names.
 ``ini``, ``yaml``
     It can be parsed, and each ``manage.py listen`` in it works.
 
-Anything else is an error, so that nothing in a page goes untried. A block within an HTML comment is
-done like the others; readers do not see it. A page that begins with
+Anything else is an error, so that nothing in a page goes untried; only a block below
+``<!-- needs: npm -->`` is left out where there is no such program. A block within an HTML comment
+is done like the others; readers do not see it. A page that begins with
 ``<!-- continues README.md -->`` finds what that page has left behind; the others find nothing.
 
 Run as a program, with the interpreter whose environment is to be tried, which need not know this
@@ -31,6 +34,7 @@ import configparser
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,11 +45,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _BLOCK = re.compile(
-    r"(?:^<!-- channel: (?P<channel>\S+) -->\n)?^```(?P<language>\S*)\n(?P<text>.*?)^```$",
+    r"(?:^<!-- (?P<word>channel|needs): (?P<value>\S+) -->\n)?"
+    r"^```(?P<language>\S*)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 _CONTINUES = re.compile(r"^<!-- continues (\S+) -->$", re.MULTILINE)
-_FILE = re.compile(r"# (\S+\.py)( \(at the end\))?\n")
+_FILE = re.compile(r"(?:#|//) (\S+\.(?:py|mjs))( \(at the end\))?\n")
 _DONE_BY_WHOEVER_RUNS_THIS = ("python3 -m venv ", ". .venv/", "pip install ", "make ")
 _REFUSED = re.compile(r"^(CommandError|ERROR): ", re.MULTILINE)
 _SERVES = "python -m pgpubsub_sql.embedded"  # as somebody has done already
@@ -61,6 +66,8 @@ class Block:
     text: str
     channel: str | None
     """The channel that the page says reads it."""
+    needs: str | None
+    """The program without which it is left out."""
     place: str
     """Where it is, for messages about it."""
 
@@ -75,7 +82,8 @@ def blocks(page: str) -> list[Block]:
         Block(
             language=found["language"],
             text=found["text"],
-            channel=found["channel"],
+            channel=found["value"] if found["word"] == "channel" else None,
+            needs=found["value"] if found["word"] == "needs" else None,
             place=f"{file}:{text.count(chr(10), 0, found.start('text'))}",
         )
         for found in _BLOCK.finditer(text, start, end if end > 0 else len(text))
@@ -114,11 +122,14 @@ class Walk:
         path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
         self.environment = environment | {"PATH": path, "COLUMNS": "80", "PYTHONUNBUFFERED": "1"}
         self.environment.pop("DJANGO_SETTINGS_MODULE", None)
+        self.environment["NPM_CONFIG_PREFER_OFFLINE"] = "true"
 
     def follow(self, page: list[Block]) -> None:
         """Do every step; raise if a command fails or the outcome differs."""
         try:
             for block in page:
+                if block.needs and not shutil.which(block.needs):
+                    continue
                 do = getattr(self, f"do_{block.language}", None)
                 assert do, f"{block.place}: nothing is known to do with {block.language!r}"
                 try:
@@ -139,6 +150,8 @@ class Walk:
         file = self.directory / named[1]
         with file.open("a" if named[2] else "w", encoding="utf-8") as opened:
             opened.write(block.text[named.end() :])
+
+    do_javascript = do_python
 
     def do_console(self, block: Block) -> None:
         """Run the commands; the worker goes on in the background."""
