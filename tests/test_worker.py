@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -42,6 +44,12 @@ def ring(worker: Worker, name: str) -> None:
 
 def due_in(worker: Worker, name: str) -> float:
     return worker._look_at[name] - time.monotonic()
+
+
+def cut_off(raw: Any) -> None:
+    """Have the driver find, as after a crash, that the server has gone without a word."""
+    with socket.socket(fileno=os.dup(raw.fileno())) as ours:
+        ours.shutdown(socket.SHUT_RDWR)
 
 
 def test_nothing_is_asked_of_the_database_until_something_happens(
@@ -117,6 +125,33 @@ def test_trouble_with_planning_is_survived(
     worker._plan()
     assert "Looking ahead failed" in caplog.text
     assert 0 < due_in(worker, "app.Job") <= SAFETY_SECONDS
+
+
+def test_that_the_server_has_gone_is_told_in_one_line(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also of a COMMIT, for which psycopg2 has no better error than DatabaseError."""
+    claims = worker.delivery._lanes["app.Job"].claims
+    take = claims.take
+
+    def take_and_lose(limit: int) -> Any:
+        claim = take(limit)
+        cut_off(connection.connection)
+        return claim
+
+    monkeypatch.setattr(claims, "take", take_and_lose)
+    ring(worker, "app.Job")
+    worker._look()
+    connection.ensure_connection()
+    cut_off(connection.connection)
+    worker._planned = False
+    worker._troubles.clear()
+    worker._look_at["app.Job"] = time.monotonic() + 1
+    worker._plan()
+    told = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [bool(record.exc_info) for record in told] == [False, False]
+    assert "Channel app.Job cannot be looked at: " in told[0].getMessage()
+    assert "Looking ahead failed: " in told[1].getMessage()
 
 
 def test_long_payloads_are_swept_once_a_minute(

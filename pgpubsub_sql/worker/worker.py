@@ -148,8 +148,9 @@ class Worker:
             if self._sweep_at <= now:
                 self._sweep_at = now + SWEEP_SECONDS
                 self.delivery.sweep()
-        except Exception:  # every channel is looked at soon anyway
-            logger.warning("Looking ahead failed", exc_info=True)
+        except Exception as error:  # every channel is looked at soon anyway
+            trace = _unless_lost(error)
+            logger.warning("Looking ahead failed: %s", _first_line(error), exc_info=trace)
             self.delivery.session.drop_if_broken()
 
     def _hear(self) -> None:
@@ -222,4 +223,7 @@ def _first_line(error: Exception) -> str:
 
 def _unless_lost(error: Exception) -> bool:
     """Whether a traceback says more than that the server is gone."""
-    return not isinstance(error, (OperationalError, InterfaceError))
+    # A bare DatabaseError is all that psycopg2 has for a COMMIT during which the server goes.
+    return not (
+        isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError
+    )
