@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 SUITE = -m pytest --numprocesses auto --dist worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long test-matrix coverage lint types docs build check clean
+.PHONY: help demo test test-long test-matrix torture coverage lint types docs build check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test-long: $(VENV)/.develop ## Let random projects live long (ten minutes)
 
 test-matrix: $(VENV)/.matrix ## Run it on every Python, Django, driver and PostgreSQL
 	$(BIN)/nox
+
+torture: $(VENV)/.develop ## Kill workers, connections and servers for two minutes: is anything lost?
+	@$(BIN)/python -m tests.torture 120
 
 coverage: $(VENV)/.develop ## Run it measured, child processes too; fail below 95 % of branches
 	$(BIN)/coverage erase

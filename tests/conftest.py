@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from hypothesis import settings as hypothesis_settings
 
@@ -76,7 +77,7 @@ class Listen:
                 cwd=ROOT,
                 env=os.environ
                 | {
-                    "DJANGO_SETTINGS_MODULE": "tests.settings",
+                    "DJANGO_SETTINGS_MODULE": settings.SETTINGS_MODULE,
                     "PGDATABASE": connection.settings_dict["NAME"],
                 },
                 stdout=output,

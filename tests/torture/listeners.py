@@ -1,0 +1,75 @@
+"""Listeners that keep the ledger, and then fail as their message's mood says."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from asgiref.sync import sync_to_async
+
+import pgpubsub_sql
+from tests.app.listeners import behave
+from tests.torture.channels import Alone, Message, Ordered, OrderedRows, Rows
+from tests.torture.models import Handled, Row
+
+MOODS = (
+    *("bad", "exit", "strange", "broken-sql", "swallowed", "dangling", "rollback", "never left"),
+    *("savepoint-less", "raw error", "raw write", "copy", "copy and fail", "callproc", "too long"),
+    *("unseen error", "unseen dangling", "call back and fail", "close", "roll back raw"),
+    "roll back raw and write",
+)
+"""Failures that are charged: after so many as the message says, its listener does well."""
+
+INNOCENT = ("serialization", "deadlock", "terminate")
+"""Failures that are not charged: as often as not, the listener does well."""
+
+DEADLY = "die"
+"""The end of the process: charged if it has a supervisor, so it is as often as not, too."""
+
+LONG_SECONDS = 0.2
+"""How long a listener takes that takes its time, on average: so that calamities find it at work."""
+
+
+def enter(notification: pgpubsub_sql.Notification, event: object, key: str | None = None) -> None:
+    """Write into the ledger, then take some time, or misbehave."""
+    Handled.objects.create(
+        writer=event.writer,
+        number=event.number,
+        channel=notification.channel,
+        notification=notification.id,
+        key=key,
+        attempts=notification.attempts,
+    )
+    if event.mood in (*INNOCENT, DEADLY):
+        is_good = random.random() < 0.5
+    else:
+        is_good = notification.attempts >= event.failures
+    if not is_good:
+        behave(event.mood)
+    elif random.random() < 0.02:
+        time.sleep(random.expovariate(1 / LONG_SECONDS))
+
+
+@pgpubsub_sql.listener(Message)
+def handle(notification: pgpubsub_sql.Notification, **fields: object) -> None:
+    enter(notification, Message(**fields))
+
+
+@pgpubsub_sql.listener(Alone)
+async def handle_alone(notification: pgpubsub_sql.Notification, **fields: object) -> None:
+    await sync_to_async(enter)(notification, Alone(**fields))
+
+
+@pgpubsub_sql.listener(Ordered)
+def handle_in_order(notification: pgpubsub_sql.Notification, **fields: object) -> None:
+    enter(notification, event := Ordered(**fields), event.key)
+
+
+@pgpubsub_sql.post_save_listener(Rows)
+def handle_row(new: Row, notification: pgpubsub_sql.Notification) -> None:
+    enter(notification, new)
+
+
+@pgpubsub_sql.post_save_listener(OrderedRows)
+def handle_row_in_order(new: Row, notification: pgpubsub_sql.Notification) -> None:
+    enter(notification, new, new.key)

@@ -1,0 +1,62 @@
+"""Two books: what was written, and what was handled. And the table whose changes are events.
+
+An event is named by its writer and a number that this writer uses once. Nothing is unique, on
+purpose: what is handled twice must be seen twice.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Named(models.Model):
+    """What says which event it is about."""
+
+    writer = models.IntegerField()
+    number = models.IntegerField()
+
+    class Meta:
+        abstract = True
+        app_label = "torture"
+
+    def __str__(self) -> str:
+        return f"{self.writer}/{self.number}"
+
+
+class Row(Named):
+    """An INSERT into it, and an UPDATE that gives it another number, are events."""
+
+    key = models.TextField()
+    mood = models.TextField()
+    failures = models.IntegerField()
+
+    class Meta(Named.Meta):
+        abstract = False
+
+
+class Written(Named):
+    """Entered by the writer in the transaction of the event: so the database itself knows whether
+    it was committed, even where the connection was lost at COMMIT."""
+
+    channel = models.TextField()
+    kind = models.TextField()
+    """The kind of writer."""
+    is_readable = models.BooleanField(default=True)
+    """False for what no listener can be called with: it is to be parked."""
+
+    class Meta(Named.Meta):
+        abstract = False
+
+
+class Handled(Named):
+    """Entered by the listener in the transaction of the message: both happen, or neither does."""
+
+    channel = models.TextField()
+    notification = models.BigIntegerField()
+    key = models.TextField(null=True)
+    """Its ordering key; None where the channel promises no order."""
+    attempts = models.IntegerField()
+    """Those that failed before."""
+
+    class Meta(Named.Meta):
+        abstract = False

@@ -1,0 +1,45 @@
+"""What workers have logged that no calamity explains."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tests.torture.fleet import NO_SERVER
+
+EXPLAINED = re.compile(
+    r"Notification \d+ of channel \S+ failed and (will be|is parked)"
+    r"|Notification \d+ of channel \S+, which a worker died of, will be"
+    r"|A batch of channel \S+ was rolled back"
+    r"|The LISTEN connection is lost"
+    r"|Worker \d+ died with exit code (-9|7)\b"
+)
+"""Warnings and errors, and what their tracebacks say is what listeners were told to do."""
+LOST = re.compile(
+    r"Channel \S+ cannot be looked at: |Looking ahead failed: |.* trying again in [\d.]+ seconds$"
+)
+"""Warnings that the server has gone. A traceback says that it has not."""
+
+
+def surprises(logs: Iterable[str]) -> list[str]:
+    """Return lines that should not be there, each kind of them once."""
+    found = (line for log in logs for line in _surprises(log))
+    return list({re.sub(r"\d+", "N", line): line for line in found}.values())
+
+
+def _surprises(log: str) -> Iterator[str]:
+    for line in log.splitlines():
+        try:
+            is_strange = not _is_explained(json.loads(line))
+        except ValueError:
+            is_strange = NO_SERVER not in log
+        if is_strange:
+            yield line
+
+
+def _is_explained(record: dict[str, Any]) -> bool:
+    message = record["message"].replace("\n", " ")
+    is_lost = LOST.match(message) and "exception" not in record
+    return bool(record["level"] == "info" or EXPLAINED.match(message) or is_lost)

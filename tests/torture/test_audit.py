@@ -1,0 +1,101 @@
+"""The audit would notice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from pgpubsub_sql.models import Notification
+from tests.torture.audit import audit
+from tests.torture.models import Handled, Written
+
+CHANNEL = "torture.Ordered"
+
+
+@pytest.fixture(autouse=True)
+def books(db: None) -> None:
+    """Two writers' events, all of them as they should be, and one that nobody can read."""
+    with connection.schema_editor() as editor:
+        editor.create_model(Written)
+        editor.create_model(Handled)
+    notification = 0
+    for number in (1, 2, 3):
+        for writer in (1, 2):
+            notification += 1
+            write(writer, number)
+            handle(writer, number, notification)
+    write(1, 4, is_readable=False)
+    park(1, 4)
+
+
+def write(writer: int, number: int, **fields: Any) -> None:
+    Written.objects.create(writer=writer, number=number, channel=CHANNEL, kind="SQL", **fields)
+
+
+def handle(writer: int, number: int, notification: int, key: str | None = "locked 1") -> None:
+    entry = {"writer": writer, "number": number, "channel": CHANNEL, "attempts": 0}
+    Handled.objects.create(notification=notification, key=key, **entry)
+
+
+def park(writer: int, number: int) -> None:
+    payload = {"writer": writer, "number": number}
+    Notification.objects.create(channel=CHANNEL, payload=payload, available_at=None)
+
+
+def swap(one: tuple[int, int], other: tuple[int, int]) -> None:
+    """Have the ledger say that what was handled as *one* was handled as *other*."""
+    first, second = (
+        Handled.objects.get(writer=writer, number=number) for writer, number in (one, other)
+    )
+    first.id, second.id = second.id, first.id
+    first.save()
+    second.save()
+
+
+def free(change: Callable[[], object]) -> None:
+    """Do *change* where writers have not waited for one another."""
+    Handled.objects.update(key="free 1")
+    change()
+
+
+def test_true_books_are_found_true() -> None:
+    assert audit() == {}
+
+
+@pytest.mark.parametrize(
+    ("doctor", "finding", "event"),
+    [
+        (lambda: Handled.objects.filter(writer=1, number=2).delete(), "lost", (1, 2)),
+        (lambda: Notification.objects.all().delete(), "lost", (1, 4)),
+        (lambda: handle(2, 3, 6), "twice", (2, 3)),
+        (lambda: Written.objects.filter(writer=1, number=3).delete(), "ghosts", (1, 3)),
+        (lambda: handle(1, 4, 7), "ghosts", (1, 4)),
+        (lambda: swap((1, 3), (2, 3)), "out of order", (1, 3)),
+        (lambda: free(lambda: swap((1, 2), (1, 3))), "out of order", (1, 2)),
+        (lambda: park(9, 9), "parked by mistake", (9, 9)),
+    ],
+)
+def test_each_lie_is_named(
+    doctor: Callable[[], object], finding: str, event: tuple[int, int]
+) -> None:
+    doctor()
+    assert audit() == {finding: [(CHANNEL, *event)]}
+
+
+def test_who_did_not_wait_is_in_no_order_with_others() -> None:
+    free(lambda: swap((1, 3), (2, 3)))
+    assert audit() == {}
+
+
+def test_without_a_key_there_is_no_order() -> None:
+    swap((1, 2), (1, 3))
+    Handled.objects.update(key=None)
+    assert audit() == {}
+
+
+def test_what_nobody_has_handled_yet_is_named() -> None:
+    Notification.objects.create(channel=CHANNEL, payload={})
+    assert [*audit()] == ["left"]

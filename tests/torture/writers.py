@@ -1,0 +1,207 @@
+"""Those who write: each in its way, in transactions of which many come to nothing."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+from django.db import Error, connection, transaction
+
+from pgpubsub_sql import notify, notify_many
+from tests.ledger import copy, sql
+from tests.torture.audit import LOCKED
+from tests.torture.channels import Alone, Message, Ordered, OrderedRows, Rows
+from tests.torture.listeners import DEADLY, INNOCENT, MOODS
+from tests.torture.models import Row, Written
+
+KEYS = (*(f"{LOCKED} {number}" for number in range(6)), *(f"free {number}" for number in range(6)))
+PAUSE_SECONDS = 0.15
+"""Between two transactions, on average: workers on two cores are to keep up."""
+LONG_PAUSE_SECONDS = 0.7
+"""Within a long transaction, between two writes, on average."""
+
+ROW = ("writer", "number", "key", "mood", "failures")
+
+
+class ChangeOfMindError(Exception):
+    """A writer rolls back."""
+
+
+class Writer(threading.Thread):
+    """One connection, and the transactions of one kind of writer, until it is told to stop."""
+
+    def __init__(self, number: int, kind: str, seed: str, stopping: threading.Event) -> None:
+        super().__init__(name=f"{kind} writer")
+        self.number = number
+        self.kind = kind
+        self.sent = 0
+        """Events, those that were rolled back among them."""
+        self.failures = 0
+        """Transactions that failed, as their connection or their server did."""
+        self._random = random.Random(f"{seed} {number}")
+        self._numbers = itertools.count(1)
+        self._stopping = stopping
+
+    def run(self) -> None:
+        """Write."""
+        with closing(connection):
+            while not self._stopping.wait(self._random.expovariate(1 / PAUSE_SECONDS)):
+                try:
+                    with suppress(ChangeOfMindError):
+                        self._write()
+                except (
+                    Error,
+                    connection.Database.Error,
+                ):  # COPY, under psycopg 3, passes Django by
+                    self.failures += 1
+                    connection.close()
+
+    def _write(self) -> None:
+        """One transaction."""
+        ways, level = KINDS[self.kind]
+        with transaction.atomic():
+            if level:
+                sql(f"SET TRANSACTION ISOLATION LEVEL {level}")
+            self._key = self._random.choice(KEYS)
+            if self._key.startswith(LOCKED):
+                sql("SELECT pg_advisory_xact_lock(hashtext(%s))", self._key)
+            if level == "SERIALIZABLE":  # reads what others write: some of them must fail
+                sql("SELECT count(*) FROM torture_row WHERE key = %s", self._key)
+            for _ in range(self._random.randint(1, 5)):
+                with self._perhaps_a_savepoint():
+                    self._random.choice(ways)(self)
+                if self.kind == "long":
+                    self._stopping.wait(self._random.expovariate(1 / LONG_PAUSE_SECONDS))
+            self._perhaps_roll_back(0.2)
+
+    @contextmanager
+    def _perhaps_a_savepoint(self) -> Iterator[None]:
+        if self._random.random() < 0.7:
+            yield
+            return
+        with suppress(ChangeOfMindError), transaction.atomic():
+            yield
+            self._perhaps_roll_back(0.5)
+
+    def _perhaps_roll_back(self, probability: float) -> None:
+        if self._random.random() < probability:
+            raise ChangeOfMindError
+
+    # --- The ways to write ------------------------------------------------------------------
+
+    def notify(self) -> None:
+        """``notify()``, at once or later."""
+        channel = self._random.choice([Message, Alone, Ordered])
+        message = self._message(channel)
+        is_late = channel is not Ordered and self._random.random() < 0.2
+        notify(message, delay=timedelta(seconds=self._random.random()) if is_late else None)
+
+    def notify_many(self) -> None:
+        """``notify_many()``, of several channels."""
+        channels = self._random.choices([Message, Alone, Ordered], k=self._random.randint(1, 10))
+        notify_many([self._message(channel) for channel in channels])
+
+    def create(self) -> None:
+        """``Model.objects.create()``."""
+        Row.objects.create(**self._row())
+
+    def bulk_create(self) -> None:
+        """``Model.objects.bulk_create()``."""
+        Row.objects.bulk_create(Row(**row) for row in self._rows())
+
+    def save(self) -> None:
+        """``Model.save()`` of what it has written before."""
+        row = Row.objects.filter(writer=self.number, key=self._key).order_by("-id").first()
+        if row is not None:
+            vars(row).update(self._row())
+            row.save()
+
+    def copy(self) -> None:
+        """``COPY … FROM STDIN``."""
+        lines = ["\t".join(map(str, row.values())) for row in self._rows()]
+        copy(f"COPY torture_row ({', '.join(ROW)}) FROM STDIN", "\n".join([*lines, ""]))
+
+    def insert(self) -> None:
+        """``INSERT`` of several rows."""
+        rows = self._rows()
+        places = ", ".join(["(%s, %s, %s, %s, %s)"] * len(rows))
+        values = [value for row in rows for value in row.values()]
+        sql(f"INSERT INTO torture_row ({', '.join(ROW)}) VALUES {places}", *values)
+
+    def update(self) -> None:
+        """``UPDATE`` of one row of its own."""
+        own = "SELECT id FROM torture_row WHERE writer = %s AND key = %s LIMIT 1 FOR UPDATE"
+        for (row_id,) in sql(own, self.number, self._key):
+            statement = "UPDATE torture_row SET number = %s, mood = %s, failures = %s WHERE id = %s"
+            row = self._row()
+            sql(statement, row["number"], row["mood"], row["failures"], row_id)
+
+    def pgpubsub_notify(self) -> None:
+        """``SELECT pgpubsub_notify(…)``, now and then with what cannot be read."""
+        is_readable = self._random.random() < 0.9
+        event = self._event(Message, is_readable=is_readable)
+        if not is_readable:
+            event["failures"] = "as many as you like"
+        statement = "SELECT pgpubsub_notify(%s, %s::jsonb)"
+        sql(statement, Message.postgres_name(), json.dumps(event))
+
+    @transaction.atomic
+    def notify_deadly(self) -> None:
+        """``notify()`` of what its listener dies of."""
+        notify(Message(**self._event(Message) | {"mood": DEADLY}))
+
+    # --- What they write --------------------------------------------------------------------
+
+    def _message(self, channel: Any) -> Any:
+        key = {"key": self._key} if channel is Ordered else {}
+        return channel(**self._event(channel), **key)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [self._row() for _ in range(self._random.randint(1, 10))]
+
+    def _row(self) -> dict[str, Any]:
+        row = self._event(Rows, OrderedRows) | {"key": self._key}
+        return {name: row[name] for name in ROW}
+
+    def _event(self, *channels: Any, is_readable: bool = True) -> dict[str, Any]:
+        """Make an event of these channels, and enter it into the book."""
+        event = {"writer": self.number, "number": next(self._numbers)}
+        self.sent += len(channels)
+        Written.objects.bulk_create(
+            Written(
+                **event,
+                channel=channel.postgres_name(),
+                kind=self.kind,
+                is_readable=is_readable,
+            )
+            for channel in channels
+        )
+        is_good = self._random.random() < 0.95
+        mood = "good" if is_good else self._random.choice([*MOODS, *INNOCENT])
+        return event | {"mood": mood, "failures": self._random.randint(1, 2)}
+
+
+Way = Callable[[Writer], None]
+
+EVERY_WAY: tuple[Way, ...] = (
+    *(Writer.notify, Writer.notify_many, Writer.create, Writer.bulk_create, Writer.save),
+    *(Writer.copy, Writer.insert, Writer.update, Writer.pgpubsub_notify),
+)
+
+KINDS: dict[str, tuple[tuple[Way, ...], str]] = {
+    "notify()": ((Writer.notify,), ""),
+    "notify_many()": ((Writer.notify_many,), ""),
+    "ORM": ((Writer.create, Writer.bulk_create, Writer.save), ""),
+    "COPY": ((Writer.copy,), ""),
+    "SQL": ((Writer.insert, Writer.update, Writer.pgpubsub_notify), ""),
+    "REPEATABLE READ": (EVERY_WAY, "REPEATABLE READ"),
+    "SERIALIZABLE": (EVERY_WAY, "SERIALIZABLE"),
+    "long": (EVERY_WAY, ""),
+}
+"""Each kind of writer: its ways to write, and its isolation level if not the usual one."""
