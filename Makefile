@@ -76,8 +76,13 @@ $(BIN)/pip:
 	fi
 
 # What developing needs besides. pip knows dependency groups since 25.1.
-$(VENV)/.develop: $(VENV)/.demo
+$(VENV)/.develop: $(VENV)/.demo $(VENV)/psycopg3
 	$(BIN)/python -m pip install --quiet --group test --group lint --group docs
+	@touch $@
+
+# Beside the environment: Django would take it wherever it could. See tests/conformance/drivers.py.
+$(VENV)/psycopg3: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --upgrade --target $@ --group psycopg3
 	@touch $@
 
 $(VENV)/.matrix: $(VENV)/.demo

@@ -69,7 +69,7 @@ def eventually(condition: Callable[[], object], *, within: float = DEADLINE_SECO
 class Listen:
     """A running ``manage.py listen`` and its log."""
 
-    def __init__(self, log: Path, *arguments: str) -> None:
+    def __init__(self, log: Path, *arguments: str, **environment: str) -> None:
         self.log_file = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -79,7 +79,8 @@ class Listen:
                 | {
                     "DJANGO_SETTINGS_MODULE": settings.SETTINGS_MODULE,
                     "PGDATABASE": connection.settings_dict["NAME"],
-                },
+                }
+                | environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
