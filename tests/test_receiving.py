@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from pgpubsub_sql import Notification
-from pgpubsub_sql.models import LongPayload
 from pgpubsub_sql.sql import MAX_NAME_BYTES, shorten
 from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import ItemChannel
@@ -119,11 +118,3 @@ def test_a_trigger_that_still_stores_is_heard(monkeypatch: pytest.MonkeyPatch) -
         worker.doorbell.close()
     assert [call["name"] for call in calls("item_inserted")] == ["before", "after"]
     assert not Notification.objects.exists()
-
-
-def test_a_long_message_is_read_by_every_process(listen: Callable[..., Listen]) -> None:
-    """P13: and kept for those that come to it late."""
-    listen("--processes", "2").ready(2)
-    Item.objects.create(name="ä" * 20_000)
-    eventually(lambda: calls("news") == [{"name": "ä" * 20_000}] * 2)
-    assert LongPayload.objects.count() == 1

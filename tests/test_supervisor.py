@@ -150,7 +150,6 @@ def whole_group(listen: Listen, number: signal.Signals) -> None:
     [
         (["--worker"], one_process, signal.SIGINT),
         (["--worker-start-method", "fork"], one_process, signal.SIGINT),
-        (["--processes", "2"], one_process, signal.SIGTERM),
         (["--processes", "2"], whole_group, signal.SIGINT),  # as Ctrl-C in a terminal
         (["--processes", "2"], whole_group, signal.SIGTERM),  # as systemd does
     ],
