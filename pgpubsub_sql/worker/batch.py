@@ -79,6 +79,11 @@ class Batch:
         return sum(isinstance(outcome, kind) for outcome in self.outcomes)
 
     @property
+    def is_of_one(self) -> bool:
+        """Whether no more than its first message can have been handled, whatever else was taken."""
+        return len(self.taken) == 1 or self.taken[0].alone
+
+    @property
     def is_next_alone(self) -> bool:
         """Whether what comes next is to be alone, as far as this batch can tell."""
         if self.taken[0].alone:

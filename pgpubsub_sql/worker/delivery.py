@@ -184,7 +184,7 @@ class Delivery:
             self._put_back(batch)
             self._tell(batch.handled)
             return
-        if len(batch.taken) == 1:
+        if batch.is_of_one:
             self._failed_alone(lane, batch, error, is_innocent(error, isolation))
             return
         message = "A batch of channel %s was rolled back; it will be taken again one by one."

@@ -14,9 +14,11 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import DatabaseError, connection, connections, transaction
 
 from example.blog.models import Author, Post
+from pgpubsub_sql import notify
 from pgpubsub_sql.models import Notification
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app import listeners
+from tests.app.channels import Job, Step
 from tests.app.listeners import called
 from tests.app.models import Entry
 from tests.delivery.channels import LoneJob
@@ -114,6 +116,20 @@ def test_what_has_undone_a_batch_is_kept_out_of_the_next(delivery: Delivery, moo
     assert sorted(called) == [1, 1, 2, 3]
     assert numbers("do_job") == [1, 2, 3]
     assert [row.attempts for row in stored().values()] == [2]
+
+
+@pytest.mark.parametrize("channel", [Job, Step])
+def test_what_undoes_its_batch_is_charged_whoever_takes_others_with_it(channel: Any) -> None:
+    """Who did not lose the batch cannot know that what it takes first is to be alone."""
+    for number, mood in enumerate(["close", "good", "good"], 1):
+        account = {"account": str(number)} if channel is Step else {}
+        notify(channel(number=number, mood=mood, **account))
+    for _ in range(2):
+        delivery, calls_before = Delivery([channel], using="default"), len(called)
+        while len(called) == calls_before:
+            delivery.handle_stored(channel.postgres_name())
+    assert called == [1, 1]
+    assert {number: row.attempts for number, row in stored().items()} == {1: 1, 2: 0, 3: 0}
 
 
 @pytest.mark.parametrize("mood", INNOCENT)
