@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests.triggers.tables import changes, sql, taken, watch
+from tests.triggers.tables import ALL, changes, sql, taken, watch
 
 COLUMNS = [
     *("id", "context", "pairing", "old", "new", "position", "changed", "n", "o", "tg_op", "op"),
     *("channel", "payload", "before", "after", "found", "channel_function", "pgpubsub_old"),
     *("pgpubsub_new", "pgpubsub_sql_notification", "notification", "TG_WHEN", "row_number", "when"),
+    *("picked", "stale", "chosen", "key", "parts", "tg_level"),
 ]
 
 
@@ -27,6 +30,31 @@ def test_columns_named_as_our_variables(db: None, durable: bool) -> None:
     told = [(payload["op"], payload["old"], payload["new"]) for payload in taken()]
     expected = [("INSERT", None, values), ("UPDATE", values, changed), ("DELETE", changed, None)]
     assert told == (expected if durable else [])
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"level": "row"}, {"after": (), "before": ALL}], ids=["statement", "row", "before"]
+)
+def test_options_that_name_columns_named_as_our_variables(db: None, how: dict[str, Any]) -> None:
+    """T8: it is always the column that they mean."""
+    names, listed = tuple(COLUMNS), ", ".join(f'"{name}" integer' for name in COLUMNS)
+    sql(f"CREATE TABLE awkward ({listed})")
+    each = " AND ".join(f'("new"."{name}" = 7 OR "old"."{name}" = 7)' for name in names)
+    options = {"columns": names, "watch": names, "condition": each, "ordering_key": names}
+    watch("awkward", **options, **how)
+    sevens = ", ".join("7" for _ in names)
+    sql(f"INSERT INTO awkward VALUES ({sevens})")
+    for name in names:
+        sql(f'UPDATE awkward SET "{name}" = 7')
+        sql(f'UPDATE awkward SET "{name}" = 8')
+        sql(f'UPDATE awkward SET "{name}" = 7')
+    sql("DELETE FROM awkward")
+    told = taken()
+    assert [payload["op"] for payload in told] == [
+        *("INSERT", *["UPDATE"] * 2 * len(names), "DELETE")
+    ]
+    assert not any("$stale" in payload for payload in told)
+    assert {*told[0]["new"]} == {*names}
 
 
 TABLE_NAMES = ["100% %s %(x)s", "o", "n", "changed", "pgpubsub_old", "pgpubsub_new", 'dou""ble']

@@ -17,7 +17,7 @@ from pgpubsub_sql.sql import render
 from pgpubsub_sql.sql.installing import create
 from pgpubsub_sql.sql.trigger import Trigger
 from tests.app.models import Item
-from tests.triggers.tables import ALL, as_role, change, sql, taken, watch
+from tests.triggers.tables import ALL, as_role, change, changes, sql, taken, watch
 
 
 @pytest.fixture
@@ -52,6 +52,19 @@ def test_nobody_speaks_on_a_channel_through_a_table_of_ones_own(writer: str) -> 
                 "CREATE TRIGGER forged AFTER INSERT ON mine REFERENCING NEW TABLE AS pgpubsub_new "
                 'FOR EACH STATEMENT EXECUTE FUNCTION "pgpubsub_channel_watched"()'
             )
+
+
+@pytest.mark.parametrize("durable", [True, False], ids=["durable", "ephemeral"])
+def test_a_role_that_may_not_even_look_into_our_schema(writer: str, durable: bool) -> None:
+    """P14: as where each application has a schema, and nobody has PostgreSQL's own."""
+    sql("CREATE SCHEMA apart")
+    sql("ALTER TABLE watched SET SCHEMA apart")
+    watch('"apart"."watched"', durable=durable, condition='("new"."name" > \'a\')', columns=("id",))
+    sql("GRANT USAGE ON SCHEMA apart TO writer")
+    sql("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    with as_role(writer):
+        sql("INSERT INTO apart.watched VALUES (4, 'd'), (5, 'A')")
+    assert changes() == ["->4"] * durable
 
 
 HOSTILE = {
@@ -232,3 +245,31 @@ def test_a_restored_dump(transactional_db: None, server: Server, disabled: bool)
     assert Item.objects.get() == item
     told = Notification.objects.filter(channel="app.ItemChannel").count()
     assert told == (0 if disabled else 1)
+
+
+def test_a_whole_dump(transactional_db: None, server: Server) -> None:
+    """P14: everything is there again, and nothing of it has been sent; what is written then is."""
+    program = server.bin_dir / "pg_dump"
+    if not program.exists():
+        pytest.skip("this server does not bring pg_dump")
+    Item.objects.create(name="dumped")
+    environment = os.environ | server.environment()
+    name = connection.settings_dict["NAME"]
+    dump = subprocess.run([program, name], env=environment, capture_output=True, check=True).stdout
+    psql = [server.bin_dir / "psql", "--quiet", "--tuples-only", "--set=ON_ERROR_STOP=1"]
+
+    def run(database: str, statements: bytes) -> bytes:
+        command = [*psql, f"--dbname={database}", "--file=-"]
+        done = subprocess.run(
+            command, env=environment, input=statements, capture_output=True, check=True
+        )
+        return done.stdout
+
+    run("postgres", b"CREATE DATABASE restored")
+    try:
+        run("restored", dump)
+        count = b"SELECT count(*) FROM pgpubsub_sql_notification WHERE channel = 'app.ItemChannel';"
+        insert = b"INSERT INTO app_item (name, number, amount, data) VALUES ('x', 0, 0, '{}');"
+        assert run("restored", count + insert + count).split() == [b"1", b"2"]
+    finally:
+        run("postgres", b"DROP DATABASE restored WITH (FORCE)")
