@@ -1,4 +1,4 @@
-"""From a write, by a trigger and a worker, to the listeners of each kind of event."""
+"""From a write, by a trigger and a worker, to the listeners: whom it calls, and with what."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 import pgpubsub_sql
-from pgpubsub_sql import Notification, TriggerChannel
+from pgpubsub_sql import Channel, Notification, TriggerChannel
 from pgpubsub_sql.migrations_ops.state import specify
 from pgpubsub_sql.migrations_ops.tables import find_site
 from pgpubsub_sql.sql.installing import create
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app.models import Item
 from tests.ledger import sql
-from tests.registries import blank  # noqa: F401 - a fixture
+from tests.registries import Undo, blank  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("blank")]
 
@@ -91,3 +92,39 @@ def test_each_listener_is_called_for_its_events_and_no_others(
         **expected("pre_delete", "post_delete", old="two"),
         **expected("pre_truncate", "post_truncate"),
     }
+
+
+def failing(told: list[Notification], **options: Any) -> type[Channel]:
+    """Declare a channel whose listener notes what it is told of its message, and fails."""
+    sale = type("Sale", (Channel,), {"channel_name": "sale", **options})
+
+    @pgpubsub_sql.listener(sale)
+    def sell(notification: Notification) -> None:
+        told.append(notification)
+        raise Undo
+
+    return sale
+
+
+def test_a_stored_message_is_the_same_in_every_attempt() -> None:
+    """So its id can serve as a key by which others recognise repetitions."""
+    told: list[Notification] = []
+    sale = failing(told, lock_notifications=True)
+    pgpubsub_sql.notify(sale)
+    row = Notification.objects.get()
+    for _ in range(2):
+        Notification.objects.update(available_at=row.created_at)
+        Delivery([sale], using="default").handle_stored("sale")
+    assert [(one.pk, one.attempts, one.created_at) for one in told] == [
+        (row.pk, 0, row.created_at),
+        (row.pk, 1, row.created_at),
+    ]
+
+
+def test_a_message_that_is_not_stored_has_no_id() -> None:
+    told: list[Notification] = []
+    before = timezone.now()
+    Delivery([failing(told)], using="default").handle_sent("sale", "{}")
+    (sent,) = told
+    assert (sent.pk, sent.channel, sent.attempts) == (None, "sale", 0)
+    assert before <= sent.created_at <= timezone.now()
