@@ -387,6 +387,13 @@ class PercentField(models.Field):
         return '"per%cent"'
 
 
+class MoodField(models.Field):
+    """An enumeration of PostgreSQL's."""
+
+    def db_type(self, connection: Any) -> str:
+        return "mood"
+
+
 class Doubled(Col):
     def as_sql(self, compiler: Any, connection: Any) -> Any:
         sql, params = super().as_sql(compiler, connection)
@@ -407,6 +414,7 @@ class LookedUpField(models.TextField):
 
 class Exotic(models.Model):
     percent = PercentField()
+    mood = MoodField()
     doubled = DoubledField()
     looked_up = LookedUpField()
 

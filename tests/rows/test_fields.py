@@ -100,6 +100,14 @@ def test_types_with_a_percent_sign() -> None:
         decode(Exotic, payload({"id": 1, "percent": 101}))
 
 
+def test_enumerations_of_postgresql() -> None:
+    """PostgreSQL reads what it has written, and refuses what is none of theirs."""
+    execute("CREATE TYPE mood AS ENUM ('happy', 'so, so')")
+    assert new(Exotic, payload({"id": 1, "mood": "so, so"})).mood == "so, so"
+    with pytest.raises(PayloadError, match=r"rows\.Exotic\.mood: invalid input value for enum"):
+        decode(Exotic, payload({"id": 1, "mood": "sad"}))
+
+
 def test_fields_selected_as_expressions_are_deferred() -> None:
     decoded = new(Exotic, payload({"id": 1, "doubled": 1}))
     assert "doubled" in decoded.get_deferred_fields()

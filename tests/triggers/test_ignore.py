@@ -25,6 +25,16 @@ def test_a_transaction_that_wants_silence(table: str, setting: str) -> None:
     assert changes() == ["->5e"]
 
 
+def test_a_truncate_in_silence(table: str) -> None:
+    """P1: before the fact and after it."""
+    for name, when in (("early", "before"), ("late", "after")):
+        watch("watched", channel=name, **{"before": (), "after": (), when: ("truncate",)})
+    ignore("true")
+    sql("TRUNCATE watched")
+    assert sql("SELECT * FROM watched") == []
+    assert changes() == []
+
+
 BROKEN = ["", "{", "null", "false", '"watched"', '{"watched": 1}', "watched", "[" * 100_000, "[]"]
 
 
