@@ -272,9 +272,9 @@ def test_nobody_comes_after_if_that_is_wanted(listen: Start) -> None:
     assert free() == 1
 
 
-def test_drain_tells_that_a_worker_died(listen: Start) -> None:
-    jobs("die")
-    assert listen("--channels", "app.Job", "--drain").process.wait(30) == 1
+def test_nobody_goes_on_draining_where_no_message_is_to_blame() -> None:
+    plan = Plan(channels=("nobody.declares.This",), drain=True)
+    assert Supervisor(plan, processes=2, start_method="fork").run() == 1
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])

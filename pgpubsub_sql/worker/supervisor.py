@@ -78,9 +78,9 @@ class Supervisor:
     """Keeps *processes* workers running until it is told to stop.
 
     A worker that dies is replaced: at once the first time, then after a growing delay while
-    its successors die young, too. Draining workers are not replaced. What a worker had in hand
-    when it died counts as an attempt, so that a message that kills its worker is parked in the
-    end. Told to stop, it lets the workers finish what they have in hand; told twice, it kills
+    its successors die young, too; one that drains, only if it died of a message. What a worker had
+    in hand when it died counts as an attempt, so that a message that kills its worker is parked in
+    the end. Told to stop, it lets the workers finish what they have in hand; told twice, it kills
     them, and PostgreSQL takes back what they had in hand.
     """
 
@@ -88,7 +88,7 @@ class Supervisor:
         self, plan: Plan, *, processes: int, start_method: str = "spawn", restart: bool = True
     ) -> None:
         self.plan = plan
-        self.restart = restart and not plan.drain
+        self.restart = restart
         self.failed = False
         """Whether a worker ended otherwise than it should."""
         self._context = multiprocessing.get_context(start_method)
@@ -142,14 +142,18 @@ class Supervisor:
         code = self._join(slot)
         if code == 0 and self.plan.drain and slot.hand.id is None:
             return
-        self.failed = self.failed or not self.restart
-        delay = slot.plan_restart() if self.restart else None
+        self.failed = self.failed or self.plan.drain or not self.restart
+        delay = slot.plan_restart() if self._is_replaced(slot) else None
         logger.error(
             "Worker %s died with exit code %s; %s",
             slot.number,
             code,
             "it will not be replaced" if delay is None else f"its successor starts in {delay:g} s",
         )
+
+    def _is_replaced(self, slot: _Slot) -> bool:
+        """Whether somebody comes after. To drain is to give up where no message is to blame."""
+        return self.restart and (not self.plan.drain or slot.hand.id is not None)
 
     def _let_finish(self, stopping: Stopping) -> None:
         """Ask all workers to stop, and wait for them, unless asked to stop once more."""
