@@ -43,8 +43,8 @@ class Listening:
 
     @property
     def is_running(self) -> bool:
-        """Whether there is one that was not stopped."""
-        return self._listen is not None
+        """Whether there is one that has not ended, whatever ended it."""
+        return self._listen is not None and self._listen.process.poll() is None
 
     @property
     def now(self) -> Listen:
@@ -54,7 +54,7 @@ class Listening:
 
     def start(self) -> None:
         """Have it running, which is not to wait until it listens."""
-        if self._listen is None:
+        if not self.is_running:
             self._starts += 1
             self._listen = Listen(
                 self._directory / f"{self._starts}.log",
@@ -70,15 +70,15 @@ class Listening:
 
     def await_end(self) -> None:
         """Wait until it has ended, as it should."""
-        code, log = self.now.process.wait(DEADLINE_SECONDS), self.now.log
-        self.kill()
-        assert code == 0, log
+        try:
+            assert self.now.process.wait(DEADLINE_SECONDS) == 0, self.now.log
+        finally:
+            self.kill()
 
     def kill(self) -> None:
         """Leave nothing behind."""
         if self._listen is not None:
             self._listen.kill()
-            self._listen = None
 
     @property
     def is_unharmed(self) -> bool:
