@@ -20,7 +20,7 @@ from tests.torture.channels import Alone, Message, Ordered, OrderedRows, Rows
 from tests.torture.listeners import DEADLY, INNOCENT, MOODS
 from tests.torture.models import Row, Written
 
-KEYS = (*(f"{LOCKED} {number}" for number in range(6)), *(f"free {number}" for number in range(6)))
+KEYS = tuple(f"{how} {number}" for how in (LOCKED, "free") for number in range(10))
 PAUSE_SECONDS = 0.15
 """Between two transactions, on average: workers on two cores are to keep up."""
 LONG_PAUSE_SECONDS = 0.7
