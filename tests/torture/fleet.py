@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -22,6 +23,8 @@ NO_SERVER = "CommandError: The database 'default' cannot be reached"
 """How one ends that is started where there is no server."""
 DEATHS = (-signal.SIGKILL, 7)
 """Exit codes of workers: of those that were killed, and of a deadly message."""
+DIED_LATE = re.compile(r"died with exit code (-9|7) while it stopped")
+"""What a supervisor says that has to fail, as a calamity came when it was stopping already."""
 
 
 class Unit:
@@ -53,7 +56,7 @@ class Unit:
     def ends_well(self, status: int | None) -> bool:
         """Whether it may end so without having been asked to."""
         has_died = not self.is_supervised and status in DEATHS
-        return has_died or NO_SERVER in self.listen.log
+        return has_died or NO_SERVER in self.listen.log or bool(DIED_LATE.search(self.listen.log))
 
 
 class Fleet:

@@ -12,6 +12,7 @@ from tests.torture.fleet import NO_SERVER
 EXPLAINED = re.compile(
     r"Notification \d+ of channel \S+ failed and (will be|is parked)"
     r"|Notification \d+ of channel \S+, which a worker died of, will be"
+    r"|Notification \d+, of which a worker may have died, cannot be charged"
     r"|A batch of channel \S+ was rolled back"
     r"|The LISTEN connection is lost"
     r"|Worker \d+ died with exit code (-9|7)\b"
