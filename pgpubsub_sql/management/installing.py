@@ -15,7 +15,6 @@ from sqlparse.exceptions import SQLParseError
 
 from pgpubsub_sql.channels import BaseChannel, Channel, codec, declared_channels, dotted_path
 from pgpubsub_sql.listeners import registry
-from pgpubsub_sql.management.examples import sending_sql
 from pgpubsub_sql.management.subcommands import (
     Options,
     Subcommand,
@@ -26,6 +25,7 @@ from pgpubsub_sql.management.subcommands import (
 from pgpubsub_sql.migrations_ops import repair
 from pgpubsub_sql.migrations_ops.audit import Audit, State, audit
 from pgpubsub_sql.migrations_ops.history import Key
+from pgpubsub_sql.sql import quote_literal
 from pgpubsub_sql.sql.catalogue import InstalledFunction
 
 T = TypeVar("T")
@@ -198,8 +198,11 @@ def _installed_by(connection: BaseDatabaseWrapper, found: Audit, key: Key) -> di
 
 
 def _sent_by(channel: type[Channel]) -> dict[str, Any]:
-    name = channel.postgres_name()
-    return {"channel": name, "sql": [sending_sql(channel)], "schema": codec(channel).schema()}
+    name, payloads = channel.postgres_name(), codec(channel)
+    function = "pgpubsub_notify" if channel.lock_notifications else "pg_notify"
+    message = json.dumps(payloads.example(), ensure_ascii=False)
+    sent = f"SELECT {function}({quote_literal(name)}, {quote_literal(message)});"
+    return {"channel": name, "sql": [sent], "schema": payloads.schema()}
 
 
 def _as_text(row: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import json
 import typing
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import inspect
@@ -21,6 +21,7 @@ from pgpubsub_sql.payloads.definitions import (
     struct_of,
     travelling,
 )
+from pgpubsub_sql.payloads.examples import example
 from pgpubsub_sql.payloads.sending import arrives, encoder, refuse_unstorable
 from pgpubsub_sql.payloads.spellings import respell, verbatim
 from pgpubsub_sql.sql import holds_nul
@@ -90,6 +91,10 @@ class Codec:
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the payload, for people who send it with SQL."""
         return {"title": self._name, **msgspec.json.schema(self._struct, schema_hook=enum_schema)}
+
+    def example(self) -> dict[str, Any]:
+        """Return a payload that could be sent, with the fields that must be there."""
+        return cast(dict[str, Any], example(self._kind))
 
     def _faithful(self, message: msgspec.Struct) -> str | None:
         """Return *message* as JSON if it surely arrives as it is."""
