@@ -45,13 +45,22 @@ def _branches(trigger: Trigger, helpers: str, partitioned: bool) -> Iterator[SQL
 
 def _guarded(trigger: Trigger, helpers: str, occasion: str) -> SQL:
     rows = _chosen(trigger, occasion)
-    attempt = "triggers/try_rows" if trigger.condition else "triggers/try_plan"
     return render(
         "triggers/guarded",
-        attempt=render(attempt, rows=rows),
+        attempt=SQL("\n            ".join(_attempts(trigger, occasion, rows))),
         whole=_deliver(trigger, helpers, _whole(occasion), stale=True),
         chosen=_deliver(trigger, helpers, rows),
     )
+
+
+def _attempts(trigger: Trigger, occasion: str, rows: SQL) -> Iterator[SQL]:
+    """Yield what fails where *rows* cannot be had."""
+    yield render("triggers/try_rows" if trigger.condition else "triggers/try_plan", rows=rows)
+    row = {"insert": "new", "delete": "old"}.get(occasion)
+    if row and trigger.columns is not None:
+        table = SQL(f"pgpubsub_{row}")
+        json = choosing.json(trigger, row)
+        yield render("triggers/try_columns", json=json, table=table, row=row)
 
 
 def _guarded_row(trigger: Trigger, helpers: str) -> SQL:

@@ -201,6 +201,24 @@ def test_within_one_transaction(table: str) -> None:
 
 
 @pytest.mark.parametrize("level", ["statement", "row"])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_column_that_is_computed_from_now_on(table: str, option: str, level: str) -> None:
+    """T3: to read it from a transition table is an internal error of PostgreSQL 18's."""
+    if connection.pg_version < 180000:
+        pytest.skip("this server has no virtual columns")
+    sql("ALTER TABLE watched ADD COLUMN number integer")
+    watch(table, level=level, **OPTIONS[option])
+    change = "DROP COLUMN number, ADD COLUMN number integer GENERATED ALWAYS AS (id + 1) VIRTUAL"
+    sql(f"ALTER TABLE watched {change}")
+    sql("INSERT INTO watched VALUES (4, 'd')")
+    sql("UPDATE watched SET name = 'e' WHERE id = 4")
+    sql("DELETE FROM watched WHERE id = 4")
+    read = level == "statement" and "columns" in OPTIONS[option]
+    stale = [payload["op"] for payload in taken() if payload.get("$stale")]
+    assert stale == (["INSERT", "DELETE"] if read else [])
+
+
+@pytest.mark.parametrize("level", ["statement", "row"])
 @pytest.mark.parametrize(
     "condition",
     [
