@@ -57,19 +57,44 @@ def _check_kind(kind: str, trigger: Trigger, table: str) -> None:
 def check_plan(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> None:
     """Let a migration fail for what would make every message of the channel stale.
 
-    Raises :class:`NotReady` if PostgreSQL cannot plan what the function is to do.
+    Raises :class:`NotReady` if the columns that *trigger* names are not as it needs them.
     """
-    if site.qualified is None or not chooses(trigger, "row"):
-        return
-    try:
-        with transaction.atomic(connection.alias), connection.cursor() as cursor:
-            cursor.execute(query("set_search_path"), {"path": site.search_path})
-            cursor.execute(plan(trigger, site.qualified), None)
-            transaction.set_rollback(True, connection.alias)  # which puts the search_path back
-    except DatabaseError as error:
+    if reason := misfit(connection, trigger, site):
         raise NotReady(
             f"The trigger of channel {trigger.channel!r} cannot be installed on "
-            f"{site.qualified}: {str(error).strip()} (Operators and functions are looked up in "
+            f"{site.qualified}: {reason} (Operators and functions are looked up in "
             f"{site.search_path}.) Change the channel's columns, watch or condition, or let the "
             "migration that makes the column run first."
-        ) from error
+        )
+
+
+def misfit(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> str | None:
+    """Return why the function of *trigger* cannot do with the table's columns what it is to do."""
+    if site.qualified is None or not trigger.names_columns:
+        return None
+    if virtual := _virtual_columns(connection, trigger, site):
+        names = ", ".join(virtual)
+        return f"PostgreSQL computes {names} when it is read, so that no trigger sees it."
+    if not chooses(trigger, "row"):
+        return None
+    return _unplanned(connection, plan(trigger, site.qualified), site.search_path)
+
+
+def _virtual_columns(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> list[str]:
+    """Return those of the columns that are named which a trigger finds NULL, or fails to read."""
+    with connection.cursor() as cursor:
+        values = {"table": site.qualified, "columns": sorted(trigger.named_columns)}
+        cursor.execute(query("virtual_columns"), values)
+        return [name for (name,) in cursor.fetchall()]
+
+
+def _unplanned(connection: BaseDatabaseWrapper, statement: SQL, search_path: SQL) -> str | None:
+    """Return PostgreSQL's reason for not planning *statement*; None if it does."""
+    try:
+        with transaction.atomic(connection.alias), connection.cursor() as cursor:
+            cursor.execute(query("set_search_path"), {"path": search_path})
+            cursor.execute(statement, None)
+            transaction.set_rollback(True, connection.alias)  # which puts the search_path back
+    except DatabaseError as error:
+        return str(error).strip()
+    return None

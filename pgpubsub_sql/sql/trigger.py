@@ -95,7 +95,13 @@ class Trigger:
     @property
     def names_columns(self) -> bool:
         """Whether what is done depends on columns that there are."""
-        return bool(self.columns or self.watch or self.condition or self.ordering_key)
+        return bool(self.named_columns or self.condition)
+
+    @property
+    def named_columns(self) -> frozenset[str]:
+        """Database columns that the options name, and perhaps some that only look so."""
+        named = (*(self.columns or ()), *self.watch, *self.ordering_key)
+        return self.condition_columns.union(named)
 
     def triggers(self) -> dict[str, str]:
         """Map each installed event, as ``after_insert``, to the name of its trigger."""

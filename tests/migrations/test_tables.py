@@ -61,6 +61,8 @@ def test_a_model_that_becomes_unmanaged(project: Project) -> None:
 VIEWS = {
     "a view": "CREATE VIEW blog_author AS SELECT 1 AS id, 'Ann' AS name",
     "a materialized view": "CREATE MATERIALIZED VIEW blog_author AS SELECT 1 AS id, 'Ann' AS name",
+    "a foreign table": "CREATE FOREIGN DATA WRAPPER none; CREATE SERVER nowhere FOREIGN DATA WRAPPER none;"
+    "CREATE FOREIGN TABLE blog_author (id int, name text) SERVER nowhere",
 }
 
 
@@ -73,6 +75,25 @@ def test_views_cannot_be_watched(project: Project, kind: str, statement: str) ->
     output = project.run("migrate", code=1)
     assert f"The channel 'blog.Authors' cannot watch \"blog_author\", which is {kind}" in output
     assert "Watch the tables behind" in output
+
+
+def test_a_column_that_is_computed_when_it_is_read(project: Project) -> None:
+    """T7: to a trigger it is NULL, or an internal error of PostgreSQL's; the model knows nothing."""
+    if not project.sql("SELECT 1 WHERE current_setting('server_version_num')::int >= 180000"):
+        pytest.skip("this server has no virtual columns")
+    project.sql(
+        "CREATE TABLE blog_author (id integer GENERATED ALWAYS AS IDENTITY, name text,"
+        " length integer GENERATED ALWAYS AS (length(name)) VIRTUAL)"
+    )
+    long = model("Author", "length = models.IntegerField()", meta="managed = False")
+    for option in ("columns", "watch", "ordering_key"):
+        project.write(authors("insert", models=long, unmanaged=True, **{option: ("length",)}))
+        project.run("makemigrations")
+        output = project.run("migrate", code=1)
+        assert "The trigger of channel 'blog.Authors' cannot be installed on" in output
+        assert "PostgreSQL computes length when it is read, so that no trigger sees it" in output
+    install(project, authors("insert", models=long, unmanaged=True))
+    assert tell(project) == ["blog.Authors INSERT"]
 
 
 # --- Partitions and children ----------------------------------------------------------------------
