@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ProjectState
@@ -44,15 +45,15 @@ class State(enum.StrEnum):
 _ASTRAY = {
     State.MISSING: (
         "is not, or not wholly, installed",
-        "Run: python manage.py pgpubsub install {channel}",
+        "Run: python manage.py pgpubsub install {channel}{database}",
     ),
     State.OUTDATED: (
         "is installed by another specification",
-        "Run: python manage.py pgpubsub install {channel}",
+        "Run: python manage.py pgpubsub install {channel}{database}",
     ),
     State.DISABLED: (
         "has a disabled trigger",
-        "Run: python manage.py pgpubsub enable {channel}",
+        "Run: python manage.py pgpubsub enable {channel}{database}",
     ),
     State.FOREIGN: (
         "meets a function of its name that another project, or nobody, says to have installed",
@@ -60,7 +61,7 @@ _ASTRAY = {
     ),
     State.LEFTOVER: (
         "is installed, but nothing asks for it any more",
-        "Run: python manage.py pgpubsub prune",
+        "Run: python manage.py pgpubsub prune{database}",
     ),
 }
 """What to say of each state but the right one, and what to do about it."""
@@ -81,6 +82,8 @@ class Problem(NamedTuple):
 class Audit:
     """One database, compared with the project. Each mapping is by app label and channel."""
 
+    alias: str
+    """The database."""
     declared: Triggers
     """What the code wants, in apps that have migrations."""
     recorded: Triggers
@@ -98,8 +101,9 @@ class Audit:
 
     @property
     def expected(self) -> Triggers:
-        """What should be installed now."""
-        return self.applied | self.unmigrated
+        """What should be installed now: all whose model is there, whichever migration is next."""
+        asked_for = self.applied | self.unmigrated
+        return {key: asked_for[key] for key in asked_for if key in self.tables}
 
     def state_of(self, key: Key) -> State:
         """Return how the catalogue stands to one channel that is expected."""
@@ -117,7 +121,8 @@ class Audit:
 
     def leftovers(self) -> list[InstalledFunction]:
         """Return what this project has installed and does not ask for any more."""
-        wanted = {trigger.function for trigger in self.expected.values()}
+        asked_for = self.applied | self.unmigrated
+        wanted = {trigger.function for trigger in asked_for.values()}
         return [
             function
             for name, function in self.functions.items()
@@ -127,15 +132,32 @@ class Audit:
     def problems(self) -> Iterator[Problem]:
         """Yield what differs, first what the code lacks, last what the catalogue has too much."""
         yield from _unwritten(self.declared, self.recorded)
-        yield from _unapplied(self.recorded, self.applied)
+        yield from self._unapplied()
         yield from self.astray()
 
     def astray(self) -> Iterator[Problem]:
         """Yield what the catalogue has otherwise than what has run here should have left it."""
         for key in sorted(self.expected):
-            yield from _astray(key[1], self.state_of(key))
+            yield from self._astray(key[1], self.state_of(key))
         for function in self.leftovers():
-            yield from _astray(function.channel or function.name, State.LEFTOVER)
+            yield from self._astray(function.channel or function.name, State.LEFTOVER)
+
+    def _unapplied(self) -> Iterator[Problem]:
+        for _, channel in _differing(self.recorded, self.applied):
+            text = "has migrations that have not run on this database"
+            # Of which app is another matter: it may be the model's, which renames it.
+            yield Problem(channel, text, f"Run: python manage.py migrate{self._database}")
+
+    def _astray(self, channel: str, state: State) -> Iterator[Problem]:
+        if state in _ASTRAY:
+            text, remedy = _ASTRAY[state]
+            names = {"channel": shlex.quote(channel), "database": self._database}
+            yield Problem(channel, text, remedy.format(**names))
+
+    @property
+    def _database(self) -> str:
+        """What to add to a command, so that it is about this database."""
+        return "" if self.alias == DEFAULT_DB_ALIAS else f" --database {shlex.quote(self.alias)}"
 
 
 def unwritten() -> Iterator[Problem]:
@@ -160,15 +182,16 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
     wanted = _here(connection, state, declared())
     unmigrated = {key: wanted[key] for key in wanted if key[0] in loader.unmigrated_apps}
     installed = _here(connection, state, history.read(loader.graph, applied).triggers)
-    installed, expected = _with_model(state, installed), _with_model(state, unmigrated)
+    with_model = _with_model(state, installed | unmigrated)
     return Audit(
+        alias=connection.alias,
         declared={key: wanted[key] for key in wanted.keys() - unmigrated.keys()},
         recorded=_here(connection, state, history.read(loader.graph).triggers),
         applied=installed,
-        unmigrated=expected,
+        unmigrated=unmigrated,
         state=state,
         functions=installed_functions(connection),
-        tables=_tables(connection, state, installed | expected),
+        tables=_tables(connection, state, with_model),
     )
 
 
@@ -220,18 +243,6 @@ def _unwritten(wanted: Triggers, written: Triggers) -> Iterator[Problem]:
         else:
             text = "has a trigger in the migrations, but nobody listens for its events any more"
         yield Problem(channel, text, f"Run: python manage.py makemigrations {label}")
-
-
-def _unapplied(written: Triggers, applied: Triggers) -> Iterator[Problem]:
-    for label, channel in _differing(written, applied):
-        text = "has migrations that have not run on this database"
-        yield Problem(channel, text, f"Run: python manage.py migrate {label}")
-
-
-def _astray(channel: str, state: State) -> Iterator[Problem]:
-    if state in _ASTRAY:
-        text, remedy = _ASTRAY[state]
-        yield Problem(channel, text, remedy.format(channel=shlex.quote(channel)))
 
 
 def _differing(one: Triggers, other: Triggers) -> Iterable[Key]:

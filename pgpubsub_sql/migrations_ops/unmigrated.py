@@ -47,7 +47,7 @@ def _install_triggers(connection: BaseDatabaseWrapper) -> None:
     wanting = [
         key
         for key in sorted(found.unmigrated)
-        if found.tables[key] and found.state_of(key) in (State.MISSING, State.OUTDATED)
+        if found.tables.get(key) and found.state_of(key) in (State.MISSING, State.OUTDATED)
     ]
     install(connection, found, wanting)
 

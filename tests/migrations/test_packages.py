@@ -6,6 +6,7 @@ migration; on a fresh one that may run first. Both must end alike.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -116,7 +117,10 @@ def test_a_new_release(
     project.write({"people/migrations/0002_release.py": source})
     if migrated_first:
         project.run("migrate")
+        assert remedies(project) == {f"makemigrations {label}" for _ in release.writes}
     project.run("makemigrations")
+    to_run = [*release.writes, *([] if migrated_first else ["the release"])]
+    assert remedies(project) == {"migrate" for _ in to_run}
     new = project.migrations(label)[1:]
     assert [operations(project.source(label, name)) for name in new] == [
         *([release.writes] if release.writes else [])
@@ -138,6 +142,14 @@ def test_a_new_release(
         one.run("migrate", "people", "zero")
         one.run("migrate")
         assert one.catalogue() == second
+
+
+def remedies(project: Project) -> set[str]:
+    """Return what ``verify`` wants to be run, but for triggers that do not fit yet."""
+    output = project.run("pgpubsub", "verify", "--json", code=None)
+    problems = json.JSONDecoder().raw_decode(output)[0]
+    wanted = [one["remedy"] for one in problems if "does not fit" not in one["text"]]
+    return {remedy.rpartition("manage.py ")[2] for remedy in wanted}
 
 
 def watch(name: str | None) -> dict[str, tuple[str]]:

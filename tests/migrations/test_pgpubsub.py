@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.migrations.harness import Project
+from tests.migrations.harness import Database, Project
 from tests.migrations.versions import blog, channel, model, on
 
 INSERT = "INSERT INTO blog_author (name) VALUES ('Zoë')"
@@ -75,6 +75,63 @@ def test_a_channel_is_named_either_way(project: Project, reference: str) -> None
 def test_a_channel_that_there_is_not_is_suggested(project: Project) -> None:
     output = project.run("pgpubsub", "ls", "blog.Author", code=1)
     assert "No channel is called 'blog.Author'. Did you mean 'blog.Authors'?" in output
+
+
+WORDS = ("ls", "verify", "sql", "install", "uninstall", "enable", "disable", "prune")
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_word_suggests_a_channel(project: Project, word: str) -> None:
+    output = project.run("pgpubsub", word, "blog.Author", code=1)
+    assert "No channel is called 'blog.Author'. Did you mean 'blog.Authors'?" in output
+    assert "No channel is called" in project.run("pgpubsub", word, "something", code=1)
+
+
+def test_every_word_speaks_json(project: Project) -> None:
+    for word in ("disable", "enable", "uninstall", "install"):
+        assert rows(project, word) == [
+            {"channel": "blog.Authors", "done": f"{word}d".replace("lld", "lled")}
+        ]
+    assert rows(project, "install") == rows(project, "prune") == rows(project, "verify") == []
+    for word in ("ls", "sql"):
+        assert [row["channel"] for row in rows(project, word)] == ["blog.Authors", "blog.Reads"]
+
+
+def test_every_word_keeps_to_its_database(project: Project, other: Database) -> None:
+    """Remedies name it, too."""
+    database = ("--database", "other")
+    project.configure(
+        f'DATABASES["other"] = DATABASES["default"] | {{"NAME": {other.name!r}}}',
+        apps=["pgpubsub_sql", "blog"],
+    )
+    project.run("migrate", *database)
+    before = project.catalogue()
+    assert other.catalogue() == before
+
+    project.run("pgpubsub", "disable", *database)
+    (problem,) = rows(project, "verify", *database, code=1)
+    assert problem["remedy"].endswith("pgpubsub enable blog.Authors --database other")
+    assert [row["state"] for row in rows(project, "ls", *database)] == ["disabled", None]
+    project.run(*problem["remedy"].split("manage.py ")[1].split())
+    project.run("pgpubsub", "uninstall", *database)
+    assert other.catalogue() == frozenset()
+    output = project.run("check", *database)
+    assert "In the database 'other' the channel blog.Authors is not" in output
+    assert "HINT: Run: python manage.py pgpubsub install blog.Authors --database other" in output
+    (shown,) = rows(project, "sql", "blog.Authors", *database)
+    for statement in shown["sql"]:
+        other.sql(statement)
+    assert other.catalogue() == before
+    other.sql(f'DROP FUNCTION "{FUNCTION}" CASCADE')
+    project.run("pgpubsub", "install", *database)
+    assert other.catalogue() == before
+
+    leave_over(other)
+    assert rows(project, "verify") == []
+    (problem,) = rows(project, "verify", *database, code=1)
+    project.run(*problem["remedy"].split("manage.py ")[1].split(), "--yes")
+    assert "agree" in project.run("pgpubsub", "verify", *database)
+    assert project.catalogue() == before
 
 
 def test_everything_agrees_after_migrate(project: Project) -> None:
@@ -170,7 +227,7 @@ def test_code_that_no_migration_knows(project: Project) -> None:
     assert problem["remedy"] == "Run: python manage.py makemigrations blog"
     project.run("makemigrations", "blog")
     (problem,) = rows(project, "verify", code=1)
-    assert problem["remedy"] == "Run: python manage.py migrate blog"
+    assert problem["remedy"] == "Run: python manage.py migrate"
     project.run("migrate", "-v0")
     assert rows(project, "verify") == []
 
@@ -200,7 +257,7 @@ def test_uninstall_and_install(project: Project) -> None:
     assert project.catalogue() == before
 
 
-def leave_over(project: Project) -> None:
+def leave_over(project: Database) -> None:
     """Have a function of ours that nothing asks for: its migration was deleted, say."""
     ours = '{"channel": "blog.Gone", "fingerprint": "0", "owner": "project"}'
     theirs = '{"channel": "shop.Theirs", "fingerprint": "0", "owner": "shop"}'
