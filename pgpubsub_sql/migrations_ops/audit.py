@@ -15,10 +15,12 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ProjectState
 
 from pgpubsub_sql import conf
+from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops import history
 from pgpubsub_sql.migrations_ops.applying import is_allowed
 from pgpubsub_sql.migrations_ops.history import Key, Triggers
 from pgpubsub_sql.migrations_ops.state import declared
+from pgpubsub_sql.migrations_ops.tables import find_site, misfit
 from pgpubsub_sql.sql import query, quote_table
 from pgpubsub_sql.sql.catalogue import InstalledFunction, installed_functions
 from pgpubsub_sql.sql.readiness import check_ready
@@ -36,6 +38,8 @@ class State(enum.StrEnum):
     """The function is not there, or not all of its triggers on the model's table."""
     DISABLED = "disabled"
     """All of it, but somebody has disabled a trigger."""
+    STALE = "stale"
+    """All of it, but the columns that it names are not there, or not as it needs them."""
     FOREIGN = "foreign"
     """The function's name is taken by what another project, or nobody, has installed."""
     LEFTOVER = "leftover"
@@ -54,6 +58,10 @@ _ASTRAY = {
     State.DISABLED: (
         "has a disabled trigger",
         "Run: python manage.py pgpubsub enable {channel}{database}",
+    ),
+    State.STALE: (
+        "does not fit its table any more, so that rows travel whole: {reason}",
+        "Change the channel's columns, watch or condition. Run: python manage.py makemigrations",
     ),
     State.FOREIGN: (
         "meets a function of its name that another project, or nobody, says to have installed",
@@ -98,6 +106,8 @@ class Audit:
     """What the catalogue has, by the name of the function."""
     tables: Mapping[Key, int]
     """Object ids of the tables of what is expected; of a table that there is not, 0."""
+    misfits: Mapping[Key, str]
+    """Why what names columns of its table can do nothing with them."""
 
     @property
     def expected(self) -> Triggers:
@@ -113,7 +123,8 @@ class Audit:
             return State.MISSING
         if not self.is_ours(function):
             return State.FOREIGN
-        return _compare(trigger, function, self.tables[key])
+        state = _compare(trigger, function, self.tables[key])
+        return State.STALE if state is State.INSTALLED and key in self.misfits else state
 
     def is_ours(self, function: InstalledFunction) -> bool:
         """Whether this project has installed it."""
@@ -138,7 +149,7 @@ class Audit:
     def astray(self) -> Iterator[Problem]:
         """Yield what the catalogue has otherwise than what has run here should have left it."""
         for key in sorted(self.expected):
-            yield from self._astray(key[1], self.state_of(key))
+            yield from self._astray(key[1], self.state_of(key), self.misfits.get(key, ""))
         for function in self.leftovers():
             yield from self._astray(function.channel or function.name, State.LEFTOVER)
 
@@ -148,11 +159,11 @@ class Audit:
             # Of which app is another matter: it may be the model's, which renames it.
             yield Problem(channel, text, f"Run: python manage.py migrate{self._database}")
 
-    def _astray(self, channel: str, state: State) -> Iterator[Problem]:
+    def _astray(self, channel: str, state: State, reason: str = "") -> Iterator[Problem]:
         if state in _ASTRAY:
             text, remedy = _ASTRAY[state]
             names = {"channel": shlex.quote(channel), "database": self._database}
-            yield Problem(channel, text, remedy.format(**names))
+            yield Problem(channel, text.format(reason=reason), remedy.format(**names))
 
     @property
     def _database(self) -> str:
@@ -192,6 +203,7 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
         state=state,
         functions=installed_functions(connection),
         tables=_tables(connection, state, with_model),
+        misfits=dict(_misfits(connection, state, with_model)),
     )
 
 
@@ -223,6 +235,17 @@ def _tables(
         cursor.execute(query("table_ids"), {"tables": names})
         ids = [number for (number,) in cursor.fetchall()]
     return dict(zip(triggers, ids, strict=True))
+
+
+def _misfits(
+    connection: BaseDatabaseWrapper, state: ProjectState, triggers: Triggers
+) -> Iterator[tuple[Key, str]]:
+    for key, trigger in triggers.items():
+        db_table = state.apps.get_model(trigger.model)._meta.db_table
+        with contextlib.suppress(NotReady):  # no table
+            site = find_site(connection, trigger, db_table, schema="", helpers="", owner="")
+            if reason := misfit(connection, trigger, site):
+                yield key, reason.partition("\n")[0]
 
 
 def _compare(trigger: Trigger, function: InstalledFunction, table: int) -> State:

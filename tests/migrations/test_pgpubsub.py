@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.migrations.harness import Database, Project
-from tests.migrations.versions import blog, channel, model, on
+from tests.migrations.versions import Source, blog, channel, model, on
 
 INSERT = "INSERT INTO blog_author (name) VALUES ('Zoë')"
 FUNCTION = "pgpubsub_channel_blog.Authors"
@@ -219,6 +219,31 @@ def test_a_function_of_somebody_else_is_never_replaced(project: Project) -> None
     for word in ("uninstall", "disable", "prune"):
         project.run("pgpubsub", word)
     assert project.catalogue() == before
+
+
+def test_options_that_no_longer_fit(project: Project) -> None:
+    """T3, T13: rows travel whole then, and ``verify`` says why, for no write fails of it."""
+    models = model("Author", "age = models.IntegerField(null=True)")
+    source = channel(columns=("age",), condition=Source("Q(new__age__gt=F('new__age') - 1)"))
+    source = f"from django.db.models import F\n{source}"
+    project.write(blog(models=models, channels=source, listeners=on("insert")))
+    project.run("makemigrations")
+    project.run("migrate")
+    for change, back, reason in (
+        ("RENAME age TO years", "RENAME years TO age", "age does not exist"),
+        ("ALTER age TYPE text", "ALTER age TYPE integer USING NULL", "operator does not exist"),
+    ):
+        assert state(project) == "installed"
+        project.sql(f"ALTER TABLE blog_author {change}")
+        assert state(project) == "stale"
+        (problem,) = rows(project, "verify", code=1)
+        assert "does not fit its table any more, so that rows travel whole: " in problem["text"]
+        assert reason in problem["text"]
+        assert "Change the channel's columns, watch or condition." in problem["remedy"]
+        assert project.told(INSERT) == [("blog.Authors", "INSERT")]
+        assert "W202" in project.run("check", "--database", "default")
+        project.sql(f"ALTER TABLE blog_author {back}")
+    assert rows(project, "verify") == []
 
 
 def test_code_that_no_migration_knows(project: Project) -> None:
