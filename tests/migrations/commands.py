@@ -23,7 +23,7 @@ import django.core.management.commands.migrate
 import django.db.backends.postgresql.base  # noqa: F401 - these are what takes long
 from django.core.management import ManagementUtility
 
-import pgpubsub_sql.migrations_ops.autodetector  # noqa: F401
+from tests.migrations.watching import watch_every_migration
 
 
 def execute(argv: list[str], answers: str) -> tuple[int, str]:
@@ -77,4 +77,5 @@ class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
 
 if __name__ == "__main__":
     sys.dont_write_bytecode = True  # versions follow each other within a second
+    watch_every_migration()
     Server(socket.socket(fileno=int(sys.argv[1]))).serve_forever()
