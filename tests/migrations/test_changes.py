@@ -56,6 +56,17 @@ def with_field(field: str) -> str:
             tells=INSERTS,
         ),
         Case(
+            "P1: what was listened to after the fact is before it",
+            before=authors("insert", "delete"),
+            after=blog(
+                models=AUTHOR,
+                channels=channel("Authors"),
+                listeners=on("insert", "delete", when="before"),
+            ),
+            writes=["blog: AlterTrigger"],
+            tells=["blog.Authors INSERT", "blog.Authors DELETE"],
+        ),
+        Case(
             "T2: the last listener is removed",
             before=authors("insert", "update"),
             after=blog(models=AUTHOR, channels=channel("Authors")),
@@ -431,6 +442,15 @@ def across(label: str) -> list[Case]:
             writes=["people: AddField", f"{label}: AlterTrigger"],
             tells=[*inserts, f"{label}.Authors DELETE"],
             **common,
+        ),
+        Case(
+            "the model's table is renamed, and a listener added",
+            before=before,
+            after=people(model("Author", meta='db_table = "elsewhere"'))
+            | watcher(label, "people.Author", "insert", "update"),
+            writes=["people: AlterModelTable", f"{label}: AlterTrigger"],
+            tells=[*inserts, f"{label}.Authors UPDATE"],
+            **common | {"table": "elsewhere"},
         ),
         Case(
             "the model moves into the channel's app",

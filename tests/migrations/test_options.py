@@ -88,6 +88,22 @@ def authors(*fields: str, **options: object) -> Files:
             writes=["blog: AlterTrigger"],
             tells=ALL,
         ),
+        Case(
+            "P13: all travel but some",
+            before=authors(AGE),
+            after=authors(AGE, exclude=("age",)),
+            writes=["blog: AlterTrigger"],
+            tells=ALL,
+        ),
+        Case(
+            "what only workers look at",
+            before=authors(),
+            after=authors(
+                retry=Source("pgpubsub_sql.Retry(max_attempts=3)"), timeout=5, batch_size=1
+            ),
+            writes=[],
+            tells=ALL,
+        ),
     ],
     ids=str,
 )
@@ -115,10 +131,27 @@ def test_an_option(project: Project, case: Case) -> None:
         ),
         Case(
             "T13: it is renamed",
-            before=authors(AGE, columns=("age",), watch=("age",)),
-            after=authors(YEARS, columns=("years",), watch=("years",)),
+            before=authors(AGE, columns=("age",), watch=("age",), condition=OLD_ENOUGH),
+            after=authors(
+                YEARS,
+                columns=("years",),
+                watch=("years",),
+                condition=Source("Q(new__years__gte=18) | Q(new__years=None)"),
+            ),
             writes=["blog: RenameField AlterTrigger"],
             answers="y\n",
+            tells=[INSERT, DELETE],
+        ),
+        Case(
+            "T13: its column is renamed, and it is not",
+            before=authors(AGE, columns=("age",), watch=("age",), condition=OLD_ENOUGH),
+            after=authors(
+                'age = models.IntegerField(null=True, db_column="years")',
+                columns=("age",),
+                watch=("age",),
+                condition=OLD_ENOUGH,
+            ),
+            writes=["blog: AlterField AlterTrigger"],
             tells=[INSERT, DELETE],
         ),
         Case(
@@ -151,9 +184,23 @@ def test_an_option(project: Project, case: Case) -> None:
             tells=[INSERT, DELETE],
         ),
         Case(
+            "T3: it becomes another type, of which the condition's SQL knows nothing",
+            before=authors(AGE, condition=OLD_ENOUGH),
+            after=authors("age = models.BigIntegerField(null=True)", condition=OLD_ENOUGH),
+            writes=["blog: AlterField"],
+            tells=ALL,
+        ),
+        Case(
             "T13: it goes, and is named no more",
-            before=authors(AGE, columns=("name", "age"), condition=OLD_ENOUGH),
+            before=authors(AGE, columns=("name", "age"), watch=("age",), condition=OLD_ENOUGH),
             after=authors(columns=("name",)),
+            writes=["blog: RemoveField AlterTrigger"],
+            tells=ALL,
+        ),
+        Case(
+            "T13: it goes, and all but another travel",
+            before=authors(AGE, exclude=("name",)),
+            after=authors(exclude=("name",)),
             writes=["blog: RemoveField AlterTrigger"],
             tells=ALL,
         ),
@@ -228,6 +275,29 @@ def across(label: str) -> list[Case]:
             answers="y\n",
             tells=[insert, delete],
             meanwhile=[update],
+            **common,
+        ),
+        Case(
+            "the column of one is renamed",
+            before=version(AGE, columns=("age",), condition=OLD_ENOUGH),
+            after=version(
+                'age = models.IntegerField(null=True, db_column="years")',
+                columns=("age",),
+                condition=OLD_ENOUGH,
+            ),
+            writes=["people: AlterField", f"{label}: AlterTrigger"],
+            tells=[insert, update, delete],
+            **common,
+        ),
+        Case(
+            "one becomes another type",
+            before=version(AGE, condition=OLD_ENOUGH),
+            after=version(
+                "age = models.TextField(null=True)",
+                condition=Source('Q(new__age__gte="18") | Q(new__age=None)'),
+            ),
+            writes=["people: AlterField", f"{label}: AlterTrigger"],
+            tells=[insert, update, delete],
             **common,
         ),
         Case(

@@ -46,10 +46,10 @@ def channel(name: str = "Authors", *, model: str = "blog.Author", **options: obj
     return "\n    ".join([f"class {name}(pgpubsub_sql.TriggerChannel):", *lines]) + "\n\n"
 
 
-def on(*events: str, of: str = "blog.channels.Authors") -> str:
+def on(*events: str, of: str = "blog.channels.Authors", when: str = "after") -> str:
     """Return the source of one listener an event."""
     return "".join(
-        f"@pgpubsub_sql.trigger_listener({of!r}, events=({event!r},))\n"
+        f"@pgpubsub_sql.trigger_listener({of!r}, events=({event!r},), when={when!r})\n"
         f"def {of.rpartition('.')[2].lower()}_{event}(old, new): ...\n\n"
         for event in events
     )
