@@ -78,7 +78,7 @@ def sql(command: BaseCommand, options: Options) -> None:
 
 
 def install(command: BaseCommand, options: Options) -> None:
-    """Install again what is missing, outdated or disabled, as the migrations that have run say.
+    """Install again what is missing or outdated, as the migrations that have run say.
 
     In apps without migrations the code says it. Whatever is as it should be is left alone.
     """

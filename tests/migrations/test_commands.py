@@ -185,10 +185,14 @@ def test_an_app_that_is_named(new_project: NewProject, label: str) -> None:
 
 
 def test_what_is_planned_is_told_in_words(project: Project) -> None:
-    """T9: ``migrate --plan`` changes nothing."""
+    """T9: ``makemigrations --check`` and ``migrate --plan`` change nothing."""
     install(project, authors("insert"))
     before = project.catalogue()
     project.write(authors("insert", models=AGED, lock_notifications=False))
+    checked = project.run("makemigrations", "--check", code=1)
+    assert "~ Alter trigger of channel blog.Authors on blog.author" in checked
+    assert "~ Alter trigger" in project.run("makemigrations", "--dry-run")
+    assert project.migrations() == ["0001_initial"]
     project.run("makemigrations")
     plan = project.run("migrate", "--plan")
     assert "Alter trigger of channel blog.Authors on blog.author" in plan

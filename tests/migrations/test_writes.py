@@ -6,7 +6,7 @@ import pytest
 
 from tests.migrations.cases import assert_quiet, install, operations, tell
 from tests.migrations.harness import Files, Project
-from tests.migrations.versions import AUTHOR, authors, blog, channel, people
+from tests.migrations.versions import AUTHOR, authors, blog, channel, model, people
 
 DATA = """
 from django.db import migrations
@@ -92,6 +92,45 @@ def test_rows_that_wait_while_a_channel_changes(project: Project, durable: bool)
     assert waiting == [("blog.Authors", "Ann" if durable else "Bea")]
     assert project.start("listen", "--drain", "--processes", "1") == f"Hello {waiting[0][1]}\n"
     assert project.sql(NAMES) == []
+
+
+HEARD = """
+@pgpubsub_sql.post_update_listener("blog.channels.Authors")
+def meet(old, new):
+    print(old.name, "is", new.name)
+"""
+
+
+def test_old_and_new_code_side_by_side(project: Project) -> None:
+    """T13: while a deployment rolls, either handles what the trigger of the other has stored."""
+
+    def drain() -> str:
+        return project.start("listen", "--drain", "--processes", "1")
+
+    def old() -> Files:
+        return blog(models=AUTHOR, channels=channel(), listeners=LISTENER)
+
+    def new() -> Files:
+        aged = model("Author", "age = models.IntegerField(null=True)")
+        source = channel(columns=("name", "age"))
+        return blog(models=aged, channels=source, listeners=LISTENER + HEARD)
+
+    install(project, old())
+    project.sql("INSERT INTO blog_author (name) VALUES ('Ann')")
+    project.write(new())
+    assert drain() == "Hello Ann\n"  # a field that the row has not yet is deferred
+
+    install(project, new())
+    project.sql("INSERT INTO blog_author (name, age) VALUES ('Bea', 7)")
+    project.sql("UPDATE blog_author SET name = 'Cea'")
+    project.write(old())
+    project.sql("INSERT INTO blog_author (name) VALUES ('Dea')")
+    assert drain() == "Hello Bea\nHello Dea\n"  # it knows neither the field nor the event
+    assert project.stored() == []
+
+    project.sql("UPDATE blog_author SET name = 'Eve' WHERE name = 'Dea'")
+    project.write(new())
+    assert drain() == "Dea is Eve\n"
 
 
 # --- Between apps ---------------------------------------------------------------------------------
