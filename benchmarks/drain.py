@@ -36,15 +36,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--backlogs", type=int, nargs="+", default=BACKLOGS)
+    parser.add_argument("--only", metavar="WORDS", default="", help="Workloads of such a name.")
     options = parser.parse_args()
     with django_on_a_server():
         from benchmarks.workloads import WORKLOADS
 
+        workloads = [one for one in WORKLOADS if options.only in one.name]
         describe_machine(options.runs)
-        print(f"{'':<26}" + "".join(f"{backlog:>26,}" for backlog in options.backlogs))
-        for workload in WORKLOADS:
-            cells = [cell(rates(workload, one, options.runs)) for one in options.backlogs]
-            print(f"{workload.name:<26}" + "".join(f"{one:>26}" for one in cells), flush=True)
+        found = {
+            backlog: rates(workloads, backlog, options.runs) for backlog in sorted(options.backlogs)
+        }
+    print(f"{'':<26}" + "".join(f"{backlog:>26,}" for backlog in found))
+    for workload in workloads:
+        cells = [cell(of_each[workload]) for of_each in found.values()]
+        print(f"{workload.name:<26}" + "".join(f"{one:>26}" for one in cells))
 
 
 @contextmanager
@@ -89,15 +94,16 @@ def sync_seconds() -> float:
     return statistics.median(took)
 
 
-def rates(workload: Workload, backlog: int, runs: int) -> list[float]:
-    """Return the messages a second of so many runs."""
-    found = []
+def rates(workloads: list[Workload], backlog: int, runs: int) -> dict[Workload, list[float]]:
+    """Return the messages a second of so many runs, each of all the workloads in turn."""
+    found: dict[Workload, list[float]] = {workload: [] for workload in workloads}
     for _ in range(runs):
-        workload.prepare(backlog)
-        started = time.perf_counter()
-        workload.drain()
-        found.append(backlog / (time.perf_counter() - started))
-        workload.check(backlog)
+        for workload in workloads:
+            workload.prepare(backlog)
+            started = time.perf_counter()
+            workload.drain()
+            found[workload].append(backlog / (time.perf_counter() - started))
+            workload.check(backlog)
     return found
 
 

@@ -9,8 +9,9 @@ BATCH_SECONDS = 0.05
 BATCH_SAVEPOINTS = 60
 """A batch ends after so many savepoints. Beyond 64 subtransactions PostgreSQL keeps track of them
 on disk, and every session that meets one of their rows gets slow."""
-FIRST_BATCH = 100
 LARGEST_BATCH = 500
+FIRST_BATCH = LARGEST_BATCH
+"""It ends where it must, and what was not reached is given back: no reason to be timid."""
 QUICKEST_GROWTH = 4
 """By how much a batch may be larger than the one before, however quick that was."""
 
