@@ -11,7 +11,7 @@ from pgpubsub_sql.worker.batch import Batch
 from pgpubsub_sql.worker.calling import Caller
 from pgpubsub_sql.worker.claims import Claims, UnorderedClaims
 from pgpubsub_sql.worker.hand import Hand
-from pgpubsub_sql.worker.isolation import Escaped, Isolation, is_innocent
+from pgpubsub_sql.worker.isolation import Escaped, Isolation
 from pgpubsub_sql.worker.outcomes import (
     Expired,
     Failure,
@@ -185,20 +185,22 @@ class Delivery:
             self._tell(batch.handled)
             return
         if batch.is_of_one:
-            self._failed_alone(lane, batch, error, is_innocent(error, isolation))
+            self._failed_alone(lane, batch, error, isolation.is_lost)
             return
         message = "A batch of channel %s was rolled back; it will be taken again one by one."
         extra = {"channel": lane.name, "count": len(batch.taken)}
         logger.warning(message, lane.name, exc_info=error, extra=extra)
         self.session.execute("isolate", {"ids": [one.id for one in batch.taken]})
 
-    def _failed_alone(self, lane: Lane, batch: Batch, error: Exception, is_innocent: bool) -> None:
+    def _failed_alone(self, lane: Lane, batch: Batch, error: Exception, is_lost: bool) -> None:
         """Write down the failure of a notification that is no longer in hand."""
         taken = batch.taken[0]
         cause = error.__cause__ if isinstance(error, Escaped) and error.__cause__ else error
-        outcome: Failure = after_failure(taken.attempts, cause, lane.channel.retry)
-        if is_innocent:
-            outcome = postpone(describe(error))
+        outcome: Failure = (
+            postpone(describe(error))
+            if is_lost
+            else after_failure(taken.attempts, cause, lane.channel.retry)
+        )
         begun = batch.handled or [of_stored(lane.channel, taken, self.session.using)]
         handling = begun[0]
         handling.listener, handling.error, handling.outcome = lane.call.listener, cause, outcome

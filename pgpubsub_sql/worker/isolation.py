@@ -12,8 +12,7 @@ from typing import Any, cast
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from pgpubsub_sql.errors import ListenerError
-from pgpubsub_sql.sql import query, sqlstate
-from pgpubsub_sql.worker.outcomes import INNOCENT
+from pgpubsub_sql.sql import query
 from pgpubsub_sql.worker.timelimit import TimeIsOver
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -246,11 +245,6 @@ class Isolation:
         savepoints, blocks = self._depth
         del self._connection.savepoint_ids[savepoints:]
         del self._connection.atomic_blocks[blocks:]
-
-
-def is_innocent(error: BaseException, isolation: Isolation) -> bool:
-    """Whether a batch was undone by what is no message's fault."""
-    return isolation.is_lost or sqlstate(error) in INNOCENT
 
 
 def _is_broken(raw: Any) -> bool:

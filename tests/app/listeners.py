@@ -127,6 +127,12 @@ def rollback_raw_then_write() -> None:
     unseen_cursor().execute("SELECT 1")
 
 
+def rollback_raw_then_write_seen() -> None:
+    """The write is one of Django's, and begins a transaction that is not the batch's."""
+    connection.connection.rollback()
+    note("after a rollback")
+
+
 def write_in_a_thread() -> None:
     """A thread has connections of its own, which it has to close itself."""
 
@@ -143,8 +149,8 @@ def write_elsewhere() -> None:
     Entry.objects.using("other").create(listener="elsewhere", data={})
 
 
-def raise_code(code: str) -> None:
-    execute(f"DO $$ BEGIN RAISE EXCEPTION 'as asked' USING ERRCODE = '{code}'; END $$")
+def raising(code: str) -> str:
+    return f"DO $$ BEGIN RAISE EXCEPTION 'as asked' USING ERRCODE = '{code}'; END $$"
 
 
 def run_too_long() -> None:
@@ -196,12 +202,14 @@ MOODS: dict[str, Callable[[], object]] = {
     "close": close,
     "roll back raw": lambda: connection.connection.rollback(),
     "roll back raw and write": rollback_raw_then_write,
+    "roll back raw and write seen": rollback_raw_then_write_seen,
     "commit raw": commit_raw,
     "commit raw and fail": commit_raw_then_fail,
     "commit raw and write": commit_raw_then_write,
     "COMMIT": lambda: execute("COMMIT"),
-    "serialization": lambda: raise_code("serialization_failure"),
-    "deadlock": lambda: raise_code("deadlock_detected"),
+    "serialization": lambda: execute(raising("serialization_failure")),
+    "deadlock": lambda: execute(raising("deadlock_detected")),
+    "unseen deadlock": lambda: unseen_cursor().execute(raising("deadlock_detected")),
     "terminate": lambda: execute("SELECT pg_terminate_backend(pg_backend_pid())"),
     "thread": write_in_a_thread,
     "elsewhere": write_elsewhere,
@@ -218,7 +226,8 @@ MOODS: dict[str, Callable[[], object]] = {
 
 SILENT = (
     *("quiet", "copy", "copy and fail", "callproc", "raw error", "raw write"),
-    *("unseen error", "unseen dangling", "commit raw and write"),
+    *("unseen error", "unseen dangling", "unseen deadlock", "commit raw and write"),
+    "roll back raw and write seen",
 )
 """Moods in which nothing is asked of the database but what the mood is about."""
 

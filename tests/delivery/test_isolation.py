@@ -54,10 +54,11 @@ UNDOES_ITS_BATCH = {
     "unseen dangling": "violates foreign key constraint",
     "roll back raw": "rolled back the transaction",
     "roll back raw and write": "rolled back the transaction",
+    "roll back raw and write seen": "rolled back the transaction",
 }
 """Moods of a message whose batch is done again, one message a transaction."""
 
-INNOCENT = ["serialization", "deadlock", "terminate"]
+INNOCENT = ["serialization", "deadlock", "unseen deadlock", "terminate"]
 """Moods of a message that has failed for no fault of its own."""
 
 
@@ -364,25 +365,58 @@ def test_connections_of_other_aliases_are_let_go_of(delivery: Delivery) -> None:
     assert connections["other"].connection is None
 
 
-def test_a_thread_is_outside_the_transaction(delivery: Delivery) -> None:
-    jobs("good", "thread")
-    drain(delivery)
-    assert numbers("do_job") == [1, 2]
-    assert len(calls("thread")) == 1
+def test_a_thread_is_outside_the_transaction(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it writes stays, though its message fails."""
+    thread, bad = listeners.MOODS["thread"], listeners.MOODS["bad"]
+    monkeypatch.setitem(listeners.MOODS, "bad", lambda: (thread(), bad()))
+    jobs("good", "thread", "bad", "good")
+    delivery.handle_stored("app.Job")
+    assert numbers("do_job") == [1, 2, 4]
+    assert sorted(stored()) == [3]
+    assert len(calls("thread")) == 2
     assert threading.active_count() == 1
+
+
+def test_what_a_cursor_writes_that_nobody_sees_stays(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a message that fails after it; an error of the cursor's own undoes the batch instead."""
+    monkeypatch.setattr(listeners, "SILENT", ("bad",))
+    monkeypatch.setitem(
+        listeners.MOODS,
+        "bad",
+        lambda: (
+            listeners.unseen_cursor().execute(
+                "INSERT INTO app_entry (listener, data, pid) VALUES ('unseen', '{}', 0)"
+            ),
+            listeners.fail("after a write that nobody has seen"),
+        ),
+    )
+    jobs("good", "bad", "good")
+    delivery.handle_stored("app.Job")
+    assert numbers("do_job") == [1, 3]
+    assert len(calls("unseen")) == 1
+    assert sorted(stored()) == [2]
 
 
 def test_a_session_is_prepared_for_listeners_that_take_their_time(delivery: Delivery) -> None:
     """A transaction that the server ends would be begun again and again; and a death be noticed."""
+    ending = ["idle_in_transaction_session_timeout", "transaction_timeout"]
+    known = [row for (row,) in sql("SELECT name FROM pg_settings WHERE name = ANY (%s)", ending)]
     connection.close()
     with stranger() as other:
         name = connection.settings_dict["NAME"]
-        other.execute(f"ALTER DATABASE {name} SET idle_in_transaction_session_timeout = '5min'")
+        for one in known:
+            other.execute(f"ALTER DATABASE {name} SET {one} = '5min'")
         try:
             drain(delivery)
         finally:
-            other.execute(f"ALTER DATABASE {name} RESET idle_in_transaction_session_timeout")
-    assert sql("SHOW idle_in_transaction_session_timeout") == [("0",)]
+            for one in known:
+                other.execute(f"ALTER DATABASE {name} RESET {one}")
+    assert "idle_in_transaction_session_timeout" in known  # transaction_timeout since 17
+    assert [sql(f"SHOW {one}") for one in known] == [[("0",)]] * len(known)
     assert sql("SHOW client_connection_check_interval") == [("1s",)]
 
 
