@@ -148,6 +148,28 @@ def test_a_hand_is_empty_between_messages(transactional_db: None, mood: str) -> 
     assert hand.id is None
 
 
+def test_what_nobody_catches_is_a_death(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a timeout of gevent's: it ends the worker, and its message is what it died of."""
+
+    class OfAnotherKind(BaseException):
+        pass
+
+    def leave() -> None:
+        raise OfAnotherKind
+
+    hand = Hand()
+    delivery = Delivery([Job], using="default", hand=hand)
+    monkeypatch.setitem(listeners.MOODS, "bad", leave)
+    jobs("good", "bad", "good")
+    with pytest.raises(OfAnotherKind):
+        delivery.handle_stored("app.Job")
+    assert hand.id == stored()[2].id
+    assert sorted(stored()) == [1, 2, 3]
+    assert not numbers("do_job")
+
+
 def test_a_hand_holds_what_is_handled(
     transactional_db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

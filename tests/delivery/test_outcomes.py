@@ -192,6 +192,14 @@ def test_a_listener_says_when_to_try_again(delivery: Delivery) -> None:
     assert not calls("do_job")
 
 
+def test_asking_for_later_does_not_go_on_for_ever(delivery: Delivery) -> None:
+    jobs("retry after")
+    sql("UPDATE pgpubsub_sql_notification SET attempts = 9")
+    drain(delivery)
+    (row,) = Notification.objects.parked()
+    assert row.attempts == 10
+
+
 @pytest.mark.parametrize("seconds", [-1, "60", None, float("nan"), True])
 def test_a_time_to_try_again_that_makes_no_sense_is_refused(seconds: Any) -> None:
     with pytest.raises(ValueError, match="RetryAfter wants a number of seconds"):

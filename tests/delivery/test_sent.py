@@ -6,11 +6,14 @@ import datetime
 import logging
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from pgpubsub_sql.models import LongPayload
 from pgpubsub_sql.worker.delivery import Delivery
-from tests.ledger import calls, numbers
+from pgpubsub_sql.worker.isolation import IDLE
+from tests.app import listeners
+from tests.ledger import calls, numbers, sql
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -68,7 +71,9 @@ def test_a_message_of_a_foreign_schema_is_not_ours(
     assert not caplog.records
 
 
-@pytest.mark.parametrize("mood", ["bad", "broken-sql", "dangling", "close", "terminate", "exit"])
+@pytest.mark.parametrize(
+    "mood", ["bad", "broken-sql", "dangling", "close", "terminate", "exit", "retry after"]
+)
 def test_an_ephemeral_failure_ends_its_message_only(
     delivery: Delivery, mood: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -95,6 +100,21 @@ def test_an_ephemeral_message_is_held_to_its_transaction(
         delivery.handle_sent("app.Shout", f'{{"number": {number}, "mood": "{one}"}}')
     assert 2 in numbers("hear")
     assert "channel app.Shout failed; it will not be retried" in caplog.text
+
+
+def test_a_transaction_is_only_for_those_who_query(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ephemeral message that does not costs the server nothing."""
+    begun: list[bool] = []
+
+    def look() -> None:
+        begun.append(connection.connection.info.transaction_status != IDLE)
+
+    monkeypatch.setattr(listeners, "note", lambda *_, **__: look())
+    monkeypatch.setitem(listeners.MOODS, "good", lambda: (sql("SELECT 1"), look()))
+    delivery.handle_sent("app.Shout", '{"number": 1}')
+    assert begun == [False, True, True]
 
 
 def test_an_ephemeral_message_has_a_transaction_of_its_own(delivery: Delivery) -> None:
