@@ -79,6 +79,7 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
 
         What a worker has in hand is locked, and left alone. *progress* is told how many are done.
         """
+        self._for_write = True  # as Django's own verbs: routers have a say in where
         changed, last = 0, 0
         while True:
             with transaction.atomic(using=self.db):

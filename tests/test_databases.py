@@ -88,6 +88,19 @@ def test_a_router_says_where_unless_the_sender_does(routed: None) -> None:
     assert len(payloads("default")) == 2
 
 
+def test_what_is_stored_is_changed_where_it_is_written(routed: None) -> None:
+    """Though a router has it read elsewhere, as of a replica."""
+    notify(Job(1), using="other")
+    notify(Job(2), using="default")
+    with Ear("app.Job", using="other") as other, Ear("app.Job") as default:
+        assert Notification.objects.replay() == 1
+        assert other.rings() == [Ring("app.Job", "")]
+        assert default.rings() == []
+    assert Notification.objects.discard() == 1
+    assert Notification.objects.using("default").discard() == 1
+    assert payloads("other") == payloads("default") == []
+
+
 def test_workers_of_one_database_are_rung() -> None:
     with Ear("app.Job", using="other") as other, Ear("app.Job") as default:
         process_stored_notifications(using="other")
