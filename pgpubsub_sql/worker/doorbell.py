@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import select
 import time
 from collections.abc import Iterable
@@ -14,8 +13,6 @@ from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.sql import query, render
-
-logger = logging.getLogger("pgpubsub_sql.worker")
 
 APPLICATION_NAME = "pgpubsub_sql listen"
 """How PostgreSQL shows workers, and ``queries/workers.sql`` counts them; what the worker is called,
