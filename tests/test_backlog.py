@@ -73,6 +73,7 @@ def test_the_newest_are_kept_and_the_rest_is_counted(
     backlog.report()
     (record,) = caplog.records
     assert "7 messages on channel flooded were dropped" in record.getMessage()
+    assert (record.channel, record.count) == ("flooded", 7)  # type: ignore[attr-defined]
 
 
 def test_a_burst_that_does_not_end_is_reported_now_and_then(

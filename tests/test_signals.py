@@ -298,6 +298,8 @@ def test_a_receiver_that_cannot_be_undone_is_logged(
     drain(delivery)
     assert numbers("do_job") == [1]
     assert "What receivers of message_received did for channel app.Job was undone" in caplog.text
+    assert extras(caplog.records[0])["channel"] == "app.Job"
+    assert extras(caplog.records[0])["attempt"] == 1
 
 
 def test_nobody_is_told_anything_where_nobody_listens(
@@ -419,6 +421,13 @@ def test_other_records_say_which_channel(
     delivery.store("app.Job", ['{"number": 7}'])
     counted = [(one.channel, one.count) for one in caplog.records if hasattr(one, "count")]
     assert counted == [("app.Job", 2), ("app.Job", 2), ("app.Job", 1)]
+    drain(delivery)
+    caplog.clear()
+    jobs("commit raw")
+    delivery.handle_stored("app.Job")
+    (record,) = caplog.records
+    assert record.channel == "app.Job"  # type: ignore[attr-defined]
+    assert "A listener of channel app.Job has committed" in record.getMessage()
 
 
 def test_the_record_of_a_death_says_which(caplog: pytest.LogCaptureFixture) -> None:

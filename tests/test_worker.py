@@ -105,6 +105,7 @@ def test_a_channel_in_trouble_is_tried_again_later_and_later(
     assert 0 < delays[0] <= 0.1
     assert 0.3 < delays[3] <= 0.8
     assert caplog.text.count("Channel app.Job cannot be looked at: out of order; trying again") == 4
+    assert {record.channel for record in caplog.records} == {"app.Job"}  # type: ignore[attr-defined]
     ring(worker, "app.Shout")
     assert due_in(worker, "app.Shout") < 0
     monkeypatch.undo()

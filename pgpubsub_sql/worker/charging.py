@@ -28,7 +28,8 @@ def charge_for_death(notification_id: int, exit_code: int | None, *, using: str)
         _charge(Session(using), notification_id, exit_code)
     except Exception:  # the supervisor outlives it
         message = "Notification %s, of which a worker may have died, cannot be charged for it"
-        logger.warning(message, notification_id, exc_info=True)
+        extra = {"notification_id": notification_id}
+        logger.warning(message, notification_id, exc_info=True, extra=extra)
     finally:
         connections[using].close()  # a fork must not share it
 

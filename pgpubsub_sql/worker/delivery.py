@@ -133,7 +133,7 @@ class Delivery:
         return not claim.is_last or batch.count(GiveBack) > 0
 
     def _batch(self, lane: Lane, taken: list[Taken], isolation: Isolation) -> Batch:
-        isolation.began(taken[0].transaction)
+        isolation.began(taken[0].transaction, lane.name)
         return Batch(
             taken,
             isolation,

@@ -56,6 +56,7 @@ class Isolation:
         self._connection = connection
         self._raw = connection.connection
         self._transaction: str | None = None
+        self._channel = ""
         self._depth = len(connection.savepoint_ids), len(connection.atomic_blocks)
         self._stack = ExitStack()
         self._running = False
@@ -92,9 +93,9 @@ class Isolation:
         """Alias of the database."""
         return str(self._connection.alias)
 
-    def began(self, transaction: str) -> None:
-        """Remember the id of the transaction in which there is something to lose now."""
-        self._transaction = transaction
+    def began(self, transaction: str, channel: str) -> None:
+        """Remember the id of the transaction in which there is something to lose now, and whose."""
+        self._transaction, self._channel = transaction, channel
 
     def run(self, call: Callable[[], None], guard: Guard) -> BaseException | None:
         """Run one message; return what it failed with, once what it did is undone.
@@ -219,9 +220,11 @@ class Isolation:
             raise Escaped(str(problem)) from problem
         self.is_over = True
         logger.error(
-            "A listener has committed the transaction of its batch with COMMIT. What had been done "
-            "in it stays, even of a message that fails later on. Leave transactions to Django's "
-            "atomic(), or do such work on a connection of its own."
+            "A listener of channel %s has committed the transaction of its batch with COMMIT. What "
+            "had been done in it stays, even of a message that fails later on. Leave transactions "
+            "to Django's atomic(), or do such work on a connection of its own.",
+            self._channel,
+            extra={"channel": self._channel},
         )
 
     def _raw_execute(self, name: str, parameters: object = None) -> Any:

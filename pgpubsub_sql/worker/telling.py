@@ -114,7 +114,7 @@ def tell_received(handling: Handling, isolation: Isolation | None = None) -> Non
         send()
     elif error := isolation.run(send, guarded(handling)):
         message = "What receivers of message_received did for channel %s was undone"
-        logger.error(message, handling.name, exc_info=error)
+        logger.error(message, handling.name, exc_info=error, extra=handling.extra)
 
 
 def tell_handled(handling: Handling) -> None:

@@ -118,8 +118,10 @@ def test_a_charge_that_is_hindered_is_told_of(
         other.execute("BEGIN")
         other.execute("SELECT FROM pgpubsub_sql_notification FOR UPDATE")
         charge_for_death(row.id, -9, using="default")
+    (record,) = caplog.records
+    assert record.notification_id == row.id  # type: ignore[attr-defined]
     assert f"Notification {row.id}, of which a worker may have died, cannot be charged" in (
-        caplog.text
+        record.getMessage()
     )
     assert stored()[1].attempts == 0
 
