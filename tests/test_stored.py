@@ -197,6 +197,7 @@ def test_what_is_parked_is_chosen(
     left = park(channel="app.ItemChannel", last_error="other")
     ready = store(last_error="time out", created_at=long_ago)
     done = f"{word}ed"
+    assert [row["id"] for row in told("parked", *choice(chosen))] == [chosen.pk]
     assert told(word, *choice(chosen), "--dry-run") == {done: 1, "dry_run": True}
     assert ids(*Notification.objects.parked()) == ids(chosen, left)
     assert told(word, *choice(chosen)) == {done: 1, "dry_run": False}
@@ -221,6 +222,16 @@ def test_a_renamed_channel_keeps_its_messages(db: None) -> None:
     assert told("move", "app.OldName", NAME, "--dry-run") == {"moved": 1, "dry_run": True}
     assert told("move", "app.OldName", NAME) == {"moved": 1, "dry_run": False}
     assert ids(*Notification.from_channel(Job)) == ids(old)
+
+
+@pytest.mark.parametrize("choice", ["id", "age", "error"])
+def test_what_is_moved_is_chosen(db: None, choice: str) -> None:
+    """In whatever state it is."""
+    long_ago = timezone.now() - datetime.timedelta(hours=3)
+    chosen = store(channel="app.OldName", created_at=long_ago, last_error="Time OUT")
+    park(channel="app.OldName", last_error="other")
+    assert told("move", "app.OldName", NAME, *CHOICES[choice](chosen))["moved"] == 1
+    assert ids(*Notification.from_channel(Job)) == ids(chosen)
 
 
 def test_a_channel_to_move_to_is_suggested(db: None) -> None:

@@ -80,7 +80,7 @@ def move(command: BaseCommand, options: Options) -> None:
         channel = find_channel(options["new"])
     except ChannelNotFound as error:
         raise CommandError(str(error)) from error
-    rows = _stored(options).filter(channel=options["old"])
+    rows = _chosen(_stored(options).filter(channel=options["old"]), options)
 
     def change(*, progress: Progress | None = None) -> int:
         return rows.move(channel, progress=progress)
@@ -98,13 +98,7 @@ def age(value: str) -> datetime.timedelta:
 def with_choice(parser: ArgumentParser) -> None:
     """Let parked messages be chosen."""
     with_channels(parser)
-    parser.add_argument("--id", type=int, nargs="+", metavar="ID", help="Only these.")
-    parser.add_argument(
-        "--older-than", type=age, metavar="AGE", help="Only what was sent so long ago: 15m, 2h, 7d."
-    )
-    parser.add_argument(
-        "--error", metavar="TEXT", help="Only those whose last error contains this, in any case."
-    )
+    _with_properties(parser)
 
 
 def with_limit(parser: ArgumentParser) -> None:
@@ -115,26 +109,41 @@ def with_limit(parser: ArgumentParser) -> None:
     )
 
 
-def with_dry_run(parser: ArgumentParser) -> None:
+def with_count(parser: ArgumentParser) -> None:
     """Let parked messages be chosen and counted."""
     with_choice(parser)
-    parser.add_argument("--dry-run", action="store_true", help="Only count them.")
+    _with_dry_run(parser)
 
 
 def with_two_channels(parser: ArgumentParser) -> None:
-    """Let messages be moved from one channel to another."""
+    """Let messages be chosen of one channel, and moved to another."""
     parser.add_argument("old", metavar="OLD", help="Where they are.")
     parser.add_argument("new", metavar="NEW", help="Where they shall be: a declared channel.")
-    parser.add_argument("--dry-run", action="store_true", help="Only count them.")
+    _with_properties(parser)
+    _with_dry_run(parser)
 
 
 SUBCOMMANDS = (
     Subcommand(status, with_channels),
     Subcommand(parked, with_limit),
-    Subcommand(replay, with_dry_run),
-    Subcommand(discard, with_dry_run),
+    Subcommand(replay, with_count),
+    Subcommand(discard, with_count),
     Subcommand(move, with_two_channels),
 )
+
+
+def _with_properties(parser: ArgumentParser) -> None:
+    parser.add_argument("--id", type=int, nargs="+", metavar="ID", help="Only these.")
+    parser.add_argument(
+        "--older-than", type=age, metavar="AGE", help="Only what was sent so long ago: 15m, 2h, 7d."
+    )
+    parser.add_argument(
+        "--error", metavar="TEXT", help="Only those whose last error contains this, in any case."
+    )
+
+
+def _with_dry_run(parser: ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="Only count them.")
 
 
 def _stored(options: Options) -> NotificationQuerySet:
@@ -147,6 +156,10 @@ def _parked(options: Options) -> NotificationQuerySet:
         names = rows.order_by("channel").values_list("channel", flat=True).distinct()
         known = [*names, *(channel.postgres_name() for channel in declared_channels())]
         rows = rows.filter(channel__in=resolve(options["channels"], known))
+    return _chosen(rows, options)
+
+
+def _chosen(rows: NotificationQuerySet, options: Options) -> NotificationQuerySet:
     if options["id"]:
         rows = rows.filter(pk__in=options["id"])
     if options["older_than"]:
