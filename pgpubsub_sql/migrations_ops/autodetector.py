@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from django.apps import apps
+from django.core.management import get_commands, load_command_class
 from django.core.management.commands import makemigrations, migrate
 from django.db.migrations.autodetector import MigrationAutodetector, OperationDependency
 from django.db.migrations.graph import MigrationGraph
@@ -184,8 +185,7 @@ def _takes_away(operation: Operation, name: str, trigger: Trigger) -> bool:
 
 def is_installed() -> bool:
     """Whether both commands still use our autodetector."""
-    commands = (makemigrations.Command, migrate.Command)
-    return all(issubclass(c.autodetector, TriggerAutodetectorMixin) for c in commands)
+    return all(issubclass(c.autodetector, TriggerAutodetectorMixin) for c in _commands())
 
 
 def install() -> None:
@@ -201,4 +201,12 @@ def install() -> None:
     modules: tuple[Any, ...] = (makemigrations, migrate)
     for module in modules:
         module.MigrationAutodetector = composed
-        module.Command.autodetector = composed
+    for command in (*(module.Command for module in modules), *_commands()):
+        command.autodetector = composed
+
+
+def _commands() -> list[Any]:
+    """Return the classes that Django runs: a package such as django-tenants brings its own."""
+    packages = get_commands()
+    names = ("makemigrations", "migrate")
+    return [type(load_command_class(packages[name], name)) for name in names]

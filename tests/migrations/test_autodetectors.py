@@ -72,6 +72,31 @@ def test_a_package_that_overwrites_the_autodetector(new_project: NewProject) -> 
     assert operations(project.latest()) == ["CreateModel", "AddTrigger"]
 
 
+PACKAGES = ("", "management/", "management/commands/")
+BRINGS_ITS_OWN = """
+from django.core.management.commands import migrate
+from django.db.migrations.autodetector import MigrationAutodetector
+
+
+class Command(migrate.Command):
+    autodetector = MigrationAutodetector
+"""
+
+
+@pytest.mark.parametrize(
+    "apps", [["pgpubsub_sql", "other"], ["other", "pgpubsub_sql"]], ids=["before", "after"]
+)
+def test_a_package_with_a_command_of_its_own(new_project: NewProject, apps: list[str]) -> None:
+    """T11: as django-tenants has. Django wants both commands to have the same autodetector."""
+    project = new_project(apps=[*apps, "blog"])
+    project.write(dict.fromkeys((f"other/{name}__init__.py" for name in PACKAGES), ""))
+    project.write({"other/management/commands/migrate.py": BRINGS_ITS_OWN})
+    install(project, authors("insert"))
+    assert "no issues" in project.run("check")
+    assert tell(project) == ["blog.Authors INSERT"]
+    assert_quiet(project)
+
+
 STAMPED = """
 import pgtrigger
 from django.db import models
