@@ -26,11 +26,12 @@ from django.dispatch import Signal
 import pgpubsub_sql
 from example.blog.channels import AuthorChannel, PostReads
 from example.blog.models import Author, Post
-from pgpubsub_sql import channels, checks, signals
+from pgpubsub_sql import Retry, channels, checks, signals
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.commands.listen import Command
 from pgpubsub_sql.payloads import Codec
 from pgpubsub_sql.rows import columns, wires
+from pgpubsub_sql.worker import backlog, claims, pace, runs, timelimit
 from pgpubsub_sql.worker.telling import Handling
 from tests.conftest import ROOT
 from tests.ledger import sql
@@ -44,6 +45,31 @@ def rows(text: str, *, first: str) -> list[list[str]]:
     """Return the rows of the table whose first column's heading is *first*."""
     (table,) = re.findall(rf"^\| {first} .*\n\|[-| ]+\n((?:\|.*\n)+)", text, re.MULTILINE)
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()]
+
+
+PROMISED = {
+    "delivery.md": [
+        f"A batch is of {pace.LARGEST_BATCH} messages at most, or of `batch_size`",
+        f"ends after {pace.BATCH_SECONDS * 1000:g} ms or {pace.BATCH_SAVEPOINTS} savepoints",
+        f"from key to key, up to {runs.KEYS} in one transaction",
+    ],
+    "guarantees.md": [
+        f"after about {pace.BATCH_SECONDS * 1000:g} ms or {pace.BATCH_SAVEPOINTS} savepoints",
+        f"after {Retry(jitter=0).seconds(1):g} seconds, then {Retry(jitter=0).seconds(2):g}, "
+        f"{Retry(jitter=0).seconds(3):g} and so on",
+        f"the newest {backlog.KEPT:,} of each channel",
+    ],
+}
+"""Words of the explanation, with the figures that the code has."""
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_figures_are_those_of_the_code(name: str) -> None:
+    text = " ".join((ROOT / "docs" / "explanation" / name).read_text(encoding="utf-8").split())
+    for words in PROMISED[name]:
+        assert words in text
+    assert pace.BATCH_SAVEPOINTS < 64  # beyond which PostgreSQL gets slow
+    assert claims.LOOK_SECONDS == timelimit.INTERRUPT_SECONDS == 1  # "a second"
 
 
 def test_every_public_name_has_its_place() -> None:

@@ -94,6 +94,12 @@ class TestVerbs:
         assert (parked.attempts, other.attempts) == (0, 10)
         assert ids(*Notification.objects.ready()) == ids(parked)
 
+    def test_replay_does_not_wait_for_what_waits(self, db: None) -> None:
+        waiting = store(available_at=timezone.now() + datetime.timedelta(hours=1), attempts=3)
+        assert Notification.objects.waiting().replay() == 1
+        (row,) = Notification.objects.ready()
+        assert (row.pk, row.attempts) == (waiting.pk, 0)
+
     def test_discard_forgets(self, db: None) -> None:
         kept, _ = store(), park()
         assert Notification.objects.parked().discard() == 1
