@@ -302,6 +302,19 @@ def test_a_receiver_that_cannot_be_undone_is_logged(
     assert extras(caplog.records[0])["attempt"] == 1
 
 
+def test_what_a_receiver_undoes_is_no_listeners_fault(
+    delivery: Delivery, connect: Callable[..., None], told: list[Any]
+) -> None:
+    """Nor that of the one which the message before it has come to."""
+    jobs("good")
+    drain(delivery)
+    connect(signals.message_received, lambda **_: connection.close())
+    jobs("good")
+    delivery.handle_stored("app.Job")
+    assert names(told)[-1] == "message_failed"
+    assert told[-1][1]["listener"] == ""
+
+
 def test_nobody_is_told_anything_where_nobody_listens(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

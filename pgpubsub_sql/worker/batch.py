@@ -114,6 +114,7 @@ class Batch:
     def _handle(self, one: Taken) -> Outcome:
         handling = of_stored(self._channel, one, self._isolation.using)
         self._hand.take(one.id)
+        self._call.listener = ""
         tell_received(handling, self._isolation)
         started = time.perf_counter()
         call = partial(self._call, one.payload, handling.notification)

@@ -39,14 +39,14 @@ class Caller:
             "notification" in listener.parameters for listener, _, _ in self._listeners
         )
         self.listener = ""
-        """Path of the listener that was called last; empty if the message never came to one."""
+        """Path of the listener that was called last. Who begins a message empties it: the message
+        may never come to a listener."""
 
     def __call__(self, payload: str, notification: Callable[[], Any]) -> None:
         """Decode *payload*, and call those who want it; *notification* is for who names it.
 
         Raises :class:`PayloadError` if it does not fit the channel, and whatever a listener raises.
         """
-        self.listener = ""
         message = decode_message(self._channel, payload, using=self._session.using)
         extras = {"context": message.context}
         if self._is_notification_named:
