@@ -42,10 +42,7 @@ def handle_sent(
         started = time.perf_counter()
         if envelope.ref is not None:
             payload = long_payload(session, envelope.ref)
-        with session.isolation(durable=True) as isolation:
-            call(payload, handling.notification)
-            isolation.check()
-            isolation.guard_callbacks(guarded(handling))
+        _call_isolated(call, payload, session, handling)
     except CAUGHT as error:  # whatever a listener raises ends its message only
         handling.error, handling.listener = error, call.listener
     handling.duration = time.perf_counter() - started
@@ -55,6 +52,13 @@ def handle_sent(
             session.drop_if_broken()
     tell_handled(handling)
     session.tidy_up()
+
+
+def _call_isolated(call: Caller, payload: str, session: Session, handling: Handling) -> None:
+    with session.isolation(durable=True) as isolation:
+        call(payload, handling.notification)
+        isolation.check()
+        isolation.guard_callbacks(guarded(handling))
 
 
 def _log_failure(handling: Handling, error: BaseException) -> None:
