@@ -198,8 +198,12 @@ def _model(channel: type[TriggerChannel]) -> Iterator[checks.CheckMessage]:
     hint = 'Set model to a model of an installed app: a class, or a label as "blog.Author".'
     try:
         problem = _model_problem(model_of(channel))
-    except (AttributeError, LookupError, ValueError) as error:
+    except AttributeError:
+        problem = "none is set."
+    except LookupError as error:
         problem = str(error)
+    except ValueError:
+        problem = f"{channel.model!r} is no label of an app and a model with one dot between them."
     if problem:
         yield checks.Error(
             f"{dotted_path(channel)} has no model to watch: {problem}",

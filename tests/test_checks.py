@@ -177,7 +177,8 @@ class AbstractThing(models.Model):
     [
         ("app.Nothing", "doesn't have a 'Nothing' model"),
         ("nowhere.Thing", "No installed app with label 'nowhere'"),
-        ("Author", "has no model to watch"),
+        ("Author", "'Author' is no label of an app and a model"),
+        ("auth.User.groups", "'auth.User.groups' is no label of an app and a model"),
         (AbstractThing, "is not a concrete model"),
         (int, "is not a concrete model"),
         (None, "is not a concrete model"),
@@ -193,7 +194,7 @@ def test_e003_no_such_model(model: Any, said: str) -> None:
 
 def test_e003_no_model_at_all() -> None:
     pgpubsub_sql.post_insert_listener(declare(pgpubsub_sql.TriggerChannel, "Bare"))(lambda: None)
-    assert "Bare has no model to watch" in report("E003")
+    assert "Bare has no model to watch: none is set." in report("E003")
 
 
 @pytest.mark.parametrize("model", [Author, "blog.Author", "blog.author", "auth.User"])
