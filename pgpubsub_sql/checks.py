@@ -15,6 +15,7 @@
 | W001 | makemigrations does not see triggers                               |
 | W002 | a trigger channel is declared where makemigrations writes nothing  |
 | W003 | a trigger channel watches a model that is not on PostgreSQL        |
+| W004 | a channel has an attribute that looks like an option misspelled    |
 | W101 | a notification context outlasts its transaction                    |
 | W201 | migrations do not install what the code declares (--deploy)        |
 | W202 | a database lacks what its migrations install (--database)          |
@@ -23,6 +24,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
 from collections import defaultdict
 from collections.abc import Iterator
@@ -66,9 +68,10 @@ def register() -> None:
 
 
 def check_channels(**kwargs: Any) -> list[checks.CheckMessage]:
-    """E001, E002, E003, E008 and E009: are the channels well declared?"""
+    """E001, E002, E003, E008, E009 and W004: are the channels well declared?"""
     return [
         *(problem for channel in declared_channels() for problem in _definition(channel)),
+        *(problem for channel in declared_channels() for problem in _misspelled(channel)),
         *_duplicate_names(),
         *(problem for channel in _triggers() for problem in _model(channel)),
         *(problem for channel in _triggers() for problem in _options(channel)),
@@ -168,6 +171,20 @@ def _definition_problems(channel: type[BaseChannel]) -> Iterator[str]:
             "the annotation away, or make it a Channel."
         )
     yield from policies.problems(channel, path)
+
+
+def _misspelled(channel: type[BaseChannel]) -> Iterator[checks.CheckMessage]:
+    """Nothing else would tell: ``lock_notification = True`` makes no channel durable."""
+    known = _option_names(channel)
+    for name in sorted(set(vars(channel)) - known - set(_fields(channel))):
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        if close and not (name.startswith("_") or callable(getattr(channel, name))):
+            yield checks.Warning(
+                f"{dotted_path(channel)} sets {name!r}, which is no option. Did you mean "
+                f"{close[0]!r}?",
+                hint="If it is an attribute of your own, let its name be less alike.",
+                id="pgpubsub_sql.W004",
+            )
 
 
 def _option_names(channel: type[BaseChannel]) -> set[str]:

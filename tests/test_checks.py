@@ -376,6 +376,35 @@ def test_e001_an_option_of_trigger_channels_that_is_annotated() -> None:
     assert "Annotated makes a field of its option 'watch': take" in report("E001")
 
 
+# W004: misspelled options.
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("lock_notification", True, "lock_notifications"),
+        ("lock_notifcations", True, "lock_notifications"),
+        ("column", ("name",), "columns"),
+        ("excludes", ("name",), "exclude"),
+        ("conditions", ~Q(new__name=""), "condition"),
+        ("order_key", "name", "ordering_key"),
+    ],
+)
+def test_w004_a_misspelled_option(name: str, value: object, meant: str) -> None:
+    trigger_channel(**{name: value})
+    message = report("W004")
+    assert f"example.blog.channels.Watch sets {name!r}, which is no option." in message
+    assert f"Did you mean {meant!r}?" in message
+
+
+def test_w004_attributes_of_ones_own() -> None:
+    attributes = {"batch": 7, "durable": True, "_lock_notification": 1, "models": lambda: None}
+    trigger_channel(lock_notifications=True, **attributes)
+    fields = {"__annotations__": {"time_out": int}, "time_out": 3, "columns_": 1}
+    dataclass(declare(pgpubsub_sql.Channel, "Sale", **fields))
+    assert found() == []
+
+
 # W001: the autodetector; W002: migrations; W003: databases.
 
 
@@ -503,7 +532,7 @@ def test_checks_are_registered_once() -> None:
 
 @pytest.mark.parametrize(
     "identifier",
-    [f"E00{n}" for n in range(1, 10)] + ["E101", "W001", "W002", "W003", "W101"],
+    [f"E00{n}" for n in range(1, 10)] + ["E101", "W001", "W002", "W003", "W004", "W101"],
 )
 def test_the_table_of_checks_is_complete(identifier: str) -> None:
     assert f"| {identifier} |" in (checks.__doc__ or "")
