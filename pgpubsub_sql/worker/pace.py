@@ -17,11 +17,16 @@ QUICKEST_GROWTH = 4
 
 
 class Pace:
-    """The size of a channel's next batch: it grows while handling is quick, up to *largest*."""
+    """The size of a channel's next batch: it grows while handling is quick, up to *largest*.
 
-    def __init__(self, largest: int | None) -> None:
+    With *is_careful* the first is of one message: a worker may have died of what it took before it
+    had any of it in hand, as hundreds of large ones may be more than there is memory for. What is
+    large takes its time, so that the next batches hold no more of it than can be borne.
+    """
+
+    def __init__(self, largest: int | None, *, is_careful: bool = False) -> None:
         self._largest = LARGEST_BATCH if largest is None else largest
-        self._size = min(FIRST_BATCH, self._largest)
+        self._size = 1 if is_careful else min(FIRST_BATCH, self._largest)
         self._is_alone = False
         self._started = 0.0
 
