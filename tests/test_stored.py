@@ -219,8 +219,17 @@ def test_an_age_that_is_none(db: None) -> None:
 def test_what_is_replayed_is_handled(transactional_db: None, listen: Callable[..., Listen]) -> None:
     park(7)
     listen("--channels", NAME).ready()
-    assert run("replay", NAME) == "1 notifications were replayed.\n"
+    assert "\n1 worker listens; " in run("status", NAME)
+    assert run("replay", NAME) == "1 notification was replayed.\n"
     eventually(lambda: not Notification.objects.exists())
+
+
+def test_people_are_told_how_many(db: None) -> None:
+    park(number=1)
+    park(number=2)
+    assert run("replay", "--dry-run") == "2 notifications would be replayed.\n"
+    assert run("discard") == "2 notifications were discarded.\n"
+    assert "\n0 workers listen; " in run("status")
 
 
 def test_a_renamed_channel_keeps_its_messages(db: None) -> None:

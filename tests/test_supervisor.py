@@ -172,7 +172,7 @@ def test_the_first_signal_lets_the_message_in_hand_finish(
             listener.ready(2)
         send(listener, number)
         if "--worker" not in arguments:
-            eventually(lambda: "to finish what they have in hand" in listener.log)
+            eventually(lambda: "to finish what is in hand" in listener.log)
     assert listener.process.wait(30) == 0, listener.log
     if "2" not in arguments:  # two that start at once may share the batch
         assert numbers("do_job") == [1]
@@ -210,7 +210,7 @@ def test_the_second_signal_aborts_workers_under_a_supervisor(listen: Start) -> N
         listener = listen("--channels", "app.Job", "--processes", "2").ready(2)
         eventually(waiting)
         listener.process.send_signal(signal.SIGTERM)
-        eventually(lambda: "to finish what they have in hand" in listener.log)
+        eventually(lambda: "to finish what is in hand" in listener.log)
         assert listener.stop(signal.SIGINT) == 1
         assert not any(map(alive, workers(listener)))
     eventually(lambda: free() == 2)

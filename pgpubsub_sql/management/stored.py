@@ -45,8 +45,9 @@ def status(command: BaseCommand, options: Options) -> None:
         show(command, {"channels": rows, **server})
         return
     write(command, [_for_people(row) for row in rows], as_json=False, empty="No channel.")
+    listen = "worker listens" if server["workers"] == 1 else "workers listen"
     command.stdout.write(
-        f"{server['workers']} workers listen; the NOTIFY queue is {server['queue_usage']:.1%} full."
+        f"{server['workers']} {listen}; the NOTIFY queue is {server['queue_usage']:.1%} full."
     )
 
 
@@ -183,8 +184,9 @@ def _change(
     if options["json"]:
         show(command, {done: count, "dry_run": options["dry_run"]})
     else:
-        would = "would be" if options["dry_run"] else "were"
-        command.stdout.write(f"{count} notifications {would} {done}.")
+        noun, were = ("notification", "was") if count == 1 else ("notifications", "were")
+        would = "would be" if options["dry_run"] else were
+        command.stdout.write(f"{count} {noun} {would} {done}.")
 
 
 def _progress(command: BaseCommand, total: int) -> Progress | None:

@@ -161,7 +161,8 @@ class Supervisor:
         for slot in asked.values():
             slot.terminate()
         if asked:
-            logger.info("Waiting for %s workers to finish what they have in hand", len(asked))
+            workers = "1 worker" if len(asked) == 1 else f"{len(asked)} workers"
+            logger.info("Waiting for %s to finish what is in hand", workers)
         while (running := self._running()) and stopping.asked < 2:
             for sentinel in stopping.wait(running):
                 self._finished(running[sentinel])
