@@ -51,6 +51,8 @@ PROMISED = {
     "delivery.md": [
         f"A batch is of {pace.LARGEST_BATCH} messages at most, or of `batch_size`",
         f"ends after {pace.BATCH_SECONDS * 1000:g} ms or {pace.BATCH_SAVEPOINTS} savepoints",
+        f"of a channel is of {pace.FIRST_BATCH}, each next one",
+        f"at most {pace.QUICKEST_GROWTH} times as large",
         f"from key to key, up to {runs.KEYS} in one transaction",
     ],
     "guarantees.md": [

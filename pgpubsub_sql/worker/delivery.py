@@ -35,16 +35,14 @@ logger = logging.getLogger("pgpubsub_sql.worker")
 class Lane:
     """What belongs to one channel."""
 
-    def __init__(
-        self, channel: type[BaseChannel], session: Session, wanted: Wanted, *, is_careful: bool
-    ) -> None:
+    def __init__(self, channel: type[BaseChannel], session: Session, wanted: Wanted) -> None:
         self.channel = channel
         self.name = channel.postgres_name()
         self.call = Caller(channel, session)
         self.is_ordered = bool(channel.ordering_fields())
         claims = OrderedClaims if self.is_ordered else UnorderedClaims
         self.claims: Claims = claims(self.name, session, wanted)
-        self.pace = Pace(channel.batch_size, is_careful=is_careful)
+        self.pace = Pace(channel.batch_size)
         self.strays = Strays(channel, session)
 
 
@@ -72,8 +70,7 @@ class Delivery:
         self._hand = hand or Hand()
         condition = wanted(using)
         self._lanes = {
-            name: Lane(channel, self.session, condition, is_careful=self._hand.is_inherited)
-            for name, channel in self.channels.items()
+            name: Lane(channel, self.session, condition) for name, channel in self.channels.items()
         }
         self._looked_ahead: datetime.datetime | None = None
 

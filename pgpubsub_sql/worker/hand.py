@@ -16,8 +16,6 @@ class Hand:
     def __init__(self, context: BaseContext | None = None) -> None:
         maker: Any = context or multiprocessing
         self._id = maker.RawValue("q", 0)
-        self.is_inherited = False
-        """Whether the worker that had it before has died."""
 
     @property
     def id(self) -> int | None:

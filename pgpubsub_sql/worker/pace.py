@@ -9,24 +9,20 @@ BATCH_SECONDS = 0.05
 BATCH_SAVEPOINTS = 60
 """A batch ends after so many savepoints. Beyond 64 subtransactions PostgreSQL keeps track of them
 on disk, and every session that meets one of their rows gets slow."""
+FIRST_BATCH = 10
+"""What a slow listener keeps from other workers while it has its first message, and what large
+messages take of memory before anything is known of them."""
 LARGEST_BATCH = 500
-FIRST_BATCH = LARGEST_BATCH
-"""It ends where it must, and what was not reached is given back: no reason to be timid."""
-QUICKEST_GROWTH = 4
+QUICKEST_GROWTH = 10
 """By how much a batch may be larger than the one before, however quick that was."""
 
 
 class Pace:
-    """The size of a channel's next batch: it grows while handling is quick, up to *largest*.
+    """The size of a channel's next batch: it grows while handling is quick, up to *largest*."""
 
-    With *is_careful* the first is of one message: a worker may have died of what it took before it
-    had any of it in hand, as hundreds of large ones may be more than there is memory for. What is
-    large takes its time, so that the next batches hold no more of it than can be borne.
-    """
-
-    def __init__(self, largest: int | None, *, is_careful: bool = False) -> None:
+    def __init__(self, largest: int | None) -> None:
         self._largest = LARGEST_BATCH if largest is None else largest
-        self._size = 1 if is_careful else min(FIRST_BATCH, self._largest)
+        self._size = min(FIRST_BATCH, self._largest)
         self._is_alone = False
         self._started = 0.0
 

@@ -206,7 +206,6 @@ class _Slot:
         self.deaths = 0 if lived > LONGEST_RESTART_SECONDS else self.deaths + 1
         delay = 0.0 if self.deaths <= 1 else min(LONGEST_RESTART_SECONDS, 0.5 * 2**self.deaths)
         self.restart_at = time.monotonic() + delay
-        self.hand.is_inherited = True
         return delay
 
     def join(self) -> int | None:

@@ -15,8 +15,7 @@ CHANNELS = [Job, Shout, ItemChannel, ItemNews, Hasty, HastyShout, LoneJob, Step,
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few messages fill a batch, and a batch ends for want of them, never of time."""
-    monkeypatch.setattr(pace, "FIRST_BATCH", 10)
+    """Batches grow slowly, and end for want of messages, never of time."""
     monkeypatch.setattr(pace, "QUICKEST_GROWTH", 2)
     monkeypatch.setattr(pace, "BATCH_SECONDS", 60.0)
     listeners.called.clear()

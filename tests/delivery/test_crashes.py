@@ -14,13 +14,11 @@ from pgpubsub_sql import Notification
 from pgpubsub_sql.worker.charging import charge_for_death
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.hand import Hand
-from pgpubsub_sql.worker.supervisor import _Slot
 from tests.app import listeners
 from tests.app.channels import Job
 from tests.app.listeners import called
 from tests.conftest import Listen, eventually
 from tests.delivery.sending import drain, hasten, jobs
-from tests.early import take_what_is_inherited
 from tests.ledger import listeners_wait, numbers, sql, stored, stranger, waiting
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -133,10 +131,7 @@ def test_a_hand_is_seen_after_the_death_of_its_process(method: str) -> None:
     context = multiprocessing.get_context(method)
     hand = Hand(context)
     assert hand.id is None
-    hand.is_inherited = True
-    process = context.Process(  # type: ignore[attr-defined]
-        target=take_what_is_inherited, args=[hand]
-    )
+    process = context.Process(target=hand.take, args=[2**62])  # type: ignore[attr-defined]
     process.start()
     process.join()
     assert hand.id == 2**62
@@ -175,19 +170,6 @@ def test_what_nobody_catches_is_a_death(
     assert hand.id == stored()[2].id
     assert sorted(stored()) == [1, 2, 3]
     assert not numbers("do_job")
-
-
-def test_who_comes_after_a_death_takes_little_at_first(transactional_db: None) -> None:
-    """What was too much for the memory was in nobody's hand: nothing is charged, nothing parked."""
-    slot = _Slot(0, Hand())
-    assert not slot.hand.is_inherited
-    slot.plan_restart()
-    delivery = Delivery([Job], using="default", hand=slot.hand)
-    jobs(*["quiet"] * 30)
-    sizes = []
-    while delivery.handle_stored("app.Job"):
-        sizes.append(len(called) - sum(sizes))
-    assert sizes[:3] == [1, 2, 4]
 
 
 def test_a_hand_holds_what_is_handled(
