@@ -27,6 +27,7 @@ from pgpubsub_sql.migrations_ops.audit import Audit, State, audit
 from pgpubsub_sql.migrations_ops.history import Key
 from pgpubsub_sql.sql import quote_literal
 from pgpubsub_sql.sql.catalogue import InstalledFunction
+from pgpubsub_sql.sql.trigger import Trigger
 
 T = TypeVar("T")
 
@@ -175,8 +176,8 @@ def _chosen(options: Options, known: dict[str, T]) -> dict[str, T]:
 
 
 def _described(name: str, channel: type[BaseChannel] | None, found: Audit) -> dict[str, Any]:
-    key = _keys(found).get(name)
-    trigger = found.expected[key] if key else None
+    wanted = {key[1]: trigger for key, trigger in (found.declared | found.expected).items()}
+    trigger = wanted.get(name)
     function = found.functions.get(trigger.function) if trigger else _functions(found).get(name)
     listeners = [one.path for one in registry.listeners_of(channel)] if channel else []
     return {
@@ -187,9 +188,19 @@ def _described(name: str, channel: type[BaseChannel] | None, found: Audit) -> di
         "level": trigger.level if trigger else None,
         "durable": bool(channel and channel.lock_notifications),
         "listeners": listeners,
-        "state": found.state_of(key) if key else State.LEFTOVER if function else None,
+        "state": _state(name, trigger, function, found),
         "owner": function.owner if function else None,
     }
+
+
+def _state(
+    name: str, trigger: Trigger | None, function: InstalledFunction | None, found: Audit
+) -> State | None:
+    if key := _keys(found).get(name):
+        return found.state_of(key)
+    if function and found.is_ours(function):
+        return State.LEFTOVER
+    return State.MISSING if trigger else None  # it waits for its migration
 
 
 def _installed_by(connection: BaseDatabaseWrapper, found: Audit, key: Key) -> dict[str, Any]:

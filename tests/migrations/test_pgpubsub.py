@@ -59,6 +59,13 @@ def test_ls_tells_all_of_a_channel(project: Project) -> None:
     }
 
 
+def test_ls_knows_what_waits_for_its_migration(project: Project) -> None:
+    project.run("migrate", "blog", "zero")
+    (row,) = rows(project, "ls", "blog.Authors")
+    assert (row["model"], row["events"]) == ("blog.author", ["after_insert"])
+    assert (row["state"], row["owner"]) == ("missing", None)
+
+
 def test_ls_is_a_table_for_people(project: Project) -> None:
     head, rule, *lines = project.run("pgpubsub", "ls").splitlines()
     assert head.split()[:3] == ["channel", "class", "model"]
