@@ -18,7 +18,7 @@ demo: $(VENV)/.demo ## Real input, two workers, one killed midway: is anything l
 test: $(VENV)/.develop ## Run the whole everyday suite
 	$(BIN)/python $(SUITE)
 
-test-long: $(VENV)/.develop ## Let random projects live long (ten minutes)
+test-long: $(VENV)/.develop ## Let many random projects live long
 	$(BIN)/python -m pytest --hypothesis-profile long --timeout 0 tests/migrations/test_any_order.py
 
 test-matrix: $(VENV)/.matrix ## Run it on every Python, Django, driver and PostgreSQL
