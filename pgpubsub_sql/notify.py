@@ -60,7 +60,9 @@ def notify(channel: type[Channel] | str | Channel, /, **arguments: Any) -> None:
     channel or the options do not make sense.
     """
     if not isinstance(channel, BaseChannel):
-        _send(_sendable(find_channel(channel)), arguments)
+        declared = _sendable(find_channel(channel))
+        _refuse_options(declared, arguments)
+        _send(declared, arguments)
         return
     declared = _sendable(type(channel))
     if unknown := sorted(arguments.keys() - _OPTIONS):
@@ -150,6 +152,17 @@ def _message(instance: Channel) -> tuple[str, str, bool, str | None]:
     payload = codec(channel).encode(_fields(instance))
     key = key_of(payload, channel.ordering_fields())
     return channel.postgres_name(), payload, channel.lock_notifications, key
+
+
+def _refuse_options(channel: type[Channel], arguments: Mapping[str, Any]) -> None:
+    """Refuse an option among the fields, and show the form of the call that takes it."""
+    fields = codec(channel).fields
+    if misplaced := sorted(_OPTIONS & arguments.keys() - fields.keys()):
+        option, given = misplaced[0], [f"{name}=…" for name in fields if name in arguments]
+        raise PayloadError(
+            f"{channel.postgres_name()} has no field {option!r}. If you mean the option, send an "
+            f"instance: notify({channel.__name__}({', '.join(given)}), {option}=…)"
+        )
 
 
 def _fields(instance: Channel) -> dict[str, Any]:

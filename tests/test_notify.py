@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.db import DatabaseError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.db.utils import ConnectionDoesNotExist
 from django.utils import timezone
 
 from example.blog.channels import AuthorChannel, PostReads
-from pgpubsub_sql import Channel, Notification, notification_context, notify
+from pgpubsub_sql import Channel, Notification, anotify, notification_context, notify
 from pgpubsub_sql.channels import find_channel
 from pgpubsub_sql.errors import ChannelNotFound, PayloadError
 from pgpubsub_sql.models import LongPayload
@@ -275,12 +276,39 @@ def test_an_ephemeral_message_cannot_wait(option: str) -> None:
 @pytest.mark.django_db
 def test_only_an_instance_takes_options() -> None:
     """So that no field's name can clash."""
-    with pytest.raises(PayloadError, match=r"app\.Job has no field 'using'"):
-        notify(Job, number=1, using="default")
     with pytest.raises(TypeError, match=r"of a Job takes the options .*, not 'number'"):
         notify(Job(1), number=2)  # type: ignore[call-overload]
     with pytest.raises(ConnectionDoesNotExist):
         notify(Job(1), using="elsewhere")
+
+
+@pytest.mark.parametrize("option", ["using", "delay", "at", "expires"])
+@pytest.mark.parametrize("send", [notify, async_to_sync(anotify)])
+def test_an_option_beside_fields_is_answered_with_the_form_that_takes_it(
+    send: Any, option: str
+) -> None:
+    """F60: "has no field 'delay'" did not say where a delay goes."""
+    words = f"app.Job has no field '{option}'. If you mean the option, send an instance: "
+    for reference in (Job, "app.Job"):
+        with pytest.raises(PayloadError) as caught:
+            send(reference, number=1, **{option: None})
+        assert str(caught.value) == f"{words}notify(Job(number=…), {option}=…)"
+
+
+@pytest.mark.django_db
+def test_a_field_may_have_the_name_of_an_option(blank: None) -> None:  # noqa: F811
+    """F60: what such a channel is sent is its field."""
+
+    @dataclass
+    class Train(Channel):
+        delay: int
+        channel_name = "train"
+        lock_notifications = True
+
+    notify(Train, delay=5)
+    assert stored() == [("train", {"delay": 5})]
+    with pytest.raises(PayloadError, match=r"send an instance: notify\(Train\(delay=…\), at=…\)"):
+        notify(Train, delay=5, at=None)
 
 
 @pytest.mark.django_db
