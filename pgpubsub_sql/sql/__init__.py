@@ -10,11 +10,12 @@ from pgpubsub_sql.sql.quoting import (
     quote_table,
     shorten,
 )
-from pgpubsub_sql.sql.states import UNDEFINED_FUNCTION, sqlstate
+from pgpubsub_sql.sql.states import INVALID_PARAMETER_VALUE, UNDEFINED_FUNCTION, sqlstate
 from pgpubsub_sql.sql.templates import SQL, query, render
 
 __all__ = [
     "DOLLAR_TAG",
+    "INVALID_PARAMETER_VALUE",
     "MAX_NAME_BYTES",
     "SQL",
     "UNDEFINED_FUNCTION",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 UNDEFINED_FUNCTION = "42883"
+INVALID_PARAMETER_VALUE = "22023"
 
 
 def sqlstate(error: BaseException | None) -> str:

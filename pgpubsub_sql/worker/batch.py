@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import chain, repeat
 from typing import Any
 
 from pgpubsub_sql.channels import BaseChannel
@@ -16,12 +15,15 @@ from pgpubsub_sql.worker.outcomes import (
     Discarded,
     Done,
     Expired,
+    Failure,
     GiveBack,
     Outcome,
     Park,
     Postpone,
     Taken,
     after_failure,
+    describe,
+    postpone,
     row_to_put_back,
 )
 from pgpubsub_sql.worker.telling import Handling, guarded, log_failure, of_stored, tell_received
@@ -57,6 +59,8 @@ class Batch:
         self._is_used_up = is_used_up
         self._hand = hand
         self._is_ended = False
+        self._begun: Handling | None = None
+        """Of the message that is being handled."""
         self._blocked: set[str] = set()
         """Keys of which a message has to be handled first that could not be."""
 
@@ -68,10 +72,18 @@ class Batch:
                 self._block(one)
             self.outcomes.append(outcome)
 
+    def fail(self, error: BaseException, *, is_innocent: bool) -> None:
+        """End where *error* has ended it: that is the outcome of who was being handled."""
+        if self._begun is not None:
+            self._begun.error = error
+            self.handled.append(self._begun)
+            outcome = postpone(describe(error)) if is_innocent else None
+            self.outcomes.append(self._failed(self._begun, error, outcome))
+        self.outcomes += [GiveBack()] * (len(self.taken) - len(self.outcomes))
+
     def rows_to_put_back(self) -> list[dict[str, Any]]:
         """Return the values for ``queries/put_back.sql``."""
-        outcomes = chain(self.outcomes, repeat(GiveBack()))
-        rows = map(row_to_put_back, self.taken, outcomes)
+        rows = map(row_to_put_back, self.taken, self.outcomes)
         return [row for row in rows if row is not None]
 
     def count(self, kind: type[Outcome]) -> int:
@@ -112,7 +124,7 @@ class Batch:
             self._blocked.add(one.key)
 
     def _handle(self, one: Taken) -> Outcome:
-        handling = of_stored(self._channel, one, self._isolation.using)
+        self._begun = handling = of_stored(self._channel, one, self._isolation.using)
         self._hand.take(one.id)
         self._call.listener = ""
         tell_received(handling, self._isolation)
@@ -121,11 +133,14 @@ class Batch:
         handling.error = self._isolation.run(call, guarded(handling))
         handling.duration = time.perf_counter() - started
         self._hand.clear()
+        self._begun = None
         self.handled.append(handling)
         return Done() if handling.error is None else self._failed(handling, handling.error)
 
-    def _failed(self, handling: Handling, error: BaseException) -> Outcome:
-        outcome = after_failure(handling.attempts, error, self._channel.retry)
+    def _failed(
+        self, handling: Handling, error: BaseException, outcome: Failure | None = None
+    ) -> Outcome:
+        outcome = outcome or after_failure(handling.attempts, error, self._channel.retry)
         handling.listener, handling.outcome = self._call.listener, outcome
         log_failure(handling, outcome)
         if isinstance(outcome, Postpone):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.worker.batch import Batch
@@ -44,6 +45,8 @@ class Lane:
         self.claims: Claims = claims(self.name, session, wanted)
         self.pace = Pace(channel.batch_size)
         self.strays = Strays(channel, session)
+        self.unresolved: Callable[[], None] | None = None
+        """What is still to be done about a batch of which nobody knows yet what became of it."""
 
 
 class Delivery:
@@ -115,6 +118,8 @@ class Delivery:
         """
         lane, batch = self._lanes[name], None
         lane.strays.store()
+        if lane.unresolved:
+            lane.unresolved()
         try:
             with self.session.isolation(durable=lane.channel.batch_size == 1) as isolation:
                 claim = lane.claims.take(lane.pace.start())
@@ -174,28 +179,46 @@ class Delivery:
     def _rolled_back(
         self, lane: Lane, batch: Batch, error: Exception, isolation: Isolation
     ) -> None:
-        """Decide what becomes of a batch that was rolled back."""
+        """Decide what becomes of a batch that was rolled back, as it seems.
+
+        If the server is gone, too, the next :meth:`handle_stored` does it.
+        """
+        lane.unresolved = partial(self._rolled_back, lane, batch, error, isolation)
         self._hand.clear()
         self.session.drop_if_broken()
         self.session.tidy_up()
         lane.claims.rewind()
         lane.pace.end(0, len(batch.taken), 0, is_alone=True)
-        if isolation.is_over:  # and so cannot have been rolled back: only we know of the rest
+        self._resolve(lane, batch, error, isolation)
+        lane.unresolved = None
+
+    def _resolve(self, lane: Lane, batch: Batch, error: Exception, isolation: Isolation) -> None:
+        is_committed = self.session.was_committed(isolation.transaction)
+        if is_committed and isolation.is_committing:  # and it was not acknowledged
+            self._committed_after_all(lane, batch, isolation)
+        elif is_committed or isolation.is_over:  # by a listener: only we know of the rest
+            if not isolation.is_over:
+                isolation.end()
+            batch.fail(_cause(error), is_innocent=isolation.is_lost)
             self._put_back(batch)
-            self._tell(batch.handled)
-            return
-        if batch.is_of_one:
+            self._committed_after_all(lane, batch, isolation)
+        elif batch.is_of_one:
             self._failed_alone(lane, batch, error, isolation.is_lost)
-            return
-        message = "A batch of channel %s was rolled back; it will be taken again one by one."
-        extra = {"channel": lane.name, "count": len(batch.taken)}
-        logger.warning(message, lane.name, exc_info=error, extra=extra)
-        self.session.execute("isolate", {"ids": [one.id for one in batch.taken]})
+        else:
+            message = "A batch of channel %s was rolled back; it will be taken again one by one."
+            extra = {"channel": lane.name, "count": len(batch.taken)}
+            logger.warning(message, lane.name, exc_info=error, extra=extra)
+            self.session.execute("isolate", {"ids": [one.id for one in batch.taken]})
+
+    def _committed_after_all(self, lane: Lane, batch: Batch, isolation: Isolation) -> None:
+        for callback in isolation.callbacks:
+            callback()
+        self._committed(lane, batch, isolation)
 
     def _failed_alone(self, lane: Lane, batch: Batch, error: Exception, is_lost: bool) -> None:
         """Write down the failure of a notification that is no longer in hand."""
         taken = batch.taken[0]
-        cause = error.__cause__ if isinstance(error, Escaped) and error.__cause__ else error
+        cause = _cause(error)
         outcome: Failure = (
             postpone(describe(error))
             if is_lost
@@ -207,3 +230,8 @@ class Delivery:
         log_failure(handling, outcome)
         self.session.charge(taken.id, taken.attempts, outcome)
         self._tell([handling])
+
+
+def _cause(error: Exception) -> BaseException:
+    """Return what a message has done, of which *error* is only the effect on its batch."""
+    return error.__cause__ if isinstance(error, Escaped) and error.__cause__ else error

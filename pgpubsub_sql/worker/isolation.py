@@ -55,7 +55,8 @@ class Isolation:
         """Whether a listener has committed the transaction that this was."""
         self._connection = connection
         self._raw = connection.connection
-        self._transaction: str | None = None
+        self.transaction = ""
+        """Id of the transaction that the connection is in, as far as we know."""
         self._channel = ""
         self._depth = len(connection.savepoint_ids), len(connection.atomic_blocks)
         self._stack = ExitStack()
@@ -63,7 +64,10 @@ class Isolation:
         self._queried = False
         """Whether the message that runs has asked for a cursor."""
         self._was_lost = False
-        self._is_committing = False
+        self.is_committing = False
+        """Whether all went well, so that the transaction was about to be committed."""
+        self.callbacks: list[Callable[[], object]] = []
+        """What messages have given to ``on_commit()``, which Django forgets with its connection."""
 
     def __enter__(self) -> Isolation:
         self._cursor_factory = self._raw.cursor_factory
@@ -81,12 +85,12 @@ class Isolation:
         self._raw.cursor_factory = self._cursor_factory
         self._leave_blocks()
         self._was_lost = _is_broken(self._raw)
-        self._is_committing = error is None
+        self.is_committing = error is None
 
     @property
     def is_lost(self) -> bool:
         """Whether the connection was lost, through no fault of a listener."""
-        return self._was_lost or (self._is_committing and bool(self._raw.closed))
+        return self._was_lost or (self.is_committing and bool(self._raw.closed))
 
     @property
     def using(self) -> str:
@@ -95,7 +99,7 @@ class Isolation:
 
     def began(self, transaction: str, channel: str) -> None:
         """Remember the id of the transaction in which there is something to lose now, and whose."""
-        self._transaction, self._channel = transaction, channel
+        self.transaction, self._channel = transaction, channel
 
     def run(self, call: Callable[[], None], guard: Guard) -> BaseException | None:
         """Run one message; return what it failed with, once what it did is undone.
@@ -111,8 +115,8 @@ class Isolation:
             self._settle()
         except CAUGHT as error:
             self._running = False
-            self._undo(error)
             del connection.run_on_commit[first:]
+            self._undo(error)
             return error
         finally:
             self._running = False
@@ -126,11 +130,12 @@ class Isolation:
             (savepoints, guard(callback), robust)
             for savepoints, callback, robust in callbacks[first:]
         ]
+        self.callbacks += [callback for _, callback, _ in callbacks[first:]]
 
     def check(self) -> None:
         """Raise :class:`ListenerError` if the message left the transaction in no state to go on."""
         connection, status = self._connection, self._status()
-        if status == IDLE and self._transaction:
+        if status == IDLE and self.transaction:
             self._find_out()
         elif status == IN_ERROR:
             raise ListenerError(
@@ -152,12 +157,14 @@ class Isolation:
     def verify(self) -> None:
         """Make sure that what is about to be committed is what the batch was taken in.
 
-        Raises :class:`Escaped` if it was rolled back meanwhile, behind Django's back.
+        Raises :class:`Escaped` if it was rolled back meanwhile, behind Django's back. If it was
+        committed, what follows is in the transaction that there is now.
         """
-        if self._transaction and not self.is_over:
+        if self.transaction:
             ((current,),) = self._raw_execute("current_transaction")
-            if current != self._transaction:
+            if current != self.transaction and not self.is_over:
                 self._find_out()
+            self.transaction = current
 
     def _make_cursor(self, *args: Any, **kwargs: Any) -> Any:
         self._begin()
@@ -212,12 +219,16 @@ class Isolation:
 
         Raises :class:`Escaped` unless it was committed.
         """
-        parameters = {"transaction": self._transaction}
+        parameters = {"transaction": self.transaction}
         ((status,),) = self._raw_execute("transaction_status", parameters)
         if status != "committed":
             problem = ListenerError("A listener has rolled back the transaction of its batch.")
             problem.__cause__ = error
             raise Escaped(str(problem)) from problem
+        self.end()
+
+    def end(self) -> None:
+        """Remember, and log, that a listener has committed the transaction."""
         self.is_over = True
         logger.error(
             "A listener of channel %s has committed the transaction of its batch with COMMIT. What "

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from django.db import connections, transaction
+from django.db.utils import DatabaseError, OperationalError
 
-from pgpubsub_sql.sql import query
+from pgpubsub_sql.sql import INVALID_PARAMETER_VALUE, query, sqlstate
 from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.outcomes import Discarded, Failure, charged
+
+UNDECIDED_SECONDS = 0.02
+"""Between two questions about a transaction that has not ended yet."""
 
 
 class Session:
@@ -61,6 +66,30 @@ class Session:
         else:
             unchanged = {"attempts": attempts, "delay": None}
             self.execute("charge", values | unchanged | charged(attempts, outcome))
+
+    def was_committed(self, transaction: str) -> bool:
+        """Learn what became of a transaction whose end nobody saw.
+
+        Raises :class:`OperationalError` if the server does not know after a second either. A
+        backend that is still in it has lost its client, and is ended.
+        """
+        deadline = time.monotonic() + 1
+        while (status := self._status(transaction)) == "in progress":
+            if deadline < time.monotonic():
+                raise OperationalError(
+                    f"The server still works on the transaction {transaction}, in which a batch "
+                    "was handled; what became of it decides what is next."
+                )
+            time.sleep(UNDECIDED_SECONDS)
+        return status == "committed"
+
+    def _status(self, transaction: str) -> str | None:
+        try:
+            return str(self.execute("end_transaction", {"transaction": transaction})[0][0])
+        except DatabaseError as error:
+            if sqlstate(error) != INVALID_PARAMETER_VALUE:
+                raise
+            return None  # a standby that has taken over, and never heard of it
 
     def drop_if_broken(self) -> None:
         """After a failure: have the next query open a new connection, unless this one works."""

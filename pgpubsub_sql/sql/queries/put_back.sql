@@ -1,4 +1,5 @@
--- Puts back what was taken but not done, each under its old id. A delay counts from now, by this clock.
+-- Puts back what was taken but not done, each under its old id, unless a try that was not acknowledged has
+-- done so. A delay counts from now, by this clock.
 INSERT INTO pgpubsub_sql_notification
     (id, channel, payload, created_at, available_at, expires_at, attempts, last_error, key, alone)
 SELECT id, channel, payload::jsonb, created_at,
@@ -10,3 +11,4 @@ FROM unnest(
     %(last_error)s::text[], %(key)s::text[], %(alone)s::boolean[], %(delay)s::float8[]
 ) AS back
     (id, channel, payload, created_at, available_at, expires_at, attempts, last_error, key, alone, delay)
+ON CONFLICT (id) DO NOTHING
