@@ -44,6 +44,14 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
         """Those nobody tries until somebody replays them."""
         return self.filter(available_at=None)
 
+    def retrying(self) -> NotificationQuerySet:
+        """Those of :meth:`waiting` that have failed and wait for their next attempt."""
+        return self.waiting().exclude(last_error="")
+
+    def failed(self) -> NotificationQuerySet:
+        """Those whose last attempt failed, to be tried again or parked, and all that is parked."""
+        return self.filter(models.Q(available_at=None) | ~models.Q(last_error=""))
+
     def before_migration(self, app: str, name: str) -> NotificationQuerySet:
         """Those that were sent before a migration was applied: all of them, if it never was.
 
@@ -64,6 +72,11 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
             Notification.from_channel(AuthorChannel).parked().replay()
         """
         return self._in_batches(_replay, progress)
+
+    def retry(self, *, progress: Progress | None = None) -> int:
+        """Have these handled now, with the attempts before them that they have left; return how
+        many."""
+        return self._in_batches(_retry, progress)
 
     def discard(self, *, progress: Progress | None = None) -> int:
         """Forget these, without handling them; return how many."""
@@ -96,7 +109,12 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
 
 
 def _replay(rows: NotificationQuerySet) -> list[str]:
-    rows.update(available_at=Func(function="clock_timestamp"), attempts=0)
+    rows.update(attempts=0)
+    return _retry(rows)
+
+
+def _retry(rows: NotificationQuerySet) -> list[str]:
+    rows.update(available_at=Func(function="clock_timestamp"))
     return list(rows.order_by("channel").values_list("channel", flat=True).distinct())
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import os
+import pty
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -20,6 +23,8 @@ from pgpubsub_sql.worker.doorbell import Ring
 from tests.app.channels import Job
 from tests.conftest import Listen, eventually
 from tests.registries import Ear
+
+HOUR = datetime.timedelta(hours=1)
 
 NAME = Job.postgres_name()
 """Of a channel that somebody listens to."""
@@ -134,56 +139,6 @@ class TestVerbs:
             assert cursor.fetchone() == (3,)
 
 
-class TestStatus:
-    def test_it_counts_by_state(self, db: None) -> None:
-        store(available_at=timezone.now() - datetime.timedelta(hours=1))
-        store()
-        park()
-        store(available_at=timezone.now() + datetime.timedelta(hours=1))
-        (row,) = told("status", NAME)["channels"]
-        oldest = row.pop("oldest")
-        assert row == {"channel": NAME, "ready": 2, "waiting": 1, "parked": 1, "heard": True}
-        assert oldest >= 3600
-
-    def test_rows_of_channels_nobody_listens_to_are_shown(self, db: None) -> None:
-        store(channel="app.Gone")
-        (row,) = [row for row in told("status")["channels"] if row["channel"] == "app.Gone"]
-        assert (row["ready"], row["heard"]) == (1, False)
-        assert "nobody listens" in run("status", "app.Gone")
-
-    def test_workers_are_counted(
-        self, transactional_db: None, listen: Callable[..., Listen]
-    ) -> None:
-        assert told("status")["workers"] == 0
-        worker = listen("--processes", "2", "--channels", NAME).ready(2)
-        assert told("status")["workers"] == 2
-        worker.stop()
-        eventually(lambda: told("status")["workers"] == 0)
-
-    def test_the_notify_queue_is_watched(self, db: None) -> None:
-        assert 0 <= told("status")["queue_usage"] < 1
-        assert "the NOTIFY queue is 0.0% full" in run("status")
-
-
-class TestParked:
-    def test_it_says_why(self, db: None) -> None:
-        parked = park(3, last_error="Traceback…\nValueError: no such thing\n")
-        store()
-        (row,) = told("parked")
-        assert row["id"] == parked.pk
-        assert row["last_error"] == parked.last_error
-        assert row["payload"] == {"number": 3}
-        assert "ValueError: no such thing" in run("parked")
-        assert "Traceback" not in run("parked")
-
-    def test_nothing(self, db: None) -> None:
-        assert run("parked") == "Nothing is parked.\n"
-
-    def test_no_more_than_wanted(self, db: None) -> None:
-        rows = [park() for _ in range(3)]
-        assert [row["id"] for row in told("parked", "--limit", "2")] == [rows[0].pk, rows[1].pk]
-
-
 CHOICES: dict[str, Callable[[Notification], list[str]]] = {
     "channel": lambda row: [row.channel],
     "module path": lambda row: ["tests.app.channels.Job"],
@@ -203,10 +158,10 @@ def test_what_is_parked_is_chosen(
     left = park(channel="app.ItemChannel", last_error="other")
     ready = store(last_error="time out", created_at=long_ago)
     done = f"{word}ed"
-    assert [row["id"] for row in told("parked", *choice(chosen))] == [chosen.pk]
+    assert [row["id"] for row in told("parked", *choice(chosen))["messages"]] == [chosen.pk]
     assert told(word, *choice(chosen), "--dry-run") == {done: 1, "dry_run": True}
     assert ids(*Notification.objects.parked()) == ids(chosen, left)
-    assert told(word, *choice(chosen)) == {done: 1, "dry_run": False}
+    assert told(word, *choice(chosen), "--noinput") == {done: 1, "dry_run": False}
     assert ids(*Notification.objects.parked()) == ids(left)
     assert ready.pk in ids(*Notification.objects.ready())
 
@@ -216,26 +171,63 @@ def test_an_age_that_is_none(db: None) -> None:
         run("replay", "--older-than", "yesterday")
 
 
+@pytest.mark.parametrize("word", ["replay", "discard"])
+def test_an_id_finds_a_message_in_whatever_state(db: None, word: str) -> None:
+    """F55: what waits for its next attempt was passed by."""
+    retrying = store(available_at=timezone.now() + HOUR, attempts=3, last_error="ValueError: no")
+    park()
+    assert told(word, "--id", str(retrying.pk), "--noinput")[f"{word}ed"] == 1
+    if word == "discard":
+        assert not Notification.objects.filter(pk=retrying.pk)
+    else:
+        (row,) = Notification.objects.ready()
+        assert (row.pk, row.attempts) == (retrying.pk, 0)
+
+
+def test_what_failed_is_retried_now(db: None) -> None:
+    """F55: with its attempts; neither what is parked nor what was only delayed."""
+    later = timezone.now() + HOUR
+    retrying = store(available_at=later, attempts=3, last_error="ValueError: no")
+    store(available_at=later)
+    park(last_error="ValueError: no")
+    assert ids(*Notification.objects.retrying()) == ids(retrying)
+    assert run("retry", NAME, "--dry-run") == "1 message would be retried.\n"
+    assert run("retry", NAME) == "1 message was retried.\n"
+    (row,) = Notification.objects.ready()
+    assert (row.pk, row.attempts) == (retrying.pk, 3)
+    assert told("retry", "--error", "valueerror") == {"retried": 0, "dry_run": False}
+
+
 def test_what_is_replayed_is_handled(transactional_db: None, listen: Callable[..., Listen]) -> None:
     park(7)
     listen("--channels", NAME).ready()
-    assert "\n1 worker listens; " in run("status", NAME)
-    assert run("replay", NAME) == "1 notification was replayed.\n"
+    assert run("replay", NAME) == "1 message was replayed.\n"
     eventually(lambda: not Notification.objects.exists())
 
 
 def test_people_are_told_how_many(db: None) -> None:
     park(number=1)
     park(number=2)
-    assert run("replay", "--dry-run") == "2 notifications would be replayed.\n"
-    assert run("discard") == "2 notifications were discarded.\n"
-    assert "\n0 workers listen; " in run("status")
+    assert run("replay", "--all", "--dry-run") == "2 messages would be replayed.\n"
+    assert run("discard", "--all", "--noinput") == "2 messages were discarded.\n"
+
+
+def test_people_are_told_what_was_left_alone(transactional_db: None) -> None:
+    held = park()
+    park()
+    worker = connections.create_connection("default")
+    worker.set_autocommit(False)
+    with closing(worker), worker.cursor() as cursor:
+        cursor.execute("DELETE FROM pgpubsub_sql_notification WHERE id = %s", [held.pk])
+        told = run("discard", NAME, "--noinput")
+        worker.rollback()
+    assert told == "1 message was discarded.\n1 message left alone: taken by a worker meanwhile.\n"
 
 
 def test_a_renamed_channel_keeps_its_messages(db: None) -> None:
     old = store(channel="app.OldName")
     assert told("move", "app.OldName", NAME, "--dry-run") == {"moved": 1, "dry_run": True}
-    assert told("move", "app.OldName", NAME) == {"moved": 1, "dry_run": False}
+    assert told("move", "app.OldName", NAME, "--noinput") == {"moved": 1, "dry_run": False}
     assert ids(*Notification.from_channel(Job)) == ids(old)
 
 
@@ -245,7 +237,7 @@ def test_what_is_moved_is_chosen(db: None, choice: str) -> None:
     long_ago = timezone.now() - datetime.timedelta(hours=3)
     chosen = store(channel="app.OldName", created_at=long_ago, last_error="Time OUT")
     park(channel="app.OldName", last_error="other")
-    assert told("move", "app.OldName", NAME, *CHOICES[choice](chosen))["moved"] == 1
+    assert told("move", "app.OldName", NAME, *CHOICES[choice](chosen), "--noinput")["moved"] == 1
     assert ids(*Notification.from_channel(Job)) == ids(chosen)
 
 
@@ -255,11 +247,82 @@ def test_a_channel_to_move_to_is_suggested(db: None) -> None:
 
 
 def test_a_progress_bar_where_somebody_looks(db: None) -> None:
+    """F57: it was bold and red."""
+
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
     park()
     terminal = Terminal()
-    call_command("pgpubsub", "replay", stdout=io.StringIO(), stderr=terminal, no_color=True)
-    assert f"[{'#' * 30}] 1/1" in terminal.getvalue()
+    call_command("pgpubsub", "replay", NAME, stdout=io.StringIO(), stderr=terminal)
+    assert terminal.getvalue() == f"\r[{'#' * 30}] 1/1\n"
+
+
+@pytest.mark.parametrize("word", ["replay", "retry", "discard"])
+def test_nothing_is_done_to_everything_unless_that_is_said(db: None, word: str) -> None:
+    """F56: to leave out the channel meant every channel."""
+    park()
+    with pytest.raises(CommandError, match=r"Say which ones\. Name channels, or choose by --id"):
+        run(word)
+    with pytest.raises(CommandError, match="--all means every one: leave it out, or what narrows"):
+        run(word, NAME, "--all")
+    assert Notification.objects.parked().count() == 1
+
+
+QUESTIONS = {
+    "discard": (["discard", NAME], "Delete 2 messages for good?"),
+    "discard by id": (["discard", "--id", "ID"], "Delete 1 message for good?"),
+    "replay all": (["replay", "--all"], "Have 2 messages handled again?"),
+    "move": (["move", NAME, "app.Step"], "Move 2 messages from app.Job to app.Step?"),
+}
+
+
+@pytest.fixture(params=QUESTIONS)
+def asking(request: pytest.FixtureRequest, db: None) -> tuple[list[str], str]:
+    """A command that asks, and its question."""
+    argv, question = QUESTIONS[request.param]
+    rows = [park(), park()]
+    return [str(rows[0].pk) if one == "ID" else one for one in argv], question
+
+
+def everything() -> list[Any]:
+    return list(Notification.objects.values_list("pk", "channel", "available_at"))
+
+
+def test_who_is_asked_may_say_no(
+    asking: tuple[list[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F56: ``discard`` asked nothing."""
+    argv, question = asking
+    before = everything()
+    ours, theirs = pty.openpty()
+    with open(ours, "w") as keyboard, open(theirs) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        print("n", file=keyboard, flush=True)
+        error = io.StringIO()
+        with pytest.raises(CommandError, match=r"Nothing was changed\."):
+            call_command("pgpubsub", *argv, stderr=error)
+        assert error.getvalue() == f"{question} [y/N] "
+        assert everything() == before
+        print("y", file=keyboard, flush=True)
+        run(*argv)
+        assert everything() != before
+
+
+def test_nobody_is_waited_for(
+    asking: tuple[list[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F56: standard input is a pipe that never ends."""
+    argv, question = asking
+    before = everything()
+    reading, writing = os.pipe()
+    with open(reading) as pipe, open(writing, "w"):
+        monkeypatch.setattr(sys, "stdin", pipe)
+        with pytest.raises(CommandError) as refused:
+            run(*argv)
+        assert str(refused.value).startswith(question)
+        assert "add --noinput" in str(refused.value)
+        assert everything() == before
+        run(*argv, "--noinput")
+        assert everything() != before

@@ -15,13 +15,18 @@ from sqlparse.exceptions import SQLParseError
 
 from pgpubsub_sql.channels import BaseChannel, Channel, codec, declared_channels, dotted_path
 from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.management.asking import ask, demand_choice, with_consent
 from pgpubsub_sql.management.subcommands import (
     Options,
+    Row,
     Subcommand,
+    counted,
     resolve,
+    show_json,
     with_channels,
     write,
 )
+from pgpubsub_sql.management.tables import blocks, table, width_of
 from pgpubsub_sql.migrations_ops import repair
 from pgpubsub_sql.migrations_ops.audit import Audit, State, audit
 from pgpubsub_sql.migrations_ops.history import Key
@@ -31,15 +36,28 @@ from pgpubsub_sql.sql.trigger import Trigger
 
 T = TypeVar("T")
 
+_NAMED = 5
+"""Channels that a question names."""
+
 
 def ls(command: BaseCommand, options: Options) -> None:
-    """List channels: what they watch, who listens, and whether their triggers are installed."""
+    """List channels: what they watch, how many listen, and whether their triggers are installed.
+
+    More is shown of channels that are named.
+    """
     found = _audit(options)
     declared = {channel.postgres_name(): channel for channel in declared_channels()}
     names = dict.fromkeys([*declared, *_keys(found), *_functions(found)])
     chosen = resolve(options["channels"], names) or names
     rows = [_described(name, declared.get(name), found) for name in chosen]
-    write(command, rows, as_json=options["json"], empty="No channel is declared.")
+    if options["json"]:
+        show_json(command, rows)
+    elif options["channels"]:
+        command.stdout.write(blocks(rows))
+    elif rows:
+        command.stdout.write(table([_overview(row) for row in rows], width_of(command)))
+    else:
+        command.stdout.write("No channel is declared.")
 
 
 def verify(command: BaseCommand, options: Options) -> None:
@@ -99,7 +117,8 @@ def install(command: BaseCommand, options: Options) -> None:
 
 def uninstall(command: BaseCommand, options: Options) -> None:
     """Drop the functions and triggers of channels until they are installed again."""
-    chosen = _chosen(options, _functions(_audit(options)))
+    chosen = _named(options, _functions(_audit(options)))
+    _ask(command, options, chosen, "Drop the triggers of {}? Nobody is told of changes then.")
     repair.uninstall(connections[options["database"]], chosen.values())
     _report(command, options, chosen, "uninstalled", "Nothing was installed.")
 
@@ -113,7 +132,8 @@ def enable(command: BaseCommand, options: Options) -> None:
 
 def disable(command: BaseCommand, options: Options) -> None:
     """Disable the triggers of channels: writes go on, and nobody is told of them."""
-    chosen = _chosen(options, _functions(_audit(options)))
+    chosen = _named(options, _functions(_audit(options)))
+    _ask(command, options, chosen, "Disable the triggers of {}? Nobody is told of changes then.")
     repair.enable(connections[options["database"]], chosen.values(), on=False)
     _report(command, options, chosen, "disabled", "Nothing is installed.")
 
@@ -125,20 +145,24 @@ def prune(command: BaseCommand, options: Options) -> None:
     """
     left = _by_channel(_audit(options).leftovers())
     chosen = _chosen(options, left)
-    if chosen and not options["yes"]:
-        for name, function in chosen.items():
-            tables = ", ".join(sorted({trigger.table for trigger in function.triggers}))
-            command.stderr.write(f"{name}: function {function.name} on {tables or 'no table'}")
-        if input("Drop these? [y/N] ").strip().lower() not in ("y", "yes"):
-            raise CommandError("Nothing was dropped.")
+    for name, function in chosen.items() if options["interactive"] else ():
+        tables = ", ".join(sorted({trigger.table for trigger in function.triggers}))
+        command.stderr.write(f"{name}: function {function.name} on {tables or 'no table'}")
+    _ask(command, options, chosen, "Drop what is left over of {}?")
     repair.uninstall(connections[options["database"]], chosen.values())
     _report(command, options, chosen, "dropped", "There is nothing to prune.")
 
 
-def with_yes(parser: ArgumentParser) -> None:
-    """Let the question be answered beforehand."""
+def with_named_channels(parser: ArgumentParser) -> None:
+    """Let channels be named, or all of them be meant."""
     with_channels(parser)
-    parser.add_argument("--yes", action="store_true", help="Do not ask.")
+    with_consent(parser)
+
+
+def with_left_channels(parser: ArgumentParser) -> None:
+    """Let channels be named; what is left over is all meant if none is."""
+    with_channels(parser)
+    with_consent(parser, everything=False)
 
 
 SUBCOMMANDS = (
@@ -146,10 +170,10 @@ SUBCOMMANDS = (
     Subcommand(verify, with_channels),
     Subcommand(sql, with_channels),
     Subcommand(install, with_channels),
-    Subcommand(uninstall, with_channels),
+    Subcommand(uninstall, with_named_channels),
     Subcommand(enable, with_channels),
-    Subcommand(disable, with_channels),
-    Subcommand(prune, with_yes),
+    Subcommand(disable, with_named_channels),
+    Subcommand(prune, with_left_channels),
 )
 
 
@@ -175,7 +199,19 @@ def _chosen(options: Options, known: dict[str, T]) -> dict[str, T]:
     return {name: known[name] for name in names}
 
 
-def _described(name: str, channel: type[BaseChannel] | None, found: Audit) -> dict[str, Any]:
+def _named(options: Options, known: dict[str, T]) -> dict[str, T]:
+    """Return what was named; everything only if that was said."""
+    demand_choice(options, "channels", hint="Name channels, as ls shows them.")
+    return _chosen(options, known)
+
+
+def _ask(command: BaseCommand, options: Options, channels: Iterable[str], question: str) -> None:
+    if names := list(channels):
+        listed = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+        ask(command, options, question.format(f"{counted(len(names), 'channel')} ({listed})"))
+
+
+def _described(name: str, channel: type[BaseChannel] | None, found: Audit) -> Row:
     wanted = {key[1]: trigger for key, trigger in (found.declared | found.expected).items()}
     trigger = wanted.get(name)
     function = found.functions.get(trigger.function) if trigger else _functions(found).get(name)
@@ -191,6 +227,12 @@ def _described(name: str, channel: type[BaseChannel] | None, found: Audit) -> di
         "state": _state(name, trigger, function, found),
         "owner": function.owner if function else None,
     }
+
+
+def _overview(row: Row) -> Row:
+    """Return what is shown of one channel among others, so that a line is not too wide."""
+    shown = {name: row[name] for name in ("channel", "model", "events", "durable", "state")}
+    return shown | {"listeners": len(row["listeners"])}
 
 
 def _state(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import difflib
 import json
 from argparse import ArgumentParser
@@ -11,12 +10,17 @@ from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import connections
 
 from pgpubsub_sql.channels import find_channel
 from pgpubsub_sql.errors import ChannelNotFound
+from pgpubsub_sql.management.tables import table, width_of
+from pgpubsub_sql.sql import query
 
 Options = dict[str, Any]
 """What was asked for, as argparse has it."""
+
+Row = dict[str, Any]
 
 
 class Subcommand(NamedTuple):
@@ -39,8 +43,7 @@ def with_channels(parser: ArgumentParser) -> None:
         "channels",
         nargs="*",
         metavar="CHANNEL",
-        help="A channel by its name in PostgreSQL (blog.AuthorChannel) or its module path; "
-        "all of them if none is named.",
+        help="A channel by its name in PostgreSQL (blog.AuthorChannel) or its module path.",
     )
 
 
@@ -75,33 +78,26 @@ def write(
 ) -> None:
     """Write *rows* as JSON, or as a table for people; *empty* where there are none."""
     if as_json:
-        show(command, rows)
+        show_json(command, rows)
     elif rows:
-        command.stdout.write(_table(rows))
+        command.stdout.write(table(rows, width_of(command)))
     else:
         command.stdout.write(empty)
 
 
-def show(command: BaseCommand, value: Any) -> None:
+def show_json(command: BaseCommand, value: Any) -> None:
     """Write *value* as JSON."""
     command.stdout.write(json.dumps(value, indent=2, cls=DjangoJSONEncoder, ensure_ascii=False))
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    head = list(rows[0])
-    cells = [head, *([_cell(row[name]) for name in head] for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
-    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+def counted(number: int, noun: str) -> str:
+    """Return *number* with its noun, such as ``2 messages``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_cell, value))
-    if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, datetime.datetime):
-        return value.isoformat(sep=" ", timespec="seconds")
-    return " ".join(str("" if value is None else value).split())
+def run(options: Options, name: str, values: Mapping[str, Any] | None = None) -> list[Row]:
+    """Return the rows of the query *name*, on the database that was asked for."""
+    with connections[options["database"]].cursor() as cursor:
+        cursor.execute(query(name), values)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -35,7 +35,7 @@ class Plan:
     """Handle what is stored, then end."""
     loglevel: str | None = None
     """A level of :mod:`logging`; None for info, or what the project's LOGGING says."""
-    logformat: str = "%(asctime)s %(levelname).4s %(processName)s[%(process)d] %(message)s"
+    logformat: str = "%(asctime)s %(levelname)s %(processName)s[%(process)d] %(message)s"
     """A format of :mod:`logging`."""
     json_logs: bool = False
     """Log JSON objects instead."""

@@ -26,10 +26,18 @@ from django.core.management import ManagementUtility
 from tests.migrations.watching import watch_every_migration
 
 
+class Terminal(io.StringIO):
+    """Where somebody sits who answers."""
+
+    def isatty(self) -> bool:
+        """Whether somebody does."""
+        return True
+
+
 def execute(argv: list[str], answers: str) -> tuple[int, str]:
     """Run one command as ``manage.py`` would, and return its exit status and what it wrote."""
     output = io.StringIO()
-    sys.stdin = io.StringIO(answers)
+    sys.stdin = Terminal(answers) if answers else io.StringIO()
     importlib.invalidate_caches()  # makemigrations has written modules meanwhile
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:

@@ -67,11 +67,20 @@ def test_ls_knows_what_waits_for_its_migration(project: Project) -> None:
 
 
 def test_ls_is_a_table_for_people(project: Project) -> None:
+    """F57: it was 137 columns wide."""
     head, rule, *lines = project.run("pgpubsub", "ls").splitlines()
-    assert head.split()[:3] == ["channel", "class", "model"]
+    assert head.split() == ["channel", "model", "events", "durable", "state", "listeners"]
     assert set(rule) == {"-", " "}
     assert [line.split()[0] for line in lines] == ["blog.Authors", "blog.Reads"]
     assert "installed" in lines[0]
+    assert len(rule) <= 80
+
+
+def test_ls_shows_all_of_a_channel_that_is_named(project: Project) -> None:
+    """F57: what the table leaves out."""
+    lines = project.run("pgpubsub", "ls", "blog.Authors").splitlines()
+    assert [line.split()[0] for line in lines] == [*rows(project, "ls", "blog.Authors")[0]]
+    assert "class      blog.channels.Authors" in lines
 
 
 @pytest.mark.parametrize("reference", ["blog.Authors", "blog.channels.Authors"])
@@ -95,8 +104,13 @@ def test_every_word_suggests_a_channel(project: Project, word: str) -> None:
 
 
 def test_every_word_speaks_json(project: Project) -> None:
-    for word in ("disable", "enable", "uninstall", "install"):
-        assert rows(project, word) == [
+    for word, *argv in (
+        ("disable", "--all", "--noinput"),
+        ("enable",),
+        ("uninstall", "--all", "--noinput"),
+        ("install",),
+    ):
+        assert rows(project, word, *argv) == [
             {"channel": "blog.Authors", "done": f"{word}d".replace("lld", "lled")}
         ]
     assert rows(project, "install") == rows(project, "prune") == rows(project, "verify") == []
@@ -115,12 +129,12 @@ def test_every_word_keeps_to_its_database(project: Project, other: Database) -> 
     before = project.catalogue()
     assert other.catalogue() == before
 
-    project.run("pgpubsub", "disable", *database)
+    project.run("pgpubsub", "disable", "--all", "--noinput", *database)
     (problem,) = rows(project, "verify", *database, code=1)
     assert problem["remedy"].endswith("pgpubsub enable blog.Authors --database other")
     assert [row["state"] for row in rows(project, "ls", *database)] == ["disabled", None]
     project.run(*problem["remedy"].split("manage.py ")[1].split())
-    project.run("pgpubsub", "uninstall", *database)
+    project.run("pgpubsub", "uninstall", "--all", "--noinput", *database)
     assert other.catalogue() == frozenset()
     output = project.run("check", *database)
     assert "In the database 'other' the channel blog.Authors is not" in output
@@ -136,7 +150,7 @@ def test_every_word_keeps_to_its_database(project: Project, other: Database) -> 
     leave_over(other)
     assert rows(project, "verify") == []
     (problem,) = rows(project, "verify", *database, code=1)
-    project.run(*problem["remedy"].split("manage.py ")[1].split(), "--yes")
+    project.run(*problem["remedy"].split("manage.py ")[1].split(), "--noinput")
     assert "agree" in project.run("pgpubsub", "verify", *database)
     assert project.catalogue() == before
 
@@ -223,8 +237,8 @@ def test_a_function_of_somebody_else_is_never_replaced(project: Project) -> None
     assert state(project) == "foreign"
     assert len(rows(project, "verify", code=1)) == 1
     assert "not this project's" in project.run("pgpubsub", "install", code=1)
-    for word in ("uninstall", "disable", "prune"):
-        project.run("pgpubsub", word)
+    for argv in (("uninstall", "--all"), ("disable", "--all"), ("prune",)):
+        project.run("pgpubsub", *argv)
     assert project.catalogue() == before
 
 
@@ -274,7 +288,7 @@ def test_install_keeps_to_the_migrations_that_have_run(project: Project) -> None
 
 
 def test_disable_and_enable(project: Project) -> None:
-    project.run("pgpubsub", "disable", "blog.Authors")
+    project.run("pgpubsub", "disable", "blog.Authors", "--noinput")
     assert project.told(INSERT) == []
     project.run("pgpubsub", "enable", "blog.Authors")
     assert project.told(INSERT) == [("blog.Authors", "INSERT")]
@@ -282,11 +296,34 @@ def test_disable_and_enable(project: Project) -> None:
 
 def test_uninstall_and_install(project: Project) -> None:
     before = project.catalogue()
-    project.run("pgpubsub", "uninstall")
+    project.run("pgpubsub", "uninstall", "--all", "--noinput")
     assert not project.catalogue()
     assert project.told(INSERT) == []
     project.run("pgpubsub", "install")
     assert project.catalogue() == before
+
+
+QUESTIONS = {
+    "uninstall": "Drop the triggers of 1 channel (blog.Authors)? Nobody is told of changes then.",
+    "disable": "Disable the triggers of 1 channel (blog.Authors)? Nobody is told of changes then.",
+}
+
+
+@pytest.mark.parametrize(("word", "question"), QUESTIONS.items(), ids=QUESTIONS)
+def test_triggers_are_taken_away_only_with_consent(
+    project: Project, word: str, question: str
+) -> None:
+    """F56: ``uninstall`` without arguments dropped everything, and asked nothing."""
+    output = project.run("pgpubsub", word, code=1)
+    assert "Say which ones. Name channels, as ls shows them. --all means every one." in output
+    assert "leave it out" in project.run("pgpubsub", word, "--all", "blog.Authors", code=1)
+    for argv in ((word, "--all"), (word, "blog.Authors")):
+        output = project.run("pgpubsub", *argv, code=1)
+        assert f"{question} The answer is read from a terminal only." in output
+        assert question in project.run("pgpubsub", *argv, answers="n\n", code=1)
+    assert state(project) == "installed"
+    assert f"{question} [y/N] " in project.run("pgpubsub", word, "--all", answers="y\n")
+    assert state(project) != "installed"
 
 
 def leave_over(project: Database) -> None:
@@ -311,8 +348,9 @@ def test_prune_shows_asks_and_drops_only_our_own(project: Project) -> None:
         "Run: python manage.py pgpubsub prune",
     )
     before = project.catalogue()
+    assert "add --noinput" in project.run("pgpubsub", "prune", code=1)  # F56
     output = project.run("pgpubsub", "prune", answers="n\n", code=1)
-    assert "blog.Gone" in output
+    assert "Drop what is left over of 1 channel (blog.Gone)? [y/N]" in output
     assert "shop" not in output
     assert project.catalogue() == before
     project.run("pgpubsub", "prune", answers="y\n")
@@ -320,7 +358,7 @@ def test_prune_shows_asks_and_drops_only_our_own(project: Project) -> None:
         'Authors"()',
         'Theirs"()',
     }
-    assert "There is nothing to prune." in project.run("pgpubsub", "prune", "--yes")
+    assert "There is nothing to prune." in project.run("pgpubsub", "prune", "--noinput")
 
 
 def test_sql_that_installs_is_what_is_installed(project: Project) -> None:

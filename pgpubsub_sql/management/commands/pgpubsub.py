@@ -9,12 +9,17 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import connections
 
-from pgpubsub_sql.management import installing, stored
+from pgpubsub_sql.management import installing, seeing, status, stored
 from pgpubsub_sql.management.databases import DatabaseCommand, add_database, reached
 from pgpubsub_sql.management.subcommands import Subcommand
 from pgpubsub_sql.sql.readiness import check_ready
 
-SUBCOMMANDS: tuple[Subcommand, ...] = (*installing.SUBCOMMANDS, *stored.SUBCOMMANDS)
+SUBCOMMANDS: tuple[Subcommand, ...] = (
+    *installing.SUBCOMMANDS,
+    *status.SUBCOMMANDS,
+    *seeing.SUBCOMMANDS,
+    *stored.SUBCOMMANDS,
+)
 
 DESCRIPTION = """\
 See and repair what is installed of channels, and what is stored of their messages.
@@ -22,8 +27,9 @@ See and repair what is installed of channels, and what is stored of their messag
   manage.py pgpubsub ls                       every channel, and the state of its triggers
   manage.py pgpubsub verify                   exit 1 where code, migrations and database differ
   manage.py pgpubsub sql blog.AuthorChannel   the SQL that installs it
-  manage.py pgpubsub status                   how many messages are ready, waiting, parked
-  manage.py pgpubsub parked                   what nobody tries any more, and why
+  manage.py pgpubsub status                   how many messages are in which state, and who works
+  manage.py pgpubsub failed                   what failed, why, and when it is tried again
+  manage.py pgpubsub show 7                   all that is known of one message
   manage.py pgpubsub replay blog.PostReads    have what is parked handled again
   manage.py pgpubsub COMMAND --help           more on one of them
 """

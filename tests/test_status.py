@@ -1,0 +1,184 @@
+"""``manage.py pgpubsub status``: what is stored, who works, and what is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, connections
+from django.utils import timezone
+
+from pgpubsub_sql import notify
+from tests.app.channels import Job
+from tests.conftest import Listen, eventually
+from tests.test_stored import HOUR, NAME, park, run, store, told
+
+NOBODY = "No worker listens on this database. To start one: python manage.py listen"
+
+
+def row(name: str = NAME) -> dict[str, Any]:
+    (found,) = told("status", name)["channels"]
+    return dict(found)
+
+
+def checked(*argv: str) -> list[str]:
+    """Return what ``status --check`` complains of."""
+    with pytest.raises(CommandError) as caught:
+        call_command("pgpubsub", "status", "--check", *argv, stdout=io.StringIO())
+    assert caught.value.returncode == 1
+    return str(caught.value).splitlines()
+
+
+@contextmanager
+def in_hand(*ids: int) -> Iterator[int]:
+    """Have a session that has taken these, as a worker does; give its process id."""
+    worker = connections.create_connection("default")
+    worker.set_autocommit(False)
+    with closing(worker), worker.cursor() as cursor:
+        cursor.execute("DELETE FROM pgpubsub_sql_notification WHERE id = ANY (%s)", [list(ids)])
+        cursor.execute("SELECT pg_backend_pid()")
+        yield cursor.fetchone()[0]
+        worker.rollback()
+
+
+def test_it_counts_by_state(db: None) -> None:
+    """F55: what failed and waits for its next attempt is told from what was sent with a delay."""
+    store(available_at=timezone.now() - HOUR)
+    store()
+    park()
+    store(available_at=timezone.now() + HOUR)
+    store(available_at=timezone.now() + HOUR, attempts=1, last_error="ValueError: no")
+    found = row()
+    assert found.pop("oldest") >= 3600
+    assert found == {
+        "channel": NAME,
+        "ready": 2,
+        "in_hand": 0,
+        "delayed": 1,
+        "retrying": 1,
+        "parked": 1,
+        "in_hand_for": None,
+        "in_hand_of": None,
+        "heard": True,
+    }
+
+
+def test_what_a_worker_has_in_hand_is_not_ready(transactional_db: None) -> None:
+    """F58: a message whose listener hung counted as ready."""
+    held, free = store(), store()
+    with in_hand(held.pk) as pid:
+        found = row()
+        assert (found["ready"], found["in_hand"], found["in_hand_of"]) == (1, 1, pid)
+        assert found["in_hand_for"] < 60
+        told_of = checked("--max-age", "0s")
+        assert any(
+            f"process {pid} of the server has had messages in hand" in one for one in told_of
+        )
+        assert "in the hands of " in run("show", str(held.pk))
+        assert "ready: the next free worker handles it" in run("show", str(free.pk))
+    assert (row()["ready"], row()["in_hand"]) == (2, 0)
+
+
+def test_people_see_a_table_that_fits(db: None) -> None:
+    """F57: names that are too long are broken, and not cut."""
+    name = "app.AChannelWithALongName" + "e" * 38
+    store(channel=name)
+    head, rule, *lines = run("status").splitlines()
+    columns = re.split("  +", head.strip())
+    states = ["ready", "in hand", "delayed", "retrying", "parked", "oldest"]
+    assert columns == ["channel", *states]
+    assert len(rule) <= 80
+    assert name in "".join(line[: len(rule.split()[0])].strip() for line in lines)
+
+
+def test_rows_of_channels_nobody_listens_to_are_shown(db: None) -> None:
+    """F58: these words are about code; others are about workers."""
+    store(channel="app.Gone")
+    (found,) = [one for one in told("status")["channels"] if one["channel"] == "app.Gone"]
+    assert (found["ready"], found["heard"]) == (1, False)
+    words = "No listener is declared for app.Gone, so nobody handles 1 message."
+    assert words in run("status", "app.Gone")
+    assert words in checked("app.Gone")[0]
+
+
+def test_workers_are_counted(transactional_db: None, listen: Callable[..., Listen]) -> None:
+    assert told("status")["workers"] == 0
+    assert "\n0 workers listen on this database; " in run("status")
+    worker = listen("--processes", "2", "--channels", NAME).ready(2)
+    assert told("status")["workers"] == 2
+    assert "\n2 workers listen on this database; " in run("status")
+    assert run("status", "--check").count("\n") == run("status").count("\n") - 1
+    worker.stop()
+    eventually(lambda: told("status")["workers"] == 0)
+
+
+def test_the_notify_queue_is_watched(db: None) -> None:
+    assert 0 <= told("status")["queue_usage"] < 1
+    assert "NOTIFY queue is 0.0% full" in run("status")
+
+
+def test_all_is_well_only_where_somebody_works(
+    transactional_db: None, listen: Callable[..., Listen]
+) -> None:
+    """F58: ``status`` exited with 0 whatever was wrong."""
+    assert checked() == [NOBODY]
+    assert told("status")["problems"] == [NOBODY]
+    listen("--channels", NAME).ready()
+    run("status", "--check")
+    assert told("status", "--check")["problems"] == []
+
+
+def test_what_is_late_is_wrong(db: None) -> None:
+    """F58."""
+    store(available_at=timezone.now() - timedelta(minutes=6))
+    late, nobody = checked()
+    assert late.startswith(f"{NAME}: the oldest message has been due for 0:06:0")
+    assert nobody == NOBODY
+    assert checked("--max-age", "10m") == [NOBODY]
+
+
+def test_what_is_parked_is_wrong(db: None) -> None:
+    """F58."""
+    park()
+    park()
+    words = "2 messages are parked. To see why: python manage.py pgpubsub parked"
+    assert checked() == [words, NOBODY]
+    assert checked("--max-parked", "2") == [NOBODY]
+
+
+def test_a_full_queue_is_wrong(
+    transactional_db: None, django_db_blocker: Any, listen: Callable[..., Listen]
+) -> None:
+    """F58: a session that LISTENs and does not read holds up the queue."""
+    lazy = connections.create_connection("default")
+    with closing(lazy), lazy.cursor() as cursor:
+        cursor.execute("LISTEN something")
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT 1")
+        with connection.cursor() as writer:
+            writer.execute(
+                "SELECT pg_notify('something', n || repeat('x', 7000))"
+                " FROM generate_series(1, 200) AS n"
+            )
+        problems = checked("--max-queue", "0%")
+    assert any("NOTIFY queue is" in one and "pg_stat_activity" in one for one in problems)
+
+
+@pytest.mark.parametrize("value", ["much", "101", "-1"])
+def test_a_percentage_that_is_none(value: str) -> None:
+    with pytest.raises(CommandError, match="is no percentage from 0 to 100"):
+        run("status", f"--max-queue={value}")
+
+
+def test_nothing_to_tell(transactional_db: None, listen: Callable[..., Listen]) -> None:
+    notify(Job(number=1))
+    listen("--channels", NAME).ready()
+    eventually(lambda: row()["ready"] == 0 and row()["in_hand"] == 0)
+    assert json.loads(run("status", NAME, "--json"))["problems"] == []
