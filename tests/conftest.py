@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -69,11 +70,14 @@ def eventually(condition: Callable[[], object], *, within: float = DEADLINE_SECO
 class Listen:
     """A running ``manage.py listen`` and its log."""
 
-    def __init__(self, log: Path, *arguments: str, **environment: str) -> None:
+    def __init__(
+        self, log: Path, *arguments: str, within: tuple[str, ...] = (), **environment: str
+    ) -> None:
         self.log_file = log
+        command = [sys.executable, "-m", "django", "listen"]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "django", "listen", "--loglevel", "debug", *arguments],
+                [*within, *command, "--loglevel", "debug", *arguments],
                 cwd=ROOT,
                 env=os.environ
                 | {
@@ -117,8 +121,8 @@ def listen(transactional_db: None, tmp_path: Path) -> Iterator[Callable[..., Lis
     """Start ``manage.py listen`` with these arguments; whatever still runs is killed at the end."""
     started: list[Listen] = []
 
-    def start(*arguments: str) -> Listen:
-        started.append(Listen(tmp_path / f"listen-{len(started)}.log", *arguments))
+    def start(*arguments: str, **options: Any) -> Listen:
+        started.append(Listen(tmp_path / f"listen-{len(started)}.log", *arguments, **options))
         return started[-1]
 
     yield start

@@ -205,7 +205,7 @@ def test_it_waits_longer_and_longer_for_the_server(
         connection.Database.OperationalError("starting up"),
     ]
 
-    def check_ready(connection: object) -> str:
+    def check_workable(connection: object) -> str:
         if errors:
             raise errors.pop(0)
         return "public"
@@ -214,7 +214,7 @@ def test_it_waits_longer_and_longer_for_the_server(
         waits.append(timeout)
         return []
 
-    monkeypatch.setattr(worker_module, "check_ready", check_ready)
+    monkeypatch.setattr(worker_module, "check_workable", check_workable)
     monkeypatch.setattr(worker.stopping, "wait", wait)
     worker._connect()
     assert len(waits) == 3
@@ -228,11 +228,11 @@ def test_it_waits_longer_and_longer_for_the_server(
 def test_it_can_be_stopped_while_it_waits_for_the_server(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def check_ready(connection: object) -> str:
+    def check_workable(connection: object) -> str:
         signal.raise_signal(signal.SIGTERM)
         raise NotReady("never")
 
-    monkeypatch.setattr(worker_module, "check_ready", check_ready)
+    monkeypatch.setattr(worker_module, "check_workable", check_workable)
     worker._connect()
     assert worker.stopping()
 

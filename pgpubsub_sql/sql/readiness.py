@@ -28,3 +28,35 @@ def check_ready(connection: BaseDatabaseWrapper) -> str:
             f"Run: python manage.py migrate --database {alias}"
         )
     return str(schema)
+
+
+def check_workable(connection: BaseDatabaseWrapper) -> str:
+    """Return the schema that *connection* works in, as :func:`check_ready` does.
+
+    Raises :class:`NotReady` also where a worker could do nothing: on a standby, in read-only
+    transactions, or behind row level security that hides what is stored.
+    """
+    schema = check_ready(connection)
+    with connection.cursor() as cursor:
+        cursor.execute(query("workable"))
+        role, is_standby, is_read_only, hidden = cursor.fetchone()
+    where = f"the database {connection.alias!r}"
+    if is_standby:
+        raise NotReady(
+            f"The server of {where} is a standby, where NOTIFY and writes are impossible. Connect "
+            "to the primary, for example by naming all servers in HOST and adding "
+            '"target_session_attrs": "read-write" to OPTIONS.'
+        )
+    if is_read_only:
+        raise NotReady(
+            f"Transactions of the role {role!r} in {where} are read-only, and a worker has to "
+            "write. Turn off default_transaction_read_only for this role (ALTER ROLE … SET "
+            "default_transaction_read_only = off), or have the worker use another one."
+        )
+    if hidden:
+        raise NotReady(
+            f"Row level security hides what is stored in {where} from the role {role!r}: no policy "
+            f"permits {hidden}. Let a superuser run ALTER ROLE … BYPASSRLS, or the owner of "
+            "these tables, on each of them, CREATE POLICY … TO … USING (true) WITH CHECK (true)."
+        )
+    return schema

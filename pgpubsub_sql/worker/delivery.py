@@ -64,9 +64,10 @@ class Delivery:
         schema: str = "",
         stopping: Callable[[], bool] = lambda: False,
         hand: Hand | None = None,
+        name: str = "",
     ) -> None:
         self.channels = {channel.postgres_name(): channel for channel in channels}
-        self.session = Session(using)
+        self.session = Session(using, name=name)
         self.schema = schema
         """The schema this connection works in; messages from others are for others."""
         self.stopping = stopping

@@ -5,7 +5,6 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Iterable
-from contextlib import closing
 from typing import Any, NamedTuple
 
 from django.db import connections
@@ -13,19 +12,7 @@ from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.sql import query, render
-
-APPLICATION_NAME = "pgpubsub_sql listen"
-"""How PostgreSQL shows workers, and ``queries/workers.sql`` counts them; what the worker is called,
-or else what the project calls its connections, follows in parentheses."""
-
-DEFAULTS = {
-    "connect_timeout": 10,
-    "keepalives": 1,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-}
-"""A server that is gone without a word is noticed within a minute (libpq's parameters)."""
+from pgpubsub_sql.worker import connecting
 
 PROBE_SECONDS = 5.0
 """How long a NOTIFY may take through a pooler before it is known that none ever comes."""
@@ -44,7 +31,7 @@ class Ring(NamedTuple):
 
 
 class Doorbell:
-    """Hears NOTIFY on *names*, over a connection made like that of the alias *using*.
+    """Hears NOTIFY on *names*, over a connection made as Django's for the alias *using* is.
 
     Opened and closed by :meth:`open` and :meth:`close`; has a ``fileno()``, to be waited on.
     Errors of the driver pass through: they mean that the connection is lost.
@@ -54,7 +41,9 @@ class Doorbell:
         self.names = list(names)
         self.using = using
         self._name = name
+        self._wrapper: Any = None
         self._connection: Any = None
+        """The driver's, of the wrapper."""
         self._rings: list[Ring] = []
         self._elected: set[str] = set()
 
@@ -70,22 +59,20 @@ class Doorbell:
 
         Raises :class:`NotReady` if a pooler keeps it from hearing.
         """
-        self._connection = self._connect()
+        self._wrapper = connecting.listening_connection(self.using)
+        self._connection = self._wrapper.connection
+        connecting.keep_alive(self._wrapper)
         if is_psycopg3:
             self._connection.add_notify_handler(self._heard)
-        with self._connection.cursor() as cursor:
-            for name in self.names:
-                cursor.execute(render("queries/listen", channel=name))
-            cursor.execute("SELECT pg_listening_channels()")
-            self._verify({name for (name,) in cursor.fetchall()})
-            if self._is_pooled(cursor):
-                self._probe()
+        self._listen()
+        connecting.follow(self._wrapper)
+        connecting.prepare(self._wrapper, connecting.LISTEN, self._name)
 
     def close(self) -> None:
         """Close the connection; what was heard and not fetched is forgotten."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._wrapper is not None:
+            connecting.hang_up(self._wrapper)
+            self._wrapper = self._connection = None
         self._rings.clear()
         self._elected.clear()
 
@@ -120,28 +107,38 @@ class Doorbell:
                 self._elected.add(name)
         return name in self._elected
 
-    def _connect(self) -> Any:
-        django: Any = connections[self.using]
-        parameters = django.get_connection_params()
-        given = self._name or parameters.get("application_name")
-        name = f"{APPLICATION_NAME} ({given})" if given else APPLICATION_NAME
-        connection = django.Database.connect(**DEFAULTS | parameters | {"application_name": name})
-        connection.autocommit = True
-        return connection
+    def _listen(self) -> None:
+        """LISTEN, and make sure that it was not taken in vain."""
+        pooled = self._is_pooled()
+        if pooled:
+            self._refuse_to_share()
+        with self._connection.cursor() as cursor:
+            for name in self.names:
+                cursor.execute(render("queries/listen", channel=name))
+            cursor.execute("SELECT pg_listening_channels()")
+            self._verify({name for (name,) in cursor.fetchall()})
+        if pooled:
+            self._probe()
 
     def _verify(self, listening: set[str]) -> None:
         if missing := set(self.names) - listening:
             raise NotReady(f"LISTEN {', '.join(sorted(missing))} did not take. {_REMEDY}")
 
-    def _is_pooled(self, cursor: Any) -> bool:
+    def _is_pooled(self) -> bool:
         """Whether another process answers than the one that was connected to."""
-        cursor.execute("SELECT pg_backend_pid()")
-        return bool(cursor.fetchone()[0] != self._connection.info.backend_pid)
+        return connecting.is_pooled(self._wrapper, connecting.backend(self._wrapper))
+
+    def _refuse_to_share(self) -> None:
+        """Leave no LISTEN behind with a process that answers to others, too."""
+        with connecting.listening(self.using) as other:
+            is_shared = connecting.backend(other) == connecting.backend(self._wrapper)
+        if is_shared:
+            raise NotReady(f"LISTEN from {self.using!r} would be in vain. {_REMEDY}")
 
     def _probe(self) -> None:
         """Ring once from another connection: a pooler may have given LISTEN to one of its own."""
-        with closing(self._connect()) as other, other.cursor() as cursor:
-            cursor.execute(query("ring"), {"channels": self.names[:1]})
+        with connecting.listening(self.using) as other:
+            connecting.execute(other, query("ring"), {"channels": self.names[:1]})
         deadline = time.monotonic() + PROBE_SECONDS
         while not self._rings:
             if not select.select([self], [], [], max(0.0, deadline - time.monotonic()))[0]:

@@ -10,7 +10,8 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.utils import DatabaseError, OperationalError
 
-from pgpubsub_sql.sql import INVALID_PARAMETER_VALUE, query, sqlstate
+from pgpubsub_sql.sql import INVALID_PARAMETER_VALUE, query, render, sqlstate
+from pgpubsub_sql.worker.connecting import WORK, is_pooled, keep_alive, prepare
 from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.outcomes import Discarded, Failure, charged
 
@@ -21,8 +22,12 @@ UNDECIDED_SECONDS = 0.02
 class Session:
     """Django's connection for the alias *using*, and what it needs to be used by a worker."""
 
-    def __init__(self, using: str) -> None:
+    def __init__(self, using: str, *, name: str = "") -> None:
         self.using = using
+        self.is_pooled = False
+        """Whether a pooler is in between. Then what outlives a transaction may be another client's
+        next, so nothing may be set for longer."""
+        self._name = name
         self._prepared: Any = None
         """The driver's connection that was prepared."""
         self._is_read_committed = True
@@ -51,6 +56,10 @@ class Session:
         with block:
             if not self._is_read_committed:
                 self.execute("read_committed")
+            if self.is_pooled:
+                self.execute(
+                    "prepare_session", text=render("queries/prepare_session", local="true")
+                )
             isolation = Isolation(self.connection)
             with isolation:
                 yield isolation
@@ -109,8 +118,11 @@ class Session:
         connection.ensure_connection()
         if connection.connection is self._prepared:
             return
-        self.execute("prepare_session")
         with transaction.atomic(using=self.using):
-            ((level,),) = self.execute("isolation_level")
+            ((pid, level),) = self.execute("session_state")
         self._is_read_committed = level == "read committed"
+        self.is_pooled = is_pooled(connection, pid)
+        keep_alive(connection)
+        if not self.is_pooled:
+            prepare(connection, WORK, self._name)
         self._prepared = connection.connection

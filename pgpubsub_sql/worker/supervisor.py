@@ -14,6 +14,7 @@ from django.db import connections
 from pgpubsub_sql.channels import find_channel
 from pgpubsub_sql.logs import JSONFormatter
 from pgpubsub_sql.worker.charging import charge_for_death
+from pgpubsub_sql.worker.connecting import close_pool
 from pgpubsub_sql.worker.hand import Hand
 from pgpubsub_sql.worker.stopping import Stopping, held_back
 from pgpubsub_sql.worker.worker import Worker
@@ -96,7 +97,6 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until all workers have ended; return the exit status for the process."""
-        connections.close_all()  # a fork must not share them
         with Stopping() as stopping:
             try:
                 for slot in self._slots:
@@ -133,6 +133,7 @@ class Supervisor:
             name=self.plan.process_name(slot.number),
         )
         slot.hand.clear()
+        _close_connections()
         with held_back():
             process.start()
         slot.process, slot.restart_at, slot.started = process, None, time.monotonic()
@@ -186,6 +187,13 @@ class Supervisor:
             logger.error("Worker %s is killed; what it had in hand is given back", slot.number)
             slot.kill()
             self.failed = True
+
+
+def _close_connections() -> None:
+    """Leave nothing open, which a fork would share."""
+    for connection in connections.all(initialized_only=True):
+        connection.close()
+        close_pool(connection)
 
 
 @dataclasses.dataclass

@@ -16,9 +16,10 @@ from django.dispatch import Signal
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.signals import worker_reconnected, worker_started, worker_stopped
-from pgpubsub_sql.sql.readiness import check_ready
+from pgpubsub_sql.sql.readiness import check_workable
 from pgpubsub_sql.worker.backlog import Backlog
 from pgpubsub_sql.worker.backoff import Backoff
+from pgpubsub_sql.worker.connecting import adopt
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.doorbell import Doorbell
 from pgpubsub_sql.worker.hand import Hand
@@ -39,7 +40,7 @@ class Worker:
     """Listens to *channels* on the database *using*, in the foreground, until it is stopped.
 
     Into *hand*, if it has one, its supervisor looks after its death. *name* is what the server
-    knows its LISTEN connection by.
+    knows its connections by.
 
     In turn it *looks* (handles a batch of each channel that is due) and *hears* (waits for a
     NOTIFY, or until a channel is due). When nothing is due it first *plans*: asks when the next
@@ -57,7 +58,9 @@ class Worker:
     ) -> None:
         self.using = using
         self.stopping = Stopping(then=signal.SIG_DFL)
-        self.delivery = Delivery(channels, using=using, stopping=self.stopping, hand=hand)
+        self.delivery = Delivery(
+            channels, using=using, stopping=self.stopping, hand=hand, name=name
+        )
         self.doorbell = Doorbell(self.delivery.channels, using=using, name=name)
         self._look_at = dict.fromkeys(self.delivery.channels, 0.0)
         """When each channel is due, by the monotonic clock."""
@@ -85,7 +88,8 @@ class Worker:
         Raises :class:`NotReady` or Django's database errors if it cannot.
         """
         with self.stopping, self._told():
-            self.delivery.schema = check_ready(connections[self.using])
+            adopt(self.using)
+            self.delivery.schema = check_workable(connections[self.using])
             names = list(self.delivery.channels)
             while names and not self.stopping():
                 names = [name for name in names if self.delivery.handle_stored(name)]
@@ -201,8 +205,9 @@ class Worker:
         while not self.stopping():
             self.doorbell.close()
             connections[self.using].close()
+            adopt(self.using)
             try:
-                self.delivery.schema = check_ready(connections[self.using])
+                self.delivery.schema = check_workable(connections[self.using])
                 self.doorbell.open()
             except (self.doorbell.errors, DatabaseError, InterfaceError, NotReady) as error:
                 delay = backoff.fail()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,9 +15,11 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from pgpubsub_sql import notify
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.worker import doorbell as doorbell_module
 from pgpubsub_sql.worker.doorbell import Doorbell, Ring
+from tests.app.channels import Job
 from tests.conftest import Listen, eventually
 from tests.ledger import numbers, sql
 
@@ -36,8 +39,14 @@ ignore_startup_parameters = extra_float_digits
 """
 
 
+def answers(path: str) -> bool:
+    """Whether something accepts connections at this socket."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        return sock.connect_ex(path) == 0
+
+
 @contextmanager
-def pgbouncer(mode: str) -> Iterator[str]:
+def pgbouncer(mode: str, *more: str) -> Iterator[str]:
     """Run a PgBouncer in front of the tests' server; return the directory of its socket."""
     program = shutil.which("pgbouncer", path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
     if program is None:
@@ -53,11 +62,12 @@ def pgbouncer(mode: str) -> Iterator[str]:
         configuration = Path(directory, "pgbouncer.ini")
         configuration.write_text(
             CONFIGURATION.format(directory=directory, mode=mode, PORT=PORT, **place)
+            + "\n".join(more)
         )
         account: dict[str, Any] = {"user": "nobody"} if os.geteuid() == 0 else {}
         with subprocess.Popen([program, "-q", str(configuration)], **account) as process:
             try:
-                eventually(Path(directory, f".s.PGSQL.{PORT}").exists)
+                eventually(lambda: answers(f"{directory}/.s.PGSQL.{PORT}"))
                 yield directory
             finally:
                 process.terminate()
@@ -66,6 +76,7 @@ def pgbouncer(mode: str) -> Iterator[str]:
 @contextmanager
 def through(directory: str) -> Iterator[None]:
     """Let what connects from now on, child processes too, go through a PgBouncer."""
+    connection.ensure_connection()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PGHOST", directory)
         patch.setenv("PGPORT", str(PORT))
@@ -88,6 +99,39 @@ def test_a_pooler_in_transaction_mode_is_named_instead_of_listening_in_vain(
         worker.kill()
 
 
+def session_of(directory: str) -> tuple[Any, ...]:
+    """What the next client of a pooler meets: whose session, its settings, what it listens to."""
+    parameters = connection.get_connection_params() | {"host": directory, "port": PORT}
+    raw = connection.Database.connect(**parameters)
+    try:
+        with raw.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_backend_pid(), array(SELECT pg_listening_channels()), "
+                "array(SELECT name || ' = ' || setting FROM pg_settings WHERE source = 'session' "
+                "AND name NOT IN ('TimeZone', 'application_name') ORDER BY name)"
+            )
+            return tuple(cursor.fetchone())
+    finally:
+        raw.rollback()
+        raw.close()
+
+
+def test_nothing_is_left_to_the_next_client_of_a_pooler(listen: Callable[..., Listen]) -> None:
+    """F48: web sessions were without idle_in_transaction_session_timeout from then on."""
+    notify(Job(number=1))
+    with pgbouncer("transaction", "default_pool_size = 1") as directory:
+        before = session_of(directory)
+        with through(directory):
+            assert listen("--channels", "app.Job", "--drain", "--worker").process.wait(30) == 0
+            assert numbers("do_job") == [1]
+            assert session_of(directory) == before
+            doorbell = Doorbell(["app.Job"], using="default")
+            with pytest.raises(NotReady, match="LISTEN from 'default' would be in vain"):
+                doorbell.open()
+            doorbell.close()
+        assert session_of(directory) == before
+
+
 def test_a_pooler_in_session_mode_lets_hear(listen: Callable[..., Listen]) -> None:
     with pgbouncer("session") as directory:
         with through(directory):
@@ -100,17 +144,18 @@ def test_a_pooler_in_session_mode_lets_hear(listen: Callable[..., Listen]) -> No
 class Pooled(Doorbell):
     """Takes what answers it for a pooler."""
 
-    def _is_pooled(self, cursor: Any) -> bool:
-        assert not super()._is_pooled(cursor)
+    def _is_pooled(self) -> bool:
+        assert not super()._is_pooled()
         return True
 
 
 class Deaf(Pooled):
     """Its LISTEN is undone as soon as it has been taken, as behind a pooler."""
 
-    def _is_pooled(self, cursor: Any) -> bool:
-        cursor.execute("UNLISTEN *")
-        return super()._is_pooled(cursor)
+    def _verify(self, listening: set[str]) -> None:
+        super()._verify(listening)
+        with self._connection.cursor() as cursor:
+            cursor.execute("UNLISTEN *")
 
 
 def test_what_is_not_heard_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from pgpubsub_sql.channels import BaseChannel, dotted_path, select_channels
 from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.databases import DatabaseCommand, add_database, reached
-from pgpubsub_sql.sql.readiness import check_ready
+from pgpubsub_sql.sql.readiness import check_workable
 from pgpubsub_sql.worker.supervisor import Plan, Supervisor, configure_logging, work
 
 DESCRIPTION = """\
@@ -119,7 +119,7 @@ class Command(DatabaseCommand):
         multiprocessing.current_process().name = plan.process_name()
         configure_logging(plan)
         with reached(plan.database):
-            check_ready(connections[plan.database])
+            check_workable(connections[plan.database])
         if options["worker"]:
             work(plan)
             return

@@ -1,0 +1,269 @@
+"""How a worker's two connections are made, and where they are refused."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection, connections
+from django.db.backends.signals import connection_created
+
+from pgpubsub_sql.embedded import Server
+from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.sql.readiness import check_workable
+from pgpubsub_sql.worker.connecting import adopt, hang_up
+from pgpubsub_sql.worker.doorbell import Doorbell, Ring
+from pgpubsub_sql.worker.session import Session
+from tests.conftest import Listen, eventually
+from tests.engine import DatabaseWrapper as Engine
+from tests.ledger import backends, sql
+from tests.proxy import Proxy
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@contextmanager
+def another(wrapper: Any) -> Iterator[Any]:
+    """Let *wrapper* be Django's connection of the alias ``default``."""
+    usual = connections["default"]
+    connections["default"] = wrapper
+    try:
+        yield wrapper
+    finally:
+        hang_up(wrapper)
+        connections["default"] = usual
+
+
+@contextmanager
+def anew(engine: Any = None, **options: Any) -> Iterator[Any]:
+    """Let the next connections be made by *engine*, with these OPTIONS and the environment."""
+    usual = connections["default"]
+    changed = usual.settings_dict | {"OPTIONS": usual.settings_dict["OPTIONS"] | options}
+    with another((engine or type(usual))(changed, "default")) as wrapper:
+        yield wrapper
+
+
+@contextmanager
+def worker_connections(name: str = "") -> Iterator[tuple[Any, Any]]:
+    """Connect as a worker does; yield the driver's connections, to listen and to work."""
+    doorbell = Doorbell(["app.Job"], using="default", name=name)
+    adopt("default")
+    doorbell.open()
+    session = Session("default", name=name)
+    with session.isolation():
+        pass
+    try:
+        yield doorbell._connection, session.connection.connection
+    finally:
+        doorbell.close()
+
+
+def shown(raw: Any, setting: str) -> str:
+    with raw.cursor() as cursor:
+        cursor.execute(f"SHOW {setting}")
+        (value,) = cursor.fetchone()
+    return str(value)
+
+
+def options_of(raw: Any) -> dict[str, int]:
+    with socket.socket(fileno=os.dup(raw.fileno())) as sock:
+        return {
+            name: sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+            for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+            if hasattr(socket, name)
+        } | {"SO_KEEPALIVE": sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)}
+
+
+@pytest.fixture
+def tcp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """The server, reached by TCP."""
+    with Proxy() as proxy:
+        for name, value in proxy.environment().items():
+            monkeypatch.setenv(name, value)
+        yield proxy
+        monkeypatch.undo()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has none")
+def test_both_connections_notice_a_silent_network(tcp: Proxy) -> None:
+    """F38: the work connection had none of these, and waited for two hours."""
+    with anew(), worker_connections() as raws:
+        for raw in raws:
+            assert options_of(raw) == {
+                "SO_KEEPALIVE": 1,
+                "TCP_KEEPIDLE": 15,
+                "TCP_KEEPINTVL": 5,
+                "TCP_KEEPCNT": 3,
+                "TCP_USER_TIMEOUT": 30_000,
+            }
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has none")
+def test_what_the_project_says_of_keepalives_counts(tcp: Proxy) -> None:
+    """F38: for both connections."""
+    with (
+        anew(keepalives_idle=77, tcp_user_timeout=88_000, connect_timeout=99) as wrapper,
+        worker_connections() as raws,
+    ):
+        for raw in raws:
+            found = options_of(raw)
+            assert (found["TCP_KEEPIDLE"], found["TCP_USER_TIMEOUT"]) == (77, 88_000)
+            assert found["TCP_KEEPINTVL"] == 5
+        assert wrapper.get_connection_params()["connect_timeout"] == 99
+    with anew(keepalives=0), worker_connections() as raws:
+        assert [options_of(raw)["SO_KEEPALIVE"] for raw in raws] == [0, 0]
+        assert [options_of(raw)["TCP_USER_TIMEOUT"] for raw in raws] == [30_000, 30_000]
+
+
+def test_a_server_that_does_not_answer_is_given_up(tcp: Proxy) -> None:
+    """F38: connecting, too, has an end."""
+    with anew() as wrapper:
+        adopt("default")
+        assert wrapper.get_connection_params()["connect_timeout"] == 10
+
+
+def test_what_a_receiver_sets_is_set_on_both_connections() -> None:
+    """F31: without the search_path, each message that had to be stored ended LISTEN."""
+
+    def receiver(connection: Any, **_: Any) -> None:
+        assert connection.alias == "default"
+        with connection.cursor() as cursor:
+            cursor.execute("SET search_path = elsewhere, public; SET work_mem = '5MB'")
+
+    connection_created.connect(receiver)
+    try:
+        with anew(), worker_connections() as raws:
+            assert [shown(raw, "search_path") for raw in raws] == ["elsewhere, public"] * 2
+            assert [shown(raw, "work_mem") for raw in raws] == ["5MB"] * 2
+    finally:
+        connection_created.disconnect(receiver)
+
+
+def test_what_was_set_on_the_work_connection_is_where_the_other_looks() -> None:
+    """F31: as tenants' engines do, whose wrappers know a schema that no receiver sets."""
+    with anew() as wrapper:
+        with wrapper.cursor() as cursor:
+            cursor.execute("SET search_path = acme, public")
+        doorbell = Doorbell(["app.Job"], using="default")
+        doorbell.open()
+        assert shown(doorbell._connection, "search_path") == "acme, public"
+        doorbell.close()
+
+
+def test_an_engine_connects_and_its_pool_lends_to_nobody_else() -> None:
+    """F37: LISTEN handed the driver what only the engine knows."""
+    with anew(Engine, MAX_CONNS=1) as wrapper:
+        for _ in range(2):
+            doorbell = Doorbell(["app.Job"], using="default")
+            doorbell.open()
+            sql("SELECT pg_notify('app.Job', '')")
+            eventually(lambda bell=doorbell: bell.rings() == [Ring("app.Job", "")])
+            doorbell.close()
+            eventually(lambda: backends("pgpubsub_sql listen") == [])
+        wrapper.close()
+        Engine.pools.pop("default").pop().close()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["idle_session_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"],
+)
+def test_the_server_ends_no_session_of_ours(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F46: LISTEN was lost at each expiry, and messages with it."""
+    if not sql("SELECT name FROM pg_settings WHERE name = %s", setting):
+        pytest.skip("the server has no such setting")
+    monkeypatch.setenv("PGOPTIONS", f"-c {setting}=9s")
+    with anew(), worker_connections() as raws:
+        assert [shown(raw, setting) for raw in raws] == ["0", "0"]
+
+
+def test_both_connections_have_names() -> None:
+    with anew(application_name="mysite"), worker_connections() as raws:
+        assert [shown(raw, "application_name") for raw in raws] == [
+            "pgpubsub_sql listen (mysite)",
+            "pgpubsub_sql work (mysite)",
+        ]
+    with anew(application_name="mysite"), worker_connections("mail-0") as raws:
+        assert [shown(raw, "application_name") for raw in raws] == [
+            "pgpubsub_sql listen (mail-0)",
+            "pgpubsub_sql work (mail-0)",
+        ]
+    with anew(), worker_connections() as raws:
+        assert [shown(raw, "application_name") for raw in raws] == [
+            "pgpubsub_sql listen",
+            "pgpubsub_sql work",
+        ]
+
+
+# Where a worker can do nothing.
+
+
+def test_a_role_that_may_only_read_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F13: each look failed with PostgreSQL's "cannot execute DELETE"."""
+    monkeypatch.setenv("PGOPTIONS", "-c default_transaction_read_only=on")
+    with anew() as wrapper, pytest.raises(NotReady, match=r"default_transaction_read_only = off"):
+        check_workable(wrapper)
+
+
+@pytest.fixture
+def role() -> Iterator[str]:
+    """A role that may do all that a worker does, and sees nothing through row level security."""
+    name = f"worker_{uuid.uuid4().hex[:8]}"
+    sql(f"CREATE ROLE {name}")
+    sql(f"GRANT ALL ON pgpubsub_sql_notification, pgpubsub_sql_longpayload TO {name}")
+    yield name
+    for table in ("pgpubsub_sql_notification", "pgpubsub_sql_longpayload"):
+        sql(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
+        sql(f"DROP POLICY IF EXISTS works ON {table}")
+    sql(f"DROP OWNED BY {name}")
+    sql(f"DROP ROLE {name}")
+
+
+@pytest.mark.parametrize("row_security", ["on", "off"])
+def test_a_role_that_sees_no_row_is_told_so(
+    role: str, row_security: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F12, F13: it handled nothing, and nobody said why."""
+    monkeypatch.setenv("PGOPTIONS", f"-c role={role} -c row_security={row_security}")
+    owner, policy = connections["default"], "CREATE POLICY works ON pgpubsub_sql_notification"
+    with anew() as wrapper, owner.cursor() as cursor:
+        check_workable(wrapper)
+        cursor.execute("ALTER TABLE pgpubsub_sql_notification ENABLE ROW LEVEL SECURITY")
+        with pytest.raises(NotReady, match=rf"hides what is stored .* from the role '{role}'"):
+            check_workable(wrapper)
+        cursor.execute(
+            f"CREATE POLICY works ON pgpubsub_sql_notification FOR SELECT TO {role} USING (true)"
+        )
+        with pytest.raises(NotReady, match=r"permits DELETE on pgpubsub_sql_notification, INSERT"):
+            check_workable(wrapper)
+        cursor.execute("DROP POLICY works ON pgpubsub_sql_notification")
+        cursor.execute(f"{policy} USING (true)")
+        check_workable(wrapper)
+        cursor.execute("ALTER TABLE pgpubsub_sql_longpayload ENABLE ROW LEVEL SECURITY")
+        with pytest.raises(NotReady, match="DELETE on pgpubsub_sql_longpayload, SELECT on"):
+            check_workable(wrapper)
+
+
+def test_a_worker_waits_for_a_standby_to_be_promoted(listen: Callable[..., Listen]) -> None:
+    """F13: LISTEN is impossible during recovery, until a failover ends that."""
+    with Server(settings={"fsync": "off"}) as server:
+        places = server.environment() | {"DJANGO_SETTINGS_MODULE": settings.SETTINGS_MODULE}
+        command = [sys.executable, "-m", "django", "migrate", "--skip-checks", "--verbosity", "0"]
+        subprocess.run(command, env=os.environ | places, check=True)
+        worker = listen("--channels", "app.Job", "--worker", **places).ready()
+        Path(server.host, "data", "standby.signal").touch()
+        server.restart()
+        eventually(lambda: "is a standby, where NOTIFY and writes are impossible" in worker.log)
+        host = {"host": server.host, "port": server.port, "user": server.user}
+        with closing(connection.Database.connect(dbname=server.dbname, **host)) as raw:
+            raw.cursor().execute("SELECT pg_promote()")
+        worker.ready(2)
