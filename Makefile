@@ -7,10 +7,10 @@ BIN = $(VENV)/bin
 SUITE = -m pytest --numprocesses auto --dist worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long test-matrix torture coverage lint types docs build check clean
+.PHONY: help demo test test-long test-matrix test-ecosystem torture coverage lint types docs build check clean
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Real input, two workers, one killed midway: is anything lost?
 	@$(BIN)/python example/manage.py demo --settings example.demo_settings
@@ -23,6 +23,9 @@ test-long: $(VENV)/.develop ## Let many random projects live long
 
 test-matrix: $(VENV)/.matrix ## Run it on every Python, Django, driver and PostgreSQL
 	$(BIN)/nox
+
+test-ecosystem: $(VENV)/.matrix ## Try it beside the packages that watch, wrap or pool connections
+	$(BIN)/nox --session ecosystem -- $(PACKAGES)
 
 torture: $(VENV)/.develop ## Kill workers, connections and servers for two minutes: is anything lost?
 	@$(BIN)/python -m tests.torture 120

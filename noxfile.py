@@ -56,6 +56,14 @@ def suite(session: nox.Session, driver: str) -> None:
         )
 
 
+@nox.session(default=False)
+def ecosystem(session: nox.Session) -> None:
+    """Try packages that real projects have, or some: ``nox -s ecosystem -- ddtrace``."""
+    session.install("--editable", ".[embedded]")
+    directory = Path(session.cache_dir, "ecosystem")
+    session.run("python", "-m", "tests.ecosystem", str(directory), *session.posargs)
+
+
 VERSIONS = """
 import sys, django
 from django.db.backends.postgresql.base import Database

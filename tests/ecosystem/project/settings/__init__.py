@@ -1,0 +1,1 @@
+"""A module for each package, beside what they have in common."""

@@ -1,0 +1,15 @@
+"""django-db-geventpool's engine, whose connection parameters have keys of its own."""
+
+from django.db.backends.postgresql.psycopg_any import is_psycopg3
+
+from .base import *
+
+DATABASES["default"] |= {
+    "ENGINE": f"django_db_geventpool.backends.postgresql_psycopg{3 if is_psycopg3 else 2}",
+    "CONN_MAX_AGE": 0,
+    "OPTIONS": {"MAX_CONNS": 4, "REUSE_CONNS": 2},
+}
+
+
+def is_in_use(connection):
+    return connection.pool.size > 0
