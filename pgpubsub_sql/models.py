@@ -173,7 +173,7 @@ class Notification(models.Model):
         ordering = ("id",)
         indexes = (
             models.Index(
-                fields=["channel", "available_at", "id"],
+                fields=["channel", "alone", "available_at", "id"],
                 name="pgpubsub_sql_available",
                 condition=models.Q(available_at__isnull=False),
             ),

@@ -11,10 +11,9 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from django.dispatch import Signal
 
-from pgpubsub_sql import Discard, Notification, RetryAfter, notify, signals
+from pgpubsub_sql import Discard, Notification, RetryAfter, signals
 from pgpubsub_sql.errors import PayloadError, WorkerDied
 from pgpubsub_sql.worker import telling
-from pgpubsub_sql.worker.charging import charge_for_death
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.worker import Worker
@@ -189,16 +188,35 @@ def test_what_was_given_back_or_had_expired_was_not_received(
     assert list(stored()) == [3]
 
 
-def test_the_supervisor_tells_of_what_a_worker_died_of(told: list[Any]) -> None:
-    jobs("good", "good")
-    first, second = Notification.objects.all()
-    Notification.objects.filter(pk=second.pk).update(attempts=9)
-    charge_for_death(first.id, -9, using="default")
-    charge_for_death(second.id, -9, using="default")
+class Death(BaseException):
+    """What nobody catches."""
+
+
+def die() -> None:
+    raise Death
+
+
+def die_of(*attempts: int) -> None:
+    """Have workers die of jobs that had failed so often, each alone; account for them."""
+    jobs(*["die"] * len(attempts))
+    for number, count in enumerate(attempts, 1):
+        found = Notification.objects.filter(payload__number=number)
+        found.update(attempts=count, alone=True)
+    for _ in attempts:
+        with pytest.raises(Death):
+            drain(Delivery([Job], using="default"))
+    drain(Delivery([Job], using="default"))
+
+
+def test_what_a_worker_died_of_is_told(told: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(listeners.MOODS, "die", die)
+    die_of(0, 9)
+    told[:] = [one for one in told if one[0] != "message_received"]
     assert names(told) == ["message_failed", "message_failed", "message_parked"]
     failed = told[0][1]
     assert failed["sender"] is Job
     assert isinstance(failed["error"], WorkerDied)
+    (first,) = Notification.objects.waiting()
     assert failed["notification"].created_at == first.created_at
     assert (failed["listener"], failed["duration"]) == ("", None)
     assert failed["retry_in"] > 0
@@ -443,10 +461,12 @@ def test_other_records_say_which_channel(
     assert "A listener of channel app.Job has committed" in record.getMessage()
 
 
-def test_the_record_of_a_death_says_which(caplog: pytest.LogCaptureFixture) -> None:
-    notify(Job(number=1))
+def test_the_record_of_a_death_says_which(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(listeners.MOODS, "die", die)
+    die_of(0)
     (row,) = Notification.objects.all()
-    charge_for_death(row.id, -9, using="default")
     assert extras(caplog.records[-1]) == {
         "channel": "app.Job",
         "notification_id": row.id,

@@ -17,7 +17,6 @@ import pytest
 
 from pgpubsub_sql import notify
 from pgpubsub_sql.worker.backoff import LONGEST_SECONDS, Backoff
-from pgpubsub_sql.worker.hand import Hand
 from pgpubsub_sql.worker.stopping import Stopping, held_back
 from pgpubsub_sql.worker.supervisor import Plan, Supervisor, _Slot
 from tests.app.channels import Job
@@ -59,7 +58,7 @@ def hastened_until_done() -> bool:
 
 def test_a_successor_starts_at_once_then_later_and_later() -> None:
     """P8: a worker that cannot live does not make a storm of forks."""
-    slot = _Slot(0, Hand(), started=time.monotonic())
+    slot = _Slot(0, started=time.monotonic())
     assert [slot.plan_restart() for _ in range(8)] == [0, 2, 4, 8, 16, 30, 30, 30]
     slot.started -= 31
     assert slot.plan_restart() == 0
@@ -130,7 +129,7 @@ def test_a_worker_is_started_with_signals_held_back(monkeypatch: pytest.MonkeyPa
 
     supervisor = Supervisor(Plan(channels=()), processes=1)
     monkeypatch.setattr(supervisor, "_context", SimpleNamespace(Process=Process))
-    supervisor._start(_Slot(0, Hand()))
+    supervisor._start(_Slot(0))
     assert blocked >= {signal.SIGTERM, signal.SIGINT}
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {signal.SIGTERM, signal.SIGINT}
 

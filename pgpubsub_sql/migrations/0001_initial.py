@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
                 "indexes": [
                     models.Index(
                         condition=models.Q(("available_at__isnull", False)),
-                        fields=["channel", "available_at", "id"],
+                        fields=["channel", "alone", "available_at", "id"],
                         name="pgpubsub_sql_available",
                     ),
                     models.Index(

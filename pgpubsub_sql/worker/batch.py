@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.worker.calling import Caller
-from pgpubsub_sql.worker.hand import Hand
 from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.outcomes import (
     Discarded,
@@ -32,20 +31,19 @@ from pgpubsub_sql.worker.telling import Handling, guarded, log_failure, of_store
 class Batch:
     """What was taken of one channel in one transaction, and what becomes of each.
 
-    It ends early, and what was not reached is given back: when *is_used_up* says so, after a
-    message that was in somebody's way, and before and after one that is to be alone.
+    It ends early, and what was not reached is given back: when *is_used_up* says so, and after a
+    message that was in somebody's way.
     """
 
     def __init__(
         self,
-        taken: list[Taken],
+        taken: Sequence[Taken],
         isolation: Isolation,
         *,
         channel: type[BaseChannel],
         call: Caller,
         is_ordered: bool,
         is_used_up: Callable[[], bool],
-        hand: Hand,
     ) -> None:
         self.taken = taken
         self.outcomes: list[Outcome] = []
@@ -57,7 +55,6 @@ class Batch:
         self._call = call
         self._is_ordered = is_ordered
         self._is_used_up = is_used_up
-        self._hand = hand
         self._is_ended = False
         self._begun: Handling | None = None
         """Of the message that is being handled."""
@@ -90,33 +87,16 @@ class Batch:
         """Return how many had an outcome of this *kind*."""
         return sum(isinstance(outcome, kind) for outcome in self.outcomes)
 
-    @property
-    def is_of_one(self) -> bool:
-        """Whether no more than its first message can have been handled, whatever else was taken."""
-        return len(self.taken) == 1 or self.taken[0].alone
-
-    @property
-    def is_next_alone(self) -> bool:
-        """Whether what comes next is to be alone, as far as this batch can tell."""
-        if self.taken[0].alone:
-            return True
-        return any(
-            one.alone and isinstance(outcome, GiveBack)
-            for one, outcome in zip(self.taken, self.outcomes, strict=True)
-        )
-
     def _outcome(self, one: Taken) -> Outcome:
-        if self._ends_before(one) or one.key in self._blocked:
+        if self._is_over() or one.key in self._blocked:
             return GiveBack()
         if one.expired:
             return Expired()
         return self._handle(one)
 
-    def _ends_before(self, one: Taken) -> bool:
+    def _is_over(self) -> bool:
         if self.outcomes and not self._is_ended:
-            self._is_ended = (
-                one.alone or self.taken[0].alone or self._isolation.is_over or self._is_used_up()
-            )
+            self._is_ended = self._isolation.is_over or self._is_used_up()
         return self._is_ended
 
     def _block(self, one: Taken) -> None:
@@ -125,14 +105,12 @@ class Batch:
 
     def _handle(self, one: Taken) -> Outcome:
         self._begun = handling = of_stored(self._channel, one, self._isolation.using)
-        self._hand.take(one.id)
         self._call.listener = ""
         tell_received(handling, self._isolation)
         started = time.perf_counter()
         call = partial(self._call, one.payload, handling.notification)
         handling.error = self._isolation.run(call, guarded(handling))
         handling.duration = time.perf_counter() - started
-        self._hand.clear()
         self._begun = None
         self.handled.append(handling)
         return Done() if handling.error is None else self._failed(handling, handling.error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -16,12 +17,14 @@ LOOK_SECONDS = 1.0
 """How often at least a look begins at the start."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Claim:
     """What was taken."""
 
-    taken: list[Taken]
-    is_last: bool
+    taken: Sequence[Taken] = ()
+    given_up: Sequence[Taken] = ()
+    """What others had taken, and gave up without account. It stays where it is."""
+    is_last: bool = False
     """Whether there was nothing more to take."""
 
 
@@ -29,14 +32,27 @@ class Claims(Protocol):
     """Takes notifications of one channel, within an open transaction."""
 
     def take(self, limit: int) -> Claim:
-        """Take up to *limit* notifications."""
+        """Take up to *limit* notifications, or one that is to be alone."""
 
     def rewind(self) -> None:
         """Look from the start next time: something there has come back."""
 
 
+def statement(name: str, wanted: Wanted) -> str:
+    """Return the text of ``queries/<name>.sql``, which takes what is *wanted*."""
+    given_up = render("queries/given_up")
+    return render(f"queries/{name}", filter=wanted.text, given_up=given_up)
+
+
+def claimed(rows: Iterable[Iterable[Any]]) -> Claim:
+    """Return what such a statement has returned: what it took, or what was given up."""
+    found = [Taken(*row) for row in rows]
+    is_given_up = bool(found) and found[0].payload is None
+    return Claim(given_up=found) if is_given_up else Claim(taken=found)
+
+
 class UnorderedClaims:
-    """Takes what has waited longest, and moves on from there.
+    """Takes what is to be alone, then what has waited longest, and moves on from there.
 
     The position is a low-water mark. While a long transaction is open anywhere in the cluster, what
     was taken stays in the index, dead; beginning each look at its start would mean to pass over all
@@ -49,21 +65,24 @@ class UnorderedClaims:
         self, name: str, session: Session, wanted: Wanted, *, keyless: bool = False
     ) -> None:
         self._session = session
-        self._text = render("queries/take", filter=wanted.text)
+        self._text = statement("take", wanted)
         self._parameters = {"channel": name, "keyless": keyless, **wanted.values}
         self._mark: tuple[datetime, int] | None = None
         self._started = 0.0
         """When a look began at the start, by the monotonic clock."""
 
     def take(self, limit: int) -> Claim:
-        """Take up to *limit* notifications."""
+        """Take up to *limit* notifications, or one that is to be alone."""
         from_start = self._mark is None or time.monotonic() - self._started >= LOOK_SECONDS
         if from_start:
             self._mark, self._started = None, time.monotonic()
-        taken = [Taken(*row) for row in self._execute(limit)]
+        claim = claimed(self._execute(limit))
+        taken = claim.taken
+        if claim.given_up or (taken and taken[0].alone):
+            return claim
         is_full = len(taken) == limit
         self._mark = (taken[-1].available_at, taken[-1].id) if is_full else None
-        return Claim(taken, is_last=from_start and not is_full)
+        return dataclasses.replace(claim, is_last=from_start and not is_full)
 
     def rewind(self) -> None:
         """Look from the start next time."""

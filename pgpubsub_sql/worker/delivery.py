@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from pgpubsub_sql.channels import BaseChannel
+from pgpubsub_sql.worker.accounting import account_for, tell_of
 from pgpubsub_sql.worker.batch import Batch
 from pgpubsub_sql.worker.calling import Caller
 from pgpubsub_sql.worker.claims import Claims, UnorderedClaims
-from pgpubsub_sql.worker.hand import Hand
 from pgpubsub_sql.worker.isolation import Escaped, Isolation
 from pgpubsub_sql.worker.outcomes import (
     Expired,
@@ -53,7 +53,7 @@ class Delivery:
     """Brings messages of *channels* to their listeners, on Django's connection *using*.
 
     *stopping* is asked between two messages; once it says yes, what was taken but not reached
-    is given back. Into *hand* goes the id of each stored notification while it is handled.
+    is given back.
     """
 
     def __init__(
@@ -63,7 +63,6 @@ class Delivery:
         using: str,
         schema: str = "",
         stopping: Callable[[], bool] = lambda: False,
-        hand: Hand | None = None,
         name: str = "",
     ) -> None:
         self.channels = {channel.postgres_name(): channel for channel in channels}
@@ -71,7 +70,6 @@ class Delivery:
         self.schema = schema
         """The schema this connection works in; messages from others are for others."""
         self.stopping = stopping
-        self._hand = hand or Hand()
         condition = wanted(using)
         self._lanes = {
             name: Lane(channel, self.session, condition) for name, channel in self.channels.items()
@@ -113,7 +111,8 @@ class Delivery:
         """Take, handle and put back one batch of a channel; return whether to look again at once.
 
         What escapes from a message, a lost connection or a failure at COMMIT, undoes its batch.
-        Each message of it is then handled alone: it succeeds, or the failure is its own.
+        Each message of it is then handled alone: it succeeds, or the failure is its own. So is
+        what another worker had in hand when it died.
 
         Raises what hinders taking, which is no notification's fault.
         """
@@ -124,21 +123,25 @@ class Delivery:
         try:
             with self.session.isolation(durable=lane.channel.batch_size == 1) as isolation:
                 claim = lane.claims.take(lane.pace.start())
-                if not claim.taken:
-                    return not claim.is_last
-                batch = self._batch(lane, claim.taken, isolation)
-                batch.handle()
-                isolation.verify()
-                self._put_back(batch)
+                if claim.taken:
+                    batch = self._batch(lane, claim.taken, isolation)
+                    batch.handle()
+                    isolation.verify()
+                    self._put_back(batch)
+                else:
+                    charged = account_for(claim.given_up, lane.channel, self.session)
         except Exception as error:  # whatever it is, it is this batch's outcome
             if batch is None:
                 raise
             self._rolled_back(lane, batch, error, isolation)
             return True
+        if batch is None:
+            tell_of(claim.given_up, charged, lane.name)
+            return not claim.is_last
         self._committed(lane, batch, isolation)
         return not claim.is_last or batch.count(GiveBack) > 0
 
-    def _batch(self, lane: Lane, taken: list[Taken], isolation: Isolation) -> Batch:
+    def _batch(self, lane: Lane, taken: Sequence[Taken], isolation: Isolation) -> Batch:
         isolation.began(taken[0].transaction, lane.name)
         return Batch(
             taken,
@@ -147,7 +150,6 @@ class Delivery:
             call=lane.call,
             is_ordered=lane.is_ordered,
             is_used_up=lambda: self.stopping() or lane.pace.is_used_up(isolation.savepoints),
-            hand=self._hand,
         )
 
     def _put_back(self, batch: Batch) -> None:
@@ -161,8 +163,8 @@ class Delivery:
 
     def _committed(self, lane: Lane, batch: Batch, isolation: Isolation) -> None:
         taken, given_back, expired = len(batch.taken), batch.count(GiveBack), batch.count(Expired)
-        is_alone = batch.is_next_alone
-        lane.pace.end(taken - given_back, taken, isolation.savepoints, is_alone=is_alone)
+        if not batch.taken[0].alone:  # it says nothing of how quick the others are
+            lane.pace.end(taken - given_back, taken, isolation.savepoints)
         if given_back:
             lane.claims.rewind()
         if expired:
@@ -185,11 +187,9 @@ class Delivery:
         If the server is gone, too, the next :meth:`handle_stored` does it.
         """
         lane.unresolved = partial(self._rolled_back, lane, batch, error, isolation)
-        self._hand.clear()
         self.session.drop_if_broken()
         self.session.tidy_up()
         lane.claims.rewind()
-        lane.pace.end(0, len(batch.taken), 0, is_alone=True)
         self._resolve(lane, batch, error, isolation)
         lane.unresolved = None
 
@@ -203,7 +203,7 @@ class Delivery:
             batch.fail(_cause(error), is_innocent=isolation.is_lost)
             self._put_back(batch)
             self._committed_after_all(lane, batch, isolation)
-        elif batch.is_of_one:
+        elif len(batch.taken) == 1:
             self._failed_alone(lane, batch, error, isolation.is_lost)
         else:
             message = "A batch of channel %s was rolled back; it will be taken again one by one."

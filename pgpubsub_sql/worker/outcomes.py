@@ -73,6 +73,7 @@ class Taken(NamedTuple):
     id: int
     channel: str
     payload: str
+    """JSON. NULL of what was given up, as it may be what killed a worker."""
     created_at: datetime.datetime
     available_at: datetime.datetime
     expires_at: datetime.datetime | None

@@ -23,26 +23,19 @@ class Pace:
     def __init__(self, largest: int | None) -> None:
         self._largest = LARGEST_BATCH if largest is None else largest
         self._size = min(FIRST_BATCH, self._largest)
-        self._is_alone = False
         self._started = 0.0
 
     def start(self) -> int:
         """Begin a batch; return how many to take."""
         self._started = time.monotonic()
-        return 1 if self._is_alone else self._size
+        return self._size
 
     def is_used_up(self, savepoints: int) -> bool:
         """Whether the batch has had its time, or its savepoints."""
         return self._used(savepoints) >= 1
 
-    def end(self, reached: int, taken: int, savepoints: int, *, is_alone: bool) -> None:
-        """Learn from a batch of which *reached* of *taken* were handled.
-
-        *is_alone* tells that the next to come is to be alone, as far as can be seen.
-        """
-        was_alone, self._is_alone = self._is_alone, is_alone
-        if was_alone or is_alone:
-            return  # neither says how quick the others are
+    def end(self, reached: int, taken: int, savepoints: int) -> None:
+        """Learn from a batch of which *reached* of *taken* were handled."""
         if reached < taken:
             self._size = max(1, reached)
         elif 2 * reached > self._size:  # not all of it, where runs of many keys are equally short

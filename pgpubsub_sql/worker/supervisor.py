@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import multiprocessing
+import sys
 import time
 from multiprocessing.process import BaseProcess
 
@@ -13,15 +14,19 @@ from django.db import connections
 
 from pgpubsub_sql.channels import find_channel
 from pgpubsub_sql.logs import JSONFormatter
-from pgpubsub_sql.worker.charging import charge_for_death
 from pgpubsub_sql.worker.connecting import close_pool
-from pgpubsub_sql.worker.hand import Hand
 from pgpubsub_sql.worker.stopping import Stopping, held_back
 from pgpubsub_sql.worker.worker import Worker
 
 logger = logging.getLogger("pgpubsub_sql.supervisor")
 
 LONGEST_RESTART_SECONDS = 30.0
+NOTICED_SECONDS = 1.0
+"""Within this time the server lets go of what a dead worker had in hand."""
+DRAINED = 64
+"""Exit status of a worker that has drained: a listener may end its process with any usual one."""
+FAILED = 1
+"""Exit status of a worker that could not work, as Python has it for an exception."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,31 +63,33 @@ def configure_logging(plan: Plan) -> None:
         logging.getLogger("pgpubsub_sql").setLevel(plan.loglevel.upper())
 
 
-def work(plan: Plan, hand: Hand | None = None) -> None:
+def work(plan: Plan) -> None:
     """Run one worker in this process."""
     configure_logging(plan)
     channels = [find_channel(path) for path in plan.channels]
     name = multiprocessing.current_process().name if plan.name else ""
-    worker = Worker(channels, using=plan.database, hand=hand, name=name)
+    worker = Worker(channels, using=plan.database, name=name)
     if plan.drain:
         worker.drain()
     else:
         worker.run()
 
 
-def _child(plan: Plan, hand: Hand) -> None:
+def _child(plan: Plan) -> None:
     django.setup()
-    work(plan, hand)
+    work(plan)
+    if plan.drain:
+        sys.exit(DRAINED)
 
 
 class Supervisor:
     """Keeps *processes* workers running until it is told to stop.
 
-    A worker that dies is replaced: at once the first time, then after a growing delay while
-    its successors die young, too; one that drains, only if it died of a message. What a worker had
-    in hand when it died counts as an attempt, so that a message that kills its worker is parked in
-    the end. Told to stop, it lets the workers finish what they have in hand; told twice, it kills
-    them, and PostgreSQL takes back what they had in hand.
+    A worker that dies is replaced: at once the first time, then after a growing delay while its
+    successors die young, too. One that drains is replaced unless it failed to work at all, and not
+    before the server has let go of what it had in hand. Told to stop, it lets the workers finish
+    what they have in hand; told twice, it kills them, and PostgreSQL takes back what they had in
+    hand.
     """
 
     def __init__(
@@ -93,7 +100,7 @@ class Supervisor:
         self.failed = False
         """Whether a worker ended otherwise than it should."""
         self._context = multiprocessing.get_context(start_method)
-        self._slots = [_Slot(number, Hand(self._context)) for number in range(processes)]
+        self._slots = [_Slot(number) for number in range(processes)]
 
     def run(self) -> int:
         """Supervise until all workers have ended; return the exit status for the process."""
@@ -129,10 +136,9 @@ class Supervisor:
     def _start(self, slot: _Slot) -> None:
         process = self._context.Process(  # type: ignore[attr-defined]
             target=_child,
-            args=(self.plan, slot.hand),
+            args=(self.plan,),
             name=self.plan.process_name(slot.number),
         )
-        slot.hand.clear()
         _close_connections()
         with held_back():
             process.start()
@@ -140,11 +146,11 @@ class Supervisor:
         logger.info("Worker %s started as process %s", slot.number, process.pid)
 
     def _ended(self, slot: _Slot) -> None:
-        code = self._join(slot)
-        if code == 0 and self.plan.drain and slot.hand.id is None:
+        code = slot.join()
+        if code == DRAINED and self.plan.drain:
             return
         self.failed = self.failed or self.plan.drain or not self.restart
-        delay = slot.plan_restart() if self._is_replaced(slot) else None
+        delay = self._plan_restart(slot, code)
         logger.error(
             "Worker %s died with exit code %s; %s",
             slot.number,
@@ -152,9 +158,11 @@ class Supervisor:
             "it will not be replaced" if delay is None else f"its successor starts in {delay:g} s",
         )
 
-    def _is_replaced(self, slot: _Slot) -> bool:
-        """Whether somebody comes after. To drain is to give up where no message is to blame."""
-        return self.restart and (not self.plan.drain or slot.hand.id is not None)
+    def _plan_restart(self, slot: _Slot, code: int | None) -> float | None:
+        """Return the seconds until a successor starts; None if nobody comes after."""
+        if not self.restart or (self.plan.drain and code == FAILED):
+            return None
+        return slot.plan_restart(least=NOTICED_SECONDS if self.plan.drain else 0.0)
 
     def _let_finish(self, stopping: Stopping) -> None:
         """Ask all workers to stop, and wait for them, unless asked to stop once more."""
@@ -169,17 +177,10 @@ class Supervisor:
                 self._finished(running[sentinel])
 
     def _finished(self, slot: _Slot) -> None:
-        code = self._join(slot)
-        if code != 0:
+        code = slot.join()
+        if code not in (0, DRAINED):
             self.failed = True
             logger.error("Worker %s died with exit code %s while it stopped", slot.number, code)
-
-    def _join(self, slot: _Slot) -> int | None:
-        """Bury the process of *slot*; return its exit code. Only one that died has a full hand."""
-        code = slot.join()
-        if slot.hand.id is not None:
-            charge_for_death(slot.hand.id, code, using=self.plan.database)
-        return code
 
     def _kill(self) -> None:
         """Leave no worker behind, whatever brought us here."""
@@ -201,18 +202,18 @@ class _Slot:
     """The place of one worker, which outlives its processes."""
 
     number: int
-    hand: Hand
     process: BaseProcess | None = None
     started: float = 0.0
     restart_at: float | None = None
     deaths: int = 0
     """How many processes in a row have died young."""
 
-    def plan_restart(self) -> float:
-        """Set when the successor starts; return the seconds until then."""
+    def plan_restart(self, least: float = 0.0) -> float:
+        """Set when the successor starts; return the seconds until then, *least* at least."""
         lived = time.monotonic() - self.started
         self.deaths = 0 if lived > LONGEST_RESTART_SECONDS else self.deaths + 1
         delay = 0.0 if self.deaths <= 1 else min(LONGEST_RESTART_SECONDS, 0.5 * 2**self.deaths)
+        delay = max(delay, least)
         self.restart_at = time.monotonic() + delay
         return delay
 

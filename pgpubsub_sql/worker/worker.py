@@ -22,7 +22,6 @@ from pgpubsub_sql.worker.backoff import Backoff
 from pgpubsub_sql.worker.connecting import adopt
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.doorbell import Doorbell
-from pgpubsub_sql.worker.hand import Hand
 from pgpubsub_sql.worker.stopping import Stopping
 from pgpubsub_sql.worker.telling import tell
 
@@ -39,8 +38,7 @@ SWEEP_SECONDS = 60.0
 class Worker:
     """Listens to *channels* on the database *using*, in the foreground, until it is stopped.
 
-    Into *hand*, if it has one, its supervisor looks after its death. *name* is what the server
-    knows its connections by.
+    *name* is what the server knows its connections by.
 
     In turn it *looks* (handles a batch of each channel that is due) and *hears* (waits for a
     NOTIFY, or until a channel is due). When nothing is due it first *plans*: asks when the next
@@ -53,14 +51,11 @@ class Worker:
         channels: Iterable[type[BaseChannel]],
         *,
         using: str = "default",
-        hand: Hand | None = None,
         name: str = "",
     ) -> None:
         self.using = using
         self.stopping = Stopping(then=signal.SIG_DFL)
-        self.delivery = Delivery(
-            channels, using=using, stopping=self.stopping, hand=hand, name=name
-        )
+        self.delivery = Delivery(channels, using=using, stopping=self.stopping, name=name)
         self.doorbell = Doorbell(self.delivery.channels, using=using, name=name)
         self._look_at = dict.fromkeys(self.delivery.channels, 0.0)
         """When each channel is due, by the monotonic clock."""

@@ -221,6 +221,7 @@ MOODS: dict[str, Callable[[], object]] = {
     "die": lambda: os._exit(7),
     "vanish": lambda: os._exit(0),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "kill all": lambda: os.killpg(0, signal.SIGKILL),
 }
 """What a test may want a listener to do."""
 

@@ -26,8 +26,8 @@ def drain(delivery: Delivery, channel: Any = Job) -> None:
 
 
 def hasten() -> None:
-    """Make ready what waits."""
+    """Make ready what waits. A row that is ready may say that a worker has died, and stays so."""
     sql(
         "UPDATE pgpubsub_sql_notification SET available_at = clock_timestamp()"
-        " WHERE available_at IS NOT NULL"
+        " WHERE available_at > clock_timestamp()"
     )

@@ -9,10 +9,10 @@ import pytest
 from django.db import transaction
 
 from pgpubsub_sql import notify
-from pgpubsub_sql.sql import SQL, render
 from pgpubsub_sql.worker import claims, pace
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.pace import BATCH_SAVEPOINTS, LARGEST_BATCH
+from pgpubsub_sql.worker.wanted import Wanted
 from tests.app.channels import Job
 from tests.app.listeners import called
 from tests.delivery.channels import LoneJob
@@ -163,15 +163,15 @@ def test_a_channel_may_bound_its_batches(delivery: Delivery) -> None:
 
 @pytest.mark.usefixtures("unhurried")
 def test_a_message_to_be_alone_shares_no_transaction(delivery: Delivery) -> None:
-    """And what comes after it is taken as many at a time as before."""
+    """It comes first; and the others are taken as many at a time as before."""
     jobs(*["good"] * 30)
     delivery._lanes["app.Job"].pace._size = 20
     sql("UPDATE pgpubsub_sql_notification SET alone = payload->'number' IN ('3', '4')")
     done = []
     while delivery.handle_stored("app.Job"):
         done.append(len(called))
-    assert done == [2, 3, 4, 5, 25, 30]
-    assert called == list(range(1, 31))
+    assert done == [1, 2, 22, 30]
+    assert called == [3, 4, 1, 2, *range(5, 31)]
 
 
 # --- Where a look begins
@@ -243,8 +243,7 @@ def test_a_claim_is_no_sequential_scan(delivery: Delivery, after: str) -> None:
         "after": middle if after == "the middle" else after,
         "after_id": 0,
     }
-    statement = render("queries/take", filter=SQL("true"))
-    nodes = explained(statement, parameters)
+    nodes = explained(claims.statement("take", Wanted()), parameters)
     assert {one["Index Name"] for one in nodes if "Index Name" in one} == {"pgpubsub_sql_available"}
     assert "Seq Scan" not in {one["Node Type"] for one in nodes}
     assert max(one["Actual Rows"] * one["Actual Loops"] for one in nodes) == 500

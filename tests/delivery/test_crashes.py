@@ -1,56 +1,81 @@
-"""A message that its worker dies of: charged by the supervisor, retried alone, parked."""
+"""A message that its worker dies of: seen by whoever claims next, retried alone, parked."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from pgpubsub_sql import Notification
-from pgpubsub_sql.worker.charging import charge_for_death
+from pgpubsub_sql import Notification, notify
+from pgpubsub_sql.sql import render
 from pgpubsub_sql.worker.delivery import Delivery
-from pgpubsub_sql.worker.hand import Hand
 from tests.app import listeners
-from tests.app.channels import Job
-from tests.app.listeners import called
+from tests.app.channels import Job, Step
 from tests.conftest import Listen, eventually
+from tests.delivery.channels import LoneJob, Twice
 from tests.delivery.sending import drain, hasten, jobs
 from tests.ledger import listeners_wait, numbers, sql, stored, stranger, waiting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Start = Callable[..., Listen]
 
+DEATH = "The worker that handled this notification, and no other with it, ended without a word"
 
-def any_alone() -> bool:
-    """Whether something has been charged for what it had undone."""
-    return Notification.objects.filter(alone=True).exists()
+
+def account(channel: Any, name: str) -> dict[str, str]:
+    return {"account": name} if channel is Step else {}
+
+
+def any_charged() -> bool:
+    """Whether something has been charged with an attempt."""
+    return Notification.objects.filter(attempts__gt=0).exists()
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-@pytest.mark.parametrize(
-    ("mood", "how"), [("die", "exit code 7"), ("kill", "SIGKILL"), ("vanish", "exit code 0")]
-)
+@pytest.mark.parametrize("mood", ["die", "kill", "vanish"])
 def test_it_is_charged_and_its_neighbours_are_handled(
-    listen: Start, processes: str, mood: str, how: str
+    listen: Start, processes: str, mood: str
 ) -> None:
     """P8: os._exit(), even with 0, and SIGKILL, as the kernel's when memory is short."""
     jobs("good", mood, "good")
     listener = listen("--channels", "app.Job", "--processes", processes)
-    eventually(lambda: sorted(numbers("do_job")) == [1, 3] and any_alone())
+    eventually(lambda: sorted(numbers("do_job")) == [1, 3] and any_charged())
     (row,) = stored().values()
-    assert (row.payload["number"], row.alone) == (2, True)
-    # A second worker may be quicker to take it than the supervisor is to charge it.
-    assert 1 <= row.attempts <= int(processes)
-    assert f"A worker died with {how} while it had this in hand" in row.last_error
-    assert f"Notification {row.id} of channel app.Job, which a worker died of, will be retried" in (
-        listener.log
+    assert (row.payload["number"], row.alone, row.attempts) == (2, True, 1)
+    assert DEATH in row.last_error
+    assert "Each of them will be handled in a transaction of its own" in listener.log
+    eventually(
+        lambda: f"Notification {row.id} of channel app.Job failed and will be" in listener.log
     )
     assert listener.stop() == 0
     assert Notification.objects.waiting().exists()
+
+
+@pytest.mark.parametrize(
+    ("channel", "arguments"),
+    [(Job, ["--worker"]), (Job, ["--processes", "2"]), (Job, ["--drain"]), (Step, [])],
+)
+def test_what_takes_the_supervisor_with_it_is_parked_in_the_end(
+    listen: Start, channel: Any, arguments: list[str]
+) -> None:
+    """F39: a memory limit kills the whole container, and whoever starts it again knows nothing."""
+    for number, mood in enumerate(["kill all", "good"], 1):
+        notify(channel(number=number, mood=mood, **account(channel, str(number))))
+    Notification.objects.filter(payload__number=1).update(attempts=channel.retry.max_attempts - 1)
+    for _ in range(2):  # it kills the first in company, the second alone
+        listener = listen("--channels", channel.postgres_name(), *arguments)
+        assert listener.process.wait(30) == -signal.SIGKILL
+    listen("--channels", channel.postgres_name(), *arguments)
+    eventually(Notification.objects.parked().exists)
+    eventually(lambda: len(stored()) == 1)
+    (row,) = stored().values()
+    assert (row.payload["number"], row.attempts) == (1, channel.retry.max_attempts)
+    assert DEATH in row.last_error
+    assert numbers("step" if channel is Step else "do_job") == [2]
 
 
 def test_it_is_parked_in_the_end(listen: Start) -> None:
@@ -61,10 +86,12 @@ def test_it_is_parked_in_the_end(listen: Start) -> None:
     eventually(lambda: hasten() or Notification.objects.parked().exists())
     (row,) = stored().values()
     assert row.attempts == 10
-    assert "which a worker died of, is parked" in listener.log
+    eventually(
+        lambda: f"Notification {row.id} of channel app.Job failed and is parked" in (listener.log)
+    )
     jobs("good")
     eventually(lambda: numbers("do_job") == [1])
-    assert listener.log.count("died with") == 2
+    assert listener.log.count("died with") == 3
 
 
 def test_the_server_notices_a_death_while_it_runs_a_query(listen: Start) -> None:
@@ -75,9 +102,7 @@ def test_the_server_notices_a_death_while_it_runs_a_query(listen: Start) -> None
         eventually(waiting)
         pid = int(listener.log.partition("started as process ")[2].split()[0])
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: numbers("do_job") == [2] and any_alone())
-        (row,) = stored().values()
-        assert (row.payload["number"], row.attempts) == (1, 1)
+        eventually(lambda: Notification.objects.filter(alone=True).count() == 2)
 
 
 def test_draining_goes_on_without_it_and_tells(listen: Start) -> None:
@@ -93,91 +118,158 @@ def test_draining_goes_on_without_it_and_tells(listen: Start) -> None:
 # --- Without a process
 
 
-def test_nobody_is_charged_for_what_is_not_there() -> None:
-    """Another worker may have handled it since."""
-    charge_for_death(1, -9, using="default")
-    assert not stored()
+class Death(BaseException):
+    """Ends a worker, as a timeout of gevent's would: nobody catches it."""
 
 
-def test_a_channel_that_is_not_known_has_the_usual_policy() -> None:
-    sql("SELECT pgpubsub_notify('nobody.Knows', '{}')")
-    (row,) = Notification.objects.all()
-    charge_for_death(row.id, None, using="default")
-    (row,) = Notification.objects.all()
-    assert (row.attempts, row.alone) == (1, True)
+@pytest.fixture
+def deadly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the mood "die" does to a worker that is not a process."""
+
+    def die() -> None:
+        raise Death
+
+    monkeypatch.setitem(listeners.MOODS, "die", die)
 
 
-def test_a_charge_that_is_hindered_is_told_of(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The supervisor waits for a row, though not for ever, and goes on."""
-    jobs("good")
+def outlive(channel: Any) -> int:
+    """Handle what is ready, with a new worker after each death; return how many have died."""
+    deaths = 0
+    while True:
+        try:
+            drain(Delivery([channel], using="default"), channel)
+            return deaths
+        except Death:
+            deaths += 1
+
+
+@pytest.mark.usefixtures("deadly")
+@pytest.mark.parametrize("channel", [Job, Step, LoneJob])
+def test_nobody_else_is_charged(channel: Any) -> None:
+    """F39: those in hand with it are handled alone from then on, which tells them from it."""
+    for number, mood in enumerate(["good", "good", "die", "good"], 1):
+        notify(channel(number=number, mood=mood, **account(channel, str(number))))
+    deaths = outlive(channel)
     (row,) = stored().values()
-    caplog.set_level(logging.WARNING)
+    assert (row.payload["number"], row.attempts, row.alone) == (3, deaths - 1, True)
+    assert sorted(set(listeners.called)) == [1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("deadly")
+@pytest.mark.parametrize("channel", [Job, Step])
+def test_what_is_alone_is_not_charged_for_others(channel: Any) -> None:
+    """F39: neither for what is alone, too, nor for those that are handled together."""
+    for number, mood in enumerate(["good", "die", "good"], 1):
+        notify(channel(number=number, mood=mood, **account(channel, "a")))
+    sql("UPDATE pgpubsub_sql_notification SET alone = payload->'number' <> '1'")
+    deaths = outlive(channel)
+    expected = {2: deaths} if channel is Job else {2: deaths, 3: 0}
+    assert {number: row.attempts for number, row in stored().items()} == expected
+
+
+@pytest.mark.usefixtures("deadly")
+def test_it_is_parked_after_its_attempts() -> None:
+    """F39: two of them here, after the death in company, which is none's fault."""
+    notify(Twice(number=1, mood="die"))
+    deaths = 0
+    for _ in range(4):
+        hasten()
+        deaths += outlive(Twice)
+    (row,) = Notification.objects.parked()
+    assert (deaths, row.attempts) == (3, 2)
+    assert row.last_error.startswith("pgpubsub_sql.errors.WorkerDied: ")
+
+
+@pytest.mark.usefixtures("deadly")
+def test_its_payload_is_not_read_again_to_account_for_it(delivery: Delivery) -> None:
+    """F39: it may be so large that it kills whoever fetches it."""
+    jobs("good", "die", "good")
+    with pytest.raises(Death):
+        delivery.handle_stored("app.Job")
+    with delivery.session.isolation():
+        claim = delivery._lanes["app.Job"].claims.take(10)
+    assert [(one.id, one.payload) for one in claim.given_up] == [
+        (row.id, None) for row in stored().values()
+    ]
+    assert not claim.taken
+
+
+@pytest.mark.parametrize("mood", ["close", "roll back raw", "unseen dangling", "terminate"])
+def test_what_a_worker_accounts_for_itself_is_accounted_for_once(
+    mood: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F39: it has written the row anew, which nobody has had in hand."""
+    jobs("good", mood, "good")
+    outlive(Job)
+    hasten()
+    sql('UPDATE pgpubsub_sql_notification SET payload = payload || \'{"mood": "good"}\'')
+    outlive(Job)
+    assert not stored()
+    assert "A worker died" not in caplog.text
+    assert DEATH not in caplog.text
+
+
+@pytest.mark.parametrize(("end", "is_alone"), [("COMMIT", False), ("ROLLBACK", True)])
+def test_what_a_stranger_had_locked_is_not_charged(
+    delivery: Delivery, caplog: pytest.LogCaptureFixture, end: str, is_alone: bool
+) -> None:
+    """F39: a lock leaves the same mark if its transaction is rolled back, and costs no more."""
+    jobs("good", "good")
     with stranger() as other:
         other.execute("BEGIN")
         other.execute("SELECT FROM pgpubsub_sql_notification FOR UPDATE")
-        charge_for_death(row.id, -9, using="default")
-    (record,) = caplog.records
-    assert record.notification_id == row.id  # type: ignore[attr-defined]
-    assert f"Notification {row.id}, of which a worker may have died, cannot be charged" in (
-        record.getMessage()
-    )
-    assert stored()[1].attempts == 0
-
-
-@pytest.mark.parametrize("method", ["spawn", "fork"])
-def test_a_hand_is_seen_after_the_death_of_its_process(method: str) -> None:
-    context = multiprocessing.get_context(method)
-    hand = Hand(context)
-    assert hand.id is None
-    process = context.Process(target=hand.take, args=[2**62])  # type: ignore[attr-defined]
-    process.start()
-    process.join()
-    assert hand.id == 2**62
-    hand.clear()
-    assert hand.id is None
-
-
-@pytest.mark.parametrize("mood", ["good", "bad", "close", "terminate"])
-def test_a_hand_is_empty_between_messages(transactional_db: None, mood: str) -> None:
-    """Whoever dies there has died of nothing."""
-    hand = Hand()
-    delivery = Delivery([Job], using="default", hand=hand)
-    jobs("good", mood)
+        other.execute(end)
+    delivery.handle_stored("app.Job")
+    assert {row.alone for row in stored().values()} == ({True} if is_alone else set())
     drain(delivery)
-    assert called
-    assert hand.id is None
+    assert numbers("do_job") == [1, 2]
+    assert ("notifications of channel app.Job in hand (number: 2)" in caplog.text) == is_alone
+    assert "failed" not in caplog.text
 
 
-def test_what_nobody_catches_is_a_death(
-    transactional_db: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Such as a timeout of gevent's: it ends the worker, and its message is what it died of."""
+def test_a_mark_that_is_no_transaction_of_the_past_is_none() -> None:
+    """F39: several lockers share an id of another kind; what it says must not end a claim."""
+    ((now,),) = sql("SELECT pg_current_xact_id()::text::bigint")
+    marks = [0, 1, 2, 3, now + 1, now + 1_000_000, now + 2**31 - 1, now + 2**31 + 5, 2**32 - 1]
+    judged = sql(
+        f"SELECT {render('queries/given_up')} FROM (SELECT text::xid AS mark"
+        " FROM unnest(%s::text[]) AS text) AS marks",
+        [str(mark) for mark in marks],
+    )
+    assert judged == [(False,)] * len(marks)
 
-    class OfAnotherKind(BaseException):
-        pass
 
-    def leave() -> None:
-        raise OfAnotherKind
+def test_two_lockers_that_roll_back_harm_nothing(delivery: Delivery) -> None:
+    """F39: their shared id."""
+    jobs("good")
+    with stranger() as one, stranger() as other:
+        for cursor in (one, other):
+            cursor.execute("BEGIN")
+            cursor.execute("SELECT FROM pgpubsub_sql_notification FOR SHARE")
+        for cursor in (one, other):
+            cursor.execute("ROLLBACK")
+    drain(delivery)
+    assert numbers("do_job") == [1]
 
-    hand = Hand()
-    delivery = Delivery([Job], using="default", hand=hand)
-    monkeypatch.setitem(listeners.MOODS, "bad", leave)
-    jobs("good", "bad", "good")
-    with pytest.raises(OfAnotherKind):
+
+@pytest.mark.usefixtures("deadly")
+def test_what_has_expired_meanwhile_is_dropped(delivery: Delivery) -> None:
+    jobs("die")
+    with pytest.raises(Death):
         delivery.handle_stored("app.Job")
-    assert hand.id == stored()[2].id
-    assert sorted(stored()) == [1, 2, 3]
-    assert not numbers("do_job")
+    sql("UPDATE pgpubsub_sql_notification SET expires_at = clock_timestamp()")
+    drain(delivery)
+    assert not stored()
 
 
-def test_a_hand_holds_what_is_handled(
-    transactional_db: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("deadly")
+def test_a_channel_that_waits_behind_its_mark_is_accounted_for_first(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    hand, seen = Hand(), []
-    monkeypatch.setitem(listeners.MOODS, "good", lambda: seen.append(hand.id))
-    jobs("good", "good")
-    ids = [row.id for row in stored().values()]
-    drain(Delivery([Job], using="default", hand=hand))
-    assert seen == sorted(ids)
+    """One warning for all of them, with their number."""
+    caplog.set_level(logging.WARNING)
+    jobs(*["die"] * 3)
+    assert outlive(Job) == 4
+    records = [one for one in caplog.records if hasattr(one, "count")]
+    assert [(one.channel, one.count) for one in records] == [("app.Job", 3)]  # type: ignore[attr-defined]
+    assert {row.attempts for row in stored().values()} == {1}

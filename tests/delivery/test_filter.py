@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from pgpubsub_sql import ListenerFilterProvider
-from pgpubsub_sql.sql import render
+from pgpubsub_sql.worker import claims
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.wanted import compiled
 from tests.app.channels import Job, Step
@@ -86,8 +86,7 @@ def test_the_index_is_used_all_the_same() -> None:
     wanted = compiled(Q(payload__region=1), "default")
     parameters = {"channel": "app.Job", "keyless": False, "limit": 100}
     where = {"after": "-infinity", "after_id": 0}
-    nodes = explained(
-        render("queries/take", filter=wanted.text), parameters | where | dict(wanted.values)
-    )
+    statement = claims.statement("take", wanted)
+    nodes = explained(statement, parameters | where | dict(wanted.values))
     assert "Seq Scan" not in {one["Node Type"] for one in nodes}
     assert max(one["Actual Rows"] * one["Actual Loops"] for one in nodes) == 100

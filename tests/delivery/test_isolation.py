@@ -494,7 +494,7 @@ def test_a_savepoint_is_only_for_those_who_query(delivery: Delivery, statements:
     statements.clear()
     delivery.handle_stored("app.Job")
     assert [" ".join(one.split())[:25] for one in statements] == [
-        "WITH taken AS ( DELETE FR",
+        "WITH lone AS MATERIALIZED",
         "SELECT pg_current_xact_id",
     ]
 

@@ -1,0 +1,55 @@
+"""What becomes of notifications that somebody had in hand and gave up without account."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+
+from pgpubsub_sql.channels import BaseChannel
+from pgpubsub_sql.errors import WorkerDied
+from pgpubsub_sql.worker.outcomes import Taken, after_failure
+from pgpubsub_sql.worker.session import Session
+from pgpubsub_sql.worker.telling import Handling, log_failure, of_stored, tell_handled
+
+logger = logging.getLogger("pgpubsub_sql.worker")
+
+_DEATH = (
+    "The worker that handled this notification, and no other with it, ended without a word. It was "
+    "killed (for want of memory, or by a signal), it crashed, or it lost its connection."
+)
+
+
+def account_for(
+    given_up: Sequence[Taken], channel: type[BaseChannel], session: Session
+) -> list[Handling]:
+    """Write down what became of *given_up*, which others had in hand; return what is charged.
+
+    Which one of a batch has killed its worker nobody knows. So each is handled alone from now on,
+    and only what was alone in hand is charged with an attempt.
+    """
+    if not given_up:
+        return []
+    session.execute("isolate", {"ids": [one.id for one in given_up if not one.alone]})
+    return [_charge(one, channel, session) for one in given_up if one.alone]
+
+
+def _charge(one: Taken, channel: type[BaseChannel], session: Session) -> Handling:
+    handling, error = of_stored(channel, one, session.using), WorkerDied(_DEATH)
+    outcome = after_failure(one.attempts, error, channel.retry)
+    session.charge(one.id, one.attempts, outcome)
+    handling.error, handling.outcome = error, outcome
+    return handling
+
+
+def tell_of(given_up: Sequence[Taken], charged: Iterable[Handling], name: str) -> None:
+    """Tell what was written down, once it is so for good."""
+    if count := sum(not one.alone for one in given_up):
+        message = (
+            "A worker died, or lost its connection, with notifications of channel %s in hand "
+            "(number: %s). Each of them will be handled in a transaction of its own."
+        )
+        logger.warning(message, name, count, extra={"channel": name, "count": count})
+    for handling in charged:
+        assert handling.outcome is not None  # noqa: S101
+        log_failure(handling, handling.outcome)
+        tell_handled(handling)
