@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+TORTURE_SECONDS ?= 120
 SUITE = -m pytest --numprocesses auto --dist worksteal
 
 .DELETE_ON_ERROR:
@@ -27,8 +28,8 @@ test-matrix: $(VENV)/.matrix ## Run it on every Python, Django, driver and Postg
 test-ecosystem: $(VENV)/.matrix ## Try it beside the packages that watch, wrap or pool connections
 	$(BIN)/nox --session ecosystem -- $(PACKAGES)
 
-torture: $(VENV)/.develop ## Kill workers, connections and servers for two minutes: is anything lost?
-	@$(BIN)/python -m tests.torture 120
+torture: $(VENV)/.develop ## Kill workers, connections and servers for TORTURE_SECONDS (120): is anything lost?
+	@$(BIN)/python -m tests.torture $(TORTURE_SECONDS)
 
 coverage: $(VENV)/.develop ## Run it measured, child processes too; fail below 95 % of branches
 	$(BIN)/coverage erase

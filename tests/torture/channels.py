@@ -1,11 +1,15 @@
-"""What travels: by itself or with a row, in order or not. All of it durable."""
+"""What travels: by itself or with a row, in order or not. All but one of them durable."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.db.models import Q
+
 import pgpubsub_sql
 from tests.torture.models import Row
+
+FEW_ATTEMPTS = 3
 
 OFTEN = pgpubsub_sql.Retry(max_attempts=10_000, delay=0.05, factor=2, longest=0.5)
 """Nothing is parked by chance: calamities are charged to whatever message is in hand."""
@@ -51,6 +55,19 @@ class Ordered(pgpubsub_sql.Channel):
 
 
 @dataclass
+class Brittle(pgpubsub_sql.Channel):
+    """With few attempts: what kills whoever handles it is parked soon, and its neighbours are
+    handled."""
+
+    writer: int
+    number: int
+    mood: str = "good"
+    failures: int = 0
+    lock_notifications = True
+    retry = pgpubsub_sql.Retry(max_attempts=FEW_ATTEMPTS, delay=0.05, factor=2, longest=0.5)
+
+
+@dataclass
 class Rows(pgpubsub_sql.TriggerChannel):
     """Rows, in no order."""
 
@@ -69,4 +86,13 @@ class OrderedRows(pgpubsub_sql.TriggerChannel):
     ordering_key = "key"
 
 
-CHANNELS = (Message, Alone, Ordered, Rows, OrderedRows)
+@dataclass
+class LiveRows(pgpubsub_sql.TriggerChannel):
+    """Some of the same rows, ephemeral: every worker that is there handles them."""
+
+    model = Row
+    condition = Q(new__key="free 1")
+
+
+DURABLE = (Message, Alone, Ordered, Brittle, Rows, OrderedRows)
+CHANNELS = (*DURABLE, LiveRows)

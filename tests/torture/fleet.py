@@ -7,22 +7,29 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from pgpubsub_sql.channels import dotted_path
-from pgpubsub_sql.worker.doorbell import APPLICATION_NAME
+from pgpubsub_sql.worker.connecting import LISTEN
 from tests.conftest import Listen, eventually
 from tests.ledger import sql
 from tests.torture.channels import CHANNELS
+from tests.torture.stage import WORKER
 
 SHAPES = (("--processes", "2"), ("--processes", "1"), ("--worker",))
 """Of two workers, of one, and of one that nobody restarts but we."""
 ARGUMENTS = ("--loglevel", "info", "--json-logs", "--channels", *map(dotted_path, CHANNELS))
 
-NO_SERVER = "CommandError: The database 'default' cannot be reached"
-"""How one ends that is started where there is no server."""
+NO_START = re.compile(
+    r"CommandError: (The database 'default' cannot be reached"
+    r"|Transactions of the role '\w+' in the database 'default' are read-only)"
+)
+"""How one ends that is started where there is no server, or where nobody may write."""
 DEATHS = (-signal.SIGKILL, 7)
 """Exit codes of workers: of those that were killed, and of a deadly message."""
+FELLED = -signal.SIGKILL
+"""The exit status of a supervisor whose whole tree was killed by a message."""
 DIED_LATE = re.compile(r"died with exit code (-9|7) while it stopped")
 """What a supervisor says that has to fail, as a calamity came when it was stopping already."""
 
@@ -30,8 +37,9 @@ DIED_LATE = re.compile(r"died with exit code (-9|7) while it stopped")
 class Unit:
     """One ``manage.py listen`` of a shape, and its successors."""
 
-    def __init__(self, shape: tuple[str, ...], log: Path) -> None:
+    def __init__(self, shape: tuple[str, ...], log: Path, environment: Mapping[str, str]) -> None:
         self.shape = shape
+        self._environment = environment
         self.size = 2 if shape == SHAPES[0] else 1
         self.is_supervised = shape != SHAPES[2]
         self.logs: list[Path] = []
@@ -41,7 +49,7 @@ class Unit:
     def start(self) -> None:
         """Start it, or its successor."""
         self.logs.append(self._log.with_suffix(f".{len(self.logs)}.log"))
-        self.listen = Listen(self.logs[-1], *self.shape, *ARGUMENTS)
+        self.listen = Listen(self.logs[-1], *self.shape, *ARGUMENTS, **self._environment)
 
     def workers(self) -> list[int]:
         """Return the processes that work."""
@@ -55,15 +63,21 @@ class Unit:
 
     def ends_well(self, status: int | None) -> bool:
         """Whether it may end so without having been asked to."""
-        has_died = not self.is_supervised and status in DEATHS
-        return has_died or NO_SERVER in self.listen.log or bool(DIED_LATE.search(self.listen.log))
+        has_died = status == FELLED or (not self.is_supervised and status in DEATHS)
+        return (
+            has_died
+            or bool(NO_START.search(self.listen.log))
+            or bool(DIED_LATE.search(self.listen.log))
+        )
 
 
 class Fleet:
     """Units of every shape; a context manager that leaves no process behind."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, network: Mapping[str, str]) -> None:
         self._directory = directory
+        self._network = network
+        """Where those find the server that are to find it over the network."""
         self.problems: list[str] = []
         """Ends that should not have come."""
         self._seen: set[int] = set()
@@ -71,7 +85,8 @@ class Fleet:
 
     def __enter__(self) -> Fleet:
         self.units = [
-            Unit(shape, self._directory / f"listen-{number}") for number, shape in enumerate(SHAPES)
+            Unit(shape, self._directory / f"listen-{number}", self._environment(number))
+            for number, shape in enumerate(SHAPES)
         ]
         return self
 
@@ -88,6 +103,11 @@ class Fleet:
         self._seen.update(unit.workers())
         unit.listen.process.kill()
         unit.listen.process.wait()
+        unit.start()
+
+    def kill_tree(self, unit: Unit) -> None:
+        """Kill a supervisor and all its workers at once, as a container's memory limit does."""
+        unit.listen.kill()
         unit.start()
 
     def replace(self, unit: Unit) -> None:
@@ -117,11 +137,18 @@ class Fleet:
         """Stop all, as their operator would; note what stays."""
         for unit in self.units:
             self._stop(unit)
-        eventually(lambda: not self._seen & {pid for pid, _ in _spawned()})
+        try:
+            eventually(lambda: not self._seen & {pid for pid, _ in _spawned()})
+        except AssertionError:
+            self.problems.append("Workers have outlived their supervisor")
 
     def logs(self) -> list[str]:
         """Return what each of them has logged."""
         return [log.read_text(errors="replace") for unit in self.units for log in unit.logs]
+
+    def _environment(self, number: int) -> dict[str, str]:
+        """All but the first unit are connected by the network."""
+        return {"PGUSER": WORKER} | (dict(self._network) if number else {})
 
     def _stop(self, unit: Unit) -> None:
         has_begun = unit.listen.log != ""
@@ -138,7 +165,7 @@ def listening() -> int:
     """Return how many workers listen."""
     ((count,),) = sql(
         "SELECT count(*) FROM pg_stat_activity WHERE starts_with(application_name, %s)",
-        APPLICATION_NAME,
+        LISTEN,
     )
     return int(count)
 

@@ -41,8 +41,25 @@ class Written(Named):
     channel = models.TextField()
     kind = models.TextField()
     """The kind of writer."""
-    is_readable = models.BooleanField(default=True)
-    """False for what no listener can be called with: it is to be parked."""
+    is_to_park = models.BooleanField(default=False)
+    """True for what nobody can handle: no listener can be called with it, or it kills whoever
+    tries. It is to be parked."""
+
+    class Meta(Named.Meta):
+        abstract = False
+
+
+class Overheard(Named):
+    """Entered by the listener of the ephemeral channel: nothing is said of how often."""
+
+    class Meta(Named.Meta):
+        abstract = False
+
+
+class Dirt(Named):
+    """Entered by a listener that finds what another message should have taken with it."""
+
+    what = models.TextField()
 
     class Meta(Named.Meta):
         abstract = False

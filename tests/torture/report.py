@@ -14,7 +14,7 @@ EXAMPLES = 5
 
 FIGURES = """
     SELECT kind, count(DISTINCT written.id), count(handled.id),
-        count(*) FILTER (WHERE handled.attempts > 0), count(*) FILTER (WHERE NOT is_readable)
+        count(*) FILTER (WHERE handled.attempts > 0), count(*) FILTER (WHERE is_to_park)
     FROM torture_written AS written LEFT JOIN torture_handled AS handled
     USING (channel, writer, number) GROUP BY kind"""
 
@@ -38,7 +38,7 @@ def account(writers: Sequence[Writer], calamities: Mapping[str, int], drained: f
         table[writer.kind] = [committed, writer.sent - committed, *handled]
     table["all"] = [sum(column) for column in zip(*table.values(), strict=True)]
     say()
-    _row("WRITTEN BY", ["COMMITTED", "ROLLED BACK", "HANDLED", "BY RETRY", "UNREADABLE"])
+    _row("WRITTEN BY", ["COMMITTED", "ROLLED BACK", "HANDLED", "BY RETRY", "TO PARK"])
     for kind, counts in table.items():
         _row(kind, [f"{count:,}" for count in counts])
     say()
@@ -46,7 +46,7 @@ def account(writers: Sequence[Writer], calamities: Mapping[str, int], drained: f
         say(f"  {calamity:<34}{count:>10,}")
     failures = sum(writer.failures for writer in writers)
     say(f"  {'transactions of writers failed':<34}{failures:>10,}")
-    say(f"  {'parked, as unreadable':<34}{Notification.objects.parked().count():>10,}")
+    say(f"  {'parked':<34}{Notification.objects.parked().count():>10,}")
     say(f"  {'drained after seconds':<34}{drained:>10.1f}")
     say()
 

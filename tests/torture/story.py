@@ -21,7 +21,10 @@ from tests.torture import report
 from tests.torture.audit import audit
 from tests.torture.calamities import Calamities
 from tests.torture.fleet import Fleet
+from tests.torture.forger import Forger
 from tests.torture.models import Handled
+from tests.torture.network import Network
+from tests.torture.stage import prepare
 from tests.torture.surprises import surprises
 from tests.torture.writers import KINDS, Writer
 
@@ -33,16 +36,23 @@ of it. Workers that drain may be slow, but not stand still for so long."""
 def run(server: Server, directory: Path, seed: str, seconds: float) -> int:
     """Return the exit status."""
     call_command("migrate", run_syncdb=True, verbosity=0)
+    prepare()
     report.begin(seed, seconds)
-    with Fleet(directory) as fleet:
+    with (
+        Network(f"{server.host}/.s.PGSQL.{server.port}") as network,
+        Fleet(directory, network.environment()) as fleet,
+    ):
         fleet.await_all(PATIENCE_SECONDS)
-        calamities = Calamities(server, fleet, seed)
+        calamities = Calamities(server, network, fleet, seed)
         with writers(seed) as writing:
             calamities.rage(seconds)
         calm = time.monotonic()
         drain(fleet)
         drained = time.monotonic() - calm
-        fleet.await_all(PATIENCE_SECONDS)
+        try:
+            fleet.await_all(PATIENCE_SECONDS)
+        except AssertionError:
+            fleet.problems.append("Not every worker has come back")
         fleet.stop()
         wrong = audit()
         if strange := fleet.problems + surprises(fleet.logs()):
@@ -68,6 +78,20 @@ def writers(seed: str) -> Iterator[list[Writer]]:
         stopping.set()
         for writer in writing:
             writer.join()
+
+
+@contextmanager
+def forgers(seed: str) -> Iterator[None]:
+    """Let somebody forge messages meanwhile."""
+    stopping = threading.Event()
+    forger = Forger(seed, stopping)
+    forger.start()
+    try:
+        yield
+        assert forger.is_alive()
+    finally:
+        stopping.set()
+        forger.join()
 
 
 def drain(fleet: Fleet) -> None:

@@ -9,8 +9,11 @@ import pytest
 from django.db import connection
 
 from pgpubsub_sql.models import Notification
+from tests.ledger import sql
 from tests.torture.audit import audit
-from tests.torture.models import Handled, Written
+from tests.torture.channels import OrderedRows
+from tests.torture.models import Dirt, Handled, Overheard, Written
+from tests.torture.stage import DECOY, make_decoys
 
 CHANNEL = "torture.Ordered"
 
@@ -19,16 +22,19 @@ CHANNEL = "torture.Ordered"
 def books(db: None) -> None:
     """Two writers' events, all of them as they should be, and one that nobody can read."""
     with connection.schema_editor() as editor:
-        editor.create_model(Written)
-        editor.create_model(Handled)
+        for model in (Written, Handled, Overheard, Dirt):
+            editor.create_model(model)
+    make_decoys()
     notification = 0
     for number in (1, 2, 3):
         for writer in (1, 2):
             notification += 1
             write(writer, number)
             handle(writer, number, notification)
-    write(1, 4, is_readable=False)
+    write(1, 4, is_to_park=True)
     park(1, 4)
+    overhear(2, 1)
+    overhear(2, 1)
 
 
 def write(writer: int, number: int, **fields: Any) -> None:
@@ -41,8 +47,20 @@ def handle(writer: int, number: int, notification: int, key: str | None = "locke
 
 
 def park(writer: int, number: int) -> None:
-    payload = {"writer": writer, "number": number}
-    Notification.objects.create(channel=CHANNEL, payload=payload, available_at=None)
+    store(CHANNEL, {"writer": writer, "number": number})
+
+
+def store(channel: str, payload: object) -> None:
+    Notification.objects.create(channel=channel, payload=payload, available_at=None)
+
+
+def overhear(writer: int, number: int) -> None:
+    Overheard.objects.create(writer=writer, number=number)
+
+
+def go_astray(table: str) -> None:
+    """Have the last entry be in the wrong schema, too."""
+    sql(f"INSERT INTO {DECOY}.{table} SELECT * FROM {table} ORDER BY id DESC LIMIT 1")
 
 
 def swap(one: tuple[int, int], other: tuple[int, int]) -> None:
@@ -83,6 +101,49 @@ def test_each_lie_is_named(
 ) -> None:
     doctor()
     assert audit() == {finding: [(CHANNEL, *event)]}
+
+
+@pytest.mark.parametrize(
+    ("doctor", "finding", "event"),
+    [
+        (lambda: overhear(2, 9), "ghosts", ("ephemeral", 2, 9)),
+        (
+            lambda: store("torture.Rows", {"new": {"writer": 666, "number": 1}}),
+            "parked by mistake",
+            ("torture.Rows", 666, 1),
+        ),
+        (
+            lambda: store(OrderedRows.postgres_name(), {"$raw": "forged"}),
+            "parked by mistake",
+            (OrderedRows.postgres_name(), None, None),
+        ),
+        (
+            lambda: go_astray("torture_handled"),
+            "in a wrong schema",
+            (CHANNEL, 2, 3),
+        ),
+        (
+            lambda: Dirt.objects.create(writer=1, number=2, what="role"),
+            "left behind",
+            ("role", 1, 2),
+        ),
+    ],
+)
+def test_each_intrusion_is_named(
+    doctor: Callable[[], object], finding: str, event: tuple[object, ...]
+) -> None:
+    doctor()
+    assert audit() == {finding: [event]}
+
+
+def test_a_notification_in_a_wrong_schema_is_named() -> None:
+    go_astray("pgpubsub_sql_notification")
+    assert [*audit()] == ["in a wrong schema"]
+
+
+def test_what_a_stranger_sends_on_a_plain_channel_may_be_parked() -> None:
+    store(CHANNEL, {"$raw": "garbage"})
+    assert audit() == {}
 
 
 def test_who_did_not_wait_is_in_no_order_with_others() -> None:

@@ -16,13 +16,15 @@ from django.db import Error, connection, transaction
 from pgpubsub_sql import notify, notify_many
 from tests.ledger import copy, sql
 from tests.torture.audit import LOCKED
-from tests.torture.channels import Alone, Message, Ordered, OrderedRows, Rows
-from tests.torture.listeners import DEADLY, INNOCENT, MOODS
+from tests.torture.channels import Alone, Brittle, Message, Ordered, OrderedRows, Rows
+from tests.torture.listeners import DEADLY, FELLING, INNOCENT, MOODS
 from tests.torture.models import Row, Written
 
 KEYS = tuple(f"{how} {number}" for how in (LOCKED, "free") for number in range(10))
 PAUSE_SECONDS = 0.15
 """Between two transactions, on average: workers on two cores are to keep up."""
+GOOD = 0.95
+"""Share of the messages whose listener does well, and leaves nothing behind."""
 LONG_PAUSE_SECONDS = 0.7
 """Within a long transaction, between two writes, on average."""
 
@@ -145,7 +147,7 @@ class Writer(threading.Thread):
     def pgpubsub_notify(self) -> None:
         """``SELECT pgpubsub_notify(…)``, now and then with what cannot be read."""
         is_readable = self._random.random() < 0.9
-        event = self._event(Message, is_readable=is_readable)
+        event = self._event(Message, is_to_park=not is_readable)
         if not is_readable:
             event["failures"] = "as many as you like"
         statement = "SELECT pgpubsub_notify(%s, %s::jsonb)"
@@ -155,6 +157,13 @@ class Writer(threading.Thread):
     def notify_deadly(self) -> None:
         """``notify()`` of what its listener dies of."""
         notify(Message(**self._event(Message) | {"mood": DEADLY}))
+
+    @transaction.atomic
+    def notify_felling(self) -> None:
+        """``notify_many()`` of what kills the whole tree of its worker, among neighbours."""
+        felling = Brittle(**self._event(Brittle, is_to_park=True) | {"mood": FELLING})
+        neighbours = [Brittle(**self._event(Brittle) | {"mood": "good"}) for _ in range(6)]
+        notify_many([*neighbours[:3], felling, *neighbours[3:]])
 
     # --- What they write --------------------------------------------------------------------
 
@@ -169,7 +178,7 @@ class Writer(threading.Thread):
         row = self._event(Rows, OrderedRows) | {"key": self._key}
         return {name: row[name] for name in ROW}
 
-    def _event(self, *channels: Any, is_readable: bool = True) -> dict[str, Any]:
+    def _event(self, *channels: Any, is_to_park: bool = False) -> dict[str, Any]:
         """Make an event of these channels, and enter it into the book."""
         event = {"writer": self.number, "number": next(self._numbers)}
         self.sent += len(channels)
@@ -178,13 +187,16 @@ class Writer(threading.Thread):
                 **event,
                 channel=channel.postgres_name(),
                 kind=self.kind,
-                is_readable=is_readable,
+                is_to_park=is_to_park,
             )
             for channel in channels
         )
-        is_good = self._random.random() < 0.95
-        mood = "good" if is_good else self._random.choice([*MOODS, *INNOCENT])
-        return event | {"mood": mood, "failures": self._random.randint(1, 2)}
+        return event | {"mood": self._mood(), "failures": self._random.randint(1, 2)}
+
+    def _mood(self) -> str:
+        if self._random.random() < GOOD:
+            return "good"
+        return self._random.choice([*MOODS, *INNOCENT])
 
 
 Way = Callable[[Writer], None]

@@ -1,0 +1,98 @@
+"""Listeners that leave their session or their process changed, and the next one, which looks."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from functools import partial
+
+from django.db import connection, transaction
+from django.urls import get_urlconf, set_urlconf
+from django.utils import timezone, translation
+
+from tests.app.listeners import execute
+from tests.ledger import sql
+from tests.torture.stage import DECOY, STRANGER
+
+VARIABLE = contextvars.ContextVar[str]("VARIABLE", default="clean")
+
+MARK = "7531ms"
+"""A timeout that nobody else sets, and that is none."""
+TIGHT = "53ms"
+"""One that would end what comes after it."""
+ZONE = "Asia/Kolkata"
+
+SESSION = {
+    "search_path": f"SET search_path = {DECOY}, public",
+    "empty search_path": "SET search_path = ''",
+    "role": f"SET ROLE {STRANGER}",
+    "read only": "SET default_transaction_read_only = on",
+    "read only at once": "SET TRANSACTION READ ONLY",
+    "serializable": "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+    "statement_timeout": f"SET statement_timeout = '{MARK}'",
+    "tight statement_timeout": f"SET statement_timeout = '{TIGHT}'",
+    "lock_timeout": f"SET lock_timeout = '{TIGHT}'",
+    "idle_in_transaction": f"SET idle_in_transaction_session_timeout = '{TIGHT}'",
+    "idle_session": f"SET idle_session_timeout = '{TIGHT}'",
+    "time zone": f"SET TIME ZONE '{ZONE}'",
+    "RESET ALL": "RESET ALL",
+}
+"""What a listener may say in its transaction, or in a callback after it."""
+
+CALLBACKS: dict[str, Callable[[], object]] = {
+    "manual commit": lambda: connection.set_autocommit(False),
+    "raw manual commit": lambda: setattr(connection.connection, "autocommit", False),
+    "callback closes": connection.close,
+    "callback begins": partial(execute, "BEGIN"),
+    "DISCARD ALL": partial(execute, "DISCARD ALL"),
+}
+"""What is possible outside a transaction alone."""
+
+PROCESS: dict[str, Callable[[], object]] = {
+    "language": lambda: translation.activate("de"),
+    "current zone": lambda: timezone.activate(ZONE),
+    "variable": lambda: VARIABLE.set("dirty"),
+    "urlconf": lambda: set_urlconf("tests.urls"),
+}
+"""What Python code and Django remember."""
+
+
+def in_callback(change: Callable[[], object]) -> None:
+    transaction.on_commit(change)
+
+
+UNTIDY: dict[str, Callable[[], object]] = {
+    **{name: partial(execute, statement) for name, statement in SESSION.items()},
+    **{
+        f"{name} in a callback": partial(in_callback, partial(execute, statement))
+        for name, statement in SESSION.items()
+        if name != "read only at once"
+    },
+    **{name: partial(in_callback, change) for name, change in CALLBACKS.items()},
+    **PROCESS,
+    **{f"{name} in a callback": partial(in_callback, change) for name, change in PROCESS.items()},
+}
+"""By its mood: what a listener leaves behind. None of them is a failure."""
+
+
+def dirt() -> list[str]:
+    """Return what another message has left behind."""
+    found = {
+        "language": translation.get_language() == "de",
+        "current zone": timezone.get_current_timezone_name() == ZONE,
+        "variable": VARIABLE.get() != "clean",
+        "urlconf": get_urlconf() == "tests.urls",
+    }
+    ((path, user, isolation, statement, lock, zone),) = sql("""
+        SELECT current_setting('search_path'), current_user::text,
+            current_setting('default_transaction_isolation'), current_setting('statement_timeout'),
+            current_setting('lock_timeout'), current_setting('TimeZone')""")
+    found |= {
+        "search_path": path in ('""', "") or DECOY in path,
+        "role": user == STRANGER,
+        "serializable": isolation == "serializable",
+        "statement_timeout": statement in (MARK, TIGHT),
+        "lock_timeout": lock == TIGHT,
+        "time zone": zone == ZONE,
+    }
+    return [name for name, is_there in found.items() if is_there]
