@@ -54,6 +54,11 @@ class BaseChannel:
     1 is for listeners whose effects outside the database should not be repeated because of
     another message, and for those that need ``atomic(durable=True)``."""
 
+    accept_raw_notify: ClassVar[bool] = True
+    """Whether data that anybody may send by ``pg_notify`` is taken: any role that may connect to
+    the database. False: only what ``notify()``, triggers and the SQL functions send. On trigger
+    channels the default is False, so that what they tell comes from their triggers."""
+
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         _declared.append(cls)
@@ -93,6 +98,8 @@ class TriggerChannel(BaseChannel):
             model = Author
             lock_notifications = True
     """
+
+    accept_raw_notify = False
 
     model: ClassVar[type[Model] | str]
     """The model that is watched: a class or a label as ``"auth.User"``."""

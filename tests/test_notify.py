@@ -86,7 +86,7 @@ def test_fields_are_sent_to_whoever_listens(reference: Any, transactional_db: No
         assert notify(reference, model_id=1, date=TODAY) is None
         (message,) = ear.messages()
     assert plain(message) == {"model_id": 1, "date": "2026-01-31", "source": None}
-    assert set(message) == {"model_id", "date", "source", "$id", "$schema"}
+    assert set(message) == {"model_id", "date", "source", "$id", "$schema", "$sig"}
     assert message["$schema"] == "public"
 
 
@@ -333,7 +333,7 @@ def message_of(size: int, fill: str = "x") -> dict[str, Any]:
     """Return a message that is *size* bytes long once our keys are in it."""
     ((empty,),) = execute(
         "SELECT octet_length((jsonb_build_object('text', '', '$id', gen_random_uuid(), "
-        "'$schema', 'public'))::text)"
+        "'$schema', 'public', '$sig', repeat('x', 64)))::text)"
     )
     count, rest = divmod(size - empty, len(fill.encode()))
     return {"text": fill * count + "x" * rest}
@@ -352,7 +352,7 @@ def test_what_a_notify_cannot_hold_is_stored(
     message = json.loads(ring.payload)
     if is_stored:
         long_payload = LongPayload.objects.get(id=message["$ref"])
-        assert set(message) == {"$id", "$schema", "$ref"}
+        assert set(message) == {"$id", "$schema", "$ref", "$sig"}
         assert message["$schema"] == "public"
         assert long_payload.payload == sent
         remaining = long_payload.expires_at - database_clock()

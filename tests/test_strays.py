@@ -88,8 +88,6 @@ def test_it_is_stored_in_its_order_and_handled(
         ('{"number": 1, "mood": "\\u0000"}', "app.Job: NUL (\\u0000) is no text"),
         ('{"number": 1, "mood": "\\ud800"}', "app.Job: Input data was truncated"),
         ('{"number": 1, "places": 1e999999}', "app.Job: It came by NOTIFY, with what"),
-        ('{"number": 1, "$ref": 4711}', "or with a $ref to a long payload"),
-        ('{"number": 1, "$ref": "4711"}', "or with a $ref to a long payload"),
     ],
 )
 def test_what_cannot_be_stored_as_it_is_is_parked_as_its_text(
@@ -197,12 +195,16 @@ def test_what_the_database_refuses_now_is_stored_later(
         worker.doorbell._elected.add("app.Job")
         send('{"number": 1}')
         hear(worker)
-        assert "Channel app.Job cannot be looked at" in caplog.text
+        assert "Cannot store what came by NOTIFY on the durable channel app.Job" in caplog.text
     finally:
         sql("ALTER TABLE away RENAME TO pgpubsub_sql_notification")
-    worker._look_at["app.Job"] = 0
-    worker._look()
-    assert numbers("do_job") == [1]
+
+    def is_handled() -> bool:
+        worker._look_at["app.Job"] = 0
+        worker._look()
+        return numbers("do_job") == [1]
+
+    eventually(is_handled)
 
 
 def test_a_lost_connection_loses_nothing(worker: Worker) -> None:

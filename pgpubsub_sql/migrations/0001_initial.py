@@ -1,8 +1,8 @@
-"""Both tables, and the functions that every channel shares."""
+"""The tables, and the functions that every channel shares."""
 
 from django.db import migrations, models
 
-from pgpubsub_sql.migrations_ops.helpers import CreateHelper
+from pgpubsub_sql.migrations_ops.helpers import CreateHelper, CreateSecret
 from pgpubsub_sql.models import PayloadDecoder
 
 
@@ -67,6 +67,7 @@ class Migration(migrations.Migration):
         CreateHelper("key_v1", "pgpubsub_key_v1(jsonb)"),
         CreateHelper("store_v1", "pgpubsub_store_v1(text, jsonb, timestamptz, timestamptz, jsonb)"),
         CreateHelper("notify", "pgpubsub_notify(text, jsonb)"),
+        CreateSecret(),
         CreateHelper("send_v1", "pgpubsub_send_v1(text, jsonb)"),
         CreateHelper("publish_v1", "pgpubsub_publish_v1(text, jsonb)"),
         CreateHelper(

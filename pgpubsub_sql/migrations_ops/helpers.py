@@ -1,7 +1,8 @@
-"""The operation that installs what all channels share."""
+"""The operations that install what every channel shares. Only our own migrations have them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.db import router
@@ -13,14 +14,10 @@ from pgpubsub_sql.migrations_ops.applying import execute, find_schemas
 from pgpubsub_sql.sql import SQL, render
 
 
-class CreateHelper(Operation):
-    """Install one of the functions that every channel shares. Only our own migrations do."""
+class _Create(Operation):
+    """Create something in the current schema, for the owner alone."""
 
     category = OperationCategory.SQL
-
-    def __init__(self, name: str, signature: str) -> None:
-        self.name = name
-        self.signature = signature
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
         """Leave the models as they are."""
@@ -28,26 +25,57 @@ class CreateHelper(Operation):
     def database_forwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, *states: Any
     ) -> None:
-        """Create the function, for the owner alone to execute."""
+        """Create it."""
         if _is_allowed(app_label, schema_editor):
-            schema = find_schemas(schema_editor).current
-            signature = SQL(self.signature)
-            created = render(f"helpers/{self.name}", schema=schema)
-            revoked = render("helpers/revoke", schema=schema, signature=signature)
-            execute(schema_editor, [created, revoked])
+            execute(schema_editor, self._created(find_schemas(schema_editor).current))
 
     def database_backwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, *states: Any
     ) -> None:
-        """Drop the function."""
+        """Drop it."""
         if _is_allowed(app_label, schema_editor):
-            schema = find_schemas(schema_editor).current
-            dropped = render("helpers/drop", schema=schema, signature=SQL(self.signature))
-            execute(schema_editor, [dropped])
+            execute(schema_editor, [self._dropped(find_schemas(schema_editor).current)])
+
+    def _created(self, schema: str) -> Iterator[SQL]:
+        raise NotImplementedError
+
+    def _dropped(self, schema: str) -> SQL:
+        raise NotImplementedError
+
+
+class CreateHelper(_Create):
+    """Install a function."""
+
+    def __init__(self, name: str, signature: str) -> None:
+        self.name = name
+        self.signature = signature
 
     def describe(self) -> str:
         """Return one line for people."""
         return f"Create function {self.signature}"
+
+    def _created(self, schema: str) -> Iterator[SQL]:
+        yield render(f"helpers/{self.name}", schema=schema)
+        yield render("helpers/revoke", schema=schema, signature=SQL(self.signature))
+
+    def _dropped(self, schema: str) -> SQL:
+        return render("helpers/drop", schema=schema, signature=SQL(self.signature))
+
+
+class CreateSecret(_Create):
+    """Create the table that holds what messages are signed with."""
+
+    def describe(self) -> str:
+        """Return one line for people."""
+        return "Create table pgpubsub_sql_secret"
+
+    def _created(self, schema: str) -> Iterator[SQL]:
+        yield render("helpers/secret", schema=schema)
+        yield render("helpers/new_secret", schema=schema)
+        yield render("helpers/revoke_secret", schema=schema)
+
+    def _dropped(self, schema: str) -> SQL:
+        return render("helpers/drop_secret", schema=schema)
 
 
 def _is_allowed(app_label: str, schema_editor: BaseDatabaseSchemaEditor) -> bool:

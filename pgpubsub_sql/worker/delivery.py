@@ -9,6 +9,7 @@ from functools import partial
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.worker.accounting import account_for, tell_of
+from pgpubsub_sql.worker.admission import Admission
 from pgpubsub_sql.worker.batch import Batch
 from pgpubsub_sql.worker.calling import Caller
 from pgpubsub_sql.worker.claims import Claims, UnorderedClaims
@@ -67,6 +68,7 @@ class Delivery:
     ) -> None:
         self.channels = {channel.postgres_name(): channel for channel in channels}
         self.session = Session(using, name=name)
+        self.admission = Admission(self.session)
         self.schema = schema
         """The schema this connection works in; messages from others are for others."""
         self.stopping = stopping
@@ -93,16 +95,17 @@ class Delivery:
         """Delete the long payloads that have expired."""
         self.session.execute("sweep")
 
+    def admits(self, name: str, payload: str, pid: int) -> bool:
+        """Whether what a server process has sent by NOTIFY is to be handled, or stored."""
+        return self.admission.admits(self.channels[name], payload, pid, self.schema)
+
     def handle_sent(self, name: str, payload: str) -> None:
         """Handle one message that was sent and not stored. Its failure is logged, and ends it."""
         lane = self._lanes[name]
         handle_sent(lane.channel, payload, self.schema, self.session, lane.call)
 
     def store(self, name: str, payloads: Iterable[str]) -> None:
-        """Store what came by NOTIFY on a durable channel.
-
-        Raises what hinders it; the next :meth:`handle_stored` then does it first.
-        """
+        """Store what came by NOTIFY on a durable channel, now or before what is stored next."""
         strays = self._lanes[name].strays
         strays.add(payloads, self.schema)
         strays.store()

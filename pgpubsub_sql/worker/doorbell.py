@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import select
 import time
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import connections
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
@@ -23,11 +24,14 @@ _REMEDY = (
 )
 
 
-class Ring(NamedTuple):
+@dataclasses.dataclass(slots=True)
+class Ring:
     """One NOTIFY."""
 
     channel: str
     payload: str
+    pid: int = dataclasses.field(default=0, compare=False)
+    """The server process that has sent it."""
 
 
 class Doorbell:
@@ -153,7 +157,7 @@ class Doorbell:
             self._fetch_psycopg2()
 
     def _heard(self, notify: Any) -> None:
-        self._rings.append(Ring(notify.channel, notify.payload))
+        self._rings.append(Ring(notify.channel, notify.payload, notify.pid))
 
     def _fetch_psycopg2(self) -> None:
         for notify in self._connection.notifies:
@@ -166,4 +170,5 @@ class Doorbell:
         libpq = self._connection.pgconn
         libpq.consume_input()
         while notify := libpq.notifies():
-            self._rings.append(Ring(notify.relname.decode(), notify.extra.decode()))
+            name, payload = notify.relname.decode(), notify.extra.decode(errors="replace")
+            self._rings.append(Ring(name, payload, notify.be_pid))

@@ -33,6 +33,7 @@ _ROWS = (
     'It takes what a trigger sends: {"op": "INSERT", "old": null, "new": {…}}, '
     "each row as to_jsonb() writes it"
 )
+_LARGEST_ID = 2**63 - 1
 _decoder = msgspec.json.Decoder(Envelope)
 
 
@@ -88,8 +89,8 @@ def long_payload(session: Session, reference: Any) -> str:
 
     Raises :class:`PayloadError` if there is none.
     """
-    if not isinstance(reference, int):
-        raise PayloadError(f"Its $ref {reference!r} is not the id of a long payload.")
+    if type(reference) is not int or not 0 < reference <= _LARGEST_ID:
+        raise PayloadError(f"Its $ref {brief(repr(reference))} is not the id of a long payload.")
     rows = session.execute("long_payload", {"id": reference})
     if not rows:
         raise PayloadError(f"Its long payload {reference!r} has expired or never was.")

@@ -1,32 +1,47 @@
-"""Data that came by NOTIFY on a durable channel, where it should have been stored by its sender."""
+"""Data that came by NOTIFY on a durable channel. Its sender did not store it, so a worker does."""
 
 from __future__ import annotations
 
 import json
 import logging
+import time
+from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import DatabaseError, transaction
 
 from pgpubsub_sql.channels import BaseChannel, TriggerChannel, model_of
-from pgpubsub_sql.errors import PayloadError
-from pgpubsub_sql.sql import sqlstate
+from pgpubsub_sql.errors import PayloadError, brief
+from pgpubsub_sql.worker.backoff import Backoff
 from pgpubsub_sql.worker.messages import decode_envelope, long_payload
 from pgpubsub_sql.worker.outcomes import storable
 from pgpubsub_sql.worker.session import Session
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
-_REFUSED = ("22", "54")
-"""Classes of PostgreSQL's codes: no JSON, or not jsonb's; or too deeply nested even to tell."""
+KEPT = 10_000
+"""How many messages of a channel wait to be stored. When more come, the oldest are dropped."""
+KEPT_SECONDS = 600.0
+"""A message that cannot be stored for this long is dropped."""
+AT_ONCE = 100
+"""How many messages one statement stores."""
+
+
+class Stray(NamedTuple):
+    """A message that waits to be stored."""
+
+    payload: str
+    until: float
+    """When it is dropped, by the monotonic clock."""
 
 
 class Strays:
-    """What one channel's elected worker has heard and not stored yet.
+    """What the elected worker of one channel has heard and not stored yet.
 
-    What cannot be stored as it is, as it is no JSON object or nothing that jsonb holds, is kept as
-    ``{"$raw": "…"}``; whoever takes it parks it.
+    What is no JSON object, or holds what jsonb refuses, is stored as its text in ``{"$raw": "…"}``
+    and parked by the worker that takes it. What the database refuses even so is tried again less
+    and less often, and dropped in the end. It never delays anything else.
     """
 
     def __init__(self, channel: type[BaseChannel], session: Session) -> None:
@@ -37,46 +52,79 @@ class Strays:
             "key": _key(channel),
             "rows": issubclass(channel, TriggerChannel),
         }
-        self._waiting: list[str] = []
+        self._waiting: deque[Stray] = deque(maxlen=KEPT)
+        self._refused: deque[Stray] = deque(maxlen=KEPT)
+        self._retry_at = 0.0
+        self._backoff = Backoff()
+        self._error: Exception | None = None
+        """Why the last refused one was refused."""
 
     def add(self, payloads: Iterable[str], schema: str) -> None:
-        """Keep what was sent from this *schema*, or does not say from where."""
-        self._waiting += [one for one in payloads if _schema_of(one) in (None, schema)]
+        """Keep messages that were sent from this *schema*, or do not say from where."""
+        until = time.monotonic() + KEPT_SECONDS
+        for payload in payloads:
+            if _schema_of(payload) in (None, schema):
+                self._waiting.append(Stray(payload, until))
 
     def store(self) -> None:
-        """Store what is kept, in its order.
+        """Store what waits, in its order, and what was refused, if that is due.
 
-        Raises what hinders it; then it is still kept.
+        Raises nothing: errors are logged.
         """
-        if not self._waiting:
-            return
-        with transaction.atomic(using=self._session.using):
-            self._store([self._readable(payload) for payload in self._waiting])
-            self._session.execute("ring", {"channels": [self._name]})
-        message = (
-            "Stored what came by NOTIFY on the durable channel %s (messages: %s). When the worker "
-            "that does so changes, such messages can be lost or stored twice, as a NOTIFY has no "
-            "identity. Send them with SELECT pgpubsub_notify(channel, payload); what triggers and "
-            "notify() still send so ends once all is migrated and restarted."
-        )
-        extra = {"channel": self._name, "count": len(self._waiting)}
-        logger.warning(message, self._name, len(self._waiting), extra=extra)
-        self._waiting.clear()
+        now = time.monotonic()
+        is_due = self._retry_at <= now
+        if is_due:
+            self._waiting.extend(self._refused)
+            self._refused.clear()
+        self._store_waiting(now)
+        if not self._refused:
+            self._backoff = Backoff()
+        elif is_due:
+            self._retry_at = now + self._backoff.fail()
+            self._log_trouble()
 
-    def _store(self, payloads: list[str]) -> None:
+    def _store_waiting(self, now: float) -> None:
+        stored = 0
+        while self._waiting:
+            some = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+            left = self._store_and_ring(some)
+            self._refused.extend(stray for stray in left if not self._is_given_up(stray, now))
+            stored += len(some) - len(left)
+            if len(left) == len(some):
+                break
+        if stored:
+            self._tell(stored)
+
+    def _store_and_ring(self, strays: list[Stray]) -> list[Stray]:
+        """Store *strays*; return those that could not be stored."""
         try:
-            self._insert(payloads)
-        except DatabaseError as error:
-            if not sqlstate(error).startswith(_REFUSED):
-                raise
-            if len(payloads) == 1:
-                self._insert([_raw(payloads[0])])
-                return
-            for payload in payloads:
-                self._store([payload])
+            with transaction.atomic(using=self._session.using):
+                left = self._store(strays)
+                if len(left) < len(strays):
+                    self._session.execute("ring", {"channels": [self._name]})
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not hinder delivery
+            self._error, left = error, strays
+            self._session.drop_if_broken()
+        return left
 
-    def _insert(self, payloads: list[str]) -> None:
+    def _store(self, strays: list[Stray]) -> list[Stray]:
+        """Store *strays* by one statement, or else each by itself; return those that are left."""
+        try:
+            self._insert(strays)
+        except DatabaseError:
+            if len(strays) > 1:
+                return [left for stray in strays for left in self._store([stray])]
+            try:
+                self._insert(strays, as_text=True)
+            except DatabaseError as error:
+                self._error = error
+                return strays
+        return []
+
+    def _insert(self, strays: list[Stray], *, as_text: bool = False) -> None:
         with transaction.atomic(using=self._session.using):
+            read = _raw if as_text else self._readable
+            payloads = [read(stray.payload) for stray in strays]
             self._session.execute("store_strays", self._parameters | {"payloads": payloads})
 
     def _readable(self, payload: str) -> str:
@@ -89,9 +137,39 @@ class Strays:
             return _raw(payload)
         return payload if payload.lstrip().startswith("{") else _raw(payload)
 
+    def _is_given_up(self, stray: Stray, now: float) -> bool:
+        if stray.until > now:
+            return False
+        message = (
+            "Dropped a message that came by NOTIFY on the durable channel %s, because the database "
+            "refused to store it for ten minutes: %s"
+        )
+        text = brief(storable(stray.payload))
+        logger.error(message, self._name, text, extra={"channel": self._name})
+        return True
+
+    def _log_trouble(self) -> None:
+        message = (
+            "Cannot store what came by NOTIFY on the durable channel %s (messages: %s): %s. It is "
+            "tried again, and dropped after ten minutes. Messages that are stored are not affected."
+        )
+        count, reason = len(self._refused) + len(self._waiting), str(self._error).strip()
+        extra = {"channel": self._name, "count": count}
+        logger.warning(message, self._name, count, reason, extra=extra)
+
+    def _tell(self, stored: int) -> None:
+        message = (
+            "Stored what came by NOTIFY on the durable channel %s (messages: %s). A NOTIFY has no "
+            "identity, so such a message can be lost or stored twice when a worker stops. Send it "
+            "with SELECT pgpubsub_notify(channel, payload) instead. If triggers or notify() still "
+            "send by NOTIFY, that ends once migrate has run and every process is restarted."
+        )
+        extra = {"channel": self._name, "count": stored}
+        logger.warning(message, self._name, stored, extra=extra)
+
 
 def _key(channel: type[BaseChannel]) -> list[str]:
-    """Return the names, as they travel, of what makes the ordering key."""
+    """Return the names that the fields of the ordering key have in a message."""
     names = channel.ordering_fields()
     if issubclass(channel, TriggerChannel):
         fields: Any = map(model_of(channel)._meta.get_field, names)

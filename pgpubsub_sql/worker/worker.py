@@ -170,25 +170,27 @@ class Worker:
         for ring in self.doorbell.rings():
             if not ring.payload:
                 self._bring_forward(ring.channel, 0.0)
+            elif not self.delivery.admits(ring.channel, ring.payload, ring.pid):
+                continue
             elif self.delivery.channels[ring.channel].lock_notifications:
                 strays[ring.channel].append(ring.payload)
             else:
                 self._sent.add(ring)
         for name, payloads in strays.items():
             if self.doorbell.elect(name):
-                with self._outliving_trouble(name):
-                    self.delivery.store(name, payloads)
-                    self._bring_forward(name, 0.0)
+                self.delivery.store(name, payloads)
+                self._bring_forward(name, 0.0)
 
     def _catch_up(self) -> None:
         """Handle messages that were sent, for a while, and go on reading in between."""
         started = time.monotonic()
         while not self.stopping() and (ring := self._sent.next()):
-            self.delivery.handle_sent(*ring)
+            self.delivery.handle_sent(ring.channel, ring.payload)
             self._read()
             if time.monotonic() - started >= HEARING_SECONDS:
                 break
         self._sent.report()
+        self.delivery.admission.report()
 
     def _bring_forward(self, name: str, due: float) -> None:
         if name not in self._troubles:
@@ -203,6 +205,7 @@ class Worker:
             adopt(self.using)
             try:
                 self.delivery.schema = check_workable(connections[self.using])
+                self.delivery.admission.learn()
                 self.doorbell.open()
             except (self.doorbell.errors, DatabaseError, InterfaceError, NotReady) as error:
                 delay = backoff.fail()

@@ -52,8 +52,6 @@ MISFITS = [
     '{"number": 1, "places": [{"position": []}]}',
     '{"kwargs": 1}',
     '{"kwargs": {"number": "x"}}',
-    '{"$ref": 4711}',
-    '{"$ref": "4711"}',
 ]
 ROWS = [
     "{}",
@@ -90,20 +88,19 @@ def test_on_an_ephemeral_channel_it_is_dropped_with_channel_field_and_remedy(
     assert len(lines) == len(bad)
     assert all("A message on channel app.Shout was dropped: " in line for line in lines)
     for line, payload in zip(lines, bad, strict=True):
-        assert "It takes {number: int, mood: " in line or "long payload" in line, payload
+        assert "It takes {number: int, mood: " in line, payload
         assert len(line) < 1_500, "a huge payload is not quoted whole"
     assert "Traceback" not in worker.log
 
 
 def test_rows_that_no_trigger_has_sent_are_dropped_and_named(worker: Listen) -> None:
     """P19."""
-    bad = FOREIGN + NO_OBJECTS + NO_JSON + UNREADABLE[:3] + ROWS
-    for payload in bad:
-        sql("SELECT pg_notify(%s, %s)", NEWS, payload)
+    for payload in ROWS:
+        sql("SELECT pgpubsub_send_v1(%s, %s)", NEWS, payload)
     Item.objects.create(name="real")
     eventually(lambda: calls("news") == [{"name": "real"}])
     lines = dropped(worker)
-    assert len(lines) == len(bad)
+    assert len(lines) == len(ROWS)
     assert all(f"A message on channel {NEWS} was dropped: " in line for line in lines)
     assert all("app.Item" in line or "JSON object" in line for line in lines), lines
     assert "Traceback" not in worker.log

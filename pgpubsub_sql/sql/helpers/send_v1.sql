@@ -1,5 +1,7 @@
 -- Sends one message of an ephemeral channel. $id keeps equal messages of a transaction apart, which
 -- PostgreSQL would collapse; what is longer than a NOTIFY holds is stored and travels as a $ref.
+-- $sig shows workers that this function sent the message, on this channel and from this session. It
+-- comes first, so that they can check the rest of the text as it arrives.
 CREATE OR REPLACE FUNCTION :"schema".pgpubsub_send_v1(channel text, payload jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -7,14 +9,23 @@ AS $pgpubsub$
 DECLARE
     envelope jsonb := jsonb_build_object('$id', gen_random_uuid(), '$schema', :'schema');
     message text := payload || envelope;
+    signing bytea;
+    signature bytea;
     reference bigint;
 BEGIN
-    IF octet_length(message) > 7999 THEN
+    IF octet_length(message) > 7923 THEN -- a NOTIFY holds 7,999 bytes, 76 of them for the signature
         INSERT INTO :"schema".pgpubsub_sql_longpayload (payload, expires_at)
         VALUES (payload, clock_timestamp() + interval '1 hour')
         RETURNING id INTO reference;
         message := envelope || jsonb_build_object('$ref', reference);
     END IF;
-    PERFORM pg_notify(channel, message);
+    SELECT secret INTO signing FROM :"schema".pgpubsub_sql_secret;
+    IF signing IS NULL AND current_setting('transaction_read_only') = 'off' THEN -- somebody emptied the table
+        INSERT INTO :"schema".pgpubsub_sql_secret DEFAULT VALUES RETURNING secret INTO signing;
+    END IF;
+    signature := sha256(signing || sha256(signing || convert_to(pg_backend_pid() || message || channel, 'UTF8')));
+    PERFORM pg_notify(
+        channel, coalesce('{"$sig": "' || encode(signature, 'hex') || '", ' || right(message, -1), message)
+    );
 END
 $pgpubsub$;

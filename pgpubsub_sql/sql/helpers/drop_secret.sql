@@ -1,0 +1,2 @@
+-- Drops the table of the secret.
+DROP TABLE IF EXISTS :"schema".pgpubsub_sql_secret;

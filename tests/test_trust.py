@@ -1,0 +1,419 @@
+"""Roles that may do nothing but connect: what they can send, read, mute and hinder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from pgpubsub_sql import Notification, notify
+from pgpubsub_sql.models import LongPayload
+from pgpubsub_sql.worker import admission
+from pgpubsub_sql.worker.strays import Strays
+from pgpubsub_sql.worker.worker import Worker
+from tests.app.channels import ItemChannel, ItemNews, Job, Place, Shout
+from tests.app.models import Item
+from tests.conftest import Listen, eventually
+from tests.ledger import calls, numbers, sql, stranger
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NEWS = ItemNews.postgres_name()
+FORGED = json.dumps(
+    {
+        "op": "INSERT",
+        "when": "AFTER",
+        "old": None,
+        "new": {"id": 666, "name": "forged"},
+        "context": {"user": "root"},
+    }
+)
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker([Job, Shout, ItemChannel, ItemNews])
+    with worker.stopping:
+        worker._connect()
+        worker._look()
+        worker._plan()
+        yield worker
+        worker.doorbell.close()
+
+
+@pytest.fixture
+def role() -> Iterator[str]:
+    """A role that may do nothing but connect."""
+    sql("CREATE ROLE pgpubsub_stranger")
+    yield "pgpubsub_stranger"
+    sql("DROP OWNED BY pgpubsub_stranger")
+    sql("DROP ROLE pgpubsub_stranger")
+
+
+@contextmanager
+def session(role: str) -> Iterator[Any]:
+    """A cursor of a session of this role."""
+    with stranger() as cursor:
+        cursor.execute(f"SET SESSION AUTHORIZATION {role}")
+        yield cursor
+
+
+@pytest.fixture
+def forger(role: str) -> Iterator[Any]:
+    with session(role) as cursor:
+        yield cursor
+
+
+def pid_of(cursor: Any) -> int:
+    cursor.execute("SELECT pg_backend_pid()")
+    return int(cursor.fetchone()[0])
+
+
+def send(cursor: Any, channel: str, payload: str) -> None:
+    cursor.execute("SELECT pg_notify(%s, %s)", [channel, payload])
+
+
+def work(worker: Worker) -> None:
+    """Handle all that was sent up to now."""
+    send_to_end = json.dumps({"number": -1})
+    sql("SELECT pg_notify('app.Shout', %s)", send_to_end)
+    seen = numbers("hear").count(-1)
+    while numbers("hear").count(-1) == seen or worker._sent:
+        worker.step()
+    worker._look()
+
+
+# F24: what arrives by NOTIFY never hinders what is stored.
+
+
+REFERENCES = ["true", "false", "0", "-1", "1.5", str(2**63), "9" * 30, '"1"', "[]", "{}"]
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_a_forged_reference_hinders_nothing(
+    worker: Worker, forger: Any, reference: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F24: PostgreSQL refused ``id = true``, and the worker never delivered the channel again."""
+    notify(Job, number=1)
+    send(forger, "app.Job", f'{{"number": 2, "$ref": {reference}}}')
+    send(forger, "app.Job", f'{{"number": 3, "\\u0024ref": {reference}}}')
+    send(forger, "app.Job", '{"number": 4}')
+    send(forger, "app.Shout", f'{{"number": 5, "$ref": {reference}}}')
+    work(worker)
+    assert numbers("do_job") == [1, 4]
+    assert numbers("hear") == [-1]
+    assert f"server processes that sent them: {pid_of(forger)})" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@pytest.fixture
+def picky() -> Iterator[None]:
+    """A constraint of somebody's own, that no stray of these passes, not even as its text."""
+    sql(
+        "ALTER TABLE pgpubsub_sql_notification ADD CONSTRAINT picky"
+        " CHECK (payload::text NOT LIKE '%%poison%%')"
+    )
+    yield
+    sql("ALTER TABLE pgpubsub_sql_notification DROP CONSTRAINT picky")
+
+
+def test_a_stray_that_cannot_be_stored_at_all_hinders_nothing_and_is_given_up(
+    worker: Worker,
+    picky: None,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """F24: neither what is stored nor the strays behind it, for however long it is tried."""
+    notify(Job, number=1)
+    worker.delivery.store("app.Job", ['{"number": 2}', '{"mood": "poison"}', '{"number": 3}'])
+    while Notification.objects.exists():
+        worker.delivery.handle_stored("app.Job")
+    assert numbers("do_job") == [1, 2, 3]
+    assert "on the durable channel app.Job (messages: 1): " in caplog.text
+    strays = worker.delivery._lanes["app.Job"].strays
+    assert [stray.payload for stray in strays._refused] == ['{"mood": "poison"}']
+    end = strays._refused[0].until
+    monkeypatch.setattr("time.monotonic", lambda: end)
+    worker.delivery.handle_stored("app.Job")
+    assert not strays._refused
+    assert "refused to store it for ten minutes: {" in caplog.text
+
+
+def test_what_is_refused_is_tried_again_less_and_less_often(
+    worker: Worker, picky: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F24: neither each batch of what is stored nor each new message tries it again."""
+    strays = worker.delivery._lanes["app.Job"].strays
+    for number in range(50):
+        notify(Job, number=number)
+        worker.delivery.store("app.Job", ['{"mood": "poison"}'])
+        worker.delivery.handle_stored("app.Job")
+    assert sorted(numbers("do_job")) == list(range(50))
+    assert len(strays._refused) == 50
+    assert 1 <= caplog.text.count("Cannot store what came by NOTIFY") < 10
+
+
+def test_where_nothing_can_be_stored_strays_wait_and_their_number_is_bounded(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F24: what is wrong then is the table, and not they."""
+    payloads = [json.dumps({"number": number}) for number in range(250)]
+    sql("ALTER TABLE pgpubsub_sql_notification RENAME TO away")
+    try:
+        worker.delivery.store("app.Job", payloads)
+        assert caplog.text.count("Cannot store what came by NOTIFY") == 1
+    finally:
+        sql("ALTER TABLE away RENAME TO pgpubsub_sql_notification")
+    strays = Strays(Job, worker.delivery.session)
+    strays.add(["{}"] * 10_001, "public")
+    assert len(strays._waiting) == 10_000
+    while worker.delivery.handle_stored("app.Job"):
+        pass
+    assert sorted(numbers("do_job")) == list(range(250))
+
+
+# F63: what a trigger channel tells comes from its trigger alone.
+
+
+@pytest.mark.parametrize("channel", ["app.ItemChannel", NEWS])
+def test_what_no_trigger_has_sent_is_refused_and_its_sender_named(
+    worker: Worker, forger: Any, channel: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F63: listeners handled a row that never was, with a context that nobody set."""
+    send(forger, channel, FORGED)
+    send(forger, channel, FORGED.replace("{", '{"$schema": "public", ', 1))
+    send(forger, channel, '{"$sig": "' + "0" * 64 + '", ' + FORGED[1:])
+    send(forger, channel, "no JSON")
+    Item.objects.create(name="real")
+    work(worker)
+    assert [call["name"] for call in calls("news")] == ["real"]
+    assert [call["name"] for call in calls("item_inserted")] == ["real"]
+    assert not Notification.objects.exists()
+    said = f"channel {channel} (messages: 4, server processes that sent them: {pid_of(forger)}): "
+    assert said in caplog.text
+    assert "pgpubsub_notify(channel, payload)" in caplog.text
+
+
+def test_refusals_are_logged_at_a_bounded_rate(
+    worker: Worker, forger: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F63: a flood of forged messages is no flood of log lines, nor of queries."""
+    asked = []
+    learn = worker.delivery.admission.learn
+    worker.delivery.admission.learn = lambda: asked.append(learn())  # type: ignore[method-assign]
+    for _ in range(3):
+        forger.execute(
+            "SELECT pg_notify(%s, %s || n) FROM generate_series(1, 1000) AS n", [NEWS, FORGED]
+        )
+        work(worker)
+    assert caplog.text.count("Refused") == 1
+    assert len(asked) < 30
+    worker.delivery.admission._report_at.clear()
+    worker.delivery.admission.report()
+    told = re.findall(r"\(messages: (\d+), ", caplog.text)
+    assert len(told) == 2
+    assert sum(map(int, told)) == 3000
+
+
+def test_forged_messages_do_not_take_the_place_of_real_ones(worker: Worker, forger: Any) -> None:
+    """F63: they are refused before they wait for their listeners."""
+    Item.objects.create(name="real")
+    forger.execute(
+        "SELECT pg_notify(%s, %s || n) FROM generate_series(1, 10500) AS n", [NEWS, FORGED]
+    )
+    work(worker)
+    assert [call["name"] for call in calls("news")] == ["real"]
+
+
+@pytest.fixture
+def overheard(forger: Any) -> Callable[[], str]:
+    """What the stranger hears on a channel that tells of rows."""
+    connection_ = forger.connection
+    forger.execute(f'LISTEN "{NEWS.replace(chr(34), chr(34) * 2)}"')
+
+    def hear() -> str:
+        with stranger() as cursor:
+            cursor.execute(
+                "INSERT INTO app_item (name, number, amount, data) VALUES ('real', 1, 1, '{}')"
+            )
+        if hasattr(connection_, "poll"):
+
+            def heard() -> Any:
+                connection_.poll()
+                return connection_.notifies
+
+            eventually(heard)
+            return str(connection_.notifies.pop().payload)
+        return str(next(connection_.notifies()).payload)
+
+    return hear
+
+
+def test_what_was_overheard_cannot_be_repeated(
+    worker: Worker, forger: Any, overheard: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """F63: not by another session, on no other channel, and not with another text."""
+    payload = overheard()
+    work(worker)
+    assert len(calls("news")) == 1
+    send(forger, NEWS, payload)
+    send(forger, "app.ItemChannel", payload)
+    send(forger, NEWS, payload.replace("real", "fake"))
+    work(worker)
+    assert len(calls("news")) == 1
+    assert len(calls("item_inserted")) == 1
+    assert "they have no valid signature" in caplog.text
+
+
+def test_a_session_cannot_repeat_its_own_messages(
+    worker: Worker, forger: Any, role: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F63: signed for this session they are, and known again."""
+    sql(f"GRANT INSERT ON app_item TO {role}")
+    sql(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
+    admitted = []
+    admits = worker.delivery.admission.admits
+    worker.delivery.admission.admits = lambda *given: admitted.append(given) or admits(*given)  # type: ignore[method-assign]
+    forger.execute("INSERT INTO app_item (name, number, amount, data) VALUES ('once', 1, 1, '{}')")
+    work(worker)
+    (payload,) = [given[1] for given in admitted if given[0] is ItemNews]
+    send(forger, NEWS, payload)
+    work(worker)
+    assert [call["name"] for call in calls("news")] == ["once"]
+    assert "they repeat messages that were received before" in caplog.text
+
+
+def test_what_is_known_again_is_bounded(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "REMEMBERED", 3)
+    gate = worker.delivery.admission
+    assert all(gate._is_new(str(number)) for number in range(7))
+    assert not any(gate._is_new(str(number)) for number in range(3, 7))
+    assert len(gate._recent | gate._older) == 4
+
+
+def test_a_reference_to_what_others_may_not_read_is_refused(
+    worker: Worker, forger: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F63: neither to a long payload of another channel nor to one of this."""
+    Item.objects.create(name="ä" * 20_000)
+    notify(Shout, number=7, places=[Place("a place")] * 1_000)
+    work(worker)
+    assert numbers("hear") == [7, -1]
+    for reference in LongPayload.objects.values_list("id", flat=True):
+        for name in ("app.Shout", "app.Job", NEWS):
+            send(forger, name, f'{{"number": 8, "$ref": {reference}}}')
+    work(worker)
+    assert numbers("hear") == [7, -1, -1]
+    assert len(calls("news")) == 1
+    assert not numbers("do_job")
+    assert "Refused messages that came by NOTIFY on channel app.Shout (messages: 2, " in caplog.text
+
+
+def test_a_plain_channel_takes_what_anybody_sends_unless_it_says_otherwise(
+    worker: Worker, forger: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F63: raw pg_notify is a feature of plain channels, and can be closed."""
+    send(forger, "app.Shout", '{"number": 1}')
+    send(forger, "app.Job", '{"number": 1}')
+    work(worker)
+    monkeypatch.setattr(Job, "accept_raw_notify", False)
+    send(forger, "app.Job", '{"number": 2}')
+    notify(Job, number=3)
+    work(worker)
+    assert numbers("do_job") == [1, 3]
+    assert "on channel app.Job (messages: 1" in caplog.text
+    monkeypatch.setattr(Shout, "accept_raw_notify", False)
+    send(forger, "app.Shout", '{"number": 4}')
+    notify(Shout, number=5)
+    while 5 not in numbers("hear"):
+        worker.step()
+    assert 4 not in numbers("hear")
+
+
+def test_a_trigger_channel_may_take_what_sql_of_its_own_sends(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F63: where the trigger is hand-written."""
+    monkeypatch.setattr(ItemNews, "accept_raw_notify", True)
+    sql("SELECT pg_notify(%s, %s)", NEWS, FORGED)
+    work(worker)
+    assert [call["name"] for call in calls("news")] == ["forged"]
+
+
+@pytest.mark.parametrize("statement", ["TRUNCATE", "DELETE FROM"])
+def test_a_secret_that_somebody_deleted_is_made_again(worker: Worker, statement: str) -> None:
+    """F63: by whoever sends next, so that nothing is lost."""
+    before = sql("SELECT secret FROM pgpubsub_sql_secret")
+    sql(f"{statement} pgpubsub_sql_secret")
+    with transaction.atomic():
+        sql("SET TRANSACTION READ ONLY")
+        notify(Shout, number=1)
+    Item.objects.create(name="signed")
+    Item.objects.create(name="so is this")
+    work(worker)
+    assert [call["name"] for call in calls("news")] == ["signed", "so is this"]
+    assert numbers("hear") == [1, -1]
+    ((made,),) = sql("SELECT secret FROM pgpubsub_sql_secret")
+    assert len(made) == 32
+    assert (made,) not in before
+
+
+def test_a_secret_that_somebody_has_replaced_or_added_is_learned(worker: Worker) -> None:
+    """F63: as after a restore of data into a migrated database."""
+    sql("INSERT INTO pgpubsub_sql_secret SELECT 'restored'")
+    Item.objects.create(name="two")
+    sql("DELETE FROM pgpubsub_sql_secret WHERE secret <> 'restored'")
+    Item.objects.create(name="other")
+    work(worker)
+    assert [call["name"] for call in calls("news")] == ["two", "other"]
+
+
+def test_flush_leaves_the_secret(worker: Worker) -> None:
+    """F63: so that a TransactionTestCase, which flushes, may run a worker."""
+    before = sql("SELECT secret FROM pgpubsub_sql_secret")
+    from django.core.management import call_command
+
+    call_command("flush", interactive=False, verbosity=0)
+    assert sql("SELECT secret FROM pgpubsub_sql_secret") == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM pgpubsub_sql_secret",
+        "SELECT * FROM pgpubsub_sql_longpayload",
+        "SELECT * FROM pgpubsub_sql_notification",
+        "SELECT pgpubsub_send_v1('app.Shout', '{}')",
+        "SELECT pgpubsub_publish_v1('app.Shout', '{}')",
+        "SELECT pgpubsub_notify('app.Job', '{}')",
+    ],
+)
+def test_the_secret_and_those_who_use_it_are_closed(forger: Any, statement: str) -> None:
+    """F63."""
+    with pytest.raises(connection.Database.ProgrammingError, match="permission denied"):
+        forger.execute(statement)
+
+
+def test_a_worker_that_may_not_read_the_secret_says_which_grant_it_lacks(
+    listen: Callable[..., Listen], role: str
+) -> None:
+    """F63."""
+    sql(f"ALTER ROLE {role} LOGIN")
+    sql(
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON pgpubsub_sql_notification, "
+        f"pgpubsub_sql_longpayload TO {role}"
+    )
+    worker = listen("--worker", "--channels", "app.Job")
+    worker.kill()
+    lacking = Listen(worker.log_file, "--worker", "--channels", "app.Job", PGUSER=role)
+    try:
+        eventually(lambda: "GRANT SELECT ON pgpubsub_sql_secret" in lacking.log)
+        sql(f"GRANT SELECT ON pgpubsub_sql_secret TO {role}")
+        lacking.ready()
+    finally:
+        lacking.kill()
