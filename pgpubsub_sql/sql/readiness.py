@@ -19,6 +19,7 @@ def check_ready(connection: BaseDatabaseWrapper) -> str:
             f"The database {alias!r} is {connection.display_name}; LISTEN and NOTIFY are "
             "PostgreSQL's. Choose another with --database."
         )
+    check_autocommit(connection)
     with connection.cursor() as cursor:
         cursor.execute(query("ready_to_listen"))
         schema, migrated = cursor.fetchone()
@@ -60,3 +61,14 @@ def check_workable(connection: BaseDatabaseWrapper) -> str:
             "these tables, on each of them, CREATE POLICY … TO … USING (true) WITH CHECK (true)."
         )
     return schema
+
+
+def check_autocommit(connection: BaseDatabaseWrapper) -> None:
+    """Raise :class:`NotReady` if *connection* is one on which nothing is committed by itself."""
+    if not connection.in_atomic_block and not connection.get_autocommit():
+        alias = connection.alias
+        raise NotReady(
+            f"The database {alias!r} has AUTOCOMMIT = False in DATABASES, so nothing that a worker "
+            "does would be committed. Remove that setting, or give workers an alias without it and "
+            "name it by --database."
+        )

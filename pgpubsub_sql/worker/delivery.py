@@ -28,7 +28,7 @@ from pgpubsub_sql.worker.runs import OrderedClaims
 from pgpubsub_sql.worker.sent import handle_sent
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.strays import Strays
-from pgpubsub_sql.worker.telling import Handling, log_failure, of_stored, tell_handled
+from pgpubsub_sql.worker.telling import Handling, is_told, log_failure, of_stored, tell_handled
 from pgpubsub_sql.worker.wanted import Wanted, wanted
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -124,7 +124,9 @@ class Delivery:
         if lane.unresolved:
             lane.unresolved()
         try:
-            with self.session.isolation(durable=lane.channel.batch_size == 1) as isolation:
+            with self.session.isolation(
+                durable=lane.channel.batch_size == 1, channel=lane.name
+            ) as isolation:
                 claim = lane.claims.take(lane.pace.start())
                 if claim.taken:
                     batch = self._batch(lane, claim.taken, isolation)
@@ -145,7 +147,7 @@ class Delivery:
         return not claim.is_last or batch.count(GiveBack) > 0
 
     def _batch(self, lane: Lane, taken: Sequence[Taken], isolation: Isolation) -> Batch:
-        isolation.began(taken[0].transaction, lane.name)
+        isolation.transaction = taken[0].transaction
         return Batch(
             taken,
             isolation,
@@ -174,12 +176,14 @@ class Delivery:
             message = "%s notifications of channel %s had expired and were dropped"
             extra = {"channel": lane.name, "count": expired}
             logger.info(message, expired, lane.name, extra=extra)
-        self._tell(batch.handled)
+        self._tell(lane, batch.handled)
 
-    def _tell(self, handled: Iterable[Handling]) -> None:
+    def _tell(self, lane: Lane, handled: Iterable[Handling]) -> None:
         """Tell what came of messages, for good, and let go of what was done about it elsewhere."""
         for handling in handled:
             tell_handled(handling)
+        if is_told():
+            self.session.reclaim(lane.name)
         self.session.tidy_up()
 
     def _rolled_back(
@@ -233,7 +237,7 @@ class Delivery:
         handling.listener, handling.error, handling.outcome = lane.call.listener, cause, outcome
         log_failure(handling, outcome)
         self.session.charge(taken.id, taken.attempts, outcome)
-        self._tell([handling])
+        self._tell(lane, [handling])
 
 
 def _cause(error: Exception) -> BaseException:

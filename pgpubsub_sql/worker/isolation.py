@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 from asyncio import CancelledError
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, cast
 
+from django.db import Error
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from pgpubsub_sql.errors import ListenerError
 from pgpubsub_sql.sql import query
+from pgpubsub_sql.worker.connecting import execute
+from pgpubsub_sql.worker.original import Original
 from pgpubsub_sql.worker.timelimit import TimeIsOver
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -41,38 +45,65 @@ class Isolation:
     A cursor rather than a query: ``copy`` and ``callproc``, and what listeners do with the
     driver's own cursors, pass by Django's wrapper around queries. (One made of its class or with a
     ``cursor_factory`` passes by us, too: an error of its undoes the batch, but what it wrote in a
-    message that fails later on stays.)
+    message that fails later on stays.) Where a tool or a pool has wrapped the driver's connection
+    so that cursors are made behind our backs, a failing message undoes its batch unless Django has
+    queried for it.
+
+    What a message has set of the session is undone along with it, or at its end.
 
     What a savepoint does not undo raises :class:`Escaped`: a connection that was closed or lost, a
     transaction that was rolled back. One that a listener has *committed* cannot be undone at all:
     :attr:`is_over` tells that no further message should be run.
     """
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(
+        self, connection: Any, original: Original, channel: str, reclaim: Callable[..., None]
+    ) -> None:
         self.savepoints = 0
         """Issued so far, by us and by listeners."""
         self.is_over = False
         """Whether a listener has committed the transaction that this was."""
-        self._connection = connection
-        self._raw = connection.connection
-        self.transaction = ""
-        """Id of the transaction that the connection is in, as far as we know."""
-        self._channel = ""
-        self._depth = len(connection.savepoint_ids), len(connection.atomic_blocks)
-        self._stack = ExitStack()
-        self._running = False
-        self._queried = False
-        """Whether the message that runs has asked for a cursor."""
-        self._was_lost = False
         self.is_committing = False
         """Whether all went well, so that the transaction was about to be committed."""
+        self.is_lost = False
+        """Whether the connection was lost, through no fault of a listener."""
+        self.is_touched = False
+        """Whether code of others has used the connection since it was ours."""
         self.callbacks: list[Callable[[], object]] = []
         """What messages have given to ``on_commit()``, which Django forgets with its connection."""
+        self.transaction = ""
+        """Id of the transaction that the connection is in, as far as we know."""
+        self._connection = connection
+        self._original = original
+        self._raw = original.raw
+        self._channel = channel
+        self._reclaim = reclaim
+        self._running = False
+        """Whether code of others runs."""
+        self._queried = False
+        """Whether a message that runs has all that it needs for using the connection."""
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Notice who uses the connection, until what messages gave to ``on_commit()`` has run."""
+        connection, raw = self._connection, self._raw
+        wrappers = list(connection.execute_wrappers)
+        connection.execute_wrappers.append(self._execute)
+        self._wrappers = len(wrappers) + 1
+        if self._original.shows_cursors:
+            self._cursor_factory = raw.cursor_factory
+            raw.cursor_factory = self._make_cursor
+        try:
+            yield
+        finally:
+            if self._original.shows_cursors:
+                raw.cursor_factory = self._cursor_factory
+            self.is_lost = self.is_lost or (self.is_committing and bool(raw.closed))
+            connection.execute_wrappers[:] = wrappers
 
     def __enter__(self) -> Isolation:
-        self._cursor_factory = self._raw.cursor_factory
-        self._raw.cursor_factory = self._make_cursor
-        self._stack.enter_context(self._connection.execute_wrapper(self._execute))
+        connection = self._connection
+        self._depth = len(connection.savepoint_ids), len(connection.atomic_blocks)
         return self
 
     def __exit__(
@@ -81,56 +112,69 @@ class Isolation:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stack.close()
-        self._raw.cursor_factory = self._cursor_factory
         self._leave_blocks()
-        self._was_lost = _is_broken(self._raw)
+        self.is_lost = _is_broken(self._raw)
         self.is_committing = error is None
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the connection was lost, through no fault of a listener."""
-        return self._was_lost or (self.is_committing and bool(self._raw.closed))
 
     @property
     def using(self) -> str:
         """Alias of the database."""
         return str(self._connection.alias)
 
-    def began(self, transaction: str, channel: str) -> None:
-        """Remember the id of the transaction in which there is something to lose now, and whose."""
-        self.transaction, self._channel = transaction, channel
-
-    def run(self, call: Callable[[], None], guard: Guard) -> BaseException | None:
+    def run(
+        self, call: Callable[[], None], guard: Guard, *, is_prelude: bool = False
+    ) -> BaseException | None:
         """Run one message; return what it failed with, once what it did is undone.
 
         *guard* is put around each of its callbacks given to ``on_commit()``. A message that failed
-        has none.
+        has none. What a *prelude* has set of the session is for the message that is next.
         """
-        connection, first = self._connection, len(self._connection.run_on_commit)
+        connection, owes = self._connection, self.is_touched
+        first = len(connection.run_on_commit)
         self._running, self._queried = True, False
         try:
             call()
+            self._running = False
             self.check()
-            self._settle()
+            self._settle(is_prelude)
         except CAUGHT as error:
             self._running = False
             del connection.run_on_commit[first:]
             self._undo(error)
+            self._restore(owes or self.is_over)
             return error
         finally:
             self._running = False
-        self.guard_callbacks(guard, first)
+        self._guard_callbacks(guard, first)
         return None
 
-    def guard_callbacks(self, guard: Guard, first: int = 0) -> None:
+    def run_alone(self, call: Callable[[], None], guard: Guard) -> None:
+        """Run a message whose transaction this is; what it raises, or is to blame for, ends it."""
+        self._run_alone(call)
+        self.check()
+        self._guard_callbacks(guard, 0)
+
+    def _run_alone(self, call: Callable[[], None]) -> None:
+        self._running = self._queried = True
+        try:
+            call()
+        finally:
+            self._running = False
+
+    def _guard_callbacks(self, guard: Guard, first: int) -> None:
         """Put *guard* around the callbacks given to ``on_commit()``, beginning with the *first*."""
         callbacks = self._connection.run_on_commit
         callbacks[first:] = [
-            (savepoints, guard(callback), robust)
+            (savepoints, partial(self._call_back, guard(callback)), robust)
             for savepoints, callback, robust in callbacks[first:]
         ]
         self.callbacks += [callback for _, callback, _ in callbacks[first:]]
+
+    def _call_back(self, callback: Callable[[], None]) -> None:
+        self._run_alone(callback)
+        is_touched = self.is_touched or not self._original.shows_cursors
+        self._reclaim(self._channel, is_touched=is_touched)
+        self.is_touched = False
 
     def check(self) -> None:
         """Raise :class:`ListenerError` if the message left the transaction in no state to go on."""
@@ -161,32 +205,49 @@ class Isolation:
         committed, what follows is in the transaction that there is now.
         """
         if self.transaction:
-            ((current,),) = self._raw_execute("current_transaction")
+            ((current,),) = execute(self._connection, query("current_transaction"))
             if current != self.transaction and not self.is_over:
                 self._find_out()
             self.transaction = current
+            if not self._original.shows_cursors:
+                self._restore(True)
 
     def _make_cursor(self, *args: Any, **kwargs: Any) -> Any:
         self._begin()
         return self._cursor_factory(*args, **kwargs)
 
-    def _execute(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+    def _execute(self, call: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
         self._begin()
         if self._running and isinstance(sql, str) and sql.startswith("SAVEPOINT"):
             self.savepoints += 1
-        return execute(sql, params, many, context)
+        return call(sql, params, many, context)
 
     def _begin(self) -> None:
-        if not self._running or self._queried or self._status() not in (IDLE, IN_TRANSACTION):
+        """Note that the connection is used; a message of many then needs its savepoint."""
+        if not self._running:
             return
-        self._queried = True
-        self.savepoints += 1
-        self._raw_execute("savepoint")
+        self.is_touched = True
+        if not self._queried and self._status() in (IDLE, IN_TRANSACTION):
+            self._queried = True
+            self.savepoints += 1
+            execute(self._connection, query("savepoint"))
 
-    def _settle(self) -> None:
+    def _settle(self, is_prelude: bool) -> None:
+        """Check the constraints of a message, and let go of what it has set."""
         if self._queried and not self.is_over:
-            with self._connection.wrap_database_errors:
-                self._raw_execute("settle")
+            original = self._original
+            execute(self._connection, original.settle_prelude if is_prelude else original.settle)
+            self.is_touched = is_prelude
+        if not is_prelude:
+            self._restore(self.is_touched)
+
+    def _restore(self, is_owed: bool) -> None:
+        """Give the session back what was set before the message's savepoint, or without one."""
+        if is_owed:
+            execute(self._connection, self._original.restore)
+        self._original.restore_tenant()
+        del self._connection.execute_wrappers[self._wrappers :]
+        self.is_touched = False
 
     def _undo(self, error: BaseException) -> None:
         """Undo what the message that failed with *error* has done."""
@@ -199,15 +260,15 @@ class Isolation:
             raise Escaped(str(error)) from error
         elif self._queried:
             self._roll_back(error)
-        elif status == IN_ERROR:
+        elif status == IN_ERROR or not self._original.shows_cursors:
             raise Escaped(str(error)) from error
         self._leave_blocks()
         self._connection.needs_rollback = False
 
     def _roll_back(self, error: BaseException) -> None:
         try:
-            self._raw_execute("undo")
-        except self._connection.Database.Error:
+            execute(self._connection, query("undo"))
+        except Error:
             if self._status() != IN_ERROR:
                 raise Escaped(str(error)) from error
             # The savepoint is gone: the listener has ended the transaction, and begun another.
@@ -220,7 +281,7 @@ class Isolation:
         Raises :class:`Escaped` unless it was committed.
         """
         parameters = {"transaction": self.transaction}
-        ((status,),) = self._raw_execute("transaction_status", parameters)
+        ((status,),) = execute(self._connection, query("transaction_status"), parameters)
         if status != "committed":
             problem = ListenerError("A listener has rolled back the transaction of its batch.")
             problem.__cause__ = error
@@ -237,15 +298,6 @@ class Isolation:
             self._channel,
             extra={"channel": self._channel},
         )
-
-    def _raw_execute(self, name: str, parameters: object = None) -> Any:
-        """Execute a query of ours past Django, whose wrappers are the listeners' business."""
-        cursor = self._cursor_factory(self._raw)
-        try:
-            cursor.execute(query(name), parameters)
-            return cursor.fetchall() if cursor.description else []
-        finally:
-            cursor.close()
 
     def _status(self) -> int:
         return int(self._raw.info.transaction_status)

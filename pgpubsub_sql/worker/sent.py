@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 
 from django.utils import timezone
 
@@ -14,7 +15,7 @@ from pgpubsub_sql.worker.calling import Caller
 from pgpubsub_sql.worker.isolation import CAUGHT
 from pgpubsub_sql.worker.messages import decode_envelope, long_payload
 from pgpubsub_sql.worker.session import Session
-from pgpubsub_sql.worker.telling import Handling, guarded, tell_handled, tell_received
+from pgpubsub_sql.worker.telling import Handling, guarded, is_told, tell_handled, tell_received
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -51,14 +52,14 @@ def handle_sent(
         if not isinstance(handling.error, PayloadError | Discard):
             session.drop_if_broken()
     tell_handled(handling)
+    if is_told():
+        session.reclaim(handling.name)
     session.tidy_up()
 
 
 def _call_isolated(call: Caller, payload: str, session: Session, handling: Handling) -> None:
-    with session.isolation(durable=True) as isolation:
-        call(payload, handling.notification)
-        isolation.check()
-        isolation.guard_callbacks(guarded(handling))
+    with session.isolation(durable=True, channel=handling.name) as isolation:
+        isolation.run_alone(partial(call, payload, handling.notification), guarded(handling))
 
 
 def _log_failure(handling: Handling, error: BaseException) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.utils import DatabaseError, OperationalError
+from django.db.utils import DatabaseError, Error, OperationalError
 
 from pgpubsub_sql.sql import INVALID_PARAMETER_VALUE, query, render, sqlstate
-from pgpubsub_sql.worker.connecting import WORK, is_pooled, keep_alive, prepare
+from pgpubsub_sql.sql.readiness import check_autocommit
+from pgpubsub_sql.worker.connecting import WORK, execute, hang_up, is_pooled, keep_alive, prepare
 from pgpubsub_sql.worker.isolation import Isolation
+from pgpubsub_sql.worker.original import Original
 from pgpubsub_sql.worker.outcomes import Discarded, Failure, charged
+
+logger = logging.getLogger("pgpubsub_sql.worker")
 
 UNDECIDED_SECONDS = 0.02
 """Between two questions about a transaction that has not ended yet."""
@@ -28,8 +33,10 @@ class Session:
         """Whether a pooler is in between. Then what outlives a transaction may be another client's
         next, so nothing may be set for longer."""
         self._name = name
-        self._prepared: Any = None
-        """The driver's connection that was prepared."""
+        self._original: Original | None = None
+        """Of the driver's connection that was prepared."""
+        self._depth = 0
+        """Number of atomic blocks around what we do: none, but in somebody's tests."""
         self._is_read_committed = True
 
     @property
@@ -44,25 +51,59 @@ class Session:
             return cursor.fetchall() if cursor.description else []
 
     @contextmanager
-    def isolation(self, *, durable: bool = False) -> Iterator[Isolation]:
-        """A READ COMMITTED transaction in which messages are isolated from one another.
+    def isolation(self, *, durable: bool = False, channel: str = "") -> Iterator[Isolation]:
+        """A READ COMMITTED transaction in which each message of *channel* is isolated.
 
         *durable* lets listeners open durable blocks in it, which then are as durable as it is.
         """
-        self._prepare()
+        original = self._prepare()
         block = transaction.atomic(using=self.using)
         # Django's own way of letting a durable block into a transaction of somebody else's.
         block._from_testcase = durable  # type: ignore[attr-defined]
-        with block:
-            if not self._is_read_committed:
-                self.execute("read_committed")
-            if self.is_pooled:
-                self.execute(
-                    "prepare_session", text=render("queries/prepare_session", local="true")
-                )
-            isolation = Isolation(self.connection)
-            with isolation:
-                yield isolation
+        isolation = Isolation(self.connection, original, channel, self.reclaim)
+        is_undone = True
+        try:
+            with isolation.watching(), block:
+                if not self._is_read_committed:
+                    self.execute("read_committed")
+                if self.is_pooled:
+                    self._prepare_locally()
+                with isolation:
+                    yield isolation
+            is_undone = False
+        finally:
+            if is_undone or isolation.is_touched:
+                self.reclaim(channel)
+
+    def reclaim(self, channel: str = "", *, is_touched: bool = True) -> None:
+        """Make the session ours again, outside of a transaction, after code of others has run.
+
+        What takes more than its settings to be undone is logged, and undone by a new connection.
+        """
+        connection, original = self.connection, self._original
+        if connection.connection is None or original is None:
+            return
+        original.restore_tenant()
+        is_same = connection.connection is original.raw and not original.raw.closed
+        leftover = original.leftover(self._depth) if is_same else ""
+        if is_same and not leftover:
+            with suppress(Error):
+                if is_touched:
+                    execute(connection, original.restore)
+                return
+        if leftover:
+            self._log_leftover(leftover, channel)
+        self._abandon()
+
+    def _log_leftover(self, leftover: str, channel: str) -> None:
+        logger.error(
+            "What was called %s left %s on the connection %r. What was not committed is rolled "
+            "back, and the worker goes on with a new connection.",
+            f"for channel {channel}" if channel else "between two batches",
+            leftover,
+            self.using,
+            extra={"channel": channel},
+        )
 
     def charge(self, notification_id: int, attempts: int, outcome: Failure) -> None:
         """Write down the failure of a notification that is in nobody's hands.
@@ -112,17 +153,40 @@ class Session:
             if connection.alias != self.using and not connection.in_atomic_block:
                 connection.close_if_unusable_or_obsolete()
 
-    def _prepare(self) -> None:
-        """Once for every connection that Django opens."""
-        connection = self.connection
+    def _abandon(self) -> None:
+        """Close the connection for good, whatever state it is in, be it one of a pool."""
+        if not self._depth:
+            self.connection.in_atomic_block = self.connection.needs_rollback = False
+        hang_up(self.connection)
+
+    def _prepare(self) -> Original:
+        """Once for every connection that Django opens; return what it was like.
+
+        Raises :class:`NotReady` if nothing that is done on it would be committed.
+        """
+        connection, original = self.connection, self._original
         connection.ensure_connection()
-        if connection.connection is self._prepared:
-            return
+        self._depth = len(connection.atomic_blocks)
+        if original is None or original.raw is not connection.connection:
+            original = self._original = self._new()
+        elif not self._depth and not original.is_idle():
+            self.reclaim()
+            return self._prepare()
+        original.refresh(self.execute)
+        return original
+
+    def _new(self) -> Original:
+        check_autocommit(self.connection)
+        keep_alive(self.connection)
         with transaction.atomic(using=self.using):
             ((pid, level),) = self.execute("session_state")
-        self._is_read_committed = level == "read committed"
-        self.is_pooled = is_pooled(connection, pid)
-        keep_alive(connection)
-        if not self.is_pooled:
-            prepare(connection, WORK, self._name)
-        self._prepared = connection.connection
+            self._is_read_committed = level == "read committed"
+            self.is_pooled = is_pooled(self.connection, pid)
+            if self.is_pooled:
+                self._prepare_locally()
+            else:
+                prepare(self.connection, WORK, self._name)
+            return Original(self.connection, self.execute, is_local=self.is_pooled)
+
+    def _prepare_locally(self) -> None:
+        self.execute("prepare_session", text=render("queries/prepare_session", local="true"))

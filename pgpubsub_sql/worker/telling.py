@@ -112,7 +112,7 @@ def tell_received(handling: Handling, isolation: Isolation | None = None) -> Non
     send = partial(_tell_of, message_received, handling)
     if isolation is None:
         send()
-    elif error := isolation.run(send, guarded(handling)):
+    elif error := isolation.run(send, guarded(handling), is_prelude=True):
         message = "What receivers of message_received did for channel %s was undone"
         logger.error(message, handling.name, exc_info=error, extra=handling.extra)
 
@@ -130,6 +130,11 @@ def tell_handled(handling: Handling) -> None:
     _tell_of(message_failed, handling, *named, retry_in=retry_in)
     if isinstance(outcome, Park):
         _tell_of(message_parked, handling, "error")
+
+
+def is_told() -> bool:
+    """Whether anybody hears what came of messages, and may have used the connection."""
+    return any(one.receivers for one in (message_succeeded, message_failed, message_parked))
 
 
 def log_failure(handling: Handling, outcome: Failure) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import DatabaseError, connection, connections, transaction
+from django.db import connection, connections
 
 from example.blog.models import Author, Post
 from pgpubsub_sql import notify
@@ -418,54 +418,6 @@ def test_a_session_is_prepared_for_listeners_that_take_their_time(delivery: Deli
     assert "idle_in_transaction_session_timeout" in known  # transaction_timeout since 17
     assert [sql(f"SHOW {one}") for one in known] == [[("0",)]] * len(known)
     assert sql("SHOW client_connection_check_interval") == [("1s",)]
-
-
-# --- What a batch shares, as docs/explanation/delivery.md says
-
-
-def test_local_settings_last_until_the_end_of_the_batch(
-    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[Any] = []
-
-    def look_and_set() -> None:
-        seen.extend(sql("SELECT current_setting('work_mem')"))
-        listeners.execute("SET LOCAL work_mem = '7MB'")
-
-    monkeypatch.setitem(listeners.MOODS, "good", look_and_set)
-    jobs("good", "good")
-    drain(delivery)
-    jobs("good")
-    drain(delivery)
-    assert seen[1] == ("7MB",)
-    assert seen[0] == seen[2] != ("7MB",)
-
-
-def test_constraints_that_are_immediate_at_first_are_deferred_then(
-    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first message notices at once, the others at their end; all fail by themselves."""
-    noticed: list[bool] = []
-
-    def break_it() -> None:
-        try:
-            with transaction.atomic():
-                listeners.execute("INSERT INTO once VALUES (1), (1)")
-        except DatabaseError:
-            noticed.append(True)
-            raise
-        noticed.append(False)
-
-    monkeypatch.setitem(listeners.MOODS, "bad", break_it)
-    sql("CREATE TABLE once (number integer UNIQUE DEFERRABLE INITIALLY IMMEDIATE)")
-    try:
-        jobs("bad", "good", "bad", "good")
-        drain(delivery)
-        assert noticed == [True, False]
-        assert numbers("do_job") == [2, 4]
-        assert sql("SELECT * FROM once") == []
-    finally:
-        sql("DROP TABLE once")
 
 
 # --- What it costs

@@ -1,0 +1,120 @@
+"""A session as it was before listeners used it, so that it can be made so again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pgpubsub_sql.sql import SQL, quote_identifier, render
+
+CONSTRAINTS_SECONDS = 60.0
+"""For so long a worker may not know of a constraint that is new, or gone."""
+
+Execute = Callable[[str], list[Any]]
+
+
+class Original:
+    """What Django's *connection* was when the driver opened the one below it.
+
+    *is_local* restores settings until the end of the transaction: where a pooler is in between,
+    what outlives it may be another client's next.
+    """
+
+    def __init__(self, connection: Any, execute: Execute, *, is_local: bool = False) -> None:
+        self.raw = connection.connection
+        self.shows_cursors = _shows_cursors(self.raw)
+        """Whether the driver lets us know when one is made."""
+        self._connection = connection
+        self._driver = self._driver_state()
+        self._tenant = getattr(connection, "tenant", None)
+        self.restore = _restoring(execute("session_settings"), is_local=is_local)
+        """What gives its settings back to the session."""
+        self.settle = self.settle_prelude = SQL()
+        """What ends a message that has queried; and what receivers did for it beforehand."""
+        self._settle_until = 0.0
+
+    def refresh(self, execute: Execute) -> None:
+        """Learn which constraints are to be immediate after a message, unless that is known."""
+        if self._settle_until <= time.monotonic():
+            self._settle_until = time.monotonic() + CONSTRAINTS_SECONDS
+            names = [_qualified(*name) for name in execute("immediate_constraints")]
+            immediate = SQL(f"{_immediate(names)};") if names else SQL()
+            self.settle = _settling(immediate, self.restore)
+            self.settle_prelude = _settling(immediate, SQL())
+
+    def restore_tenant(self) -> None:
+        """Have django-tenants forget whose schema it was in; it keeps that in Python."""
+        if getattr(self._connection, "tenant", None) is not self._tenant:
+            self._connection.set_tenant(self._tenant)
+
+    def leftover(self, depth: int) -> str:
+        """Say what was left behind that takes more than its settings to be undone; or nothing.
+
+        *depth* is the number of atomic blocks around.
+        """
+        if len(self._connection.atomic_blocks) != depth:
+            return "an atomic block that was entered and not left"
+        if not depth and not self.is_idle():
+            return "autocommit off, or a transaction that was begun and not ended"
+        if self._driver_state() != self._driver:
+            return "another isolation level or access mode of the driver"
+        return ""
+
+    def is_idle(self) -> bool:
+        """Whether it is in autocommit mode, for Django and the driver, and in no transaction."""
+        is_automatic = self._connection.autocommit and getattr(self.raw, "autocommit", True)
+        return is_automatic and not self.raw.info.transaction_status
+
+    def _driver_state(self) -> list[Any]:
+        """What drivers put into each BEGIN: psycopg2 calls the second readonly."""
+        names = ("isolation_level", "readonly", "read_only", "deferrable")
+        return [getattr(self.raw, name, None) for name in names]
+
+
+def _shows_cursors(raw: Any) -> bool:
+    """Whether each cursor is made by the connection's ``cursor_factory``, as both drivers do it.
+
+    A pool or a tool that has wrapped the connection may keep the attribute to itself.
+    """
+    factory, made = getattr(raw, "cursor_factory", None), []
+    if factory is None:
+        return False
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        made.append(True)
+        return factory(*args, **kwargs)
+
+    try:
+        raw.cursor_factory = make
+        raw.cursor().close()
+        raw.cursor_factory = factory
+    except AttributeError:  # it cannot be set
+        return False
+    return bool(made)
+
+
+def _restoring(settings: Iterable[tuple[str, str]], *, is_local: bool) -> SQL:
+    scope, local = SQL("LOCAL" if is_local else "SESSION"), str(is_local)
+    return _script(
+        render("queries/restore_search_path", value=value, local=local)
+        if name == "search_path"
+        else render("queries/restore_setting", name=name, value=value, scope=scope)
+        for name, value in settings
+    )
+
+
+def _settling(immediate: SQL, restore: SQL) -> SQL:
+    return render("queries/settle", immediate=immediate, restore=restore)
+
+
+def _immediate(constraints: list[str]) -> SQL:
+    return render("queries/restore_constraints", constraints=SQL(", ".join(constraints)))
+
+
+def _qualified(schema: str, name: str) -> str:
+    return f"{quote_identifier(schema)}.{quote_identifier(name)}"
+
+
+def _script(statements: Iterable[str]) -> SQL:
+    return SQL("\n".join(f"{statement};" for statement in statements))
