@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import psycopg2
 from pgpubsub_sql.embedded import Server, find_binaries
 from tests.ecosystem import scenario
 from tests.ecosystem.environments import environment, versions
-from tests.ecosystem.packages import PACKAGES, Package
+from tests.ecosystem.packages import BOTH, PACKAGES, Package
 from tests.ecosystem.pooler import pgbouncer
 from tests.ecosystem.trial import Failure, Trial
 
@@ -27,12 +27,14 @@ def main() -> int:
     parser.add_argument(
         "packages", nargs="*", metavar="PACKAGE", help=" ".join(one.label for one in PACKAGES)
     )
+    parser.add_argument("--driver", choices=BOTH, help="only this one")
     arguments = parser.parse_args()
     if unknown := set(arguments.packages) - {one.label for one in PACKAGES}:
         parser.error(f"There is no {', '.join(sorted(unknown))}.")
     wanted = [one for one in PACKAGES if one.label in arguments.packages or not arguments.packages]
     with ExitStack() as servers:
-        rows = list(results(wanted, arguments.directory.absolute(), Servers(servers)))
+        drivers = [arguments.driver] if arguments.driver else BOTH
+        rows = list(results(wanted, drivers, arguments.directory.absolute(), Servers(servers)))
     print_table(rows)
     return int(any(result not in ("works", "") and "skipped" not in result for *_, result in rows))
 
@@ -54,7 +56,7 @@ class Servers:
 
 
 def results(
-    packages: list[Package], directory: Path, servers: Servers
+    packages: list[Package], drivers: Collection[str], directory: Path, servers: Servers
 ) -> Iterator[tuple[str, str, str, str]]:
     """Yield package, versions, driver and result."""
     for package in packages:
@@ -63,7 +65,7 @@ def results(
             continue
         python = environment(directory / "environments" / package.environment, package.requirements)
         tried = versions(python, package.requirements)
-        for driver in package.drivers:
+        for driver in (one for one in package.drivers if one in drivers):
             started = time.monotonic()
             with address_of(package, driver, servers) as (address, direct):
                 place = directory / "trials" / f"{package.label}-{driver}"

@@ -20,7 +20,7 @@ from tests.ecosystem.packages import ROOT, Package
 
 HERE = Path(__file__).parent
 WITHOUT_PSYCOPG3 = ROOT / "tests" / "conformance" / "without_psycopg3"
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 90.0
 EXPECTED = "shop.listeners.Mishap: "
 
 

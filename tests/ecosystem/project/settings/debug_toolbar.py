@@ -3,6 +3,7 @@
 from .base import *
 
 DEBUG = True
+ROOT_URLCONF = "settings.debug_toolbar_urls"
 INSTALLED_APPS = [
     *INSTALLED_APPS,
     "django.contrib.messages",
