@@ -13,6 +13,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
     pools: ClassVar[dict[str, list[Any]]] = {}
     lent: ClassVar[dict[str, int]] = {}
 
+    def close_pool(self) -> None:
+        raise KeyError(self.alias)  # as Django's does where the pool is an engine's own
+
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         allowed, alias = conn_params.pop("MAX_CONNS"), self.alias
         pool = self.pools.setdefault(alias, [])

@@ -162,6 +162,7 @@ def test_what_was_set_on_the_work_connection_is_where_the_other_looks() -> None:
 def test_an_engine_connects_and_its_pool_lends_to_nobody_else() -> None:
     """F37: LISTEN handed the driver what only the engine knows."""
     with anew(Engine, MAX_CONNS=1) as wrapper:
+        adopt("default")
         for _ in range(2):
             doorbell = Doorbell(["app.Job"], using="default")
             doorbell.open()

@@ -121,8 +121,13 @@ def hang_up(wrapper: Any) -> None:
 
 
 def close_pool(wrapper: Any) -> None:
-    """Close the pool that Django keeps for an alias: neither to be forked nor to be needed."""
-    getattr(wrapper, "close_pool", lambda: None)()
+    """Close the pool that Django keeps for an alias: neither to be forked nor to be needed.
+
+    Django keeps one only where OPTIONS ask for it. An engine with a pool of its own may call that
+    ``pool``, too, and is closed by its connections.
+    """
+    if wrapper.settings_dict["OPTIONS"].get("pool"):
+        wrapper.close_pool()
 
 
 def _settings(django: Any) -> dict[str, Any]:

@@ -138,8 +138,9 @@ PACKAGES = [
     ),
     Package(
         name="django-db-geventpool, patched",
-        settings="geventpool_patched",
+        settings="geventpool",
         requirements=("django-db-geventpool", "gevent"),
+        variables={"PATCHED_BY_GEVENT": "1"},
     ),
     Package(
         name="django-db-connection-pool",

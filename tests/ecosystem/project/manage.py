@@ -1,6 +1,12 @@
 """The commands of the project."""
 
+import os
 import sys
+
+if "PATCHED_BY_GEVENT" in os.environ:
+    from gevent.monkey import patch_all
+
+    patch_all()
 
 from django.core.management import execute_from_command_line
 

@@ -4,7 +4,7 @@ from .base import *
 
 TENANT = {"APPS": INSTALLED_APPS, "URLCONF": "shop.urls"}
 TENANTS = {
-    "public": {"APPS": []},
+    "public": {"APPS": ["django.contrib.contenttypes"]},
     "acme": TENANT | {"DOMAINS": ["acme.invalid"]},
     "globex": TENANT | {"DOMAINS": ["globex.invalid"]},
 }

@@ -7,7 +7,7 @@ from functools import partial
 from importlib import import_module
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 import pgpubsub_sql
@@ -69,12 +69,12 @@ def write_all(listener, number):
             raise Failed("What was written is not there.")
     copy(listener, number)
     transaction.on_commit(partial(write, "on_commit"))
-    package.leave_behind(connection)
+    package.leave_behind(connections["default"])
 
 
 def begin(number):
     """Be sure of the package, and of a context that nobody has used before."""
-    if not package.is_in_use(connection):
+    if not package.is_in_use(connections["default"]):
         raise Failed("The package is not in use, so that nothing is proved.")
     if in_hand.get():
         raise Failed(f"The context of message {in_hand.get()} is still there.")
