@@ -116,7 +116,7 @@ class TestShow:
         assert told_of["error"] == "ValueError: no such thing"
         output = run("show", str(row.pk))
         assert '"user": 5' in output
-        assert '"number": 7' in output
+        assert '             "number": 7' in output
         assert "Traceback (most recent call last):" in output
         (found,) = told("show", str(row.pk))
         assert found["listeners"] == ["tests.app.listeners.do_job"]

@@ -97,12 +97,56 @@ def test_drain_handles_what_is_ready_and_ends(processes: str) -> None:
     notify(Job(number=100, mood="bad"))
     notify(Job(number=101, mood="close"))
     result = run("--drain", "--processes", processes)
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 1, result.stderr
     assert sorted(numbers("do_job")) == list(range(30))
     left = Notification.objects.order_by("payload__number").values_list(
         "payload__number", "attempts"
     )
     assert list(left) == [(98, 0), (99, 0), (100, 1), (101, 1)]
+
+
+SUMMARY = re.compile(
+    r"Drained: (\d+) handled, (\d+) failed and will be retried, (\d+) parked, (\d+) discarded by "
+    r"their listeners; (\d+) that are ready are left\n"
+)
+
+
+@pytest.mark.parametrize("options", [["--worker"], [], ["--processes", "2"]])
+def test_drain_sums_up(options: list[str]) -> None:
+    """F59: it said nothing at its end, and its exit status was 0 although messages had failed."""
+    jobs([1])
+    for number, mood in enumerate(["bad", "close", "deadlock", "discard", "bad"], start=2):
+        notify(Job(number=number, mood=mood))
+    Notification.objects.filter(payload__number=6).update(attempts=9)
+    notify(Job(number=7), delay=timedelta(hours=1))
+    result = run("--drain", "--channels", "app.Job", *options)
+    assert result.returncode == 1
+    told = [list(map(int, found)) for found in SUMMARY.findall(result.stderr)]
+    assert len(told) == (2 if "2" in options else 1), result.stderr
+    assert [sum(numbers) for numbers in zip(*told, strict=True)][:4] == [1, 3, 1, 1]
+    assert " ERROR listen" in result.stderr  # F57: levels were cut to "ERRO"
+
+
+@pytest.mark.parametrize("options", [["--worker"], []])
+def test_drain_is_content_when_nothing_failed(options: list[str]) -> None:
+    """F59: neither what is discarded nor what is delayed has failed."""
+    jobs([1])
+    notify(Job(number=2, mood="discard"))
+    notify(Job(number=3), delay=timedelta(hours=1))
+    result = run("--drain", "--channels", "app.Job", *options)
+    assert result.returncode == 0, result.stderr
+    assert SUMMARY.findall(result.stderr) == [("1", "0", "0", "1", "0")]
+
+
+def test_verbosity_is_a_level() -> None:
+    """F57: -v 2 changed nothing."""
+    handled = "Handled a message of channel app.Job in "
+    for verbosity, is_told, starts in (("0", False, 0), ("1", False, 1), ("2", True, 1)):
+        jobs([1])
+        log = run("--drain", "--channels", "app.Job", "-v", verbosity).stderr
+        assert (handled in log, log.count("Worker 0 started")) == (is_told, starts)
+    jobs([1])
+    assert handled not in run("--drain", "-v", "2", "--loglevel", "info").stderr
 
 
 # What is asked of it.

@@ -54,8 +54,13 @@ def cut(text: str, width: int) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return *text* without line breaks and without what moves a terminal's cursor."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """Return *text* on one line, with single spaces."""
+    return " ".join(harmless(text).split())
+
+
+def harmless(text: str) -> str:
+    """Return *text* without line breaks and whatever else moves the cursor of a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _row(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> str:
@@ -83,7 +88,7 @@ def _block(row: Mapping[str, Any]) -> str:
 def _lines(value: Any) -> list[str]:
     """Return the lines of one cell, of which there is at least one."""
     if isinstance(value, (list, tuple)):
-        return [line for item in value for line in _lines(item)] or [""]
+        return [harmless(_text(item)) for item in value] or [""]
     return [one_line(_text(value))]
 
 

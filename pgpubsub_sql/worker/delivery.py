@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -76,6 +77,8 @@ class Delivery:
         self._lanes = {
             name: Lane(channel, self.session, condition) for name, channel in self.channels.items()
         }
+        self.outcomes: Counter[type] = Counter()
+        """How many notifications came to which end; those that were handled, to None."""
         self._looked_ahead: datetime.datetime | None = None
 
     def next_ready(self) -> dict[str, float]:
@@ -90,6 +93,11 @@ class Delivery:
         if rows:
             self._looked_ahead = rows[0][2]
         return {name: seconds for name, seconds, _ in rows}
+
+    def count_ready(self) -> int:
+        """Return how many stored notifications are ready, and 10,001 if they are more."""
+        ((count,),) = self.session.execute("count_ready", {"channels": list(self.channels)})
+        return int(count)
 
     def sweep(self) -> None:
         """Delete the long payloads that have expired."""
@@ -141,6 +149,7 @@ class Delivery:
             self._rolled_back(lane, batch, error, isolation)
             return True
         if batch is None:
+            self.outcomes.update(type(one.outcome) for one in charged)
             tell_of(claim.given_up, charged, lane.name)
             return not claim.is_last
         self._committed(lane, batch, isolation)
@@ -181,6 +190,7 @@ class Delivery:
     def _tell(self, lane: Lane, handled: Iterable[Handling]) -> None:
         """Tell what came of messages, for good, and let go of what was done about it elsewhere."""
         for handling in handled:
+            self.outcomes[type(handling.outcome)] += 1
             tell_handled(handling)
         if is_told():
             self.session.reclaim(lane.name)

@@ -128,7 +128,7 @@ def next_step(outcome: Failure) -> str:
         case TryAgain(_, seconds):
             return f"will be retried in {seconds:.1f} seconds"
         case Park():
-            return "is parked"
+            return "is parked until somebody replays it"
         case _:
             assert_never(outcome)
 

@@ -70,5 +70,6 @@ def _log_failure(handling: Handling, error: BaseException) -> None:
         message = "A message on channel %s was discarded by its listener: %s"
         logger.info(message, name, error, extra=extra)
     else:
-        message = "A message on channel %s failed; it will not be retried."
-        logger.error(message, name, exc_info=error, extra=extra)
+        message = "A message on channel %s failed; it will not be retried%s."
+        of_listener = f" (listener {handling.listener})" if handling.listener else ""
+        logger.error(message, name, of_listener, exc_info=error, extra=extra)

@@ -25,6 +25,8 @@ NOTICED_SECONDS = 1.0
 """Within this time the server lets go of what a dead worker had in hand."""
 DRAINED = 64
 """Exit status of a worker that has drained: a listener may end its process with any usual one."""
+MESSAGES_FAILED = 65
+"""Exit status of a worker that has drained, and of whose messages some failed."""
 FAILED = 1
 """Exit status of a worker that could not work, as Python has it for an exception."""
 
@@ -63,23 +65,21 @@ def configure_logging(plan: Plan) -> None:
         logging.getLogger("pgpubsub_sql").setLevel(plan.loglevel.upper())
 
 
-def work(plan: Plan) -> None:
-    """Run one worker in this process."""
+def work(plan: Plan) -> int:
+    """Run one worker in this process; return its exit status."""
     configure_logging(plan)
     channels = [find_channel(path) for path in plan.channels]
     name = multiprocessing.current_process().name if plan.name else ""
     worker = Worker(channels, using=plan.database, name=name)
     if plan.drain:
-        worker.drain()
-    else:
-        worker.run()
+        return DRAINED if worker.drain() else MESSAGES_FAILED
+    worker.run()
+    return 0
 
 
 def _child(plan: Plan) -> None:
     django.setup()
-    work(plan)
-    if plan.drain:
-        sys.exit(DRAINED)
+    sys.exit(work(plan))
 
 
 class Supervisor:
@@ -147,7 +147,8 @@ class Supervisor:
 
     def _ended(self, slot: _Slot) -> None:
         code = slot.join()
-        if code == DRAINED and self.plan.drain:
+        if code in (DRAINED, MESSAGES_FAILED) and self.plan.drain:
+            self.failed = self.failed or code == MESSAGES_FAILED
             return
         self.failed = self.failed or self.plan.drain or not self.restart
         delay = self._plan_restart(slot, code)
@@ -178,8 +179,8 @@ class Supervisor:
 
     def _finished(self, slot: _Slot) -> None:
         code = slot.join()
-        if code not in (0, DRAINED):
-            self.failed = True
+        self.failed = self.failed or code not in (0, DRAINED)
+        if code not in (0, DRAINED, MESSAGES_FAILED):
             logger.error("Worker %s died with exit code %s while it stopped", slot.number, code)
 
     def _kill(self) -> None:

@@ -74,6 +74,12 @@ class Handling:
         )
 
     @property
+    def attempt(self) -> str:
+        """Which attempt of how many it is, and of which listener, for the log."""
+        of_listener = f", listener {self.listener}" if self.listener else ""
+        return f"attempt {self.attempts + 1} of {self.channel.retry.max_attempts}{of_listener}"
+
+    @property
     def extra(self) -> dict[str, Any]:
         """What its log records have beside their text."""
         return {
@@ -138,16 +144,17 @@ def is_told() -> bool:
 
 
 def log_failure(handling: Handling, outcome: Failure) -> None:
-    """Log what a stored message failed with, and what happens next."""
+    """Log what a stored message failed with, at which attempt, and what happens next."""
     error = handling.error
     says_enough = isinstance(error, PayloadError | Discard)
     logger.log(
         _LEVELS[type(outcome)],
-        "Notification %s of channel %s failed and %s.%s",
+        "Notification %s of channel %s failed and %s (%s)%s",
         handling.id,
         handling.name,
         next_step(outcome),
-        f" {error}" if says_enough else "",
+        handling.attempt,
+        f": {error}" if says_enough else ".",
         exc_info=None if says_enough else error,
         extra=handling.extra,
     )

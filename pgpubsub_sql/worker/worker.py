@@ -22,6 +22,7 @@ from pgpubsub_sql.worker.backoff import Backoff
 from pgpubsub_sql.worker.connecting import adopt
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.doorbell import Doorbell
+from pgpubsub_sql.worker.outcomes import Discarded, Park, Postpone, TryAgain
 from pgpubsub_sql.worker.stopping import Stopping
 from pgpubsub_sql.worker.telling import tell
 
@@ -77,9 +78,10 @@ class Worker:
             finally:
                 self.doorbell.close()
 
-    def drain(self) -> None:
-        """Handle what is stored and ready, and return. Does not hear what is sent meanwhile.
+    def drain(self) -> bool:
+        """Handle what is stored and ready; return whether none of it failed.
 
+        Does not hear what is sent meanwhile. Logs a summary at its end.
         Raises :class:`NotReady` or Django's database errors if it cannot.
         """
         with self.stopping, self._told():
@@ -88,6 +90,19 @@ class Worker:
             names = list(self.delivery.channels)
             while names and not self.stopping():
                 names = [name for name in names if self.delivery.handle_stored(name)]
+            return self._sum_up()
+
+    def _sum_up(self) -> bool:
+        """Log what has become of messages; return whether none failed."""
+        outcomes = self.delivery.outcomes
+        retried, parked = outcomes[TryAgain] + outcomes[Postpone], outcomes[Park]
+        message = (
+            "Drained: %s handled, %s failed and will be retried, %s parked, %s discarded by their "
+            "listeners; %s that are ready are left"
+        )
+        left = self.delivery.count_ready()
+        logger.info(message, outcomes[type(None)], retried, parked, outcomes[Discarded], left)
+        return not (retried or parked)
 
     @contextmanager
     def _told(self) -> Iterator[None]:

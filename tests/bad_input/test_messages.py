@@ -155,7 +155,8 @@ def test_on_a_durable_channel_it_is_parked_with_its_reason(worker: Listen) -> No
         assert "It takes" in notification.last_error
         assert len(notification.last_error) < 1_500
         said = f"Notification {notification.pk} of channel {notification.channel} failed"
-        assert f"{said} and is parked. {notification.channel}: " in worker.log
+        parked = "is parked until somebody replays it (attempt 1 of 10)"
+        assert f"{said} and {parked}: {notification.channel}: " in worker.log
     assert "Traceback" not in worker.log
 
 

@@ -46,6 +46,21 @@ def test_it_is_tried_again_in_time_with_its_attempts(delivery: Delivery) -> None
     assert not stored()
 
 
+def test_a_failure_is_logged_with_its_attempt_and_its_listener(
+    delivery: Delivery, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F55: the line told neither."""
+    jobs("bad")
+    sql("UPDATE pgpubsub_sql_notification SET attempts = 2")
+    drain(delivery)
+    assert re.search(
+        r"Notification \d+ of channel app\.Job failed and will be retried in \d+\.\d seconds "
+        r"\(attempt 3 of 10, listener tests\.app\.listeners\.do_job\)\.$",
+        caplog.text,
+        re.MULTILINE,
+    )
+
+
 def test_the_tenth_failure_parks(delivery: Delivery, caplog: pytest.LogCaptureFixture) -> None:
     jobs("bad")
     sql("UPDATE pgpubsub_sql_notification SET attempts = 9")
@@ -53,7 +68,10 @@ def test_the_tenth_failure_parks(delivery: Delivery, caplog: pytest.LogCaptureFi
     (row,) = Notification.objects.parked()
     assert row.attempts == 10
     assert "bad mood" in row.last_error
-    assert "is parked" in caplog.text
+    assert (
+        f"Notification {row.pk} of channel app.Job failed and is parked until somebody replays it "
+        "(attempt 10 of 10, listener tests.app.listeners.do_job)."
+    ) in caplog.text
 
 
 def test_what_is_waiting_or_parked_is_left_alone(delivery: Delivery) -> None:
@@ -213,7 +231,10 @@ def test_a_listener_may_discard(delivery: Delivery, caplog: pytest.LogCaptureFix
     drain(delivery)
     assert numbers("do_job") == [1, 3]
     assert not stored()
-    assert "is discarded, as its listener asked. it came too late" in caplog.text
+    assert (
+        "is discarded, as its listener asked "
+        "(attempt 1 of 10, listener tests.app.listeners.do_job): it came too late"
+    ) in caplog.text
 
 
 def test_discarding_what_undid_its_batch_deletes_it(

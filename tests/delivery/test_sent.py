@@ -82,7 +82,7 @@ def test_an_ephemeral_failure_ends_its_message_only(
         delivery.handle_sent("app.Shout", f'{{"number": {number}, "mood": "{one}"}}')
     assert numbers("hear") == [1, 3]
     assert numbers("hear_only_number") == [1, 3]
-    assert "channel app.Shout failed; it will not be retried" in caplog.text
+    assert "channel app.Shout failed; it will not be retried (listener tests." in caplog.text
     assert "Traceback" in caplog.text
 
 
@@ -99,7 +99,7 @@ def test_an_ephemeral_message_is_held_to_its_transaction(
     for number, one in enumerate([mood, "good"], 1):
         delivery.handle_sent("app.Shout", f'{{"number": {number}, "mood": "{one}"}}')
     assert 2 in numbers("hear")
-    assert "channel app.Shout failed; it will not be retried" in caplog.text
+    assert "channel app.Shout failed; it will not be retried (listener tests." in caplog.text
 
 
 def test_a_transaction_is_only_for_those_who_query(

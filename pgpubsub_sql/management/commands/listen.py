@@ -15,7 +15,13 @@ from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.databases import DatabaseCommand, add_database, reached
 from pgpubsub_sql.sql.readiness import check_workable
-from pgpubsub_sql.worker.supervisor import Plan, Supervisor, configure_logging, work
+from pgpubsub_sql.worker.supervisor import (
+    MESSAGES_FAILED,
+    Plan,
+    Supervisor,
+    configure_logging,
+    work,
+)
 
 DESCRIPTION = """\
 Listen to channels and call their listeners, until SIGTERM or Ctrl-C.
@@ -34,6 +40,10 @@ A channel is named as in PostgreSQL (blog.AuthorChannel) or by its module path
 (blog.channels.AuthorChannel); a base class selects its subclasses. The first signal lets the
 message in hand finish; a second one aborts.
 """
+
+
+_LEVELS = {0: "warning", 2: "debug", 3: "debug"}
+"""Levels to log for a ``--verbosity`` other than Django's own."""
 
 
 def positive(value: str) -> int:
@@ -90,7 +100,8 @@ class Command(DatabaseCommand):
             "--loglevel",
             type=str.lower,
             choices=("debug", "info", "warning", "error", "critical"),
-            help="Least severe messages to log (info, or what LOGGING in the settings says).",
+            help="Least severe messages to log (info, or what LOGGING in the settings says). "
+            "-v 2 is debug, which tells each message that was handled; -v 0 is warning.",
         )
         lines = parser.add_mutually_exclusive_group()
         lines.add_argument(
@@ -111,7 +122,7 @@ class Command(DatabaseCommand):
             channels=self._channels(options["channels"], options["exclude"]),
             database=options["database"],
             drain=options["drain"],
-            loglevel=options["loglevel"],
+            loglevel=options["loglevel"] or _LEVELS.get(options["verbosity"]),
             logformat=options["logformat"],
             json_logs=options["json_logs"],
             name=options["name"],
@@ -121,7 +132,8 @@ class Command(DatabaseCommand):
         with reached(plan.database):
             check_workable(connections[plan.database])
         if options["worker"]:
-            work(plan)
+            if work(plan) == MESSAGES_FAILED:
+                raise CommandError("Messages failed; the log above tells which, and why.")
             return
         supervisor = Supervisor(
             plan,
