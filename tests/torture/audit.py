@@ -30,7 +30,9 @@ QUERIES = {
         )""",
     "twice": """
         SELECT channel, writer, number FROM torture_handled
-        GROUP BY channel, writer, number HAVING count(*) > 1""",
+        GROUP BY channel, writer, number HAVING count(*) > 1
+        UNION ALL SELECT 'ephemeral', writer, number FROM torture_overheard
+        GROUP BY process, writer, number HAVING count(*) > 1""",
     # Handled, and never committed; or committed, and nobody could have handled it.
     "ghosts": """
         SELECT channel, writer, number FROM torture_handled EXCEPT

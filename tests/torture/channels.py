@@ -29,7 +29,7 @@ class Message(pgpubsub_sql.Channel):
 
 @dataclass
 class Alone(pgpubsub_sql.Channel):
-    """One transaction a message."""
+    """One transaction a message. From strangers none is accepted."""
 
     writer: int
     number: int
@@ -38,6 +38,7 @@ class Alone(pgpubsub_sql.Channel):
     lock_notifications = True
     retry = OFTEN
     batch_size = 1
+    accept_raw_notify = False
 
 
 @dataclass

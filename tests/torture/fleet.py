@@ -164,7 +164,9 @@ class Fleet:
 def listening() -> int:
     """Return how many workers listen."""
     ((count,),) = sql(
-        "SELECT count(*) FROM pg_stat_activity WHERE starts_with(application_name, %s)",
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE usename = %s AND starts_with(application_name, %s)",
+        WORKER,
         LISTEN,
     )
     return int(count)

@@ -108,4 +108,4 @@ def handle_row_in_order(new: Row, notification: pgpubsub_sql.Notification) -> No
 
 @pgpubsub_sql.post_insert_listener(LiveRows)
 def overhear(new: Row) -> None:
-    Overheard.objects.create(writer=new.writer, number=new.number)
+    Overheard.objects.create(writer=new.writer, number=new.number, process=os.getpid())

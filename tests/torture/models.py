@@ -50,7 +50,9 @@ class Written(Named):
 
 
 class Overheard(Named):
-    """Entered by the listener of the ephemeral channel: nothing is said of how often."""
+    """Entered by the listener of the ephemeral channel, in every worker that is there."""
+
+    process = models.IntegerField()
 
     class Meta(Named.Meta):
         abstract = False

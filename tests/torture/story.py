@@ -44,7 +44,7 @@ def run(server: Server, directory: Path, seed: str, seconds: float) -> int:
     ):
         fleet.await_all(PATIENCE_SECONDS)
         calamities = Calamities(server, network, fleet, seed)
-        with writers(seed) as writing:
+        with writers(seed) as writing, forgers(seed):
             calamities.rage(seconds)
         calm = time.monotonic()
         drain(fleet)

@@ -13,13 +13,15 @@ EXPLAINED = re.compile(
     r"Notification \d+ of channel \S+ failed and (will be|is parked)"
     r"|A worker died, or lost its connection, with notifications of channel"
     r"|A message on channel torture.LiveRows failed; it will not be retried"
+    r"|(Refused messages that|Stored what) came by NOTIFY on "
     r"|A batch of channel \S+ was rolled back"
     r"|The LISTEN connection is lost"
     r"|Worker \d+ died with exit code (-9|7)\b"
 )
 """Warnings and errors, and what their tracebacks say is what listeners were told to do."""
 LOST = re.compile(
-    r"Channel \S+ cannot be looked at: |Looking ahead failed: |.* trying again in [\d.]+ seconds$"
+    r"Channel \S+ cannot be looked at: |Looking ahead failed: |Signatures cannot be checked: "
+    r"|Cannot store what came by NOTIFY on |.* trying again in [\d.]+ seconds$"
 )
 """Warnings that the server has gone. A traceback says that it has not."""
 

@@ -33,8 +33,8 @@ def books(db: None) -> None:
             handle(writer, number, notification)
     write(1, 4, is_to_park=True)
     park(1, 4)
-    overhear(2, 1)
-    overhear(2, 1)
+    overhear(2, 1, process=1)
+    overhear(2, 1, process=2)
 
 
 def write(writer: int, number: int, **fields: Any) -> None:
@@ -54,8 +54,8 @@ def store(channel: str, payload: object) -> None:
     Notification.objects.create(channel=channel, payload=payload, available_at=None)
 
 
-def overhear(writer: int, number: int) -> None:
-    Overheard.objects.create(writer=writer, number=number)
+def overhear(writer: int, number: int, process: int) -> None:
+    Overheard.objects.create(writer=writer, number=number, process=process)
 
 
 def go_astray(table: str) -> None:
@@ -106,7 +106,8 @@ def test_each_lie_is_named(
 @pytest.mark.parametrize(
     ("doctor", "finding", "event"),
     [
-        (lambda: overhear(2, 9), "ghosts", ("ephemeral", 2, 9)),
+        (lambda: overhear(2, 9, process=1), "ghosts", ("ephemeral", 2, 9)),
+        (lambda: overhear(2, 1, process=2), "twice", ("ephemeral", 2, 1)),
         (
             lambda: store("torture.Rows", {"new": {"writer": 666, "number": 1}}),
             "parked by mistake",
