@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
+from django.core.management import call_command
 from django.db import connection, connections
+from django.db.backends.postgresql.base import Cursor
 from django.db.backends.signals import connection_created
 
+from pgpubsub_sql import notify
 from pgpubsub_sql.embedded import Server
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.sql.readiness import check_workable
 from pgpubsub_sql.worker.connecting import adopt, hang_up
 from pgpubsub_sql.worker.doorbell import Doorbell, Ring
 from pgpubsub_sql.worker.session import Session
+from pgpubsub_sql.worker.worker import Worker
+from tests.app.channels import Job
+from tests.conformance.drivers import BESIDE, environment
 from tests.conftest import Listen, eventually
 from tests.engine import DatabaseWrapper as Engine
-from tests.ledger import backends, sql
+from tests.ledger import backends, numbers, sql
 from tests.proxy import Proxy
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -174,6 +183,27 @@ def test_an_engine_connects_and_its_pool_lends_to_nobody_else() -> None:
         Engine.pools.pop("default").pop().close()
 
 
+class Particular(Cursor):  # type: ignore[misc, valid-type]
+    """A cursor that takes text or the driver's own objects, as tools around drivers do."""
+
+    def execute(self, text: Any, *arguments: Any, **options: Any) -> Any:
+        assert type(text) in (str, bytes) or type(text).__module__.startswith("psycopg"), text
+        return super().execute(text, *arguments, **options)
+
+
+def test_what_a_driver_is_given_is_text_and_nothing_else() -> None:
+    """F37: what has a class called SQL is asked for its as_string() by tools."""
+    with anew(cursor_factory=Particular):
+        notify(Job(number=1))
+        with worker_connections():
+            Worker([Job]).drain()
+        assert numbers("do_job") == [1]
+        call_command("pgpubsub", "disable", "app.ItemChannel", interactive=False)
+        call_command("pgpubsub", "uninstall", "app.ItemChannel", interactive=False)
+        call_command("pgpubsub", "install", "app.ItemChannel")
+        call_command("pgpubsub", "verify")
+
+
 @pytest.mark.parametrize(
     "setting",
     ["idle_session_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"],
@@ -203,6 +233,32 @@ def test_both_connections_have_names() -> None:
             "pgpubsub_sql listen",
             "pgpubsub_sql work",
         ]
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_a_pool_is_neither_forked_nor_used_by_a_worker(
+    listen: Callable[..., Listen], method: str
+) -> None:
+    """F43: forks spoke on one another's connections, and one worker took nine."""
+    if not (find_spec("psycopg_pool") or Path(BESIDE, "psycopg_pool").exists()):
+        pytest.skip("psycopg_pool is not installed")
+    worker = listen(
+        *("--channels", "app.Job", "--processes", "2", "--worker-start-method", method),
+        DJANGO_SETTINGS_MODULE="tests.pooled",
+        **environment("psycopg"),
+    ).ready(2)
+    for number in range(20):
+        notify(Job(number=number))
+    eventually(lambda: sorted(numbers("do_job")) == list(range(20)))
+    (first,) = re.findall(r"Worker 0 started as process (\d+)", worker.log)
+    os.kill(int(first), signal.SIGKILL)
+    worker.ready(3)
+    notify(Job(number=20))
+    eventually(lambda: 20 in numbers("do_job"))
+    assert backends("pooled") == []
+    assert len(backends("pgpubsub_sql listen (pooled)")) == 2
+    assert len(backends("pgpubsub_sql work (pooled)")) <= 2
+    assert worker.stop() == 0
 
 
 # Where a worker can do nothing.

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 import pgpubsub_sql
 from pgpubsub_sql.errors import TemplateError
-from pgpubsub_sql.sql import SQL, query, quote_identifier, quote_literal, quote_table, render
+from pgpubsub_sql.sql import (
+    SQL,
+    part,
+    query,
+    quote_identifier,
+    quote_literal,
+    quote_table,
+    render,
+)
 from pgpubsub_sql.sql import templates as templates_module
 from pgpubsub_sql.sql.quoting import DOLLAR_TAG
 
@@ -195,8 +203,11 @@ class TestRender:
         with pytest.raises(TemplateError, match=complaint):
             render(text, **values)
 
-    def test_what_is_rendered_is_sql(self) -> None:
-        assert isinstance(render("SELECT 1"), SQL)
+    def test_only_a_part_goes_into_another_template(self) -> None:
+        """F37: and no part to a driver, which tools take for an object of the driver's own."""
+        assert type(render("SELECT 1")) is str
+        assert part("SELECT 1") == SQL("SELECT 1")
+        assert not isinstance(part("SELECT 1"), str)
 
 
 # The files.
@@ -222,6 +233,7 @@ def test_every_file_is_used() -> None:
         named = {
             "queries": [
                 *(f'query("{file}")', f'query(options, "{file}")'),
+                f'run(options, "{file}"',
                 *(f'execute("{file}"', f'"queries/{file}"'),
             ],
             "helpers": [f'CreateHelper("{file}"', f'"helpers/{file}"'],

@@ -18,7 +18,7 @@ from pgpubsub_sql import conf
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops import history
 from pgpubsub_sql.migrations_ops.tables import check_plan, find_site
-from pgpubsub_sql.sql import SQL, query, quote_table
+from pgpubsub_sql.sql import query, quote_table
 from pgpubsub_sql.sql.installing import Site, alter, create, drop
 from pgpubsub_sql.sql.trigger import Trigger
 
@@ -53,7 +53,7 @@ def change(
                 execute(editor, made)
 
 
-def execute(editor: Editor, statements: Iterable[SQL]) -> None:
+def execute(editor: Editor, statements: Iterable[str]) -> None:
     """Execute SQL in which a percent sign is nothing special."""
     for statement in statements:
         editor.execute(statement, params=None)

@@ -36,10 +36,10 @@ class _Create(Operation):
         if _is_allowed(app_label, schema_editor):
             execute(schema_editor, [self._dropped(find_schemas(schema_editor).current)])
 
-    def _created(self, schema: str) -> Iterator[SQL]:
+    def _created(self, schema: str) -> Iterator[str]:
         raise NotImplementedError
 
-    def _dropped(self, schema: str) -> SQL:
+    def _dropped(self, schema: str) -> str:
         raise NotImplementedError
 
 
@@ -54,11 +54,11 @@ class CreateHelper(_Create):
         """Return one line for people."""
         return f"Create function {self.signature}"
 
-    def _created(self, schema: str) -> Iterator[SQL]:
+    def _created(self, schema: str) -> Iterator[str]:
         yield render(f"helpers/{self.name}", schema=schema)
         yield render("helpers/revoke", schema=schema, signature=SQL(self.signature))
 
-    def _dropped(self, schema: str) -> SQL:
+    def _dropped(self, schema: str) -> str:
         return render("helpers/drop", schema=schema, signature=SQL(self.signature))
 
 
@@ -69,12 +69,12 @@ class CreateSecret(_Create):
         """Return one line for people."""
         return "Create table pgpubsub_sql_secret"
 
-    def _created(self, schema: str) -> Iterator[SQL]:
+    def _created(self, schema: str) -> Iterator[str]:
         yield render("helpers/secret", schema=schema)
         yield render("helpers/new_secret", schema=schema)
         yield render("helpers/revoke_secret", schema=schema)
 
-    def _dropped(self, schema: str) -> SQL:
+    def _dropped(self, schema: str) -> str:
         return render("helpers/drop_secret", schema=schema)
 
 

@@ -76,7 +76,7 @@ def _surplus(found: Audit, key: Key) -> Iterator[InstalledTrigger]:
             yield one
 
 
-def _execute(connection: BaseDatabaseWrapper, statements: Iterable[SQL]) -> None:
+def _execute(connection: BaseDatabaseWrapper, statements: Iterable[str]) -> None:
     with connection.schema_editor(atomic=True) as editor:
         for statement in statements:
             editor.execute(statement, params=None)

@@ -83,16 +83,19 @@ def misfit(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> str
 def _virtual_columns(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> list[str]:
     """Return those of the columns that are named which a trigger finds NULL, or fails to read."""
     with connection.cursor() as cursor:
-        values = {"table": site.qualified, "columns": sorted(trigger.named_columns)}
+        values: dict[str, Any] = {
+            "table": str(site.qualified),
+            "columns": sorted(trigger.named_columns),
+        }
         cursor.execute(query("virtual_columns"), values)
         return [name for (name,) in cursor.fetchall()]
 
 
-def _unplanned(connection: BaseDatabaseWrapper, statement: SQL, search_path: SQL) -> str | None:
+def _unplanned(connection: BaseDatabaseWrapper, statement: str, search_path: SQL) -> str | None:
     """Return PostgreSQL's reason for not planning *statement*; None if it does."""
     try:
         with transaction.atomic(connection.alias), connection.cursor() as cursor:
-            cursor.execute(query("set_search_path"), {"path": search_path})
+            cursor.execute(query("set_search_path"), {"path": search_path.text})
             cursor.execute(statement, None)
             transaction.set_rollback(True, connection.alias)  # which puts the search_path back
     except DatabaseError as error:

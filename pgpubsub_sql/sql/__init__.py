@@ -11,7 +11,7 @@ from pgpubsub_sql.sql.quoting import (
     shorten,
 )
 from pgpubsub_sql.sql.states import INVALID_PARAMETER_VALUE, UNDEFINED_FUNCTION, sqlstate
-from pgpubsub_sql.sql.templates import SQL, query, render
+from pgpubsub_sql.sql.templates import SQL, part, query, render
 
 __all__ = [
     "DOLLAR_TAG",
@@ -21,6 +21,7 @@ __all__ = [
     "UNDEFINED_FUNCTION",
     "Interval",
     "holds_nul",
+    "part",
     "query",
     "quote_identifier",
     "quote_literal",

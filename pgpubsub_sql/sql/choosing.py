@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pgpubsub_sql.sql.templates import SQL, render
+from pgpubsub_sql.sql.templates import SQL, part, render
 from pgpubsub_sql.sql.trigger import Trigger
 
 _TRUE = SQL("true")
@@ -21,8 +21,8 @@ def chooses(trigger: Trigger, occasion: str) -> bool:
 def json(trigger: Trigger, row: str, occasion: str = "row") -> SQL:
     """Return what travels of *row*."""
     if trigger.columns is None:
-        return render(f"triggers/json_{'paired' if occasion == 'update' else 'row'}", row=row)
-    return render("triggers/json_columns", columns=_columns(row, trigger.columns))
+        return part(f"triggers/json_{'paired' if occasion == 'update' else 'row'}", row=row)
+    return part("triggers/json_columns", columns=_columns(row, trigger.columns))
 
 
 def changed(trigger: Trigger) -> SQL:
@@ -30,30 +30,30 @@ def changed(trigger: Trigger) -> SQL:
     if not trigger.watch:
         return _TRUE
     old, new = (_columns(row, trigger.watch) for row in ("old", "new"))
-    return render("triggers/changed", old=old, new=new)
+    return part("triggers/changed", old=old, new=new)
 
 
 def condition(trigger: Trigger) -> SQL:
     """Return what must hold."""
     if not trigger.condition:
         return _TRUE
-    return render("triggers/condition", condition=SQL(trigger.condition))
+    return part("triggers/condition", condition=SQL(trigger.condition))
 
 
 def no_row(trigger: Trigger, row: str) -> SQL:
     """Return what joins a row that there is not, if the condition asks for it."""
-    return render(f"triggers/no_{row}") if f'"{row}".' in trigger.condition else SQL("")
+    return part(f"triggers/no_{row}") if f'"{row}".' in trigger.condition else SQL("")
 
 
 def key(trigger: Trigger, helpers: str) -> SQL:
     """Return the ordering key of a change."""
     if not trigger.ordering_key:
         return SQL("NULL")
-    values = (render("triggers/key_value", column=column) for column in trigger.ordering_key)
-    return render("triggers/key", helpers=helpers, values=_listed(values))
+    values = (part("triggers/key_value", column=column) for column in trigger.ordering_key)
+    return part("triggers/key", helpers=helpers, values=_listed(values))
 
 
-def plan(trigger: Trigger, table: SQL) -> SQL:
+def plan(trigger: Trigger, table: SQL) -> str:
     """Return what fails where *table* lacks a column, or a type an operator, that is named."""
     return render(
         "triggers/plan",
@@ -66,8 +66,8 @@ def plan(trigger: Trigger, table: SQL) -> SQL:
 
 
 def _columns(row: str, columns: Iterable[str]) -> SQL:
-    return _listed(render("triggers/column", row=row, column=column) for column in columns)
+    return _listed(part("triggers/column", row=row, column=column) for column in columns)
 
 
 def _listed(parts: Iterable[SQL]) -> SQL:
-    return SQL(", ".join(parts))
+    return SQL(", ").join(parts)

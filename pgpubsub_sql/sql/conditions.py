@@ -19,7 +19,6 @@ from pgpubsub_sql.errors import ConditionError, TemplateError
 from pgpubsub_sql.sql.changes import ChangeCompiler, ChangeQuery
 from pgpubsub_sql.sql.literals import literal
 from pgpubsub_sql.sql.quoting import DOLLAR_TAG
-from pgpubsub_sql.sql.templates import SQL
 
 OLDEST_SERVER = 140000
 """What compiles for PostgreSQL 14 runs on every later one. To ask a server would make the text
@@ -43,7 +42,7 @@ _REFUSALS = (
 class Condition:
     """A condition as SQL, and where it means what it was written to mean."""
 
-    sql: SQL
+    sql: str
     """One expression over the rows ``old`` and ``new``, in parentheses."""
     timezone: str
     """Time zone that the session must have: that of Django's own."""
@@ -70,7 +69,7 @@ def compile_condition(model: type[Model], condition: Q) -> Condition:
     _check(text)
     if not query.reads:
         raise ConditionError("It reads no field, of neither the old nor the new row.")
-    return Condition(sql=SQL(f"({text})"), timezone=connection.timezone_name)
+    return Condition(sql=f"({text})", timezone=connection.timezone_name)
 
 
 def _text(query: ChangeQuery, condition: Q, connection: Any) -> str:

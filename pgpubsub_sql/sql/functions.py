@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgpubsub_sql.sql import choosing
-from pgpubsub_sql.sql.templates import SQL, render
+from pgpubsub_sql.sql.templates import SQL, part, render
 from pgpubsub_sql.sql.trigger import Trigger
 
 _NOTHING = SQL("")
@@ -13,7 +13,7 @@ _NOTHING = SQL("")
 
 def function(
     trigger: Trigger, *, schema: str, helpers: str, search_path: SQL, partitioned: bool
-) -> SQL:
+) -> str:
     """Return what creates the function of *trigger*, or replaces it."""
     shared = {"helpers": helpers, "channel": trigger.channel}
     return render(
@@ -23,10 +23,10 @@ def function(
         helpers=helpers,
         timezone=trigger.timezone,
         search_path=search_path,
-        variables=render("triggers/variables") if choosing.chooses(trigger, "row") else _NOTHING,
-        ignored=render("triggers/ignored", **shared),
-        branches=SQL("\n    ".join(_branches(trigger, helpers, partitioned))),
-        ring=render("triggers/ring", **shared) if trigger.durable else _NOTHING,
+        variables=part("triggers/variables") if choosing.chooses(trigger, "row") else _NOTHING,
+        ignored=part("triggers/ignored", **shared),
+        branches=SQL("\n    ").join(_branches(trigger, helpers, partitioned)),
+        ring=part("triggers/ring", **shared) if trigger.durable else _NOTHING,
     )
 
 
@@ -40,14 +40,14 @@ def _branches(trigger: Trigger, helpers: str, partitioned: bool) -> Iterator[SQL
             deliver = _guarded_row(trigger, helpers)
         else:
             deliver = _guarded(trigger, helpers, occasion)
-        yield render(f"triggers/on_{occasion}", deliver=deliver)
+        yield part(f"triggers/on_{occasion}", deliver=deliver)
 
 
 def _guarded(trigger: Trigger, helpers: str, occasion: str) -> SQL:
     rows = _chosen(trigger, occasion)
-    return render(
+    return part(
         "triggers/guarded",
-        attempt=SQL("\n            ".join(_attempts(trigger, occasion, rows))),
+        attempt=SQL("\n            ").join(_attempts(trigger, occasion, rows)),
         whole=_deliver(trigger, helpers, _whole(occasion), stale=True),
         chosen=_deliver(trigger, helpers, rows),
     )
@@ -55,26 +55,26 @@ def _guarded(trigger: Trigger, helpers: str, occasion: str) -> SQL:
 
 def _attempts(trigger: Trigger, occasion: str, rows: SQL) -> Iterator[SQL]:
     """Yield what fails where *rows* cannot be had."""
-    yield render("triggers/try_rows" if trigger.condition else "triggers/try_plan", rows=rows)
+    yield part("triggers/try_rows" if trigger.condition else "triggers/try_plan", rows=rows)
     row = {"insert": "new", "delete": "old"}.get(occasion)
     if row and trigger.columns is not None:
         table = SQL(f"pgpubsub_{row}")
         json = choosing.json(trigger, row)
-        yield render("triggers/try_columns", json=json, table=table, row=row)
+        yield part("triggers/try_columns", json=json, table=table, row=row)
 
 
 def _guarded_row(trigger: Trigger, helpers: str) -> SQL:
-    return render(
+    return part(
         "triggers/guarded_row",
         rows=_chosen(trigger, "row", source=_NOTHING),
-        again=_chosen(trigger, "row", source=render("triggers/given_rows")),
+        again=_chosen(trigger, "row", source=part("triggers/given_rows")),
         whole=_deliver(trigger, helpers, _whole("row"), stale=True),
-        chosen=_deliver(trigger, helpers, render("triggers/rows_picked")),
+        chosen=_deliver(trigger, helpers, part("triggers/rows_picked")),
     )
 
 
 def _whole(occasion: str) -> SQL:
-    return render(f"triggers/rows_{occasion}")
+    return part(f"triggers/rows_{occasion}")
 
 
 def _chosen(trigger: Trigger, occasion: str, **values: SQL) -> SQL:
@@ -90,17 +90,17 @@ def _chosen(trigger: Trigger, occasion: str, **values: SQL) -> SQL:
     if occasion in ("update", "row"):
         values["changed"] = choosing.changed(trigger)
     condition = choosing.condition(trigger)
-    return render(f"triggers/chosen_{occasion}", condition=condition, **values)
+    return part(f"triggers/chosen_{occasion}", condition=condition, **values)
 
 
 def _deliver(trigger: Trigger, helpers: str, rows: SQL, *, stale: bool = False) -> SQL:
     """Return the statement that stores or sends *rows*."""
-    values = {
+    values: dict[str, str | SQL] = {
         "helpers": helpers,
         "channel": trigger.channel,
-        "mark": render("triggers/stale") if stale else _NOTHING,
+        "mark": part("triggers/stale") if stale else _NOTHING,
         "rows": rows,
     }
     if trigger.durable:
-        return render("triggers/store", key=choosing.key(trigger, helpers), **values)
-    return render("triggers/send", **values)
+        return part("triggers/store", key=choosing.key(trigger, helpers), **values)
+    return part("triggers/send", **values)

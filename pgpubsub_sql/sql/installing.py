@@ -66,14 +66,14 @@ class Site:
         return trigger.occasion(event, partitioned=self.partitioned) == "row"
 
 
-def create(trigger: Trigger, site: Site) -> Iterator[SQL]:
+def create(trigger: Trigger, site: Site) -> Iterator[str]:
     """Yield what installs *trigger*, or brings what is installed up to it."""
     yield from _create_function(trigger, site)
     yield from _create_triggers(trigger, trigger.triggers().keys(), site)
     yield from _comment(trigger, site)
 
 
-def alter(old: Trigger, new: Trigger, site: Site) -> Iterator[SQL]:
+def alter(old: Trigger, new: Trigger, site: Site) -> Iterator[str]:
     """Yield what brings *old*, or whatever is there instead, to *new* on the same table.
 
     An event that both have keeps its trigger, so that a change of the function alone locks
@@ -91,7 +91,7 @@ def alter(old: Trigger, new: Trigger, site: Site) -> Iterator[SQL]:
     yield from _comment(new, site)
 
 
-def drop(trigger: Trigger, *, schema: str) -> Iterator[SQL]:
+def drop(trigger: Trigger, *, schema: str) -> Iterator[str]:
     """Yield what removes the function of *trigger* and every trigger that calls it."""
     yield render("triggers/drop_function", schema=schema, function=trigger.function)
 
@@ -113,7 +113,7 @@ def _is_kept(event: str, trigger: Trigger, site: Site) -> bool:
     return installed is not None and installed.by_row == site.is_by_row(trigger, event)
 
 
-def _create_function(trigger: Trigger, site: Site) -> Iterator[SQL]:
+def _create_function(trigger: Trigger, site: Site) -> Iterator[str]:
     yield function(
         trigger,
         schema=site.schema,
@@ -124,15 +124,15 @@ def _create_function(trigger: Trigger, site: Site) -> Iterator[SQL]:
     yield render("triggers/revoke_function", schema=site.schema, function=trigger.function)
 
 
-def _create_triggers(trigger: Trigger, events: Collection[str], site: Site) -> Iterator[SQL]:
+def _create_triggers(trigger: Trigger, events: Collection[str], site: Site) -> Iterator[str]:
     for event, name in trigger.triggers().items():
         if event in events:
             yield _create_trigger(trigger, event, site)
             yield from _restore(name, site)
 
 
-def _create_trigger(trigger: Trigger, event: str, site: Site) -> SQL:
-    names = {
+def _create_trigger(trigger: Trigger, event: str, site: Site) -> str:
+    names: dict[str, str | SQL] = {
         "trigger": trigger.triggers()[event],
         "table": site.table,
         "schema": site.schema,
@@ -146,7 +146,7 @@ def _create_trigger(trigger: Trigger, event: str, site: Site) -> SQL:
     return render(f"triggers/{event}", **names)
 
 
-def _restore(name: str, site: Site) -> Iterator[SQL]:
+def _restore(name: str, site: Site) -> Iterator[str]:
     """Yield what leaves a trigger that was replaced as somebody had set it."""
     installed = _installed(name, site)
     if installed and installed.enabled in _STATES:
@@ -154,7 +154,7 @@ def _restore(name: str, site: Site) -> Iterator[SQL]:
         yield render("triggers/restore_trigger", trigger=name, table=site.table, state=state)
 
 
-def _comment(trigger: Trigger, site: Site) -> Iterator[SQL]:
+def _comment(trigger: Trigger, site: Site) -> Iterator[str]:
     comment = tag(channel=trigger.channel, fingerprint=trigger.fingerprint, owner=site.owner)
     yield render(
         "triggers/comment_function",

@@ -6,13 +6,17 @@ A template says itself how each value is quoted, as psql's variables do:
 * ``:'name'`` a literal,
 * ``:{name}`` SQL, which only another template or :func:`quote_table` makes: an :class:`SQL`.
 
+:func:`render` makes a statement, a plain ``str``, for a driver; :func:`part` what goes into another
+template.
+
 Names that are unknown, unused or of the wrong kind are a :class:`TemplateError`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.resources import files
 
@@ -24,19 +28,37 @@ _PLACEHOLDER = re.compile(r"""(?<!:):(?:"(\w+)"|'(\w+)'|\{(\w+)\})""")
 _ALONE = re.compile(r"^[ \t]*:\{(\w+)\}\n", re.MULTILINE)
 
 
-class SQL(str):
-    """Text that is SQL already, and goes into a template unquoted."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class SQL:
+    """Text that is SQL already, and goes into a template unquoted.
 
-    __slots__ = ()
+    No ``str``: a driver, and whatever is wrapped around it, is given nothing else.
+    """
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def join(self, parts: Iterable[SQL]) -> SQL:
+        """Return *parts* with this between them."""
+        return SQL(self.text.join(part.text for part in parts))
 
 
-def _as_is(value: str) -> str:
+_NOTHING = SQL("")
+
+
+def _as_is(value: str | SQL) -> str:
     if not isinstance(value, SQL):
         raise TemplateError(f"{value!r} is not SQL, so a template cannot take it unquoted.")
-    return value
+    return value.text
 
 
-_QUOTING: tuple[Callable[[str], str], ...] = (quote_identifier, quote_literal, _as_is)
+_QUOTING: tuple[Callable[[str | SQL], str], ...] = (
+    lambda value: quote_identifier(str(value)),
+    lambda value: quote_literal(str(value)),
+    _as_is,
+)
 
 
 @cache
@@ -49,7 +71,7 @@ def load(template: str) -> str:
     return "\n".join(lines).strip()
 
 
-def render(template: str, **values: str) -> SQL:
+def render(template: str, **values: str | SQL) -> str:
     """Return ``sql/<template>.sql`` with each placeholder replaced by its quoted value.
 
     >>> render("triggers/drop_function", schema="public", function="pgpubsub_channel_blog.Posts")
@@ -67,7 +89,7 @@ def render(template: str, **values: str) -> SQL:
 
     def drop_if_empty(match: re.Match[str]) -> str:
         """An optional part that is left out takes its line with it."""
-        if values.get(match[1]) != "":
+        if values.get(match[1]) != _NOTHING:
             return match[0]
         used.add(match[1])
         return ""
@@ -78,7 +100,12 @@ def render(template: str, **values: str) -> SQL:
     tags = load(template).count(DOLLAR_TAG)
     if tags and rendered.count(DOLLAR_TAG) != tags:
         raise TemplateError(f"A value for {template}.sql would end the function's body.")
-    return SQL(rendered)
+    return rendered
+
+
+def part(template: str, **values: str | SQL) -> SQL:
+    """Return what :func:`render` does, to be taken by another template."""
+    return SQL(render(template, **values))
 
 
 @cache

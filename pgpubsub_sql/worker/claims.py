@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from pgpubsub_sql.sql import render
+from pgpubsub_sql.sql import part, render
 from pgpubsub_sql.worker.outcomes import Taken
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.wanted import Wanted
@@ -40,7 +40,7 @@ class Claims(Protocol):
 
 def statement(name: str, wanted: Wanted) -> str:
     """Return the text of ``queries/<name>.sql``, which takes what is *wanted*."""
-    given_up = render("queries/given_up")
+    given_up = part("queries/given_up")
     return render(f"queries/{name}", filter=wanted.text, given_up=given_up)
 
 

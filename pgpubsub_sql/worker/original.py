@@ -30,7 +30,7 @@ class Original:
         self._tenant = getattr(connection, "tenant", None)
         self.restore = _restoring(execute("session_settings"), is_local=is_local)
         """What gives its settings back to the session."""
-        self.settle = self.settle_prelude = SQL()
+        self.settle = self.settle_prelude = ""
         """What ends a message that has queried; and what receivers did for it beforehand."""
         self._settle_until = 0.0
 
@@ -39,9 +39,9 @@ class Original:
         if self._settle_until <= time.monotonic():
             self._settle_until = time.monotonic() + CONSTRAINTS_SECONDS
             names = [_qualified(*name) for name in execute("immediate_constraints")]
-            immediate = SQL(f"{_immediate(names)};") if names else SQL()
+            immediate = f"{_immediate(names)};" if names else ""
             self.settle = _settling(immediate, self.restore)
-            self.settle_prelude = _settling(immediate, SQL())
+            self.settle_prelude = _settling(immediate, "")
 
     def restore_tenant(self) -> None:
         """Have django-tenants forget whose schema it was in; it keeps that in Python."""
@@ -94,7 +94,7 @@ def _shows_cursors(raw: Any) -> bool:
     return bool(made)
 
 
-def _restoring(settings: Iterable[tuple[str, str]], *, is_local: bool) -> SQL:
+def _restoring(settings: Iterable[tuple[str, str]], *, is_local: bool) -> str:
     scope, local = SQL("LOCAL" if is_local else "SESSION"), str(is_local)
     return _script(
         render("queries/restore_search_path", value=value, local=local)
@@ -104,11 +104,11 @@ def _restoring(settings: Iterable[tuple[str, str]], *, is_local: bool) -> SQL:
     )
 
 
-def _settling(immediate: SQL, restore: SQL) -> SQL:
-    return render("queries/settle", immediate=immediate, restore=restore)
+def _settling(immediate: str, restore: str) -> str:
+    return render("queries/settle", immediate=SQL(immediate), restore=SQL(restore))
 
 
-def _immediate(constraints: list[str]) -> SQL:
+def _immediate(constraints: list[str]) -> str:
     return render("queries/restore_constraints", constraints=SQL(", ".join(constraints)))
 
 
@@ -116,5 +116,5 @@ def _qualified(schema: str, name: str) -> str:
     return f"{quote_identifier(schema)}.{quote_identifier(name)}"
 
 
-def _script(statements: Iterable[str]) -> SQL:
-    return SQL("\n".join(f"{statement};" for statement in statements))
+def _script(statements: Iterable[str]) -> str:
+    return "\n".join(f"{statement};" for statement in statements)
