@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -81,6 +82,57 @@ def test_it_sleeps_until_the_next_one_is_ready(worker: Worker) -> None:
     worker._plan()
     assert 4 < due_in(worker, "app.Job") <= 5
     assert due_in(worker, "app.Shout") > 5
+
+
+@pytest.fixture
+def busy(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """A worker that always finds something in app.Job."""
+    handle_stored = worker.delivery.handle_stored
+    monkeypatch.setattr(
+        worker.delivery, "handle_stored", lambda name: name == "app.Job" or handle_stored(name)
+    )
+    ring(worker, "app.Job")
+    return worker
+
+
+def test_what_becomes_ready_has_its_turn_while_another_channel_is_busy(busy: Worker) -> None:
+    """F28: what is delayed or to be retried waited for the safety look."""
+    store = "INSERT INTO pgpubsub_sql_notification (channel, payload, available_at) VALUES"
+    due = "clock_timestamp() + interval '0.3 s'"
+    sql(f"{store} ('app.Shout', '{{\"number\": 1}}', {due})")
+    busy._look_at["app.Shout"] = time.monotonic() + SAFETY_SECONDS
+    eventually(lambda: busy.step() or numbers("hear_only_number"), within=SAFETY_SECONDS / 2)
+    assert numbers("hear_only_number") == [1]
+
+
+def test_the_house_is_kept_clean_while_a_channel_is_busy(
+    busy: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F28: long payloads that had expired stayed."""
+    swept: list[int] = []
+    monkeypatch.setattr(busy.delivery, "sweep", lambda: swept.append(1))
+    busy._sweep_at = 0.0
+    eventually(lambda: busy.step() or swept, within=SAFETY_SECONDS / 2)
+
+
+def test_looking_ahead_takes_no_more_than_a_share_of_a_busy_worker(
+    busy: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F28: with a thousand channels it is no short query."""
+
+    def next_ready() -> dict[str, float]:
+        asked.append(1)
+        threading.Event().wait(0.02)
+        return {}
+
+    asked: list[int] = []
+    monkeypatch.setattr(busy.delivery, "next_ready", next_ready)
+    busy._plan_at = 0.0
+    busy._plan()
+    assert busy._plan_at - time.monotonic() > 0.3
+    for _ in range(10):
+        busy._plan()
+    assert asked == [1]
 
 
 def test_a_channel_in_trouble_is_tried_again_later_and_later(

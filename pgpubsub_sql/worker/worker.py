@@ -33,6 +33,10 @@ SAFETY_SECONDS = 10.0
 announces, such as what another worker gave back by dying."""
 HEARING_SECONDS = 0.05
 """Longest time that what is sent is handled without a look at what is stored."""
+PLAN_SECONDS = 0.1
+"""Least time between two looks ahead while a channel is never empty."""
+PLAN_SHARE = 20
+"""And how many times as long as the last one took: with many channels it is no short query."""
 SWEEP_SECONDS = 60.0
 
 
@@ -42,8 +46,8 @@ class Worker:
     *name* is what the server knows its connections by.
 
     In turn it *looks* (handles a batch of each channel that is due) and *hears* (waits for a
-    NOTIFY, or until a channel is due). When nothing is due it first *plans*: asks when the next
-    stored notification becomes ready. Losing the server brings it into *reconnecting*: it waits
+    NOTIFY, or until a channel is due). When nothing is due, and now and then while something always
+    is, it first *plans*: asks when the next stored notification becomes ready. Losing the server brings it into *reconnecting*: it waits
     ever longer, opens the doorbell again, and looks everywhere.
     """
 
@@ -65,6 +69,8 @@ class Worker:
         self._troubles: dict[str, Backoff] = defaultdict(Backoff)
         """Channels that could not be looked at, with how often in a row."""
         self._planned = False
+        self._plan_at = 0.0
+        """When to plan although something is due, by the monotonic clock."""
         self._sweep_at = 0.0
         self._has_listened = False
 
@@ -151,9 +157,10 @@ class Worker:
             self._look_at[name] = time.monotonic() + delay
 
     def _plan(self) -> None:
-        """Once nothing is due: learn what will be, and keep the house clean."""
+        """Learn what will be due, and keep the house clean: however busy a channel is."""
         now = time.monotonic()
-        if self._planned or min(self._look_at.values()) <= now:
+        is_busy = min(self._look_at.values()) <= now
+        if now < self._plan_at if is_busy else self._planned:
             return
         self._planned = True
         try:
@@ -166,6 +173,8 @@ class Worker:
             trace = _unless_lost(error)
             logger.warning("Looking ahead failed: %s", _first_line(error), exc_info=trace)
             self.delivery.session.drop_if_broken()
+        took = time.monotonic() - now
+        self._plan_at = now + max(PLAN_SECONDS, PLAN_SHARE * took)
 
     def _hear(self) -> None:
         is_behind = self._sent or self.doorbell.has_heard
