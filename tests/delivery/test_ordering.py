@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import random
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,15 +14,16 @@ import pytest
 from django.db import transaction
 
 from pgpubsub_sql import Notification, Retry, notify, notify_many
-from pgpubsub_sql.sql import query
+from pgpubsub_sql.sql import SQL, query
 from pgpubsub_sql.worker import claims, runs
 from pgpubsub_sql.worker.delivery import Delivery
+from pgpubsub_sql.worker.wanted import Wanted
 from tests.app.channels import Step
 from tests.app.listeners import called
 from tests.app.models import Entry
 from tests.conftest import Listen, eventually
 from tests.delivery.plans import explained
-from tests.delivery.sending import drain, hasten
+from tests.delivery.sending import drain, hasten, jobs
 from tests.ledger import calls, sql, stranger
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -202,6 +204,62 @@ def test_a_row_in_other_hands_cuts_a_run(delivery: Delivery) -> None:
         other.execute("ROLLBACK")
     drain(delivery, Step)
     assert done() == {"a": [1, 2, 3]}
+
+
+@contextmanager
+def postponed_between_snapshot_and_lock(number: int) -> Iterator[SQL]:
+    """Have somebody postpone a row while a statement is under way whose filter this is."""
+    with stranger() as door, stranger() as other:
+        door.execute("SELECT pg_advisory_lock(78)")
+        other.execute("BEGIN")
+        other.execute(
+            "UPDATE pgpubsub_sql_notification SET available_at = available_at + interval '1 h'"
+            " WHERE payload->'number' = %s",
+            [str(number)],
+        )
+
+        def open_the_door() -> None:
+            with stranger() as watcher:
+                eventually(lambda: waits_at_the_door(watcher))
+            other.execute("COMMIT")
+            door.execute("SELECT pg_advisory_unlock(78)")
+
+        opener = threading.Thread(target=open_the_door)
+        opener.start()
+        sql("SET LOCAL enable_seqscan = off")  # as with a table of some size
+        yield SQL("pg_advisory_xact_lock_shared(78) IS NOT NULL")
+        opener.join()
+
+
+def waits_at_the_door(cursor: Any) -> bool:
+    cursor.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    return bool(cursor.fetchall())
+
+
+@pytest.mark.parametrize(("number", "taken"), [(1, []), (2, [1]), (3, [1, 2])])
+def test_a_row_that_changes_while_it_is_taken_cuts_a_run(
+    delivery: Delivery, number: int, taken: list[int]
+) -> None:
+    """F26: what PostgreSQL locks then is another version, on older minors without a word."""
+    steps("good", "good", "good")
+    with delivery.session.isolation(), postponed_between_snapshot_and_lock(number) as condition:
+        found = runs.OrderedClaims("app.Step", delivery.session, Wanted(text=condition))
+        claim = found._take_runs(10)
+    assert [json.loads(one.payload)["number"] for one in claim.taken] == taken
+    assert not claim.given_up
+
+
+@pytest.mark.parametrize(("number", "taken"), [(1, [2, 3]), (3, [1, 2])])
+def test_a_row_that_changes_while_it_is_taken_is_left_out(
+    delivery: Delivery, number: int, taken: list[int]
+) -> None:
+    """F26: of what has no order."""
+    jobs("good", "good", "good")
+    with delivery.session.isolation(), postponed_between_snapshot_and_lock(number) as condition:
+        found = claims.UnorderedClaims("app.Job", delivery.session, Wanted(text=condition))
+        claim = found.take(10)
+    assert [json.loads(one.payload)["number"] for one in claim.taken] == taken
+    assert not claim.given_up
 
 
 def test_what_has_no_key_is_handled_in_no_order(delivery: Delivery) -> None:
