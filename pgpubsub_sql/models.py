@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from django.db import connections, models, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
-from django.db.models import Func
+from django.db.models import Func, Subquery
 from django.db.models.functions import Now
 
 from pgpubsub_sql.sql import query
@@ -58,8 +58,10 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
         Raises :class:`LookupError` if there is no such migration.
         """
         recorder = MigrationRecorder(connections[self.db])
-        if applied := recorder.applied_migrations().get((app, name)):
-            return self.filter(created_at__lt=applied.applied)
+        if (app, name) in recorder.applied_migrations():
+            found = recorder.migration_qs.filter(app=app, name=name)
+            # Compared by the server, which knows of no naive time.
+            return self.filter(created_at__lt=Subquery(found.values("applied")[:1]))
         if (app, name) in MigrationLoader(None).disk_migrations:
             return self.all()
         raise LookupError(f"The app {app!r} has no migration {name!r}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import zoneinfo
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, overload
@@ -26,6 +27,8 @@ from pgpubsub_sql.payloads import key_of
 from pgpubsub_sql.scope import connection_of
 from pgpubsub_sql.sql import UNDEFINED_FUNCTION, query, sqlstate
 
+LONGEST_DELAY = datetime.timedelta(days=365_250)
+"""PostgreSQL's calendar ends somewhere."""
 _OPTIONS = frozenset({"using", "delay", "at", "expires"})
 
 
@@ -193,7 +196,9 @@ def _send(
         _check_times(name, delay, at, expires)
         statement = query("store")
         key = key_of(values["payload"], channel.ordering_fields())
-        values |= {"delay": delay, "at": at, "expires": expires, "key": key}
+        zone = connection_of(using).timezone_name
+        values |= {"at": _aware(at, zone), "expires": _aware(expires, zone), "key": key}
+        values["delay"] = None if delay is None else delay.total_seconds()
     elif (delay, at, expires) == (None, None, None):
         statement = query("publish")
     else:
@@ -218,12 +223,21 @@ def _execute(statement: str, values: Mapping[str, Any], using: str | None) -> No
         ) from error
 
 
+def _aware(moment: datetime.datetime | None, zone: str) -> datetime.datetime | None:
+    """Return *moment* with the time zone of its database, of which the server knows no ``fold``."""
+    if moment is None or timezone.is_aware(moment):
+        return moment
+    return moment.replace(tzinfo=zoneinfo.ZoneInfo(zone))
+
+
 def _check_times(name: str, delay: Any, at: Any, expires: Any) -> None:
     """Refuse here what the server would refuse by ending the transaction, or misunderstand."""
     if delay is not None and at is not None:
         raise PayloadError(f"{name}: give either delay or at, not both.")
     if not isinstance(delay, datetime.timedelta | None):
         raise PayloadError(f"{name}: delay is a timedelta, not {delay!r}.")
+    if delay is not None and abs(delay) > LONGEST_DELAY:
+        raise PayloadError(f"{name}: a delay of {delay} is longer than a thousand years.")
     for option, moment in {"at": at, "expires": expires}.items():
         if not isinstance(moment, datetime.datetime | None):
             raise PayloadError(f"{name}: {option} is a datetime, not {moment!r}.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any, Protocol
 
 from pgpubsub_sql.sql import part, render
@@ -67,7 +66,7 @@ class UnorderedClaims:
         self._session = session
         self._text = statement("take", wanted)
         self._parameters = {"channel": name, "keyless": keyless, **wanted.values}
-        self._mark: tuple[datetime, int] | None = None
+        self._mark: tuple[str, int] | None = None
         self._started = 0.0
         """When a look began at the start, by the monotonic clock."""
 

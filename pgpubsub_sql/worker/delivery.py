@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -79,7 +78,7 @@ class Delivery:
         }
         self.outcomes: Counter[type] = Counter()
         """How many notifications came to which end; those that were handled, to None."""
-        self._looked_ahead: datetime.datetime | None = None
+        self._looked_ahead: str | None = None
 
     def next_ready(self) -> dict[str, float]:
         """Return the seconds until each channel's next stored notification is ready.

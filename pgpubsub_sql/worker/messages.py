@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import zoneinfo
 from collections.abc import Mapping
 from typing import Any, cast
 
 import msgspec
 from django.apps import apps
+from django.db import connections
 
 from pgpubsub_sql import conf
 from pgpubsub_sql.channels import BaseChannel, Channel, TriggerChannel, codec, model_of
@@ -106,9 +109,24 @@ def _refuse(channel: type[BaseChannel], text: str, *, using: str) -> None:
     )
 
 
-def notification(using: str, **values: Any) -> Any:
+def notification(using: str, *, created_at: datetime.datetime | str, **values: Any) -> Any:
     """Return what a listener is given that names ``notification``; its payload has been read."""
+    if isinstance(created_at, str):
+        values["created_at"] = _moment(created_at, connections[using])
+    else:
+        values["created_at"] = created_at
     one = apps.get_model("pgpubsub_sql", "Notification")(payload=None, **values)
     # By it a listener learns where to write so that it counts as this message's effect.
     one._state.db = using
     return one
+
+
+def _moment(text: str, connection: Any) -> datetime.datetime | None:
+    """Return PostgreSQL's *text* as Django reads it; None for what Python's calendar lacks."""
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError:  # infinity, and years outside of 1 to 9999
+        return None
+    if connection.timezone is not None:
+        return found.astimezone(connection.timezone)
+    return found.astimezone(zoneinfo.ZoneInfo(connection.timezone_name)).replace(tzinfo=None)

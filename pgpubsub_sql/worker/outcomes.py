@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import random
 import traceback
 from typing import Any, NamedTuple, assert_never
@@ -74,9 +73,11 @@ class Taken(NamedTuple):
     channel: str
     payload: str
     """JSON. NULL of what was given up, as it may be what killed a worker."""
-    created_at: datetime.datetime
-    available_at: datetime.datetime
-    expires_at: datetime.datetime | None
+    created_at: str
+    available_at: str
+    expires_at: str | None
+    """Times as PostgreSQL spells them, so that they go back as they came: Python has no infinity,
+    and without USE_TZ no name for the hour that clocks repeat."""
     attempts: int
     last_error: str
     key: str | None

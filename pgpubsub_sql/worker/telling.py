@@ -51,7 +51,8 @@ class Handling:
     """Alias of the database."""
     name: str
     """Of the channel, in PostgreSQL."""
-    created_at: datetime.datetime
+    created_at: datetime.datetime | str
+    """Or as PostgreSQL spells it, which is read if somebody asks for it."""
     id: int | None = None
     attempts: int = 0
     """Those that failed before this one."""

@@ -46,9 +46,10 @@ class Worker:
     *name* is what the server knows its connections by.
 
     In turn it *looks* (handles a batch of each channel that is due) and *hears* (waits for a
-    NOTIFY, or until a channel is due). When nothing is due, and now and then while something always
-    is, it first *plans*: asks when the next stored notification becomes ready. Losing the server brings it into *reconnecting*: it waits
-    ever longer, opens the doorbell again, and looks everywhere.
+    NOTIFY, or until a channel is due). When nothing is due, and now and then while something
+    always is, it first *plans*: asks when the next stored notification becomes ready. Losing the
+    server brings it into *reconnecting*: it waits ever longer, opens the doorbell again, and looks
+    everywhere.
     """
 
     def __init__(

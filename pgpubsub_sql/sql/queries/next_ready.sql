@@ -2,7 +2,7 @@
 -- two probes of the index a channel. And the time of this statement, to be the next one's "after".
 SELECT listened.channel,
     extract(epoch FROM min(next.available_at) - statement_timestamp())::float8,
-    statement_timestamp()
+    statement_timestamp()::text
 FROM unnest(%(channels)s::text[]) AS listened (channel)
 CROSS JOIN (VALUES (false), (true)) AS sort (alone)
 CROSS JOIN LATERAL (

@@ -1,6 +1,6 @@
 -- Takes a batch of one channel, beginning after a position; or first, by itself, one that is to be alone.
 -- Where some were given up by whoever took them before, it takes none, and returns those, without their
--- payloads, which may be what killed a worker. Arrays and MATERIALIZED, as each part runs once: a LIMIT that
+-- payloads, which may be what killed a worker. Times as text: they are to go back as they came. Arrays and MATERIALIZED, as each part runs once: a LIMIT that
 -- is evaluated again under locks would take too many. By ctid, which needs no second look at an index.
 WITH lone AS MATERIALIZED (
     SELECT ctid AS place, xmax AS mark FROM pgpubsub_sql_notification
@@ -30,11 +30,11 @@ WITH lone AS MATERIALIZED (
     RETURNING *
 )
 (
-    SELECT id, channel, payload::text, created_at, available_at, expires_at, attempts, last_error, key, alone,
-        coalesce(expires_at <= statement_timestamp(), false), pg_current_xact_id()::text
+    SELECT id, channel, payload::text, created_at::text, available_at::text, expires_at::text, attempts,
+        last_error, key, alone, coalesce(expires_at <= statement_timestamp(), false), pg_current_xact_id()::text
     FROM taken ORDER BY available_at, id
 )
 UNION ALL
-SELECT id, channel, NULL, created_at, available_at, expires_at, attempts, last_error, key, alone,
-    false, pg_current_xact_id()::text
+SELECT id, channel, NULL, created_at::text, available_at::text, expires_at::text, attempts,
+    last_error, key, alone, false, pg_current_xact_id()::text
 FROM pgpubsub_sql_notification WHERE ctid = ANY (ARRAY(SELECT place FROM given_up))

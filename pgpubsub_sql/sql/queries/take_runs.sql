@@ -30,11 +30,11 @@ WITH run AS MATERIALIZED (
     RETURNING *
 )
 (
-    SELECT id, channel, payload::text, created_at, available_at, expires_at, attempts, last_error, key, alone,
-        coalesce(expires_at <= statement_timestamp(), false), pg_current_xact_id()::text
+    SELECT id, channel, payload::text, created_at::text, available_at::text, expires_at::text, attempts,
+        last_error, key, alone, coalesce(expires_at <= statement_timestamp(), false), pg_current_xact_id()::text
     FROM taken ORDER BY id
 )
 UNION ALL
-SELECT id, channel, NULL, created_at, available_at, expires_at, attempts, last_error, key, alone,
-    false, pg_current_xact_id()::text
+SELECT id, channel, NULL, created_at::text, available_at::text, expires_at::text, attempts,
+    last_error, key, alone, false, pg_current_xact_id()::text
 FROM pgpubsub_sql_notification WHERE ctid = ANY (ARRAY(SELECT place FROM given_up))
