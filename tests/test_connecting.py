@@ -34,7 +34,7 @@ from tests.app.channels import Job
 from tests.conformance.drivers import BESIDE, environment
 from tests.conftest import Listen, eventually
 from tests.engine import DatabaseWrapper as Engine
-from tests.ledger import backends, numbers, sql
+from tests.ledger import backends, listeners_wait, numbers, sql, stored
 from tests.proxy import Proxy
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -259,6 +259,30 @@ def test_a_pool_is_neither_forked_nor_used_by_a_worker(
     assert len(backends("pgpubsub_sql listen (pooled)")) == 2
     assert len(backends("pgpubsub_sql work (pooled)")) <= 2
     assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
+def test_a_timeout_of_the_role_ends_a_query_and_no_worker(
+    listen: Callable[..., Listen], setting: str
+) -> None:
+    """F13: it counts for listeners as it does elsewhere."""
+    with listeners_wait():
+        notify(Job(number=1, mood="wait"))
+        notify(Job(number=2))
+        listen("--channels", "app.Job", PGOPTIONS=f"-c {setting}=500ms").ready()
+        eventually(lambda: numbers("do_job") == [2])
+        eventually(lambda: f"due to {setting.replace('_', ' ')}" in stored()[1].last_error)
+        assert stored()[1].attempts == 1
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_a_level_of_the_role_changes_nothing(listen: Callable[..., Listen], level: str) -> None:
+    """F13: our transactions are READ COMMITTED."""
+    options = f"-c default_transaction_isolation={level}".replace("able ", r"able\ ")
+    listen("--channels", "app.Job", PGOPTIONS=options).ready()
+    for number in range(3):
+        notify(Job(number=number))
+    eventually(lambda: numbers("do_job") == [0, 1, 2])
 
 
 # Where a worker can do nothing.

@@ -142,6 +142,13 @@ def _problems(rows: list[Row], options: Options) -> Iterator[str]:
 def _of_server(server: Row, options: Options) -> Iterator[str]:
     if not server["workers"]:
         yield "No worker listens on this database. To start one: python manage.py listen"
+    if server["behind"]:
+        yield (
+            f"{counted(server['behind'], 'worker')} cannot be sent more: a listener runs, and what "
+            "was sent on ephemeral channels meanwhile is not read. Until it ends, the server "
+            "cannot vacuum what was deleted since. Give slow channels workers of their own "
+            "(listen --channels), or a timeout."
+        )
     if server["queue_usage"] > options["max_queue"]:
         yield (
             f"PostgreSQL's NOTIFY queue is {server['queue_usage']:.0%} full. Once it is full, "

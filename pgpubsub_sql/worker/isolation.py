@@ -114,6 +114,8 @@ class Isolation:
     ) -> None:
         self._leave_blocks()
         self.is_lost = _is_broken(self._raw)
+        if self.is_lost and error is not None:
+            self._connection.close()  # else Django connects anew to end the transaction
         self.is_committing = error is None
 
     @property

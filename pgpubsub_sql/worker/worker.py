@@ -127,8 +127,9 @@ class Worker:
         """Look once, hear once."""
         try:
             self._look()
-            self._plan()
-            self._hear()
+            if not self.stopping():
+                self._plan()
+                self._hear()
         except self.doorbell.errors as error:
             logger.warning("The LISTEN connection is lost: %s", _first_line(error))
             self._connect()
