@@ -108,7 +108,7 @@ class Batch:
         self._call.listener = ""
         tell_received(handling, self._isolation)
         started = time.perf_counter()
-        call = partial(self._call, one.payload, handling.notification)
+        call = partial(handling.context.run, self._call, one.payload, handling.notification)
         handling.error = self._isolation.run(call, guarded(handling))
         handling.duration = time.perf_counter() - started
         self._begun = None

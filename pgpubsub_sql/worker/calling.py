@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -71,8 +72,8 @@ class Caller:
 
         def limited(**arguments: Any) -> None:
             # A coroutine is not in this thread, and ends by itself; its query may be here.
-            with time_limit(seconds, self._session.connection, interrupt=not is_async):
-                call(**arguments)
+            connection, limited = self._session.connection, partial(call, **arguments)
+            time_limit(seconds, connection, limited, interrupt=not is_async)
 
         return limited
 

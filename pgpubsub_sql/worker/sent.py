@@ -48,7 +48,7 @@ def handle_sent(
         handling.error, handling.listener = error, call.listener
     handling.duration = time.perf_counter() - started
     if handling.error is not None:
-        _log_failure(handling, handling.error)
+        handling.context.run(_log_failure, handling, handling.error)
         if not isinstance(handling.error, PayloadError | Discard):
             session.drop_if_broken()
     tell_handled(handling)
@@ -59,7 +59,8 @@ def handle_sent(
 
 def _call_isolated(call: Caller, payload: str, session: Session, handling: Handling) -> None:
     with session.isolation(durable=True, channel=handling.name) as isolation:
-        isolation.run_alone(partial(call, payload, handling.notification), guarded(handling))
+        within = partial(handling.context.run, call, payload, handling.notification)
+        isolation.run_alone(within, guarded(handling))
 
 
 def _log_failure(handling: Handling, error: BaseException) -> None:

@@ -148,8 +148,9 @@ class Session:
             connection.close()
 
     def tidy_up(self) -> None:
-        """Let go of what listeners did with other aliases, as Django does after a request."""
+        """Let go of logged queries and of other aliases, as Django does around a request."""
         for connection in connections.all(initialized_only=True):
+            _forget_queries(connection)
             if connection.alias != self.using and not connection.in_atomic_block:
                 connection.close_if_unusable_or_obsolete()
 
@@ -166,6 +167,7 @@ class Session:
         """
         connection, original = self.connection, self._original
         connection.ensure_connection()
+        _forget_queries(connection)
         self._depth = len(connection.atomic_blocks)
         if original is None or original.raw is not connection.connection:
             original = self._original = self._new()
@@ -190,3 +192,9 @@ class Session:
 
     def _prepare_locally(self) -> None:
         self.execute("prepare_session", text=render("queries/prepare_session", local="true"))
+
+
+def _forget_queries(connection: Any) -> None:
+    """Forget the queries that Django remembers where DEBUG is on, but for somebody's test."""
+    if not connection.force_debug_cursor:
+        connection.queries_log.clear()

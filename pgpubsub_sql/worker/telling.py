@@ -6,13 +6,15 @@ import dataclasses
 import datetime
 import logging
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from typing import Any
 
+from django.db import connections
 from django.dispatch import Signal
 
 from pgpubsub_sql.channels import BaseChannel
-from pgpubsub_sql.errors import PayloadError
+from pgpubsub_sql.errors import ListenerTimeout, PayloadError
 from pgpubsub_sql.retry import Discard
 from pgpubsub_sql.signals import (
     message_failed,
@@ -20,6 +22,7 @@ from pgpubsub_sql.signals import (
     message_received,
     message_succeeded,
 )
+from pgpubsub_sql.worker.contexts import new_context
 from pgpubsub_sql.worker.isolation import CAUGHT, Isolation
 from pgpubsub_sql.worker.messages import notification
 from pgpubsub_sql.worker.outcomes import (
@@ -31,6 +34,7 @@ from pgpubsub_sql.worker.outcomes import (
     TryAgain,
     next_step,
 )
+from pgpubsub_sql.worker.timelimit import time_limit
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -63,6 +67,8 @@ class Handling:
     error: BaseException | None = None
     outcome: Failure | None = None
     """What becomes of a stored message that failed."""
+    context: Context = dataclasses.field(default_factory=new_context, repr=False)
+    """What listeners, callbacks and receivers run in, and what it is logged in."""
 
     def notification(self) -> Any:
         """Return what listeners and receivers are given."""
@@ -148,7 +154,8 @@ def log_failure(handling: Handling, outcome: Failure) -> None:
     """Log what a stored message failed with, at which attempt, and what happens next."""
     error = handling.error
     says_enough = isinstance(error, PayloadError | Discard)
-    logger.log(
+    handling.context.run(
+        logger.log,
         _LEVELS[type(outcome)],
         "Notification %s of channel %s failed and %s (%s)%s",
         handling.id,
@@ -167,10 +174,23 @@ def guarded(handling: Handling) -> Callable[[Callable[[], object]], Callable[[],
 
 
 def _guarded(handling: Handling, callback: Callable[[], object]) -> Callable[[], None]:
+    connection: Any = connections[handling.using]
+    limited = partial(time_limit, handling.channel.timeout, connection, callback)
+
     def call_back() -> None:
+        # What it belongs to is committed already.
         try:
-            callback()
-        except CAUGHT:  # what it belongs to is committed already
+            limited()
+        except ListenerTimeout:
+            logger.exception(
+                "A callback given to transaction.on_commit() by a listener of channel %s took "
+                "longer than the channel's timeout (%s s) and was interrupted; the message itself "
+                "was handled. Raise the timeout, or send what takes long on a channel of its own.",
+                handling.name,
+                handling.channel.timeout,
+                extra=handling.extra,
+            )
+        except CAUGHT:
             logger.exception(
                 "A callback given to transaction.on_commit() by a listener of channel %s "
                 "failed; the message itself was handled.",
@@ -178,11 +198,11 @@ def _guarded(handling: Handling, callback: Callable[[], object]) -> Callable[[],
                 extra=handling.extra,
             )
 
-    return call_back
+    return partial(handling.context.run, call_back)
 
 
 def _tell_of(signal: Signal, handling: Handling, *names: str, **named: Any) -> None:
     if signal.receivers:
         named |= {name: getattr(handling, name) for name in names}
         named |= {"notification": handling.notification(), "using": handling.using}
-        tell(signal, handling.channel, **named)
+        handling.context.run(tell, signal, handling.channel, **named)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -25,28 +25,36 @@ class TimeIsOver(BaseException):
     """Raised in the midst of a listener. Not an Exception, which a listener might handle."""
 
 
-@contextmanager
-def time_limit(seconds: float | None, connection: Any, *, interrupt: bool = True) -> Iterator[None]:
-    """End the block after *seconds*, wherever it is, with :class:`ListenerTimeout`.
+def time_limit(
+    seconds: float | None, connection: Any, call: Callable[[], object], *, interrupt: bool = True
+) -> None:
+    """Call *call*, and end it after *seconds*, wherever it is, with :class:`ListenerTimeout`.
 
     A query that runs on Django's *connection* is cancelled. Then, with *interrupt*, a signal
     wakes the main thread out of whatever system call it is in, and again every second until it has
     ended. Neither ends code written in C that does not return to Python, nor other threads.
     """
     if seconds is None:
-        yield
+        call()
         return
     in_main = threading.current_thread() is threading.main_thread()
     watch = _Watch(seconds, connection, interrupt=interrupt and in_main)
     try:
-        with watch:
-            yield
+        watch.begin()
+        _interruptible(call)
     except BaseException as error:
         if watch.is_over:
             raise ListenerTimeout(f"The listener took longer than {seconds:g} s.") from error
         raise
+    finally:
+        watch.end()
     if watch.is_over:
         raise ListenerTimeout(f"The listener took longer than {seconds:g} s, and went on.")
+
+
+def _interruptible(call: Callable[[], object]) -> None:
+    """What is below this in the stack may be interrupted, and nothing else may."""
+    call()
 
 
 class _Watch(threading.Thread):
@@ -58,20 +66,21 @@ class _Watch(threading.Thread):
         self._seconds = seconds
         self._connection = connection
         self._interrupts = interrupt
-        self._is_watching = False
+        self._previous: Any = None
         self._returned = threading.Event()
 
-    def __enter__(self) -> None:
+    def begin(self) -> None:
+        """Begin to count the seconds."""
         if self._interrupts:
-            self._previous: Any = signal.signal(signal.SIGALRM, self._raise)
-        self._is_watching = True
+            self._previous = signal.signal(signal.SIGALRM, self._raise)
         self.start()
 
-    def __exit__(self, *exception: object) -> None:
-        self._is_watching = False
+    def end(self) -> None:
+        """Count no longer, and leave nothing behind."""
         self._returned.set()
-        self.join()  # a cancellation on its way must not meet the next query
-        if self._interrupts:
+        if self.ident is not None:
+            self.join()  # a cancellation on its way must not meet the next query
+        if self._previous is not None:
             signal.signal(signal.SIGALRM, self._previous)
 
     def run(self) -> None:
@@ -97,7 +106,15 @@ class _Watch(threading.Thread):
         return True
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
-        if self.is_over and self._is_watching:
-            raise TimeIsOver
-        if callable(self._previous):
+        if self.is_over:
+            if _may_be_interrupted(frame):
+                raise TimeIsOver
+        elif callable(self._previous):
             self._previous(number, frame)
+
+
+def _may_be_interrupted(frame: FrameType | None) -> bool:
+    """Whether the listener runs: what begins and ends the watch must not be cut short."""
+    while frame is not None and frame.f_code is not _interruptible.__code__:
+        frame = frame.f_back
+    return frame is not None

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
 from pgpubsub_sql.errors import ListenerTimeout
+from pgpubsub_sql.worker import timelimit
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.timelimit import time_limit
 from tests.app import listeners
 from tests.app.listeners import called, execute
-from tests.delivery.channels import Hasty
+from tests.delivery.channels import Hasty, HastyShout
 from tests.delivery.sending import drain, hasten, jobs
 from tests.ledger import calls, numbers, sql, stored
 
@@ -123,16 +127,86 @@ def test_an_ephemeral_message_is_interrupted_as_well(
     assert "took longer than 1 s" in caplog.text
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("mood", ["sleep", "query", "clean up"])
+@pytest.mark.parametrize("robust", [False, True])
+@pytest.mark.parametrize("channel", [Hasty, HastyShout])
+def test_a_callback_is_interrupted_as_well(
+    delivery: Delivery,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    channel: type[Hasty],
+    mood: str,
+    robust: bool,
+) -> None:
+    """F49: it is of a message that is handled, so the log has what became of it, and what to do."""
+    monkeypatch.setitem(
+        listeners.MOODS, "bad", lambda: transaction.on_commit(ENDLESS[mood], robust=robust)
+    )
+    name = channel.postgres_name()
+    if channel is Hasty:
+        jobs("bad", "good", channel=Hasty)
+        drain(delivery, Hasty)
+        assert not stored()
+    else:
+        for number, one in enumerate(["bad", "good"], 1):
+            delivery.handle_sent(name, f'{{"number": {number}, "mood": "{one}"}}')
+    assert numbers("be_quick") == [1, 2]
+    assert (
+        f"A callback given to transaction.on_commit() by a listener of channel {name} took longer "
+        "than the channel's timeout (1.0 s) and was interrupted"
+    ) in caplog.text
+
+
 def test_somebody_elses_alarm_still_rings() -> None:
     """A listener may use SIGALRM for itself, or whoever runs the worker."""
     rung: list[int] = []
     before = signal.signal(signal.SIGALRM, lambda number, frame: rung.append(number))
     try:
-        with time_limit(30, connection):
-            signal.raise_signal(signal.SIGALRM)
+        time_limit(30, connection, lambda: signal.raise_signal(signal.SIGALRM))
     finally:
         signal.signal(signal.SIGALRM, before)
     assert rung == [signal.SIGALRM]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_signal_in_the_wrong_moment_leaves_nothing_armed(fails: bool) -> None:
+    """F30: at each line that begins or ends the watch, the time may be over."""
+    before = signal.getsignal(signal.SIGALRM)
+    with alarm_at_line(None) as lines:
+        time_limit(30, connection, lambda: None)
+    assert len(lines) > 10
+    for number in range(len(lines)):
+        called.clear()
+        with contextlib.suppress(ListenerTimeout, ZeroDivisionError), alarm_at_line(number):
+            time_limit(30, connection, lambda: called.append(1 // (not fails)))
+        assert not [one for one in threading.enumerate() if "time_limit" in one.name], lines[number]
+        assert signal.getsignal(signal.SIGALRM) is before, lines[number]
+
+
+@contextlib.contextmanager
+def alarm_at_line(wanted: int | None) -> Iterator[list[tuple[str, int]]]:
+    """Let the time be over at the line of this number of those that are not the listener's."""
+    lines: list[tuple[str, int]] = []
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code.co_filename != timelimit.__file__ or "_raise" in frame.f_code.co_name:
+            return None
+        if event == "line":
+            handler = signal.getsignal(signal.SIGALRM)
+            watch = getattr(handler, "__self__", None)
+            if wanted == len(lines) and watch is not None:
+                watch.is_over = True
+                signal.raise_signal(signal.SIGALRM)
+            lines.append((frame.f_code.co_name, frame.f_lineno))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield lines
+    finally:
+        sys.settrace(before)
 
 
 def test_outside_the_main_thread_only_queries_are_interrupted() -> None:
@@ -141,8 +215,7 @@ def test_outside_the_main_thread_only_queries_are_interrupted() -> None:
 
     def limited() -> None:
         try:
-            with time_limit(0.1, connections["default"]):
-                connection.cursor().execute("SELECT pg_sleep(60)")
+            time_limit(0.1, connections["default"], lambda: execute("SELECT pg_sleep(60)"))
         except ListenerTimeout as error:
             outcome.append(error)
         finally:
