@@ -55,9 +55,9 @@ class BaseChannel:
     another message, and for those that need ``atomic(durable=True)``."""
 
     accept_raw_notify: ClassVar[bool] = True
-    """Whether data that anybody may send by ``pg_notify`` is taken: any role that may connect to
-    the database. False: only what ``notify()``, triggers and the SQL functions send. On trigger
-    channels the default is False, so that what they tell comes from their triggers."""
+    """Whether to handle data that is sent by ``pg_notify``, which any role may do that may connect
+    to the database. False: only what ``notify()``, triggers and our SQL functions send is handled.
+    On trigger channels the default is False, so that rows come from the triggers alone."""
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -122,6 +122,10 @@ class TriggerChannel(BaseChannel):
     level: ClassVar[Literal["statement", "row"]] = "statement"
     """How often the triggers AFTER the fact fire: once for all the rows of a statement, or for
     each of them. Those of a table with partitions always fire by row, as those BEFORE do."""
+
+    ignorable: ClassVar[bool] = True
+    """False: ``ignore()`` and the setting ``pgpubsub.ignore`` do not silence the triggers. An audit
+    needs that."""
 
     unmanaged: ClassVar[bool] = False
     """True: the model has ``managed = False``, and a table that is there before ``migrate`` runs.

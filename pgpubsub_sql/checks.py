@@ -19,6 +19,7 @@
 | W101 | a notification context outlasts its transaction                    |
 | W201 | migrations do not install what the code declares (--deploy)        |
 | W202 | a database lacks what its migrations install (--database)          |
+| W203 | an ephemeral trigger channel lets everybody read much (--deploy)   |
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from pgpubsub_sql.channels import (
 )
 from pgpubsub_sql.errors import ChannelNotFound, TemplateError
 from pgpubsub_sql.listeners import EXTRAS, Listener, field_names, registry
-from pgpubsub_sql.migrations_ops import autodetector, drift, options
+from pgpubsub_sql.migrations_ops import autodetector, drift, exposure, options
 from pgpubsub_sql.sql import quote_identifier
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -64,6 +65,7 @@ def register() -> None:
     checks.register(check_migrations)
     checks.register(check_settings)
     checks.register(drift.check_written, deploy=True)
+    checks.register(exposure.check_exposed, deploy=True)
     checks.register(drift.check_installed, checks.Tags.database)
 
 

@@ -10,7 +10,7 @@
     │   └── WorkerDied         find out why: out of memory, a crash in C, os._exit()
     ├── TransactionRequired    open a transaction: the call is bound to one
     ├── TemplateError          a bug in a .sql template or its caller
-    ├── OptionError            fix the channel: an option does not fit its model
+    ├── OptionError            fix the channel: an option does not fit its model or its use
     ├── ConditionError         fix the condition: it cannot become SQL of a trigger
     ├── NotReady               fix the deployment: server, driver or migrations
     └── ServerError            the embedded PostgreSQL cannot be found or started
@@ -54,7 +54,7 @@ class TemplateError(PubSubError):
 
 
 class OptionError(PubSubError, ValueError):
-    """An option of a trigger channel does not fit its model."""
+    """An option of a trigger channel does not fit its model, or rules out what is asked for."""
 
 
 class ConditionError(PubSubError, ValueError):

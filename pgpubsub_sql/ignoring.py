@@ -14,7 +14,7 @@ from pgpubsub_sql.channels import (
     find_channel,
     select_channels,
 )
-from pgpubsub_sql.errors import ChannelNotFound
+from pgpubsub_sql.errors import ChannelNotFound, OptionError
 
 _SETTING = "pgpubsub.ignore"
 
@@ -32,9 +32,10 @@ def ignore(
     A channel is given as its class, its module path or its name in PostgreSQL; a base class
     stands for its subclasses. Blocks within blocks add up. Only this transaction is silent, which
     is opened if there is none, and ``notify()`` is still heard. Does nothing in a transaction that
-    has failed.
+    has failed. Channels with ``ignorable = False`` are never silent.
 
-    Raises :class:`ChannelNotFound` for what is no trigger channel.
+    Raises :class:`ChannelNotFound` for what is no trigger channel, and :class:`OptionError` if a
+    channel with ``ignorable = False`` is named.
     """
     names = _names(channels)
     return scope.changed(_SETTING, lambda outer: _join(outer, names), using=using)
@@ -50,6 +51,12 @@ def _names(channels: tuple[type[BaseChannel] | str, ...]) -> set[str] | None:
             )
     # With what was asked for itself: after its module was loaded again, another class is declared.
     chosen = [*map(find_channel, channels), *select_channels(channels, declared_channels())]
+    for channel in chosen if channels else ():
+        if not channel.ignorable:  # type: ignore[attr-defined]  # all are trigger channels
+            raise OptionError(
+                f"{dotted_path(channel)} cannot be ignored: it sets ignorable = False, so that it "
+                "tells of every write. Leave it out of ignore(), or change the option."
+            )
     return {channel.postgres_name() for channel in chosen} if channels else None
 
 

@@ -18,6 +18,9 @@ def problems(channel: type[BaseChannel], path: str) -> Iterator[str]:
         yield f"{path} has the timeout {timeout!r}: give it seconds, more than 0, or None."
     if size is not None and not (type(size) is int and size >= 1):
         yield f"{path} has the batch_size {size!r}: give it a number of at least 1, or None."
+    accepts: object = channel.accept_raw_notify
+    if not isinstance(accepts, bool):
+        yield f"{path} has the accept_raw_notify {accepts!r}: give it True or False."
     yield from _key_problems(channel, path)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps.registry import Apps
 from django.core import checks as django_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
@@ -20,6 +21,7 @@ from django.db.models import Q
 import pgpubsub_sql
 from example.blog.models import Author
 from pgpubsub_sql import checks
+from pgpubsub_sql.migrations_ops import exposure
 from tests.registries import blank, install_app  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.usefixtures("blank")
@@ -376,6 +378,18 @@ def test_e001_an_option_of_trigger_channels_that_is_annotated() -> None:
     assert "Annotated makes a field of its option 'watch': take" in report("E001")
 
 
+def test_e001_accept_raw_notify_is_no_boolean() -> None:
+    declare(pgpubsub_sql.Channel, "Sale", accept_raw_notify="no")
+    assert "has the accept_raw_notify 'no': give it True or False." in report("E001")
+
+
+def test_e008_ignorable_is_no_boolean() -> None:
+    """F64."""
+    channel = trigger_channel(ignorable=0)
+    pgpubsub_sql.post_save_listener(channel)(lambda **fields: None)
+    assert "ignorable is 0: give True or False." in report("E008")
+
+
 # W004: misspelled options.
 
 
@@ -523,6 +537,67 @@ def test_manage_py_check_runs_them_all(db: None) -> None:
         call_command("check")
 
 
+# W203: what everybody can read.
+
+
+class Account(models.Model):
+    login = models.TextField()
+    api_key = models.TextField()
+    first = models.CharField(max_length=9)
+    last = models.CharField(max_length=9)
+    street = models.CharField(max_length=9)
+    kind = models.CharField(max_length=1, choices={"a": "a"})
+
+    class Meta:
+        app_label = "blog"
+        apps = Apps()
+
+
+def exposed(**attributes: Any) -> str:
+    channel = trigger_channel(**{"model": Account, **attributes})
+    pgpubsub_sql.post_save_listener(channel)(lambda **fields: None)
+    problems = exposure.check_exposed()
+    assert all(problem.id == "pgpubsub_sql.W203" for problem in problems)
+    return " ".join(f"{problem.msg} {problem.hint}" for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "fields"),
+    [
+        ({}, "the fields api_key, which look like secrets. "),
+        ({"columns": ("first", "api_key")}, "the fields api_key, which look like secrets. "),
+        ({"exclude": "api_key"}, None),
+        ({"model": "auth.User"}, "the fields password, which look like secrets. "),
+    ],
+)
+def test_w203_what_everybody_can_read(attributes: dict[str, Any], fields: str | None) -> None:
+    """F65: any role that may connect can listen to an ephemeral channel."""
+    said = exposed(**attributes)
+    assert (fields or "") in said
+    assert bool(said) == bool(fields)
+    assert not fields or "example.blog.channels.Watch is ephemeral, so any role that may" in said
+
+
+def test_w203_many_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F65."""
+    monkeypatch.setattr(exposure, "MANY_TEXTS", 4)
+    assert "many fields of text: login, first, last, street. Keep" in exposed(exclude="api_key")
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"lock_notifications": True}, {"columns": ()}, {"columns": ("login", "first", "kind")}],
+)
+def test_w203_what_not_everybody_can_read(attributes: dict[str, Any]) -> None:
+    """F65: durable, or little of it travels."""
+    assert not exposed(**attributes)
+
+
+@pytest.mark.parametrize("attributes", [{"columns": "no such"}, {"model": "no.Such"}, {"model": 1}])
+def test_w203_leaves_other_problems_to_other_checks(attributes: dict[str, Any]) -> None:
+    assert not exposed(**attributes)
+
+
 def test_checks_are_registered_once() -> None:
     before = django_checks.registry.registry.get_checks()
     checks.register()
@@ -532,7 +607,7 @@ def test_checks_are_registered_once() -> None:
 
 @pytest.mark.parametrize(
     "identifier",
-    [f"E00{n}" for n in range(1, 10)] + ["E101", "W001", "W002", "W003", "W004", "W101"],
+    [f"E00{n}" for n in range(1, 10)] + ["E101", "W001", "W002", "W003", "W004", "W101", "W203"],
 )
 def test_the_table_of_checks_is_complete(identifier: str) -> None:
     assert f"| {identifier} |" in (checks.__doc__ or "")

@@ -13,7 +13,7 @@ from django.db import DatabaseError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from pgpubsub_sql import Notification, TriggerChannel, ignore, notify
-from pgpubsub_sql.errors import ChannelNotFound, NotReady
+from pgpubsub_sql.errors import ChannelNotFound, NotReady, OptionError
 from tests.app.channels import ItemChannel, ItemNews, Job
 from tests.app.models import Item
 from tests.ledger import sql
@@ -183,3 +183,21 @@ def test_a_database_that_is_no_postgresql_is_refused(monkeypatch: pytest.MonkeyP
                 send()
     finally:
         del connections["lite"]
+
+
+@pytest.mark.usefixtures("blank")
+@pytest.mark.django_db
+def test_a_channel_that_cannot_be_silenced() -> None:
+    """F64: asking for it is an error, by whatever name; asking for all silences the others."""
+
+    class Base(TriggerChannel):
+        channel_name = "base"
+
+    class Audit(Base):
+        ignorable = False
+
+    for named in (Audit, Base, TriggerChannel):
+        with pytest.raises(OptionError, match=r"Audit cannot be ignored: it sets ignorable = Fal"):
+            ignore(named)
+    with ignore():
+        assert in_force() is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -12,11 +13,15 @@ import pytest
 from django.db import connection, transaction
 
 from pgpubsub_sql import Notification, notify
+from pgpubsub_sql.migrations_ops.state import specify
+from pgpubsub_sql.migrations_ops.tables import find_site
 from pgpubsub_sql.models import LongPayload
+from pgpubsub_sql.sql.installing import create
 from pgpubsub_sql.worker import admission
+from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.strays import Strays
 from pgpubsub_sql.worker.worker import Worker
-from tests.app.channels import ItemChannel, ItemNews, Job, Place, Shout
+from tests.app.channels import ItemChannel, ItemNews, Job, Place, Shout, Step
 from tests.app.models import Item
 from tests.conftest import Listen, eventually
 from tests.ledger import calls, numbers, sql, stranger
@@ -220,12 +225,11 @@ def test_refusals_are_logged_at_a_bounded_rate(
     assert sum(map(int, told)) == 3000
 
 
-def test_forged_messages_do_not_take_the_place_of_real_ones(worker: Worker, forger: Any) -> None:
+def test_forged_messages_do_not_take_the_place_of_real_ones(worker: Worker) -> None:
     """F63: they are refused before they wait for their listeners."""
-    Item.objects.create(name="real")
-    forger.execute(
-        "SELECT pg_notify(%s, %s || n) FROM generate_series(1, 10500) AS n", [NEWS, FORGED]
-    )
+    with transaction.atomic():
+        Item.objects.create(name="real")
+        sql("SELECT pg_notify(%s, n || %s) FROM generate_series(1, 10500) AS n", NEWS, FORGED)
     work(worker)
     assert [call["name"] for call in calls("news")] == ["real"]
 
@@ -417,3 +421,188 @@ def test_a_worker_that_may_not_read_the_secret_says_which_grant_it_lacks(
         lacking.ready()
     finally:
         lacking.kill()
+
+
+# What a role can do: each row of the tables in docs/reference/sql.md that no test above has.
+
+
+@pytest.fixture
+def writer(forger: Any, role: str) -> Any:
+    """A role that may write to a watched table, and no more."""
+    sql(f"GRANT INSERT ON app_item TO {role}")
+    sql(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
+    return forger
+
+
+INSERT = "INSERT INTO app_item (name, number, amount, data) VALUES (%s, 1, 1, '{}')"
+
+
+def heard_by(cursor: Any) -> list[str]:
+    """Return the payloads that a session has heard, by its next statement at the latest."""
+    raw = cursor.connection
+    if hasattr(raw, "poll"):
+        cursor.execute("SELECT 1")
+        raw.poll()
+        return [str(raw.notifies.pop(0).payload) for _ in list(raw.notifies)]
+    return [str(notify.payload) for notify in raw.notifies(timeout=0.1)]
+
+
+def test_who_listens_to_a_durable_channel_learns_that_there_is_something(
+    worker: Worker, forger: Any
+) -> None:
+    """F65: and nothing of what it is."""
+    forger.execute('LISTEN "app.ItemChannel"; LISTEN "app.Job"')
+    Item.objects.create(name="private")
+    notify(Job, number=1, mood="good")
+    assert set(heard_by(forger)) == {""}
+
+
+def test_rings_hinder_nothing(worker: Worker, forger: Any) -> None:
+    """F24: not even many, to channels of all kinds."""
+    notify(Job, number=1)
+    Item.objects.create(name="real")
+    for number in range(500):
+        for name in ("app.Job", "app.Shout", "app.ItemChannel", NEWS):
+            send(forger, name, "")
+        if number % 100 == 0:
+            notify(Job, number=number)
+            worker.step()
+    work(worker)
+    assert sorted(numbers("do_job")) == [0, 1, 100, 200, 300, 400]
+    assert [call["name"] for call in calls("news")] == ["real"]
+
+
+@pytest.mark.parametrize(
+    "payload", ['{"number": 1, "$schema": "other"}', '{"number": 1, "$schema": ["public"]}']
+)
+def test_a_forged_schema_is_somebody_elses_message(
+    worker: Worker, forger: Any, payload: str
+) -> None:
+    """F63: it takes away nothing but itself."""
+    notify(Job, number=2)
+    notify(Shout, number=2)
+    for name in ("app.Job", "app.Shout", "app.ItemChannel", NEWS):
+        send(forger, name, payload)
+    work(worker)
+    assert numbers("do_job") == [2]
+    assert numbers("hear") == [2, -1]
+
+
+@pytest.mark.parametrize("text", [json.dumps('{"number": 1}'), "1", "null", "{}"])
+def test_a_forged_raw_is_parked_or_dropped(
+    worker: Worker, forger: Any, role: str, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F24: from those who may store, and from those who may only send."""
+    payload = f'{{"$raw": {text}}}'
+    sql(f"GRANT EXECUTE ON FUNCTION pgpubsub_notify(text, jsonb) TO {role}")
+    for name in ("app.Job", "app.ItemChannel"):
+        forger.execute("SELECT pgpubsub_notify(%s, %s)", [name, payload])
+    send(forger, "app.Job", payload)
+    send(forger, "app.Shout", payload)
+    notify(Job, number=2)
+    work(worker)
+    assert numbers("do_job") == [2]
+    assert numbers("hear") == [-1]
+    assert not calls("item_inserted")
+    errors = Notification.objects.parked().values_list("channel", "last_error")
+    assert sorted(channel for channel, _ in errors) == ["app.ItemChannel", "app.Job", "app.Job"]
+    assert all(str(error).startswith(channel) for channel, error in errors)
+
+
+def test_who_takes_the_lock_of_a_key_delays_its_messages(forger: Any) -> None:
+    """F24: for as long as that session lives. Nothing is lost, and other keys go on."""
+    delivery = Delivery([Step], using="default", schema="public")
+    for account in ("held", "free"):
+        notify(Step, account=account, number=len(account))
+    forger.execute(
+        "SELECT pg_advisory_lock(hashtextextended('app.Step ' || '[\"held\"]',"
+        " 'pgpubsub_sql_notification'::regclass::oid::bigint))"
+    )
+    while delivery.handle_stored("app.Step"):
+        pass
+    assert list(Notification.objects.values_list("key", flat=True)) == ['["held"]']
+    forger.execute("SELECT pg_advisory_unlock_all()")
+    while delivery.handle_stored("app.Step"):
+        pass
+    assert not Notification.objects.exists()
+
+
+def test_who_takes_the_lock_of_the_elected_worker_keeps_strays_from_being_stored(
+    worker: Worker, forger: Any
+) -> None:
+    """F24: and nothing else: what is stored is handled."""
+    forger.execute(
+        "SELECT pg_advisory_lock('pgpubsub_sql_notification'::regclass::oid::integer,"
+        " hashtext('app.Job'))"
+    )
+    send(forger, "app.Job", '{"number": 1}')
+    notify(Job, number=2)
+    work(worker)
+    assert numbers("do_job") == [2]
+
+
+def test_who_writes_says_in_what_context(worker: Worker, writer: Any) -> None:
+    """F64: the context is a claim of the writer's."""
+    writer.execute("""SET pgpubsub.notification_context = '{"user": "root"}'""")
+    writer.execute(INSERT, ["real"])
+    payloads = Notification.objects.values_list("payload", flat=True)
+    assert [payload["context"] for payload in payloads] == [{"user": "root"}]
+
+
+def test_who_writes_can_silence_triggers_but_not_all(worker: Worker, writer: Any) -> None:
+    """F64: for this session, and not where the channel forbids it."""
+    writer.execute("SET pgpubsub.ignore = 'true'")
+    writer.execute(INSERT, ["silent"])
+    assert not Notification.objects.exists()
+    with unsilenced(ItemChannel):
+        writer.execute(INSERT, ["audited"])
+        payloads = Notification.objects.values_list("payload", flat=True)
+        assert [payload["new"]["name"] for payload in payloads] == ["audited"]
+        for statement in (
+            "SET session_replication_role = replica",
+            "ALTER TABLE app_item DISABLE TRIGGER ALL",
+            'DROP FUNCTION "pgpubsub_channel_app.ItemChannel" CASCADE',
+        ):
+            with pytest.raises(connection.Database.ProgrammingError):
+                writer.execute(statement)
+    writer.execute(INSERT, ["silent again"])
+    assert Notification.objects.count() == 1
+
+
+@contextmanager
+def unsilenced(channel: Any) -> Iterator[None]:
+    """Install the trigger of *channel* as one that cannot be silenced."""
+    trigger = specify(channel)
+    for one in (dataclasses.replace(trigger, ignorable=False), trigger):
+        names = {"schema": "public", "helpers": "public", "owner": "tests"}
+        site = find_site(connection, one, "app_item", **names)
+        for statement in create(one, site):
+            sql(statement)
+        if one is not trigger:
+            yield
+
+
+def test_who_may_execute_our_functions_can_send_anything(
+    worker: Worker, forger: Any, role: str
+) -> None:
+    """F63: rows that never were, too; so these grants are given to those that are trusted."""
+    for signature in ("pgpubsub_notify(text, jsonb)", "pgpubsub_publish_v1(text, jsonb)"):
+        sql(f"GRANT EXECUTE ON FUNCTION {signature} TO {role}")
+    forger.execute("SELECT pgpubsub_notify('app.ItemChannel', %s)", [FORGED])
+    forger.execute("SELECT pgpubsub_publish_v1(%s, %s)", [NEWS, FORGED])
+    assert Notification.objects.get().channel == "app.ItemChannel"
+    work(worker)
+    assert [call["name"] for call in calls("news")] == ["forged"]
+
+
+def test_who_may_read_the_secret_can_forge(worker: Worker, forger: Any, role: str) -> None:
+    """F63: so only workers may."""
+    sql(f"GRANT SELECT ON pgpubsub_sql_secret TO {role}")
+    forger.execute(
+        """SELECT pg_notify(%s, '{"$sig": "' || encode(sha256(secret || sha256(secret || convert_to(
+        pg_backend_pid() || %s || %s, 'UTF8'))), 'hex') || '", ' || substr(%s, 2))
+        FROM pgpubsub_sql_secret""",
+        [NEWS, FORGED, NEWS, FORGED],
+    )
+    work(worker)
+    assert [call["name"] for call in calls("news")] == ["forged"]

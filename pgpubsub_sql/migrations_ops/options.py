@@ -85,7 +85,13 @@ def _ordering_key(channel: type[TriggerChannel]) -> dict[str, Any]:
     return {"ordering_key": _named(channel, "ordering_key")}
 
 
-_READERS = (_level, _columns, _watch, _condition, _ordering_key)
+def _ignorable(channel: type[TriggerChannel]) -> dict[str, Any]:
+    if not isinstance(channel.ignorable, bool):
+        raise _wrong(channel, f"ignorable is {channel.ignorable!r}: give True or False.")
+    return {"ignorable": channel.ignorable}
+
+
+_READERS = (_level, _columns, _watch, _condition, _ordering_key, _ignorable)
 
 
 def _fields_of(channel: type[TriggerChannel]) -> Options[Any]:

@@ -24,7 +24,7 @@ def function(
         timezone=trigger.timezone,
         search_path=search_path,
         variables=part("triggers/variables") if choosing.chooses(trigger, "row") else _NOTHING,
-        ignored=part("triggers/ignored", **shared),
+        ignored=part("triggers/ignored", **shared) if trigger.ignorable else _NOTHING,
         branches=SQL("\n    ").join(_branches(trigger, helpers, partitioned)),
         ring=part("triggers/ring", **shared) if trigger.durable else _NOTHING,
     )

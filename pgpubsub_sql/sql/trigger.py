@@ -46,6 +46,8 @@ class Trigger:
     """The time zone in which the function runs: that of the condition."""
     ordering_key: tuple[str, ...] = ()
     """Database columns that make the ordering key."""
+    ignorable: bool = True
+    """Whether ``pgpubsub.ignore`` silences it."""
     version: int = VERSION
     """Version of the template that renders the function."""
 

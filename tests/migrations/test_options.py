@@ -33,6 +33,13 @@ def authors(*fields: str, **options: object) -> Files:
             tells=ALL,
         ),
         Case(
+            "F64: nobody can silence it any more",
+            before=authors(),
+            after=authors(ignorable=False),
+            writes=["blog: AlterTrigger"],
+            tells=ALL,
+        ),
+        Case(
             "P13: fewer columns travel",
             before=authors(),
             after=authors(columns=("name",)),

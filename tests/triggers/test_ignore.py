@@ -74,6 +74,19 @@ def test_rows_are_written_though_nobody_is_told_before(table: str) -> None:
     assert changes() == []
 
 
+def test_a_channel_that_cannot_be_silenced(table: str) -> None:
+    """F64: whatever the writer sets; the function does not even ask."""
+    watch("watched", ignorable=False)
+    watch("watched", channel="other")
+    for setting in ("true", '["watched", "other"]'):
+        ignore(setting)
+        sql("INSERT INTO watched VALUES (4, 'd')")
+        sql("DELETE FROM watched WHERE id = 4")
+    assert changes() == ["->4d", "4d->"] * 2
+    ((source,),) = sql("SELECT prosrc FROM pg_proc WHERE proname = 'pgpubsub_channel_watched'")
+    assert "pgpubsub.ignore" not in source
+
+
 def test_it_ends_with_the_transaction(transactional_db: None) -> None:
     """T12: a connection that is kept tells of the next transaction."""
     sql("CREATE TABLE brief (id integer)")

@@ -1,0 +1,70 @@
+"""The system check of what trigger channels let everybody read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from django.core import checks
+from django.db import models
+
+from pgpubsub_sql.channels import TriggerChannel, dotted_path, model_of
+from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.migrations_ops.options import specified
+
+MANY_TEXTS = 5
+"""From this number of columns of free text on, a channel that sends whatever there is is named."""
+
+_SECRET = re.compile(
+    r"passw|passphrase|secret|token|credential|\b(api|private|access|session) ?key"
+    r"|\b(pin|otp|ssn|iban|cvv|cvc)\b",
+    re.IGNORECASE,
+)
+
+
+def check_exposed(**kwargs: Any) -> list[checks.CheckMessage]:
+    """W203: do ephemeral trigger channels send what not everybody should read?"""
+    return [problem for channel in registry.channels() for problem in _exposed(channel)]
+
+
+def _exposed(channel: Any) -> Iterator[checks.CheckMessage]:
+    if not issubclass(channel, TriggerChannel) or channel.lock_notifications:
+        return
+    try:
+        fields = _travelling(channel)
+    except (AttributeError, LookupError, ValueError):
+        return  # other checks say what is wrong with its model and options
+    secret = [field.name for field in fields if _SECRET.search(_words(field.name))]
+    texts = [field.name for field in fields if _is_text(field)]
+    if secret:
+        what = f"the fields {', '.join(secret)}, which look like secrets"
+    elif channel.columns is None and len(texts) >= MANY_TEXTS:
+        what = f"many fields of text: {', '.join(texts)}"
+    else:
+        return
+    yield checks.Warning(
+        f"{dotted_path(channel)} is ephemeral, so any role that may connect to the database can "
+        f"LISTEN and read what it sends of {model_of(channel)._meta.label}: {what}.",
+        hint=(
+            "Keep them back with columns or exclude (columns = () sends the primary key alone), or "
+            "set lock_notifications = True: messages of durable channels are in a table."
+        ),
+        id="pgpubsub_sql.W203",
+    )
+
+
+def _travelling(channel: type[TriggerChannel]) -> list[models.Field[Any, Any]]:
+    columns = specified(channel)["columns"]
+    model = model_of(channel)
+    fields = (model._meta.concrete_model or model)._meta.local_concrete_fields
+    return [field for field in fields if columns is None or field.column in columns]
+
+
+def _words(name: str) -> str:
+    """Return *name* with its words apart, where ``_`` would count as a letter between them."""
+    return name.replace("_", " ")
+
+
+def _is_text(field: models.Field[Any, Any]) -> bool:
+    return isinstance(field, models.CharField | models.TextField) and not field.choices
