@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -32,6 +33,7 @@ def main() -> int:
     if unknown := set(arguments.packages) - {one.label for one in PACKAGES}:
         parser.error(f"There is no {', '.join(sorted(unknown))}.")
     wanted = [one for one in PACKAGES if one.label in arguments.packages or not arguments.packages]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which stops all that was started
     with ExitStack() as servers:
         drivers = [arguments.driver] if arguments.driver else BOTH
         rows = list(results(wanted, drivers, arguments.directory.absolute(), Servers(servers)))
