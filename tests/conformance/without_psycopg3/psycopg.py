@@ -1,3 +1,3 @@
 """Stands before psycopg 3, where that is installed, so that Django finds none."""
 
-raise ImportError("The tests want this process to use psycopg2.")
+raise ModuleNotFoundError("The tests want this process to use psycopg2.")
