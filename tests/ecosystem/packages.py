@@ -68,6 +68,8 @@ class Package:
     """Those of the project."""
     prefix: tuple[str, ...] = ()
     """The command that runs others in the schema of a tenant."""
+    supervised: tuple[str, ...] = ()
+    """What ``listen`` needs to be told, beside nothing."""
     migrations: tuple[str, ...] = ("migrate",)
     """What brings the tables."""
     pool_mode: str = ""
@@ -84,6 +86,7 @@ class Package:
         return project_name(self.requirements[0]) if self.requirements else "plain"
 
 
+FORK = ("--worker-start-method", "fork")
 TENANTS = (
     "migrate_schemas --shared",
     "create_tenant --schema_name=acme --domain-domain=acme.invalid --noinput",
@@ -164,6 +167,7 @@ PACKAGES = [
         requirements=("django-tenants",),
         scenario="of_tenants",
         prefix=("tenant_command",),
+        supervised=FORK,
         apps=("customers", "shop"),
         migrations=TENANTS,
     ),
@@ -173,6 +177,7 @@ PACKAGES = [
         requirements=("django-tenants",),
         scenario="of_tenants",
         prefix=("tenant_command",),
+        supervised=FORK,
         apps=("customers", "shop"),
         migrations=TENANTS,
     ),
@@ -182,6 +187,7 @@ PACKAGES = [
         requirements=("django-pgschemas",),
         scenario="of_tenants",
         prefix=("runschema",),
+        supervised=FORK,
     ),
     Package(
         name="psycopg's pool",

@@ -57,7 +57,7 @@ def install(trial: Trial) -> None:
 def play(trial: Trial) -> None:
     """Send by all ways, fail, replay; drain without a supervisor; fork."""
     ledger = Ledger(trial)
-    with trial.listening():
+    with trial.listening(*trial.package.supervised):
         trial.manage("buy", "1:good", "2:once", "3:broken", "4:good")
         say(trial, 5)
         others = ("stock", "spread", "announce")
@@ -96,7 +96,7 @@ def of_tenants(trial: Trial) -> None:
     """Play for one tenant while a worker listens for another; listeners turn to it at their end."""
     install(trial)
     acme, globex = trial.within("acme"), trial.within("globex")
-    with globex.listening():
+    with globex.listening("--worker"):
         play(acme)
         say(globex, 8)
         # A raw pg_notify() does not say for whom it is, so that it is for every tenant.
