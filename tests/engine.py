@@ -13,6 +13,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
     pools: ClassVar[dict[str, list[Any]]] = {}
     lent: ClassVar[dict[str, int]] = {}
 
+    searched = ""
+    """Where it has had the session look, so that it need not do so twice."""
+
+    def close(self) -> None:
+        self.searched = ""
+        super().close()
+
     def close_pool(self) -> None:
         raise KeyError(self.alias)  # as Django's does where the pool is an engine's own
 

@@ -204,6 +204,15 @@ def test_what_a_driver_is_given_is_text_and_nothing_else() -> None:
         call_command("pgpubsub", "verify")
 
 
+def test_an_engine_forgets_what_it_has_set_on_a_connection_that_is_gone() -> None:
+    """F41: the next one was taken to be in a tenant's schema, and was in nobody's."""
+    with anew(Engine, MAX_CONNS=1) as wrapper:
+        wrapper.ensure_connection()
+        wrapper.searched = "acme"
+        hang_up(wrapper)
+        assert (wrapper.connection, wrapper.searched) == (None, "")
+
+
 @pytest.mark.parametrize(
     "setting",
     ["idle_session_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"],

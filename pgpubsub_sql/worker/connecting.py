@@ -118,6 +118,8 @@ def hang_up(wrapper: Any) -> None:
     if raw is not None:
         # What SQLAlchemy's pools lend, to which close() means to be handed back.
         getattr(raw, "invalidate", raw.close)()
+    # Engines for tenants forget then what they have set on it.
+    wrapper.close()
 
 
 def close_pool(wrapper: Any) -> None:
