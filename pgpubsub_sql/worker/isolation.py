@@ -27,6 +27,9 @@ IDLE, ACTIVE, IN_TRANSACTION, IN_ERROR = range(4)
 CAUGHT = (Exception, SystemExit, CancelledError, TimeIsOver)
 """What ends a message, and no more than that."""
 
+FACTORIES = ("cursor_factory", "row_factory")
+"""By which the drivers make cursors and rows. They are for all who use the connection."""
+
 
 Guard = Callable[[Callable[[], object]], Callable[[], None]]
 
@@ -93,6 +96,7 @@ class Isolation:
         if self._original.shows_cursors:
             self._cursor_factory = raw.cursor_factory
             raw.cursor_factory = self._make_cursor
+        self._factories = {name: getattr(raw, name, None) for name in FACTORIES}
         try:
             yield
         finally:
@@ -133,20 +137,16 @@ class Isolation:
         """
         connection, owes = self._connection, self.is_touched
         first = len(connection.run_on_commit)
-        self._running, self._queried = True, False
+        self._queried = False
         try:
-            call()
-            self._running = False
+            self._call(call)
             self.check()
             self._settle(is_prelude)
         except CAUGHT as error:
-            self._running = False
             del connection.run_on_commit[first:]
             self._undo(error)
             self._restore(owes or self.is_over)
             return error
-        finally:
-            self._running = False
         self._guard_callbacks(guard, first)
         return None
 
@@ -157,11 +157,19 @@ class Isolation:
         self._guard_callbacks(guard, 0)
 
     def _run_alone(self, call: Callable[[], None]) -> None:
-        self._running = self._queried = True
+        self._queried = True
+        self._call(call)
+
+    def _call(self, call: Callable[[], None]) -> None:
+        """Let code of others run; then have cursors and rows made as before."""
+        self._running = True
         try:
             call()
         finally:
             self._running = False
+            for name, factory in self._factories.items():
+                if getattr(self._raw, name, None) is not factory:
+                    setattr(self._raw, name, factory)
 
     def _guard_callbacks(self, guard: Guard, first: int) -> None:
         """Put *guard* around the callbacks given to ``on_commit()``, beginning with the *first*."""

@@ -12,6 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, connections, transaction
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.backends.signals import connection_created
+from django.utils.module_loading import import_string
 
 from example.blog.models import Author, Post
 from pgpubsub_sql import notify, signals
@@ -40,6 +41,9 @@ SETTINGS = {
     "idle_in_transaction_session_timeout": "SET idle_in_transaction_session_timeout = '7min'",
     "row_security": "SET row_security = off",
     "TimeZone": "SET TIME ZONE 'Asia/Tokyo'",
+    "DateStyle": "SET datestyle = 'German, DMY'",
+    "IntervalStyle": "SET intervalstyle = 'iso_8601'",
+    "client_encoding": "SET client_encoding = 'LATIN1'",
     "session_replication_role": "SET session_replication_role = replica",
     "pgpubsub.ignore": "SET pgpubsub.ignore = 'true'",
     "pgpubsub.notification_context": """SET pgpubsub.notification_context = '{"user": 7}'""",
@@ -145,6 +149,18 @@ WAYS: dict[str, list[Callable[[str], object]]] = {
 }
 
 
+def handle(delivery: Delivery, channel: str, *moods: str) -> None:
+    """Send a message per mood on a channel of whatever kind, and have it handled."""
+    if channel == "app.Shout":
+        for number, one in enumerate(moods, 1):
+            delivery.handle_sent(channel, f'{{"number": {number}, "mood": "{one}"}}')
+    else:
+        jobs(*moods, channel=delivery.channels[channel])
+        for _ in range(3):
+            drain(delivery, delivery.channels[channel])
+            hasten()
+
+
 @pytest.mark.parametrize("name", ["search_path", "role", "default_transaction_read_only"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("channel", ["app.Job", "tests.LoneJob", "app.Shout"])
@@ -158,15 +174,7 @@ def test_however_it_sets_it(
 ) -> None:
     """F41: in each kind of message, in a callback, and where a rollback does not undo it."""
     mood(monkeypatch, *(partial(step, SETTINGS[name]) for step in WAYS[way]))
-    moods = ["good", "leave", "look", "good"]
-    if channel == "app.Shout":
-        for number, one in enumerate(moods, 1):
-            delivery.handle_sent(channel, f'{{"number": {number}, "mood": "{one}"}}')
-    else:
-        jobs(*moods, channel=delivery.channels[channel])
-        for _ in range(3):
-            drain(delivery, delivery.channels[channel])
-            hasten()
+    handle(delivery, channel, "good", "leave", "look", "good")
     assert len(seen) >= 2
     assert all(one == seen[0] for one in seen)
     assert settings() == seen[0]
@@ -254,6 +262,35 @@ def test_a_receiver_of_what_came_of_it_leaves_nothing_either(
     finally:
         signals.message_succeeded.disconnect(leave)
     assert settings() == seen[0]
+
+
+LISTENERS = {"app.Job": "do_job", "tests.LoneJob": "do_lone_job", "app.Shout": "hear"}
+
+
+def choose_rows() -> None:
+    """Have the driver's connection give dicts from now on."""
+    raw = connection.connection
+    if hasattr(raw, "row_factory"):
+        raw.row_factory = import_string("psycopg.rows.dict_row")
+    else:
+        raw.cursor_factory = import_string("psycopg2.extras.RealDictCursor")
+
+
+@pytest.mark.parametrize("channel", ["app.Job", "tests.LoneJob", "app.Shout"])
+@pytest.mark.parametrize("steps", [["now"], ["now", "fail"], ["in a callback"]])
+def test_what_rows_a_message_asks_for_is_for_itself(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch, channel: str, steps: list[str]
+) -> None:
+    """F41: the driver's connection has settings, too; and its cursors show that it is used."""
+    how: dict[str, Callable[[], object]] = {
+        "now": choose_rows,
+        "fail": lambda: listeners.fail("after it has chosen"),
+        "in a callback": lambda: transaction.on_commit(choose_rows),
+    }
+    mood(monkeypatch, *(how[step] for step in steps))
+    handle(delivery, channel, "leave", "bad", "good")
+    assert sql("SELECT 1") == [(1,)]
+    assert numbers(LISTENERS[channel]) == ([3] if "fail" in steps else [1, 3])
 
 
 def test_a_read_only_message_is_read_only_by_itself(delivery: Delivery) -> None:

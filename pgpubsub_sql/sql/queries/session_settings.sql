@@ -3,7 +3,8 @@
 SELECT name, coalesce(current_setting(name, true), '')
 FROM unnest(ARRAY[
     'session_authorization', 'role', 'pgpubsub.notification_context', 'pgpubsub.ignore',
-    'search_path', 'TimeZone', 'row_security', 'session_replication_role',
+    'search_path', 'client_encoding', 'DateStyle', 'IntervalStyle', 'TimeZone',
+    'row_security', 'session_replication_role',
     'default_transaction_isolation', 'default_transaction_read_only',
     'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout'
 ]) WITH ORDINALITY AS known (name, position)
