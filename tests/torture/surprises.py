@@ -14,6 +14,7 @@ EXPLAINED = re.compile(
     r"|A worker died, or lost its connection, with notifications of channel"
     r"|A message on channel torture.LiveRows failed; it will not be retried"
     r"|(Refused messages that|Stored what) came by NOTIFY on "
+    r"|What was called (for channel \S+|between two batches) left (autocommit off|an atomic block)"
     r"|A batch of channel \S+ was rolled back"
     r"|The LISTEN connection is lost"
     r"|Worker \d+ died with exit code (-9|7)\b"

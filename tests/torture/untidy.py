@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.urls import get_urlconf, set_urlconf
 from django.utils import timezone, translation
+from django.utils.module_loading import import_string
 
 from tests.app.listeners import execute
 from tests.ledger import sql
@@ -27,7 +29,6 @@ SESSION = {
     "empty search_path": "SET search_path = ''",
     "role": f"SET ROLE {STRANGER}",
     "read only": "SET default_transaction_read_only = on",
-    "read only at once": "SET TRANSACTION READ ONLY",
     "serializable": "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
     "statement_timeout": f"SET statement_timeout = '{MARK}'",
     "tight statement_timeout": f"SET statement_timeout = '{TIGHT}'",
@@ -35,6 +36,8 @@ SESSION = {
     "idle_in_transaction": f"SET idle_in_transaction_session_timeout = '{TIGHT}'",
     "idle_session": f"SET idle_session_timeout = '{TIGHT}'",
     "time zone": f"SET TIME ZONE '{ZONE}'",
+    "datestyle": "SET datestyle = 'German, DMY'",
+    "LISTEN": 'LISTEN "torture.LiveRows"',
     "RESET ALL": "RESET ALL",
 }
 """What a listener may say in its transaction, or in a callback after it."""
@@ -45,6 +48,7 @@ CALLBACKS: dict[str, Callable[[], object]] = {
     "callback closes": connection.close,
     "callback begins": partial(execute, "BEGIN"),
     "DISCARD ALL": partial(execute, "DISCARD ALL"),
+    "callback closes all": connections.close_all,
 }
 """What is possible outside a transaction alone."""
 
@@ -57,20 +61,38 @@ PROCESS: dict[str, Callable[[], object]] = {
 """What Python code and Django remember."""
 
 
-def in_callback(change: Callable[[], object]) -> None:
-    transaction.on_commit(change)
+OBJECTS: dict[str, Callable[[], object]] = {
+    "row factory": lambda: set_factory(connection.connection),
+    "execute wrapper": lambda: connection.execute_wrappers.append(spoil),
+    "read only at once": partial(execute, "SET TRANSACTION READ ONLY"),
+    "LOCAL timeout": partial(execute, f"SET LOCAL statement_timeout = '{TIGHT}'"),
+    "LOCAL search_path": partial(execute, f"SET LOCAL search_path = {DECOY}, public"),
+}
+"""What objects of Django's and the driver's remember, and what lasts until COMMIT."""
 
 
-UNTIDY: dict[str, Callable[[], object]] = {
-    **{name: partial(execute, statement) for name, statement in SESSION.items()},
-    **{
-        f"{name} in a callback": partial(in_callback, partial(execute, statement))
-        for name, statement in SESSION.items()
-        if name != "read only at once"
-    },
-    **{name: partial(in_callback, change) for name, change in CALLBACKS.items()},
-    **PROCESS,
-    **{f"{name} in a callback": partial(in_callback, change) for name, change in PROCESS.items()},
+def set_factory(raw: Any) -> None:
+    """Have each row be a dict."""
+    if hasattr(raw, "row_factory"):
+        raw.row_factory = import_string("psycopg.rows.dict_row")
+    else:
+        raw.cursor_factory = import_string("psycopg2.extras.RealDictCursor")
+
+
+def spoil(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+    """Refuse to execute what is not the listener's."""
+    if "torture_" in sql or "SAVEPOINT" in sql:
+        return execute(sql, params, many, context)
+    raise RuntimeError(f"a wrapper left behind met {sql}")
+
+
+ANYWHERE = {name: partial(execute, statement) for name, statement in SESSION.items()}
+IN_LISTENERS = ANYWHERE | OBJECTS
+IN_CALLBACKS = ANYWHERE | CALLBACKS
+
+UNTIDY: dict[str, Callable[[], object]] = IN_LISTENERS | {
+    f"{name} in a callback": partial(transaction.on_commit, change)
+    for name, change in IN_CALLBACKS.items()
 }
 """By its mood: what a listener leaves behind. None of them is a failure."""
 
@@ -83,10 +105,11 @@ def dirt() -> list[str]:
         "variable": VARIABLE.get() != "clean",
         "urlconf": get_urlconf() == "tests.urls",
     }
-    ((path, user, isolation, statement, lock, zone),) = sql("""
+    ((path, user, isolation, statement, lock, zone, dates),) = sql("""
         SELECT current_setting('search_path'), current_user::text,
             current_setting('default_transaction_isolation'), current_setting('statement_timeout'),
-            current_setting('lock_timeout'), current_setting('TimeZone')""")
+            current_setting('lock_timeout'), current_setting('TimeZone'),
+            current_setting('DateStyle')""")
     found |= {
         "search_path": path in ('""', "") or DECOY in path,
         "role": user == STRANGER,
@@ -94,5 +117,6 @@ def dirt() -> list[str]:
         "statement_timeout": statement in (MARK, TIGHT),
         "lock_timeout": lock == TIGHT,
         "time zone": zone == ZONE,
+        "datestyle": dates.startswith("German"),
     }
     return [name for name, is_there in found.items() if is_there]

@@ -19,11 +19,12 @@ from tests.torture.audit import LOCKED
 from tests.torture.channels import Alone, Brittle, Message, Ordered, OrderedRows, Rows
 from tests.torture.listeners import DEADLY, FELLING, INNOCENT, MOODS
 from tests.torture.models import Row, Written
+from tests.torture.untidy import UNTIDY
 
 KEYS = tuple(f"{how} {number}" for how in (LOCKED, "free") for number in range(10))
 PAUSE_SECONDS = 0.15
 """Between two transactions, on average: workers on two cores are to keep up."""
-GOOD = 0.95
+GOOD = 0.9
 """Share of the messages whose listener does well, and leaves nothing behind."""
 LONG_PAUSE_SECONDS = 0.7
 """Within a long transaction, between two writes, on average."""
@@ -196,7 +197,8 @@ class Writer(threading.Thread):
     def _mood(self) -> str:
         if self._random.random() < GOOD:
             return "good"
-        return self._random.choice([*MOODS, *INNOCENT])
+        kind = self._random.choice([[*MOODS, *INNOCENT], [*UNTIDY]])
+        return self._random.choice(kind)
 
 
 Way = Callable[[Writer], None]
