@@ -13,6 +13,7 @@
     ├── OptionError            fix the channel: an option does not fit its model or its use
     ├── ConditionError         fix the condition: it cannot become SQL of a trigger
     ├── NotReady               fix the deployment: server, driver or migrations
+    ├── WrongPlace             start the worker otherwise: it is in another database or schema
     └── ServerError            the embedded PostgreSQL cannot be found or started
 
 Errors of Django and of the database driver pass through unwrapped.
@@ -63,6 +64,10 @@ class ConditionError(PubSubError, ValueError):
 
 class NotReady(PubSubError):
     """The database cannot be listened to as it is set up now."""
+
+
+class WrongPlace(PubSubError):
+    """A worker's connection leads to another database or schema than that of its command."""
 
 
 class ServerError(PubSubError):

@@ -1,4 +1,4 @@
-"""Log records as JSON, for programs that collect them."""
+"""How the worker logs: the handler it brings where the project has none, and JSON."""
 
 from __future__ import annotations
 
@@ -9,6 +9,39 @@ from typing import Any
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "taskName"}
 """What every record has; the rest of its attributes is what ``extra=`` gave it."""
+
+
+PACKAGE = "pgpubsub_sql"
+
+
+def configure(*, level: str | None, format_: str, as_json: bool) -> None:
+    """Log to standard error, unless the project's LOGGING has a handler for what we log.
+
+    Loggers that LOGGING has disabled log again: ``disable_existing_loggers`` is true unless the
+    project says otherwise, and hits all that was imported before, by a formatter of ours for one.
+    """
+    logger = logging.getLogger(PACKAGE)
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(JSONFormatter() if as_json else logging.Formatter(format_))
+        logging.basicConfig(handlers=[handler], level=(level or "info").upper())
+    if level:
+        logger.setLevel(level.upper())
+    for name, one in list(logging.root.manager.loggerDict.items()):
+        if isinstance(one, logging.Logger) and f"{name}.".startswith(f"{PACKAGE}."):
+            one.disabled = False
+
+
+def is_written(logger: logging.Logger, level: int) -> bool:
+    """Whether a handler writes what *logger* logs at *level*."""
+    if not logger.isEnabledFor(level):
+        return False
+    one: logging.Logger | None = logger
+    while one is not None:
+        if any(handler.level <= level for handler in one.handlers):
+            return True
+        one = one.parent if one.propagate else None
+    return False
 
 
 class JSONFormatter(logging.Formatter):

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +67,24 @@ def eventually(condition: Callable[[], object], *, within: float = DEADLINE_SECO
         time.sleep(0.01)
 
 
+LISTEN = (sys.executable, "-m", "django", "listen", "--loglevel", "debug")
+
+
 class Listen:
-    """A running ``manage.py listen`` and its log."""
+    """A running ``manage.py listen``, or another *command*, *within* another; and its log."""
 
     def __init__(
-        self, log: Path, *arguments: str, within: tuple[str, ...] = (), **environment: str
+        self,
+        log: Path,
+        *arguments: str,
+        command: Sequence[str] = LISTEN,
+        within: Sequence[str] = (),
+        **environment: str,
     ) -> None:
         self.log_file = log
-        command = [sys.executable, "-m", "django", "listen"]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [*within, *command, "--loglevel", "debug", *arguments],
+                [*within, *command, *arguments],
                 cwd=ROOT,
                 env=os.environ
                 | {

@@ -1,15 +1,16 @@
 """What a process does to which a signal comes before it is ready for it. Imports no Django."""
 
+import os
 import signal
 import sys
 
-from pgpubsub_sql.worker.stopping import Stopping
+from pgpubsub_sql.worker.stopping import Lifeline, Stopping
 
 
-def signalled_before_it_listens(number: int) -> None:
+def signalled_before_it_listens(number: int, reader: int) -> None:
     """Exit with how often it was asked to stop."""
     signal.raise_signal(signal.Signals(number))
-    with Stopping() as stopping:
+    with Stopping(lifeline=Lifeline(reader=reader, supervisor=os.getppid())) as stopping:
         asked = stopping.asked
     if asked:
         signal.raise_signal(signal.Signals(number))  # and once more on its way out

@@ -104,7 +104,7 @@ def test_all_that_workers_log_is_json(listen: Start, method: str) -> None:
     arguments = ("--json-logs", "--worker-start-method", method, "--channels", "app.Job")
     worker = listen(*arguments).ready()
     jobs("good", "bad", "die")
-    eventually(lambda: "which a worker died of" in worker.log)
+    eventually(lambda: "WorkerDied" in worker.log)
     assert worker.stop() == 0
     failed = [one for one in lines(worker) if one.get("exception", "").endswith("bad mood")]
     assert failed[0]["channel"] == "app.Job"

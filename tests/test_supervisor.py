@@ -8,16 +8,18 @@ import os
 import re
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from pgpubsub_sql import notify
 from pgpubsub_sql.worker.backoff import LONGEST_SECONDS, Backoff
-from pgpubsub_sql.worker.stopping import Stopping, held_back
+from pgpubsub_sql.worker.processes import Process
+from pgpubsub_sql.worker.stopping import GRACE_SECONDS, Lifeline, Stopping, held_back
 from pgpubsub_sql.worker.supervisor import Plan, Supervisor, _Slot
 from tests.app.channels import Job
 from tests.conftest import Listen, eventually
@@ -64,6 +66,12 @@ def test_a_successor_starts_at_once_then_later_and_later() -> None:
     assert slot.plan_restart() == 0
 
 
+def test_a_worker_may_die_any_number_of_times() -> None:
+    """F25: after 1,024 deaths a power of two no longer fits into a float."""
+    slot = _Slot(0, started=time.monotonic())
+    assert max(slot.plan_restart() for _ in range(3000)) == 30
+
+
 def test_delays_grow_and_are_bounded() -> None:
     backoff = Backoff()
     delays = [backoff.fail() for _ in range(3000)]
@@ -81,10 +89,38 @@ def test_a_signal_is_a_reason_to_stop_and_ends_waiting(number: signal.Signals) -
         os.kill(os.getpid(), number)
         assert stopping.wait(timeout=30) == []
         assert stopping.asked == 1
-        os.kill(os.getpid(), number)
-        stopping.wait(timeout=30)
-        assert stopping.asked == 2
     assert signal.getsignal(number) is before
+
+
+def test_signals_that_come_together_are_one_request() -> None:
+    """F34: whoever signals the process and its group does not want to abort."""
+    started = time.monotonic()
+    with Stopping() as stopping:
+        for number in (signal.SIGTERM, signal.SIGINT) * 3:
+            signal.raise_signal(number)
+        assert stopping.asked == 1
+        eventually(lambda: signal.raise_signal(signal.SIGTERM) or stopping.asked == 2)
+    assert time.monotonic() - started >= GRACE_SECONDS
+
+
+def test_there_is_a_way_to_stop_without_signals() -> None:
+    """F54: Python handles none outside the main thread."""
+    stopping = Stopping()
+    entered = threading.Event()
+
+    def wait() -> None:
+        with stopping:
+            entered.set()
+            stopping.wait(timeout=30)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert entered.wait(30)
+    assert not stopping()
+    stopping.ask()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert stopping()
 
 
 def test_another_signal_wakes_it_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,31 +143,55 @@ def test_a_signal_waits_until_a_process_is_ready_for_it(
     method: str, number: signal.Signals, asked: int
 ) -> None:
     """P17: neither lost nor deadly. Ctrl-C is for the parent."""
-    target = signalled_before_it_listens
-    process = multiprocessing.get_context(method).Process(target=target, args=[int(number)])
+    reader, writer = os.pipe()
+    arguments = [int(number), reader]
     with held_back():
-        process.start()
-    process.join(30)
-    assert process.exitcode == asked
+        if method == "fork":
+            fork = multiprocessing.get_context("fork")
+            process = fork.Process(target=signalled_before_it_listens, args=arguments)
+            process.start()
+        else:
+            call = f"from tests.early import *; signalled_before_it_listens(*{arguments})"
+            child = subprocess.Popen([sys.executable, "-c", call], pass_fds=[reader])
+    if method == "fork":
+        process.join(30)
+        assert process.exitcode == asked
+    else:
+        assert child.wait(30) == asked
+    os.close(reader)
+    os.close(writer)
 
 
-def test_a_worker_is_started_with_signals_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_is_started_with_signals_held_back() -> None:
     """P17."""
     blocked: set[int] = set()
 
-    class Process:
-        pid = 1
-
-        def __init__(self, **options: object) -> None: ...
-
-        def start(self) -> None:
-            blocked.update(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+    def start(*arguments: object) -> Process:
+        blocked.update(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        return subprocess.Popen(["true"])
 
     supervisor = Supervisor(Plan(channels=()), processes=1)
-    monkeypatch.setattr(supervisor, "_context", SimpleNamespace(Process=Process))
-    supervisor._start(_Slot(0))
+    supervisor._starter = start
+    supervisor._lifeline = Lifeline(reader=0, supervisor=1)
+    slot = _Slot(0)
+    supervisor._start(slot)
     assert blocked >= {signal.SIGTERM, signal.SIGINT}
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {signal.SIGTERM, signal.SIGINT}
+    eventually(lambda: slot.bury() == 0)
+
+
+def test_who_cannot_be_started_is_started_later() -> None:
+    """Memory is short for a moment; the others go on meanwhile."""
+
+    def start(*arguments: object) -> Process:
+        raise BlockingIOError("no more processes")
+
+    supervisor = Supervisor(Plan(channels=()), processes=1)
+    supervisor._starter = start
+    supervisor._lifeline = Lifeline(reader=0, supervisor=1)
+    slot = _Slot(0)
+    supervisor._start(slot)
+    assert slot.restart_at is not None
 
 
 # --- Stopping: the message in hand is finished, the rest is given back
@@ -182,6 +242,34 @@ def test_the_first_signal_lets_the_message_in_hand_finish(
     assert not any(map(alive, workers(listener)))
 
 
+@pytest.mark.parametrize("arguments", [["--worker"], [], ["--worker-start-method", "fork"]])
+def test_who_signals_the_process_and_its_group_does_not_abort(
+    listen: Start, arguments: list[str]
+) -> None:
+    """F34: as `timeout`, shells and service managers do, one signal right after the other."""
+    jobs("wait", "good")
+    with listeners_wait():
+        listener = listen("--channels", "app.Job", *arguments)
+        eventually(waiting)
+        one_process(listener, signal.SIGTERM)
+        eventually(lambda: "To abort, send the signal again after 1 s" in listener.log)
+        whole_group(listener, signal.SIGTERM)
+    assert listener.process.wait(30) == 0, listener.log
+    assert sorted([*numbers("do_job"), *stored()]) == [1, 2]
+    assert 1 in numbers("do_job")
+
+
+def test_the_second_signal_ends_a_worker_that_does_not_react(listen: Start) -> None:
+    """F38: stopped here, as it would be by a network that has fallen silent. Nothing else has to
+    happen for `listen` to end."""
+    listener = listen("--channels", "app.Job").ready()
+    (worker,) = workers(listener)
+    os.kill(worker, signal.SIGSTOP)
+    eventually(lambda: ends_within_a_second(listener.process, signal.SIGTERM))
+    assert listener.process.returncode == 1
+    assert not alive(worker)
+
+
 def ends_within_a_second(process: subprocess.Popen[bytes], number: signal.Signals) -> bool:
     process.send_signal(number)
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -210,7 +298,8 @@ def test_the_second_signal_aborts_workers_under_a_supervisor(listen: Start) -> N
         eventually(waiting)
         listener.process.send_signal(signal.SIGTERM)
         eventually(lambda: "to finish what is in hand" in listener.log)
-        assert listener.stop(signal.SIGINT) == 1
+        eventually(lambda: ends_within_a_second(listener.process, signal.SIGINT))
+        assert listener.process.returncode == 1
         assert not any(map(alive, workers(listener)))
     eventually(lambda: free() == 2)
     assert not numbers("do_job")
@@ -279,9 +368,16 @@ def test_nobody_comes_after_if_that_is_wanted(listen: Start) -> None:
     assert free() == 1
 
 
-def test_nobody_goes_on_draining_where_no_message_is_to_blame() -> None:
-    plan = Plan(channels=("nobody.declares.This",), drain=True)
-    assert Supervisor(plan, processes=2, start_method="fork").run() == 1
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.parametrize("drain", [True, False])
+def test_nobody_goes_on_where_nobody_can_begin(
+    method: str, drain: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F35: rather than to fail again and again."""
+    plan = Plan(channels=("nobody.declares.This",), drain=drain)
+    assert Supervisor(plan, processes=2, start_method=method).run() == 1
+    assert "cannot begin; the reason is above" in caplog.text
+    assert ("use --worker-start-method fork" in caplog.text) == (method == "spawn")
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
@@ -293,8 +389,7 @@ def test_workers_end_when_their_supervisor_is_killed(listen: Start, method: str)
         listener = listen(*arguments).ready(2)
         eventually(waiting)
         listener.stop(signal.SIGKILL)
-        if method == "spawn":  # a fork holds its elder siblings' pipes: the youngest ends first
-            eventually(lambda: sum(map(alive, workers(listener))) == 1)
+        eventually(lambda: sum(map(alive, workers(listener))) == 1)
     eventually(lambda: not any(map(alive, workers(listener))))
     assert numbers("do_job") == [1]
     assert not stored()

@@ -72,3 +72,10 @@ def check_autocommit(connection: BaseDatabaseWrapper) -> None:
             "does would be committed. Remove that setting, or give workers an alias without it and "
             "name it by --database."
         )
+
+
+def place(connection: BaseDatabaseWrapper) -> str:
+    """Return the schema and the database that *connection* leads to, in words."""
+    with connection.cursor() as cursor:
+        cursor.execute(query("place"))
+        return str(cursor.fetchone()[0])

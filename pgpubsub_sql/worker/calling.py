@@ -14,6 +14,7 @@ from django.db.transaction import Atomic
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import ListenerTimeout
 from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.worker import forks
 from pgpubsub_sql.worker.messages import decode_message
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.timelimit import time_limit
@@ -52,15 +53,20 @@ class Caller:
         extras = {"context": message.context}
         if self._is_notification_named:
             extras["notification"] = notification()
+        generation = forks.generation()
         try:
             for listener, path, call in self._listeners:
                 if listener.accepts(message.event):
                     self.listener = path
                     call(**listener.arguments(message.fields, extras))
-        except RuntimeError as error:
-            if _is_about_durability(error):
+        except BaseException as error:
+            if forks.generation() != generation:
+                forks.leave(error)
+            if isinstance(error, RuntimeError) and _is_about_durability(error):
                 error.add_note(DURABLE_HINT)
             raise
+        if forks.generation() != generation:
+            forks.leave()
 
     def _limited(self, target: Call, callback: Call) -> Call:
         """Return what to call for a listener: within its channel's time limit, if there is one."""

@@ -14,6 +14,7 @@ from django.db.backends.postgresql.psycopg_any import is_psycopg3
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.sql import query, render
 from pgpubsub_sql.worker import connecting
+from pgpubsub_sql.worker.forks import sever
 
 PROBE_SECONDS = 5.0
 """How long a NOTIFY may take through a pooler before it is known that none ever comes."""
@@ -79,6 +80,11 @@ class Doorbell:
             self._wrapper = self._connection = None
         self._rings.clear()
         self._elected.clear()
+
+    def sever(self) -> None:
+        """Let go of the connection in a process that is forked from the one that opened it."""
+        if self._connection is not None:
+            sever(self._connection)
 
     def fileno(self) -> int:
         """The connection's socket."""

@@ -1,20 +1,48 @@
-"""One reason to stop, whichever way it comes: a signal, or the death of the parent process."""
+"""One reason to stop, whichever way it comes: a signal, or the death of the supervisor."""
 
 from __future__ import annotations
 
-import multiprocessing
+import dataclasses
+import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from multiprocessing import resource_tracker
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import wait
 from types import FrameType, TracebackType
 from typing import Any
 
+from pgpubsub_sql.worker.forks import in_forks
+
+logger = logging.getLogger("pgpubsub_sql.worker")
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+GRACE_SECONDS = 1.0
+"""Signals that come within so long of the first are one request. Wrappers, shells and service
+managers often signal the process and its group, one right after the other."""
+
+HOW_TO_ABORT = f"To abort, send the signal again after {GRACE_SECONDS:g} s"
+
+Handler = Callable[[int, FrameType | None], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lifeline:
+    """What tells a worker that its supervisor has ended."""
+
+    reader: int
+    """Of a pipe whose other end the supervisor alone holds: readable when that one is gone."""
+    supervisor: int
+    """Process id."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the supervisor is gone; costs next to nothing."""
+        return os.getppid() != self.supervisor
 
 
 class Stopping:
@@ -26,39 +54,60 @@ class Stopping:
             while not stopping():
                 stopping.wait([sock], timeout=5)
 
-    Who is asked twice does one of three things:
+    The first request asks to finish what is in hand. What a second one does, which counts only
+    after :data:`GRACE_SECONDS`, depends on who is asked:
 
-    * a process on its own, made with ``then=signal.SIG_DFL``, ends on the spot, even while it
-      waits inside a driver written in C, which keeps Python from noticing the first request;
+    * a process that *aborts*, such as a worker on its own, ends on the spot, even while its main
+      thread waits inside a driver written in C;
     * one that counts, such as a supervisor, reads :attr:`asked` and decides;
-    * one started by ``multiprocessing`` keeps to the first request. A service manager signals
-      the whole group and the parent passes its signal on, which must not look like haste; and
-      Ctrl-C, which reaches the group as well, it leaves to the parent. The parent's end counts
-      as a request.
+    * a worker with a *lifeline* keeps to the first request, as its supervisor decides. It takes
+      the end of its supervisor for a request, and leaves Ctrl-C, which reaches the whole group,
+      to its supervisor.
 
-    To be entered in the main thread, as signals are set.
+    One that *awaits children* wakes when a child process ends, too. Outside the main thread, where
+    Python handles no signals, only :meth:`ask` makes a request. In a process that is forked
+    meanwhile, signals mean what they meant before.
     """
 
-    def __init__(self, *, then: signal.Handlers | None = None) -> None:
-        self.asked = 0
+    def __init__(
+        self,
+        *,
+        aborts: bool = False,
+        lifeline: Lifeline | None = None,
+        awaits_children: bool = False,
+    ) -> None:
+        self._requests = _Requests()
+        self._lifeline = lifeline
+        self._aborts = aborts
+        self._awaits_children = awaits_children
+        self._handlers: dict[int, Handler] = {}
+        self._wakeup_fd = -1
+
+    @property
+    def asked(self) -> int:
         """How often it was asked to stop."""
-        parent = multiprocessing.parent_process()
-        self._parent = [parent.sentinel] if parent else []
-        self._parent_id = os.getppid()
-        self._then = None if parent else then
-        self._watch: _Watch | None = None
+        return self._requests.count
 
     def __enter__(self) -> Stopping:
-        self._awake, self._waker = socket.socketpair()
+        self._stack = ExitStack()
+        self._awake, self._waker = (self._stack.enter_context(each) for each in socket.socketpair())
         self._awake.setblocking(False)
         self._waker.setblocking(False)
-        waker = self._watched() if self._then is not None else self._waker
-        self._previous_fd = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-        self._previous = {number: signal.signal(number, self._ask) for number in SIGNALS}
-        if self._parent:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see held_back()
+        if threading.current_thread() is threading.main_thread():
+            self._handle_signals()
+        self._stack.enter_context(in_forks(self._requests.add))
         return self
+
+    def _handle_signals(self) -> None:
+        waker = self._stack.enter_context(_Watch(self._waker)) if self._aborts else self._waker
+        self._wakeup_fd = waker.fileno()
+        self._handlers = dict.fromkeys(SIGNALS, self._ask)
+        if self._lifeline:
+            self._handlers[signal.SIGINT] = _ignore
+        if self._awaits_children:
+            self._handlers[signal.SIGCHLD] = _ignore
+        self._stack.enter_context(handling(self._handlers, self._wakeup_fd))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see held_back()
 
     def __exit__(
         self,
@@ -66,80 +115,127 @@ class Stopping:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._previous.items():
-            # On its way out, the second request of which the docstring speaks may still come.
-            signal.signal(number, signal.SIG_IGN if self._parent and self.asked else handler)
-        signal.set_wakeup_fd(self._previous_fd)
-        if self._watch is not None:
-            self._watch.close()
-        self._awake.close()
-        self._waker.close()
+        self._stack.close()
+        if self._lifeline and self._handlers and self.asked:
+            # A second request may still come on its way out.
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+        self._handlers = {}
 
     def __call__(self) -> bool:
         """Whether to stop."""
-        # The sentinel alone would do if forks did not hold one another's.
-        return self.asked > 0 or (bool(self._parent) and os.getppid() != self._parent_id)
+        return self.asked > 0 or (self._lifeline is not None and self._lifeline.is_cut)
+
+    def ask(self) -> None:
+        """Ask to stop, from any thread."""
+        self._requests.add()
+        with suppress(OSError):  # full, so that it wakes anyhow, or closed already
+            self._waker.send(b"\0")
+
+    def renew(self) -> None:
+        """Take the signals back from a listener that has set handlers or run an event loop."""
+        if self._handlers:
+            _set(self._handlers, self._wakeup_fd)
 
     def wait(self, objects: Iterable[Any] = (), timeout: float | None = None) -> list[Any]:
         """Wait until one of *objects* is readable, *timeout* seconds are over, or a request to
         stop comes; return the objects that are ready."""
-        ready = wait([*objects, self._awake, *self._parent], timeout)
+        own: list[Any] = [self._awake]
+        if self._lifeline:
+            own.append(self._lifeline.reader)
+        ready = wait([*objects, *own], timeout)
         if self._awake in ready:
             self._awake.recv(4096)  # any other signal with a handler wakes it, too
-        if self._parent and self._parent[0] in ready:
-            self.asked += 1
-        return [one for one in ready if one is not self._awake and one not in self._parent]
-
-    def _watched(self) -> socket.socket:
-        self._watch = _Watch(self._waker)
-        return self._watch.waker
+        if self._lifeline and self._lifeline.reader in ready:
+            self._requests.add()
+        return [one for one in ready if one not in own]
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked += 1
-        if self._then is not None:
-            for each in SIGNALS:
-                signal.signal(each, self._then)
+        self._requests.add()
+        if self._aborts and self.asked >= 2:
+            os._exit(128 + number)
+
+
+class _Requests:
+    """Counts requests to stop."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._last = 0.0
+
+    def add(self) -> None:
+        """Count one, unless it comes together with the one before."""
+        now = time.monotonic()
+        if not self.count or now - self._last >= GRACE_SECONDS:
+            self.count += 1
+            self._last = now
 
 
 class _Watch(threading.Thread):
-    """Passes signals on to *waker*; ends the process if the main thread does not hear of two.
+    """Passes signals on to *waker*; ends the process at a second request to stop.
 
-    It would have had the second one end the process by itself, had it handled the first.
+    The main thread would do so itself, if it did not wait inside the driver.
     """
 
     def __init__(self, waker: socket.socket) -> None:
         super().__init__(name="pgpubsub_signals", daemon=True)
         self._forward = waker
-        self._heard, self.waker = socket.socketpair()
-        self.waker.setblocking(False)
+        self._heard, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+
+    def __enter__(self) -> socket.socket:
         self.start()
+        return self._waker
+
+    def __exit__(self, *exception: object) -> None:
+        self._waker.close()
+        self.join()
+        self._heard.close()
 
     def run(self) -> None:
         """Read the numbers of signals until there is nothing more to read."""
-        asked = 0
+        requests = _Requests()
         while numbers := self._heard.recv(4096):
             with suppress(OSError):  # full, so that it wakes anyhow, or closed already
                 self._forward.send(numbers)
-            asked += sum(number in SIGNALS for number in numbers)
-            if asked >= 2:
-                os._exit(128 + numbers[-1])
+            asked = [number for number in numbers if number in SIGNALS]
+            if not asked:
+                continue
+            requests.add()
+            if requests.count >= 2:
+                os._exit(128 + asked[-1])
+            logger.info("Asked to stop: finishing what is in hand. %s", HOW_TO_ABORT)
 
-    def close(self) -> None:
-        """Watch no longer."""
-        self.waker.close()
-        self.join()
-        self._heard.close()
+
+@contextmanager
+def handling(handlers: Mapping[int, Handler], wakeup_fd: int) -> Iterator[None]:
+    """Handle signals so within the block, though not in processes that are forked from it."""
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in handlers}
+    fd_before = _set(handlers, wakeup_fd)
+    try:
+        with in_forks(partial(_set, before, -1)):
+            yield
+    finally:
+        _set(before, fd_before)
+
+
+def _set(handlers: Mapping[int, Any], wakeup_fd: int) -> int:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    return signal.set_wakeup_fd(wakeup_fd, warn_on_full_buffer=False)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Wake who waits, and no more. Programs that are started meanwhile do not inherit it, as they
+    would SIG_IGN."""
 
 
 @contextmanager
 def held_back() -> Iterator[None]:
     """Let SIGTERM and SIGINT wait; in a process started meanwhile, until its own Stopping.
 
-    Otherwise one that arrives while the process starts would kill it with a traceback, or, in
-    a fork, be taken by its parent's handler and forgotten.
+    Otherwise one that arrives while the process starts would kill it with a traceback.
     """
-    # Before Python 3.13 the tracker, started along with the first process, unblocks both.
-    resource_tracker.ensure_running()
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield

@@ -4,82 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import multiprocessing
-import sys
+import os
 import time
-from multiprocessing.process import BaseProcess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
-import django
 from django.db import connections
 
-from pgpubsub_sql.channels import find_channel
-from pgpubsub_sql.logs import JSONFormatter
 from pgpubsub_sql.worker.connecting import close_pool
-from pgpubsub_sql.worker.stopping import Stopping, held_back
-from pgpubsub_sql.worker.worker import Worker
+from pgpubsub_sql.worker.forks import in_forks
+from pgpubsub_sql.worker.processes import Ending, Plan, Process, fork, spawn
+from pgpubsub_sql.worker.stopping import HOW_TO_ABORT, Lifeline, Stopping, held_back
 
 logger = logging.getLogger("pgpubsub_sql.supervisor")
 
 LONGEST_RESTART_SECONDS = 30.0
 NOTICED_SECONDS = 1.0
 """Within this time the server lets go of what a dead worker had in hand."""
-DRAINED = 64
-"""Exit status of a worker that has drained: a listener may end its process with any usual one."""
-MESSAGES_FAILED = 65
-"""Exit status of a worker that has drained, and of whose messages some failed."""
-FAILED = 1
-"""Exit status of a worker that could not work, as Python has it for an exception."""
+LOOK_SECONDS = 1.0
+"""Longest time until a death is seen where no SIGCHLD tells: outside the main thread."""
 
+STARTERS = {"spawn": spawn, "fork": fork}
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What each worker process is told."""
-
-    channels: tuple[str, ...]
-    """Dotted paths of the channels to listen to."""
-    database: str = "default"
-    """Alias of the database."""
-    drain: bool = False
-    """Handle what is stored, then end."""
-    loglevel: str | None = None
-    """A level of :mod:`logging`; None for info, or what the project's LOGGING says."""
-    logformat: str = "%(asctime)s %(levelname)s %(processName)s[%(process)d] %(message)s"
-    """A format of :mod:`logging`."""
-    json_logs: bool = False
-    """Log JSON objects instead."""
-    name: str = ""
-    """What the workers are called in the log, and on the server; empty for nothing of their own."""
-
-    def process_name(self, number: int | None = None) -> str:
-        """Return the name of a worker's process, or of the one on its own or above them."""
-        name = self.name or "listen"
-        return name if number is None else f"{name}-{number}"
-
-
-def configure_logging(plan: Plan) -> None:
-    """Write to standard error as *plan* says, unless the project's LOGGING has handlers."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(JSONFormatter() if plan.json_logs else logging.Formatter(plan.logformat))
-    logging.basicConfig(handlers=[handler], level=(plan.loglevel or "info").upper())
-    if plan.loglevel:
-        logging.getLogger("pgpubsub_sql").setLevel(plan.loglevel.upper())
-
-
-def work(plan: Plan) -> int:
-    """Run one worker in this process; return its exit status."""
-    configure_logging(plan)
-    channels = [find_channel(path) for path in plan.channels]
-    name = multiprocessing.current_process().name if plan.name else ""
-    worker = Worker(channels, using=plan.database, name=name)
-    if plan.drain:
-        return DRAINED if worker.drain() else MESSAGES_FAILED
-    worker.run()
-    return 0
-
-
-def _child(plan: Plan) -> None:
-    django.setup()
-    sys.exit(work(plan))
+SPAWNED = (
+    " A spawned worker is a new process with the settings module, sys.path, sys.argv and "
+    "environment of this one. If it needs what else manage.py or the command around `listen` has "
+    "set up, use --worker-start-method fork, or --worker."
+)
 
 
 class Supervisor:
@@ -87,8 +38,9 @@ class Supervisor:
 
     A worker that dies is replaced: at once the first time, then after a growing delay while its
     successors die young, too. One that drains is replaced unless it failed to work at all, and not
-    before the server has let go of what it had in hand. Told to stop, it lets the workers finish
-    what they have in hand; told twice, it kills them, and PostgreSQL takes back what they had in
+    before the server has let go of what it had in hand. One that cannot even begin the first time
+    ends them all. Told to stop, the supervisor lets the workers finish what they have in hand,
+    however long that takes; told twice, it kills them, and PostgreSQL takes back what they had in
     hand.
     """
 
@@ -99,12 +51,16 @@ class Supervisor:
         self.restart = restart
         self.failed = False
         """Whether a worker ended otherwise than it should."""
-        self._context = multiprocessing.get_context(start_method)
+        self._starter = STARTERS[start_method]
         self._slots = [_Slot(number) for number in range(processes)]
+        self._is_hopeless = False
 
     def run(self) -> int:
         """Supervise until all workers have ended; return the exit status for the process."""
-        with Stopping() as stopping:
+        for connection in connections.all(initialized_only=True):
+            connection.close()  # a fork must not share it
+            close_pool(connection)
+        with _lifeline() as self._lifeline, Stopping(awaits_children=True) as stopping:
             try:
                 for slot in self._slots:
                     self._start(slot)
@@ -116,39 +72,52 @@ class Supervisor:
         return int(self.failed)
 
     def _pending(self) -> bool:
-        return any(slot.process or slot.restart_at is not None for slot in self._slots)
+        planned = any(slot.process or slot.restart_at is not None for slot in self._slots)
+        return planned and not self._is_hopeless
 
-    def _running(self) -> dict[int, _Slot]:
-        """Return the slots that have a process, by what becomes readable when it ends."""
-        return {slot.process.sentinel: slot for slot in self._slots if slot.process}
+    def _running(self) -> list[_Slot]:
+        return [slot for slot in self._slots if slot.process]
 
     def _step(self, stopping: Stopping) -> None:
         """Wait until something happens to a worker, and do what it asks for."""
-        running = self._running()
         planned = [slot.restart_at for slot in self._slots if slot.restart_at is not None]
-        timeout = max(0.0, min(planned) - time.monotonic()) if planned else None
-        for sentinel in stopping.wait(running, timeout):
-            self._ended(running[sentinel])
+        next_start = min(planned, default=float("inf")) - time.monotonic()
+        stopping.wait(timeout=max(0.0, min(next_start, LOOK_SECONDS)))
+        for slot, code in self._bury():
+            self._ended(slot, code)
         for slot in self._slots:
             if slot.restart_at is not None and slot.restart_at <= time.monotonic():
                 self._start(slot)
 
     def _start(self, slot: _Slot) -> None:
-        process = self._context.Process(  # type: ignore[attr-defined]
-            target=_child,
-            args=(self.plan,),
-            name=self.plan.process_name(slot.number),
-        )
-        _close_connections()
-        with held_back():
-            process.start()
-        slot.process, slot.restart_at, slot.started = process, None, time.monotonic()
-        logger.info("Worker %s started as process %s", slot.number, process.pid)
+        try:
+            with held_back():
+                slot.start(self._starter(self.plan, slot.number, self._lifeline))
+        except OSError as error:  # no memory, or too many processes
+            message = "Worker %s cannot be started: %s; trying again in %g s"
+            logger.error(message, slot.number, error, slot.plan_restart())
+        else:
+            logger.info("Worker %s started as process %s", slot.number, slot.pid)
 
-    def _ended(self, slot: _Slot) -> None:
-        code = slot.join()
-        if code in (DRAINED, MESSAGES_FAILED) and self.plan.drain:
-            self.failed = self.failed or code == MESSAGES_FAILED
+    def _bury(self) -> Iterator[tuple[_Slot, int]]:
+        """Return the workers that have ended, each with its exit code."""
+        # Their own end counts, not that of what they have open: processes that a listener has
+        # forked hold that, too, and may outlive them.
+        for slot in self._running():
+            if (code := slot.bury()) is not None:
+                yield slot, code
+        if os.getpid() == 1:
+            _reap_orphans({slot.pid for slot in self._running()})
+
+    def _ended(self, slot: _Slot, code: int) -> None:
+        if self.plan.drain and code in (Ending.DONE, Ending.MESSAGES_FAILED):
+            self.failed = self.failed or code == Ending.MESSAGES_FAILED
+            return
+        if code == Ending.UNFIT and slot.is_first:
+            self.failed = self._is_hopeless = True
+            hint = SPAWNED if self._starter is spawn else ""
+            message = "Worker %s cannot begin; the reason is above. All workers end.%s"
+            logger.critical(message, slot.number, hint)
             return
         self.failed = self.failed or self.plan.drain or not self.restart
         delay = self._plan_restart(slot, code)
@@ -159,43 +128,37 @@ class Supervisor:
             "it will not be replaced" if delay is None else f"its successor starts in {delay:g} s",
         )
 
-    def _plan_restart(self, slot: _Slot, code: int | None) -> float | None:
+    def _plan_restart(self, slot: _Slot, code: int) -> float | None:
         """Return the seconds until a successor starts; None if nobody comes after."""
-        if not self.restart or (self.plan.drain and code == FAILED):
+        if not self.restart or (self.plan.drain and code in set(Ending)):
             return None
         return slot.plan_restart(least=NOTICED_SECONDS if self.plan.drain else 0.0)
 
     def _let_finish(self, stopping: Stopping) -> None:
         """Ask all workers to stop, and wait for them, unless asked to stop once more."""
         asked = self._running()
-        for slot in asked.values():
+        for slot in asked:
             slot.terminate()
         if asked:
             workers = "1 worker" if len(asked) == 1 else f"{len(asked)} workers"
-            logger.info("Waiting for %s to finish what is in hand", workers)
-        while (running := self._running()) and stopping.asked < 2:
-            for sentinel in stopping.wait(running):
-                self._finished(running[sentinel])
+            message = "Waiting for %s to finish what is in hand. %s"
+            logger.info(message, workers, HOW_TO_ABORT)
+        while self._running() and stopping.asked < 2:
+            stopping.wait(timeout=LOOK_SECONDS)
+            for slot, code in self._bury():
+                self._finished(slot, code)
 
-    def _finished(self, slot: _Slot) -> None:
-        code = slot.join()
-        self.failed = self.failed or code not in (0, DRAINED)
-        if code not in (0, DRAINED, MESSAGES_FAILED):
+    def _finished(self, slot: _Slot, code: int) -> None:
+        self.failed = self.failed or code != Ending.DONE
+        if code not in (Ending.DONE, Ending.MESSAGES_FAILED):
             logger.error("Worker %s died with exit code %s while it stopped", slot.number, code)
 
     def _kill(self) -> None:
         """Leave no worker behind, whatever brought us here."""
-        for slot in self._running().values():
+        for slot in self._running():
             logger.error("Worker %s is killed; what it had in hand is given back", slot.number)
             slot.kill()
             self.failed = True
-
-
-def _close_connections() -> None:
-    """Leave nothing open, which a fork would share."""
-    for connection in connections.all(initialized_only=True):
-        connection.close()
-        close_pool(connection)
 
 
 @dataclasses.dataclass
@@ -203,26 +166,36 @@ class _Slot:
     """The place of one worker, which outlives its processes."""
 
     number: int
-    process: BaseProcess | None = None
+    process: Process | None = None
+    pid: int | None = None
+    is_first: bool = True
+    """Whether its process has had no predecessor."""
     started: float = 0.0
     restart_at: float | None = None
     deaths: int = 0
     """How many processes in a row have died young."""
 
+    def start(self, process: Process) -> None:
+        """Take in a process that was just started."""
+        self.process, self.pid = process, process.pid
+        self.started, self.restart_at = time.monotonic(), None
+
     def plan_restart(self, least: float = 0.0) -> float:
         """Set when the successor starts; return the seconds until then, *least* at least."""
         lived = time.monotonic() - self.started
+        self.is_first = False
         self.deaths = 0 if lived > LONGEST_RESTART_SECONDS else self.deaths + 1
-        delay = 0.0 if self.deaths <= 1 else min(LONGEST_RESTART_SECONDS, 0.5 * 2**self.deaths)
-        delay = max(delay, least)
+        delay = least
+        if self.deaths > 1:
+            delay = max(least, min(LONGEST_RESTART_SECONDS, 0.5 * 2 ** min(self.deaths, 10)))
         self.restart_at = time.monotonic() + delay
         return delay
 
-    def join(self) -> int | None:
-        """Wait for the end of the process, and return its exit code."""
+    def bury(self) -> int | None:
+        """Return the exit code of the process if it has ended; it is gone then."""
         assert self.process is not None  # noqa: S101
-        self.process.join()
-        code, self.process = self.process.exitcode, None
+        if (code := self.process.poll()) is not None:
+            self.process = None
         return code
 
     def terminate(self) -> None:
@@ -234,4 +207,23 @@ class _Slot:
         """End the process at once."""
         assert self.process is not None  # noqa: S101
         self.process.kill()
-        self.join()
+        self.process.wait()
+        self.process = None
+
+
+@contextmanager
+def _lifeline() -> Iterator[Lifeline]:
+    """A pipe whose writing end this process alone holds, until it ends."""
+    reader, writer = os.pipe()
+    with in_forks(lambda: os.close(writer)):
+        yield Lifeline(reader=reader, supervisor=os.getpid())
+    os.close(reader)
+    os.close(writer)
+
+
+def _reap_orphans(own: set[int | None]) -> None:
+    """As process 1, which inherits what the others leave behind: let it go, but for our *own*."""
+    ended = os.WEXITED | os.WNOHANG
+    with suppress(ChildProcessError):
+        while (found := os.waitid(os.P_ALL, 0, ended | os.WNOWAIT)) and found.si_pid not in own:
+            os.waitpid(found.si_pid, 0)

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from django.db import connections
 from django.db.utils import DatabaseError, InterfaceError, OperationalError
 from django.dispatch import Signal
 
 from pgpubsub_sql.channels import BaseChannel
-from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.errors import NotReady, WrongPlace
 from pgpubsub_sql.signals import worker_reconnected, worker_started, worker_stopped
-from pgpubsub_sql.sql.readiness import check_workable
+from pgpubsub_sql.sql.readiness import check_workable, place
 from pgpubsub_sql.worker.backlog import Backlog
 from pgpubsub_sql.worker.backoff import Backoff
 from pgpubsub_sql.worker.connecting import adopt
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.doorbell import Doorbell
+from pgpubsub_sql.worker.forks import disown, in_forks
 from pgpubsub_sql.worker.outcomes import Discarded, Park, Postpone, TryAgain
-from pgpubsub_sql.worker.stopping import Stopping
+from pgpubsub_sql.worker.stopping import Lifeline, Stopping
 from pgpubsub_sql.worker.telling import tell
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -43,7 +43,8 @@ SWEEP_SECONDS = 60.0
 class Worker:
     """Listens to *channels* on the database *using*, in the foreground, until it is stopped.
 
-    *name* is what the server knows its connections by.
+    *must_be* is the schema and database where it has to work, as ``queries/place.sql`` names them;
+    *name*, what the server knows its connections by. A *lifeline* ties it to its supervisor.
 
     In turn it *looks* (handles a batch of each channel that is due) and *hears* (waits for a
     NOTIFY, or until a channel is due). When nothing is due, and now and then while something
@@ -57,10 +58,12 @@ class Worker:
         channels: Iterable[type[BaseChannel]],
         *,
         using: str = "default",
+        must_be: str = "",
         name: str = "",
+        lifeline: Lifeline | None = None,
     ) -> None:
         self.using = using
-        self.stopping = Stopping(then=signal.SIG_DFL)
+        self.stopping = Stopping(aborts=lifeline is None, lifeline=lifeline)
         self.delivery = Delivery(channels, using=using, stopping=self.stopping, name=name)
         self.doorbell = Doorbell(self.delivery.channels, using=using, name=name)
         self._look_at = dict.fromkeys(self.delivery.channels, 0.0)
@@ -69,6 +72,7 @@ class Worker:
         """Messages that were heard, and not handled yet."""
         self._troubles: dict[str, Backoff] = defaultdict(Backoff)
         """Channels that could not be looked at, with how often in a row."""
+        self._place = must_be
         self._planned = False
         self._plan_at = 0.0
         """When to plan although something is due, by the monotonic clock."""
@@ -77,7 +81,7 @@ class Worker:
 
     def run(self) -> None:
         """Listen until SIGTERM or SIGINT, or until the parent process is gone."""
-        with self.stopping, self._told():
+        with self.stopping, self._alone_in_forks(), self._told():
             try:
                 self._connect()
                 while not self.stopping():
@@ -91,12 +95,12 @@ class Worker:
         Does not hear what is sent meanwhile. Logs a summary at its end.
         Raises :class:`NotReady` or Django's database errors if it cannot.
         """
-        with self.stopping, self._told():
+        with self.stopping, self._alone_in_forks(), self._told():
             adopt(self.using)
-            self.delivery.schema = check_workable(connections[self.using])
+            self._settle_down()
             names = list(self.delivery.channels)
             while names and not self.stopping():
-                names = [name for name in names if self.delivery.handle_stored(name)]
+                names = [name for name in names if self._handle_stored(name)]
             return self._sum_up()
 
     def _sum_up(self) -> bool:
@@ -140,10 +144,16 @@ class Worker:
             if self.stopping():
                 return
             with self._outliving_trouble(name):
-                again = self.delivery.handle_stored(name)
+                again = self._handle_stored(name)
                 self._look_at[name] = 0.0 if again else time.monotonic() + SAFETY_SECONDS
                 self._troubles.pop(name, None)
             self._planned = False
+
+    def _handle_stored(self, name: str) -> bool:
+        try:
+            return self.delivery.handle_stored(name)
+        finally:
+            self.stopping.renew()
 
     @contextmanager
     def _outliving_trouble(self, name: str) -> Iterator[None]:
@@ -215,6 +225,7 @@ class Worker:
             self._read()
             if time.monotonic() - started >= HEARING_SECONDS:
                 break
+        self.stopping.renew()
         self._sent.report()
         self.delivery.admission.report()
 
@@ -230,7 +241,7 @@ class Worker:
             connections[self.using].close()
             adopt(self.using)
             try:
-                self.delivery.schema = check_workable(connections[self.using])
+                self._settle_down()
                 self.delivery.admission.learn()
                 self.doorbell.open()
             except (self.doorbell.errors, DatabaseError, InterfaceError, NotReady) as error:
@@ -244,6 +255,30 @@ class Worker:
                     self._tell(worker_reconnected)
                 self._has_listened = True
                 return
+
+    def _settle_down(self) -> None:
+        """Learn where the connection leads, which may be nowhere else than it should.
+
+        Raises :class:`WrongPlace` and :class:`NotReady`.
+        """
+        connection = connections[self.using]
+        self.delivery.schema = check_workable(connection)
+        if self._place and (here := place(connection)) != self._place:
+            raise WrongPlace(
+                f"Its connection {self.using!r} leads to {here}, and that of `listen` to "
+                f"{self._place}. Something other than the settings has set up the latter."
+            )
+
+    def _alone_in_forks(self) -> AbstractContextManager[None]:
+        """Keep the connections from processes that a listener forks."""
+        own = connections[self.using]
+
+        def let_go() -> None:
+            self.doorbell.sever()
+            for connection in {own, *connections.all(initialized_only=True)}:
+                disown(connection)
+
+        return in_forks(let_go)
 
 
 def _first_line(error: Exception) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -164,6 +167,65 @@ def call_back_then_fail() -> None:
     fail("after having asked for a callback")
 
 
+def print_a_word() -> None:
+    print("a word")
+
+
+def parents() -> None:
+    """What a listener does with child processes, each by the means it has."""
+    note("start method", name=multiprocessing.get_start_method())
+    with multiprocessing.Pool(2) as pool:
+        assert pool.map(abs, [-1, -2]) == [1, 2]
+    process = multiprocessing.Process(target=time.sleep, args=[60])
+    process.start()
+    process.terminate()
+    process.join()
+    note("terminated", code=process.exitcode)
+    program = subprocess.Popen(["sleep", "60"])
+    program.send_signal(signal.SIGINT)
+    note("interrupted", code=program.wait())
+
+
+def parent_of_one_that_writes() -> None:
+    """The child uses a connection of its own, and Django opens it."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            note("child", handler=signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
+            connection.close()
+            note("child", handler=signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+            status = 0
+        finally:
+            os._exit(status)
+    note("parent", status=os.waitpid(child, 0)[1])
+
+
+def parent_of_one_that_returns() -> None:
+    if os.fork():
+        os.wait()
+
+
+def parent_of_one_that_exits() -> None:
+    if os.fork() == 0:
+        sys.exit(0)
+    os.wait()
+
+
+def parent_of_one_that_stays() -> None:
+    """A child that outlives the worker, and a listener that waits until the worker is killed."""
+    if os.fork() == 0:
+        signal.pause()
+    execute(WAIT)
+
+
+def take_the_signals() -> None:
+    """As a library does that believes the process to be its own, or that runs an event loop."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.set_wakeup_fd(-1)
+
+
 def in_both_ways(function: Callable[[], object]) -> None:
     transaction.on_commit(function)
     transaction.on_commit(function, robust=True)
@@ -171,6 +233,8 @@ def in_both_ways(function: Callable[[], object]) -> None:
 
 DANGLING = "INSERT INTO blog_post (author_id, title, content) VALUES (-1, '', '')"
 """Breaks a foreign key, which Django defers to the end of the transaction."""
+
+WAIT = "SELECT pg_advisory_xact_lock(77)"
 
 MOODS: dict[str, Callable[[], object]] = {
     "good": lambda: None,
@@ -215,13 +279,21 @@ MOODS: dict[str, Callable[[], object]] = {
     "elsewhere": write_elsewhere,
     "retry after": lambda: raise_(pgpubsub_sql.RetryAfter(1000)),
     "discard": lambda: raise_(pgpubsub_sql.Discard("it came too late")),
-    "wait": lambda: execute("SELECT pg_advisory_xact_lock(77)"),
+    "wait": lambda: execute(WAIT),
     "hang": hang,
     "exit": lambda: sys.exit(3),
     "die": lambda: os._exit(7),
     "vanish": lambda: os._exit(0),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "kill all": lambda: os.killpg(0, signal.SIGKILL),
+    "print": print_a_word,
+    "parents": parents,
+    "fork": parent_of_one_that_writes,
+    "fork and return": parent_of_one_that_returns,
+    "fork and exit": parent_of_one_that_exits,
+    "fork and stay": parent_of_one_that_stays,
+    "leave an orphan": lambda: subprocess.run(["sh", "-c", "sleep 0 &"], check=True),
+    "signals": take_the_signals,
 }
 """What a test may want a listener to do."""
 

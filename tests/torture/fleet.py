@@ -182,5 +182,9 @@ def _spawned() -> list[tuple[int, int]]:
     """Return worker processes that a supervisor has spawned, each with its parent."""
     ps = ["ps", "-A", "-o", "pid=,ppid=,args="]
     listed = subprocess.run(ps, capture_output=True, text=True, check=True).stdout
-    fields = (line.split(None, 2) for line in listed.splitlines() if "spawn_main" in line)
+    fields = (
+        line.split(None, 2)
+        for line in listed.splitlines()
+        if "pgpubsub_sql.worker.processes" in line
+    )
     return [(int(pid), int(parent)) for pid, parent, _ in fields]

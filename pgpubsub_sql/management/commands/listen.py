@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import multiprocessing
+import os
 import sys
 from argparse import ArgumentTypeError
 from typing import Any
@@ -13,15 +16,11 @@ from django.db import connections
 from pgpubsub_sql.channels import BaseChannel, dotted_path, select_channels
 from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.logs import is_written
 from pgpubsub_sql.management.databases import DatabaseCommand, add_database, reached
-from pgpubsub_sql.sql.readiness import check_workable
-from pgpubsub_sql.worker.supervisor import (
-    MESSAGES_FAILED,
-    Plan,
-    Supervisor,
-    configure_logging,
-    work,
-)
+from pgpubsub_sql.sql.readiness import check_workable, place
+from pgpubsub_sql.worker.processes import Ending, Plan, work
+from pgpubsub_sql.worker.supervisor import STARTERS, Supervisor
 
 DESCRIPTION = """\
 Listen to channels and call their listeners, until SIGTERM or Ctrl-C.
@@ -38,7 +37,7 @@ every message that is sent while it listens.
 
 A channel is named as in PostgreSQL (blog.AuthorChannel) or by its module path
 (blog.channels.AuthorChannel); a base class selects its subclasses. The first signal lets the
-message in hand finish; a second one aborts.
+message in hand finish; a second one, at least a second later, aborts.
 """
 
 
@@ -82,7 +81,7 @@ class Command(DatabaseCommand):
         )
         parser.add_argument(
             "--worker-start-method",
-            choices=("spawn", "fork"),
+            choices=tuple(STARTERS),
             default="spawn",
             help="How worker processes are made (spawn).",
         )
@@ -128,20 +127,41 @@ class Command(DatabaseCommand):
             name=options["name"],
         )
         multiprocessing.current_process().name = plan.process_name()
-        configure_logging(plan)
+        plan.configure_logging()
         with reached(plan.database):
-            check_workable(connections[plan.database])
-        if options["worker"]:
-            if work(plan) == MESSAGES_FAILED:
-                raise CommandError("Messages failed; the log above tells which, and why.")
+            connection = connections[plan.database]
+            check_workable(connection)
+            plan = dataclasses.replace(plan, place=place(connection))
+        if plan.loglevel is None:
+            self._announce(plan)
+        is_alone = options["worker"]
+        if is_alone and os.getpid() != 1:  # which would have to bury orphans
+            self._work(plan)
             return
         supervisor = Supervisor(
             plan,
             processes=options["processes"],
-            start_method=options["worker_start_method"],
-            restart=not options["no_restart_on_failure"],
+            start_method="fork" if is_alone else options["worker_start_method"],
+            restart=not (is_alone or options["no_restart_on_failure"]),
         )
         sys.exit(supervisor.run())
+
+    def _announce(self, plan: Plan) -> None:
+        """Say that it starts, where the project's LOGGING hides what the log says of it."""
+        if not is_written(logging.getLogger("pgpubsub_sql.worker"), logging.INFO):
+            self.stdout.write(
+                f"Starting to listen to {', '.join(plan.channels)} ({plan.place}). LOGGING hides "
+                "what workers log at level INFO; --loglevel info shows it."
+            )
+            self.stdout.flush()
+
+    def _work(self, plan: Plan) -> None:
+        try:
+            ending = work(plan)
+        except PubSubError as error:
+            raise CommandError(f"The worker cannot work: {error}") from error
+        if ending == Ending.MESSAGES_FAILED:
+            raise CommandError("Messages failed; the log above tells which, and why.")
 
     def _channels(self, wanted: list[str] | None, excluded: list[str]) -> tuple[str, ...]:
         """Return the paths of the channels to listen to."""

@@ -1,0 +1,188 @@
+"""Worker processes: what they are told, how they are started, what their end means."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import io
+import json
+import logging
+import multiprocessing
+import os
+import subprocess
+import sys
+from multiprocessing.context import ForkProcess
+from multiprocessing.spawn import get_executable
+from typing import Any, Protocol
+
+from django.conf import settings
+
+from pgpubsub_sql.channels import find_channel
+from pgpubsub_sql.errors import PubSubError
+from pgpubsub_sql.logs import configure
+from pgpubsub_sql.worker.stopping import Lifeline
+from pgpubsub_sql.worker.worker import Worker
+
+logger = logging.getLogger("pgpubsub_sql.worker")
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s[%(process)d] %(message)s"
+
+
+class Ending(enum.IntEnum):
+    """Exit status of a worker process. Any other is a death, 0 included: a listener called
+    ``os._exit()``, or something killed the process."""
+
+    DONE = 90
+    """It did what it was told."""
+    MESSAGES_FAILED = 91
+    """So it did, and of the messages that it drained some failed."""
+    FAILED = os.EX_SOFTWARE
+    """It raised an exception that is no message's fault."""
+    UNFIT = os.EX_CONFIG
+    """It could not begin."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What each worker process is told. Each value has a form in JSON."""
+
+    channels: tuple[str, ...]
+    """Dotted paths of the channels to listen to."""
+    database: str = "default"
+    """Alias of the database."""
+    place: str = ""
+    """Database and schema that the alias leads to; empty for wherever that is."""
+    drain: bool = False
+    """Handle what is stored, then end."""
+    loglevel: str | None = None
+    """A level of :mod:`logging`; None for info, or what the project's LOGGING says."""
+    logformat: str = LOG_FORMAT
+    """A format of :mod:`logging`."""
+    json_logs: bool = False
+    """Log JSON objects instead."""
+    name: str = ""
+    """What the workers are called in the log, and on the server; empty for nothing of their own."""
+
+    def process_name(self, number: int | None = None) -> str:
+        """Return the name of a worker's process, or of the one on its own or above them."""
+        name = self.name or "listen"
+        return name if number is None else f"{name}-{number}"
+
+    def configure_logging(self) -> None:
+        """Write to standard error as told, unless the project's LOGGING has handlers."""
+        configure(level=self.loglevel, format_=self.logformat, as_json=self.json_logs)
+
+
+def work(plan: Plan, lifeline: Lifeline | None = None) -> Ending:
+    """Run one worker in this process."""
+    plan.configure_logging()
+    _write_lines()
+    channels = [find_channel(path) for path in plan.channels]
+    name = multiprocessing.current_process().name if plan.name else ""
+    worker = Worker(channels, using=plan.database, must_be=plan.place, name=name, lifeline=lifeline)
+    if plan.drain:
+        return Ending.DONE if worker.drain() else Ending.MESSAGES_FAILED
+    worker.run()
+    return Ending.DONE
+
+
+def _write_lines() -> None:
+    """Have what listeners print seen at once, even where it does not go to a terminal."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
+
+
+class Process(Protocol):
+    """A process that was started."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id."""
+
+    def poll(self) -> int | None:
+        """Return its exit code, negative for a signal; None while it runs."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+
+    def wait(self) -> object:
+        """Wait for its end."""
+
+
+def spawn(plan: Plan, number: int, lifeline: Lifeline) -> Process:
+    """Start a worker in a new interpreter.
+
+    It has this process's environment, ``sys.path``, ``sys.argv``, settings module and interpreter
+    options. It does not import the ``__main__`` of this process: not every ``manage.py`` bears
+    that. Nor is it a process of :mod:`multiprocessing`, whose marks listeners would meet.
+    """
+    told = {
+        "argv": sys.argv,
+        "path": [str(each) for each in sys.path],
+        "settings": settings.SETTINGS_MODULE or "",
+        "plan": dataclasses.asdict(plan),
+        "number": number,
+        "lifeline": dataclasses.asdict(lifeline),
+    }
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return subprocess.Popen(  # noqa: S603
+        [os.fsdecode(get_executable()), *flags, "-c", _BIRTH, json.dumps(told)],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[lifeline.reader],
+    )
+
+
+_BIRTH = f"""\
+import json, os, sys
+told = json.loads(sys.argv[1])
+sys.argv, sys.path[:] = told["argv"], told["path"]
+os.environ["DJANGO_SETTINGS_MODULE"] = told["settings"]
+try:
+    import django
+    django.setup()
+    from pgpubsub_sql.worker.processes import spawned
+except Exception:
+    import traceback
+    traceback.print_exc()
+    sys.exit({Ending.UNFIT})
+sys.exit(spawned(told))
+"""
+"""Nothing of ours is imported before Django has configured logging: the project's LOGGING disables
+the loggers that are there by then, unless it says otherwise."""
+
+
+def spawned(told: dict[str, Any]) -> int:
+    """Be the worker of which a parent has *told*; return the exit status."""
+    plan = Plan(**told["plan"])
+    return _be_worker(plan, told["number"], Lifeline(**told["lifeline"]))
+
+
+def fork(plan: Plan, number: int, lifeline: Lifeline) -> Process:
+    """Start a worker as a fork of this process, which has no connection open."""
+    process = _Fork(target=lambda: sys.exit(_be_worker(plan, number, lifeline)))
+    process.start()
+    return process
+
+
+class _Fork(ForkProcess):
+    def poll(self) -> int | None:
+        return self.exitcode
+
+    def wait(self) -> None:
+        self.join()
+
+
+def _be_worker(plan: Plan, number: int, lifeline: Lifeline) -> int:
+    multiprocessing.current_process().name = plan.process_name(number)
+    try:
+        return work(plan, lifeline)
+    except PubSubError as error:
+        logger.critical("Worker %s cannot work: %s", number, error)
+        return Ending.UNFIT
+    except Exception:
+        logger.critical("Worker %s failed", number, exc_info=True)
+        return Ending.FAILED
