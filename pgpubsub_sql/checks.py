@@ -12,10 +12,14 @@
 | E008 | an option of a trigger channel does not fit its model              |
 | E009 | a trigger channel watches a table that no migration makes          |
 | E101 | a setting of ours has a value that cannot be used                  |
+| E102 | channels are declared, and the app is not in INSTALLED_APPS        |
+| E201 | a database cannot be reached (--database)                          |
 | W001 | makemigrations does not see triggers                               |
 | W002 | a trigger channel is declared where makemigrations writes nothing  |
 | W003 | a trigger channel watches a model that is not on PostgreSQL        |
 | W004 | a channel has an attribute that looks like an option misspelled    |
+| W005 | a module of channels or listeners is not imported                  |
+| W006 | a trigger channel has no listener, so no trigger is installed      |
 | W101 | a notification context outlasts its transaction                    |
 | W201 | migrations do not install what the code declares (--deploy)        |
 | W202 | a database lacks what its migrations install (--database)          |
@@ -39,7 +43,7 @@ from django.db import connections, router
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import Model
 
-from pgpubsub_sql import conf, filters, payloads, policies
+from pgpubsub_sql import conf, discovery, filters, payloads, policies
 from pgpubsub_sql.channels import (
     BaseChannel,
     Channel,
@@ -51,6 +55,7 @@ from pgpubsub_sql.channels import (
     model_of,
 )
 from pgpubsub_sql.errors import ChannelNotFound, TemplateError
+from pgpubsub_sql.installed import APP
 from pgpubsub_sql.listeners import EXTRAS, Listener, field_names, registry
 from pgpubsub_sql.migrations_ops import autodetector, drift, exposure, options
 from pgpubsub_sql.sql import quote_identifier
@@ -60,13 +65,17 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 def register() -> None:
     """Register the checks with Django; registering them again changes nothing."""
-    checks.register(check_channels)
-    checks.register(check_listeners)
-    checks.register(check_migrations)
-    checks.register(check_settings)
-    checks.register(drift.check_written, deploy=True)
-    checks.register(exposure.check_exposed, deploy=True)
-    checks.register(drift.check_installed, checks.Tags.database)
+    for check in (
+        check_channels,
+        check_discovery,
+        check_listeners,
+        check_migrations,
+        check_settings,
+    ):
+        checks.register(check, APP)
+    checks.register(drift.check_written, APP, deploy=True)
+    checks.register(exposure.check_exposed, APP, deploy=True)
+    checks.register(drift.check_installed, APP, checks.Tags.database)
 
 
 def check_channels(**kwargs: Any) -> list[checks.CheckMessage]:
@@ -78,6 +87,15 @@ def check_channels(**kwargs: Any) -> list[checks.CheckMessage]:
         *(problem for channel in _triggers() for problem in _model(channel)),
         *(problem for channel in _triggers() for problem in _options(channel)),
         *_tables_of_others(),
+    ]
+
+
+def check_discovery(**kwargs: Any) -> list[checks.CheckMessage]:
+    """W005 and W006: has everything been found, and does somebody listen?"""
+    return [
+        checks.Warning(found.text, hint=found.remedy, id=f"pgpubsub_sql.{code}")
+        for code, look in (("W005", discovery.overlooked), ("W006", discovery.unheard))
+        for found in look()
     ]
 
 

@@ -14,6 +14,7 @@ from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.installed import demand_installed
 from pgpubsub_sql.sql import query
 
 _DEAD = (3, 4)
@@ -24,8 +25,9 @@ and PQTRANS_UNKNOWN, a connection that is lost."""
 def connection_of(using: str | None) -> BaseDatabaseWrapper:
     """Return the connection of an alias; without one, of the alias that notifications go to.
 
-    Raises :class:`NotReady` if that is no PostgreSQL.
+    Raises :class:`NotReady` if that is no PostgreSQL, or this package is no installed app.
     """
+    demand_installed()
     alias = using or router.db_for_write(apps.get_model("pgpubsub_sql", "Notification"))
     connection = connections[alias]
     if connection.vendor == "postgresql":

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 
 from pgpubsub_sql.errors import PubSubError
+from pgpubsub_sql.sql.readiness import unreachable
 
 
 class DatabaseCommand(BaseCommand):
@@ -44,7 +45,6 @@ def reached(alias: str) -> Iterator[None]:
     except PubSubError as error:
         raise CommandError(str(error)) from error
     except OperationalError as error:
-        raise CommandError(
-            f"The database {alias!r} cannot be reached: {str(error).strip()}\n"
-            f"Is its server running, and is what DATABASES says of it right?"
-        ) from error
+        if connections[alias].connection is not None and connections[alias].is_usable():
+            raise  # what is wrong is not the connection
+        raise CommandError(str(unreachable(alias, error))) from error

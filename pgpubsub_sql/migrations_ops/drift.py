@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.core import checks
-from django.db import connections
+from django.db import OperationalError, connections
 
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.audit import Problem, audit, unwritten
+from pgpubsub_sql.sql.readiness import unreachable
 
 
 def check_written(**kwargs: Any) -> list[checks.CheckMessage]:
@@ -18,13 +19,16 @@ def check_written(**kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def check_installed(databases: Iterable[str] | None = None, **kwargs: Any) -> list[Any]:
-    """W202: have the databases what their migrations install? Those that are ready for channels."""
+    """W202, E201: have the databases what their migrations install? Those that are ready for it."""
     found: list[checks.CheckMessage] = []
     for alias in databases or ():
         try:
             problems = audit(connections[alias]).astray()
         except NotReady:
             continue  # other databases need not be, and migrate makes it so
+        except OperationalError as error:
+            found.append(checks.Error(str(unreachable(alias, error)), id="pgpubsub_sql.E201"))
+            continue
         found += _warnings(problems, f"In the database {alias!r} the channel", "W202")
     return found
 

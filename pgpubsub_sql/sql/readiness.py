@@ -63,6 +63,14 @@ def check_workable(connection: BaseDatabaseWrapper) -> str:
     return schema
 
 
+def unreachable(alias: str, error: Exception) -> NotReady:
+    """Return what to raise for a database that did not let us in, in one line."""
+    return NotReady(
+        f"The database {alias!r} cannot be reached. Start its server, or correct DATABASES in the "
+        f"settings. PostgreSQL's driver says: {' '.join(str(error).split())}"
+    )
+
+
 def check_autocommit(connection: BaseDatabaseWrapper) -> None:
     """Raise :class:`NotReady` if *connection* is one on which nothing is committed by itself."""
     if not connection.in_atomic_block and not connection.get_autocommit():

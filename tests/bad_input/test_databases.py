@@ -116,9 +116,9 @@ def test_no_server(blogging: Project) -> None:
     configure(blogging, "DATABASES['default']['HOST'] = '/nowhere'")
     for command in COMMANDS:
         said = refused(blogging, command)
-        assert "The database 'default' cannot be reached: " in said
+        assert "The database 'default' cannot be reached. " in said
         assert "/nowhere" in said
-        assert "is what DATABASES says of it right?" in said
+        assert "or correct DATABASES in the settings" in said
 
 
 GENERATED = "initial = models.GeneratedField(\n        " + (
@@ -142,7 +142,7 @@ def test_a_server_that_none_of_our_commands_is_about_need_not_be_there(project: 
         project.run(*command.split())
     for command in COMMANDS:
         said = refused(project, f"{command} --database away")
-        assert "The database 'away' cannot be reached: " in said
+        assert "The database 'away' cannot be reached. " in said
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_a_wrong_password(blogging: Project, locked: Server) -> None:
         said = refused(blogging, command)
         assert 'password authentication failed for user "reader"' in said
         assert "a guess" not in said
-        assert "is what DATABASES says of it right?" in said
+        assert "or correct DATABASES in the settings" in said
 
 
 def test_no_such_database(blogging: Project) -> None:

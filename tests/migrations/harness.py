@@ -243,8 +243,13 @@ class Project(Database):
 
     def start(self, *argv: str, **environment: str) -> str:
         """Run ``manage.py`` in a process of its own, as people do, and return its output."""
+        done = self._start(*argv, **environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def _start(self, *argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
         path = f"{self.root}{os.pathsep}{ROOT}"
-        done = subprocess.run(
+        return subprocess.run(
             [sys.executable, "-P", "-W", "error", "-m", "django", *argv],
             cwd=self.root,
             env=os.environ | ENVIRONMENT | {"PYTHONPATH": path} | environment,
@@ -252,8 +257,12 @@ class Project(Database):
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+
+    def start_all(self, *argv: str, code: int = 0, **environment: str) -> str:
+        """Run ``manage.py`` in a process of its own, and return all that it wrote."""
+        done = self._start(*argv, **environment)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
 
     def plan(self) -> list[tuple[str, str]]:
         """Return app and name of the migrations that there are, in their order."""

@@ -59,7 +59,7 @@ class Command(DatabaseCommand):
         by_name = {subcommand.name: subcommand for subcommand in SUBCOMMANDS}
         with reached(options["database"]):
             check_ready(connections[options["database"]])
-        by_name[options["word"]].run(self, options)
+            by_name[options["word"]].run(self, options)
 
 
 def _add_common(parser: ArgumentParser) -> None:

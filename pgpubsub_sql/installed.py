@@ -1,0 +1,33 @@
+"""Whether this package is one of the project's apps, without which it finds and does nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.core import checks
+
+from pgpubsub_sql.channels import declared_channels
+from pgpubsub_sql.errors import NotReady
+
+APP = "pgpubsub_sql"
+_MISSING = f'"{APP}" is not in INSTALLED_APPS, so nothing is installed and nobody listens.'
+_REMEDY = f'Add "{APP}" to INSTALLED_APPS. Then run: python manage.py migrate'
+
+
+@checks.register(APP)  # here, as the app's own ready() is not called where it is missing
+def check_installed(**kwargs: Any) -> list[checks.CheckMessage]:
+    """E102: is this package an installed app, where a channel is declared?"""
+    if _is_missing() and declared_channels():
+        return [checks.Error(_MISSING, hint=_REMEDY, id="pgpubsub_sql.E102")]
+    return []
+
+
+def demand_installed() -> None:
+    """Raise :class:`NotReady` if this package is not an installed app."""
+    if _is_missing():
+        raise NotReady(f"{_MISSING} {_REMEDY}")
+
+
+def _is_missing() -> bool:
+    return apps.apps_ready and not apps.is_installed(APP)
