@@ -111,7 +111,7 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
 
 
 def _replay(rows: NotificationQuerySet) -> list[str]:
-    rows.update(attempts=0)
+    rows.update(attempts=0, unreadable=0)
     return _retry(rows)
 
 
@@ -160,6 +160,8 @@ class Notification(models.Model):
     """When it stops being of interest; None for never."""
     attempts = models.IntegerField(db_default=0)
     """Times that handling it has failed."""
+    unreadable = models.IntegerField(db_default=0)
+    """Times that a worker could not read it, whose version of the code declares other fields."""
     last_error = models.TextField(db_default="", blank=True)
     """Traceback of the last failure."""
     key = models.TextField(null=True, blank=True)

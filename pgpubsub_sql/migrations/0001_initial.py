@@ -39,6 +39,7 @@ class Migration(migrations.Migration):
                 ),
                 ("expires_at", models.DateTimeField(blank=True, null=True)),
                 ("attempts", models.IntegerField(db_default=0)),
+                ("unreadable", models.IntegerField(db_default=0)),
                 ("last_error", models.TextField(blank=True, db_default="")),
                 ("key", models.TextField(blank=True, null=True)),
                 ("alone", models.BooleanField(db_default=False)),

@@ -118,7 +118,10 @@ class Batch:
     def _failed(
         self, handling: Handling, error: BaseException, outcome: Failure | None = None
     ) -> Outcome:
-        outcome = outcome or after_failure(handling.attempts, error, self._channel.retry)
+        attempts, unreadable = handling.attempts, handling.unreadable
+        outcome = outcome or after_failure(
+            attempts, error, self._channel.retry, unreadable=unreadable
+        )
         handling.listener, handling.outcome = self._call.listener, outcome
         log_failure(handling, outcome)
         if isinstance(outcome, Postpone):

@@ -12,10 +12,11 @@ from asgiref.sync import async_to_sync
 from django.db.transaction import Atomic
 
 from pgpubsub_sql.channels import BaseChannel
-from pgpubsub_sql.errors import ListenerTimeout
+from pgpubsub_sql.errors import ListenerTimeout, PayloadError
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.worker import forks
-from pgpubsub_sql.worker.messages import decode_message
+from pgpubsub_sql.worker.messages import Message, decode_message
+from pgpubsub_sql.worker.outcomes import Undecodable, Unreadable
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.timelimit import time_limit
 
@@ -47,9 +48,10 @@ class Caller:
     def __call__(self, payload: str, notification: Callable[[], Any]) -> None:
         """Decode *payload*, and call those who want it; *notification* is for who names it.
 
-        Raises :class:`PayloadError` if it does not fit the channel, and whatever a listener raises.
+        Raises :class:`Unreadable` if it does not fit the channel, :class:`Undecodable` if it fits
+        none, and whatever a listener raises.
         """
-        message = decode_message(self._channel, payload, using=self._session.using)
+        message = self._read(payload)
         extras = {"context": message.context}
         if self._is_notification_named:
             extras["notification"] = notification()
@@ -67,6 +69,14 @@ class Caller:
             raise
         if forks.generation() != generation:
             forks.leave()
+
+    def _read(self, payload: str) -> Message:
+        try:
+            return decode_message(self._channel, payload, using=self._session.using)
+        except Undecodable:
+            raise
+        except PayloadError as error:
+            raise Unreadable(str(error)) from error
 
     def _limited(self, target: Call, callback: Call) -> Call:
         """Return what to call for a listener: within its channel's time limit, if there is one."""

@@ -239,7 +239,9 @@ class Delivery:
         outcome: Failure = (
             postpone(describe(error))
             if is_lost
-            else after_failure(taken.attempts, cause, lane.channel.retry)
+            else after_failure(
+                taken.attempts, cause, lane.channel.retry, unreadable=taken.unreadable
+            )
         )
         begun = batch.handled or [of_stored(lane.channel, taken, self.session.using)]
         handling = begun[0]

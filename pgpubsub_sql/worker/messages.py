@@ -16,6 +16,7 @@ from pgpubsub_sql import conf
 from pgpubsub_sql.channels import BaseChannel, Channel, TriggerChannel, codec, model_of
 from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.rows import decode_change
+from pgpubsub_sql.worker.outcomes import Undecodable
 from pgpubsub_sql.worker.session import Session
 
 
@@ -102,8 +103,11 @@ def long_payload(session: Session, reference: Any) -> str:
 
 def _refuse(channel: type[BaseChannel], text: str, *, using: str) -> None:
     """Say what is wrong with a message of which only its text could be stored."""
-    decode_message(channel, text, using=using)
-    raise PayloadError(
+    try:
+        decode_message(channel, text, using=using)
+    except PayloadError as error:
+        raise Undecodable(str(error)) from error
+    raise Undecodable(
         f"{channel.postgres_name()}: It came by NOTIFY, with what PostgreSQL's jsonb refuses, such "
         "as \\u0000, or with a $ref to a long payload that had expired or never was."
     )

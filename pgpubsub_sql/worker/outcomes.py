@@ -13,6 +13,9 @@ from pgpubsub_sql.sql import sqlstate
 
 INNOCENT = frozenset({"40001", "40P01"})
 """serialization_failure and deadlock_detected: the same work may well succeed a moment later."""
+READ_AGAIN_SECONDS = (5, 10, 20, 40, 80, 160)
+"""How long a message that this version of the code cannot read waits for a worker of another
+version, each time. After that, some five minutes, it is parked."""
 POSTPONED_SECONDS = (0.5, 2.0)
 """How long what failed for no fault of its own waits: at random, apart from its opponent."""
 
@@ -48,6 +51,16 @@ class Postpone:
 
 
 @dataclasses.dataclass(frozen=True)
+class ReadAgain:
+    """It could not be read by this version of the code, and waits for a worker of another."""
+
+    error: str
+    seconds: float
+    times: int
+    """How often it could not be read, this time included."""
+
+
+@dataclasses.dataclass(frozen=True)
 class TryAgain:
     """It failed, and is tried again after a delay."""
 
@@ -62,8 +75,16 @@ class Park:
     error: str
 
 
-Failure = Postpone | TryAgain | Park | Discarded
+Failure = Postpone | ReadAgain | TryAgain | Park | Discarded
 Outcome = Done | Expired | GiveBack | Failure
+
+
+class Unreadable(PayloadError):
+    """A message that this version of the code cannot read; another may."""
+
+
+class Undecodable(PayloadError):
+    """A message that no version of the code can read."""
 
 
 class Taken(NamedTuple):
@@ -79,6 +100,7 @@ class Taken(NamedTuple):
     """Times as PostgreSQL spells them, so that they go back as they came: Python has no infinity,
     and without USE_TZ no name for the hour that clocks repeat."""
     attempts: int
+    unreadable: int
     last_error: str
     key: str | None
     alone: bool
@@ -87,12 +109,19 @@ class Taken(NamedTuple):
     """Id of the transaction in which it was taken."""
 
 
-def after_failure(attempts: int, error: BaseException, retry: Retry) -> Failure:
-    """Return what becomes of a message that had failed *attempts* times before this *error*."""
+def after_failure(
+    attempts: int, error: BaseException, retry: Retry, *, unreadable: int = 0
+) -> Failure:
+    """Return what becomes of a message that had failed *attempts* times before this *error*.
+
+    *unreadable* is how often it could not even be read.
+    """
     text = describe(error)
     if isinstance(error, Discard):
         return Discarded(str(error))
-    if isinstance(error, PayloadError):
+    if isinstance(error, Unreadable) and unreadable < len(READ_AGAIN_SECONDS):
+        return ReadAgain(text, READ_AGAIN_SECONDS[unreadable], unreadable + 1)
+    if isinstance(error, Unreadable | Undecodable):
         return Park(text)
     if sqlstate(error) in INNOCENT:
         return postpone(text)
@@ -109,7 +138,7 @@ def postpone(error: str) -> Postpone:
 
 def describe(error: BaseException) -> str:
     """Return what is kept of *error*: of bad data the message, else the traceback."""
-    if isinstance(error, PayloadError):
+    if isinstance(error, Unreadable | Undecodable):
         return storable(str(error))
     return storable("".join(traceback.format_exception(error)))
 
@@ -126,6 +155,11 @@ def next_step(outcome: Failure) -> str:
             return "is discarded, as its listener asked"
         case Postpone(_, seconds):
             return f"will be tried again in {seconds:.1f} seconds, as this was no fault of its own"
+        case ReadAgain(_, seconds):
+            return (
+                f"waits {seconds:g} seconds for a worker of another version, as this one cannot "
+                "read it; it is parked if none can within about five minutes"
+            )
         case TryAgain(_, seconds):
             return f"will be retried in {seconds:.1f} seconds"
         case Park():
@@ -141,17 +175,19 @@ def row_to_put_back(taken: Taken, outcome: Outcome) -> dict[str, Any] | None:
             return None
         case GiveBack():
             return taken._asdict() | {"delay": None}
-        case Postpone() | TryAgain() | Park():
+        case Postpone() | ReadAgain() | TryAgain() | Park():
             return taken._asdict() | {"delay": None} | charged(taken.attempts, outcome)
         case _:
             assert_never(outcome)
 
 
-def charged(attempts: int, outcome: Postpone | TryAgain | Park) -> dict[str, Any]:
+def charged(attempts: int, outcome: Postpone | ReadAgain | TryAgain | Park) -> dict[str, Any]:
     """Return the columns that a failure changes, with the seconds until the next attempt."""
     match outcome:
         case Postpone(error, seconds):
             return {"last_error": error, "delay": seconds}
+        case ReadAgain(error, seconds, times):
+            return {"last_error": error, "delay": seconds, "unreadable": times}
         case TryAgain(error, seconds):
             return {"attempts": attempts + 1, "last_error": error, "delay": seconds}
         case Park(error):

@@ -49,7 +49,7 @@ def handle_sent(
     handling.duration = time.perf_counter() - started
     if handling.error is not None:
         handling.context.run(_log_failure, handling, handling.error)
-        if not isinstance(handling.error, PayloadError | Discard):
+        if not (_is_unread(handling) or isinstance(handling.error, Discard)):
             session.drop_if_broken()
     tell_handled(handling)
     if is_told():
@@ -65,7 +65,7 @@ def _call_isolated(call: Caller, payload: str, session: Session, handling: Handl
 
 def _log_failure(handling: Handling, error: BaseException) -> None:
     name, extra = handling.name, handling.extra
-    if isinstance(error, PayloadError):
+    if _is_unread(handling):
         logger.error("A message on channel %s was dropped: %s", name, error, extra=extra)
     elif isinstance(error, Discard):
         message = "A message on channel %s was discarded by its listener: %s"
@@ -74,3 +74,8 @@ def _log_failure(handling: Handling, error: BaseException) -> None:
         message = "A message on channel %s failed; it will not be retried%s."
         of_listener = f" (listener {handling.listener})" if handling.listener else ""
         logger.error(message, name, of_listener, exc_info=error, extra=extra)
+
+
+def _is_unread(handling: Handling) -> bool:
+    """Whether no listener was called, as the message cannot be read."""
+    return isinstance(handling.error, PayloadError) and not handling.listener

@@ -114,7 +114,7 @@ class Session:
         if isinstance(outcome, Discarded):
             self.execute("forget", values)
         else:
-            unchanged = {"attempts": attempts, "delay": None}
+            unchanged = {"attempts": attempts, "unreadable": None, "delay": None}
             self.execute("charge", values | unchanged | charged(attempts, outcome))
 
     def was_committed(self, transaction: str) -> bool:

@@ -14,7 +14,7 @@ from django.db import connections
 from django.dispatch import Signal
 
 from pgpubsub_sql.channels import BaseChannel
-from pgpubsub_sql.errors import ListenerTimeout, PayloadError
+from pgpubsub_sql.errors import ListenerTimeout
 from pgpubsub_sql.retry import Discard
 from pgpubsub_sql.signals import (
     message_failed,
@@ -30,8 +30,11 @@ from pgpubsub_sql.worker.outcomes import (
     Failure,
     Park,
     Postpone,
+    ReadAgain,
     Taken,
     TryAgain,
+    Undecodable,
+    Unreadable,
     next_step,
 )
 from pgpubsub_sql.worker.timelimit import time_limit
@@ -42,6 +45,7 @@ _LEVELS: dict[type[Failure], int] = {
     TryAgain: logging.ERROR,
     Park: logging.ERROR,
     Postpone: logging.WARNING,
+    ReadAgain: logging.WARNING,
     Discarded: logging.INFO,
 }
 
@@ -60,6 +64,8 @@ class Handling:
     id: int | None = None
     attempts: int = 0
     """Those that failed before this one."""
+    unreadable: int = 0
+    """Times that it could not be read before."""
     listener: str = ""
     """Path of the listener that failed."""
     duration: float | None = None
@@ -107,6 +113,7 @@ def of_stored(channel: type[BaseChannel], taken: Taken, using: str) -> Handling:
         created_at=taken.created_at,
         id=taken.id,
         attempts=taken.attempts,
+        unreadable=taken.unreadable,
     )
 
 
@@ -139,7 +146,7 @@ def tell_handled(handling: Handling) -> None:
         _tell_of(message_succeeded, handling, "duration")
         return
     outcome, named = handling.outcome, ("duration", "error", "listener")
-    retry_in = outcome.seconds if isinstance(outcome, TryAgain | Postpone) else None
+    retry_in = outcome.seconds if isinstance(outcome, TryAgain | ReadAgain | Postpone) else None
     _tell_of(message_failed, handling, *named, retry_in=retry_in)
     if isinstance(outcome, Park):
         _tell_of(message_parked, handling, "error")
@@ -153,10 +160,11 @@ def is_told() -> bool:
 def log_failure(handling: Handling, outcome: Failure) -> None:
     """Log what a stored message failed with, at which attempt, and what happens next."""
     error = handling.error
-    says_enough = isinstance(error, PayloadError | Discard)
+    says_enough = isinstance(error, Unreadable | Undecodable | Discard)
+    is_said = isinstance(outcome, ReadAgain) and outcome.times > 1
     handling.context.run(
         logger.log,
-        _LEVELS[type(outcome)],
+        logging.DEBUG if is_said else _LEVELS[type(outcome)],
         "Notification %s of channel %s failed and %s (%s)%s",
         handling.id,
         handling.name,

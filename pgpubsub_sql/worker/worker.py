@@ -22,7 +22,7 @@ from pgpubsub_sql.worker.connecting import adopt
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.doorbell import Doorbell
 from pgpubsub_sql.worker.forks import disown, in_forks
-from pgpubsub_sql.worker.outcomes import Discarded, Park, Postpone, TryAgain
+from pgpubsub_sql.worker.outcomes import Discarded, Park, Postpone, ReadAgain, TryAgain
 from pgpubsub_sql.worker.stopping import Lifeline, Stopping
 from pgpubsub_sql.worker.telling import tell
 
@@ -38,6 +38,7 @@ PLAN_SECONDS = 0.1
 PLAN_SHARE = 20
 """And how many times as long as the last one took: with many channels it is no short query."""
 SWEEP_SECONDS = 60.0
+_RETRIED = (TryAgain, ReadAgain, Postpone)
 
 
 class Worker:
@@ -106,7 +107,7 @@ class Worker:
     def _sum_up(self) -> bool:
         """Log what has become of messages; return whether none failed."""
         outcomes = self.delivery.outcomes
-        retried, parked = outcomes[TryAgain] + outcomes[Postpone], outcomes[Park]
+        retried, parked = sum(outcomes[kind] for kind in _RETRIED), outcomes[Park]
         message = (
             "Drained: %s handled, %s failed and will be retried, %s parked, %s discarded by their "
             "listeners; %s that are ready are left"

@@ -18,6 +18,7 @@ from typing import Any
 from django.db import DatabaseError, connection, transaction
 
 import pgpubsub_sql
+from tests import patience  # noqa: F401 - in each worker, too
 from tests.app.channels import ItemChannel, ItemNews, Job, Shout, Step, UserChannel
 from tests.app.models import Entry, Item
 from tests.ledger import copy

@@ -13,15 +13,17 @@ from django.utils import timezone
 
 from pgpubsub_sql import Retry, RetryAfter, notify
 from pgpubsub_sql.models import Notification
+from pgpubsub_sql.worker import outcomes
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.outcomes import Park, TryAgain, after_failure
 from tests.app import listeners
-from tests.app.channels import ItemChannel, Job
+from tests.app.channels import ItemChannel, Job, Step
 from tests.app.listeners import called
 from tests.app.models import Item
 from tests.delivery.channels import Twice
 from tests.delivery.sending import drain, hasten, jobs
 from tests.ledger import calls, numbers, sql, stored
+from tests.patience import WAITS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -110,6 +112,112 @@ def test_what_cannot_be_decoded_is_parked_at_once(
     assert named in row.last_error
     assert row.attempts == 1
     assert f"Notification {row.id}" in caplog.text
+
+
+OF_TWO_VERSIONS: dict[Any, tuple[str, str]] = {
+    Job: ('{"count": 1}', '{"number": 1}'),
+    Step: ('{"account": "a"}', '{"account": "a", "number": 1}'),
+    ItemChannel: (
+        '{"op": "INSERT", "old": null, "new": {"id": "x"}}',
+        '{"op": "INSERT", "old": null, "new": {"id": 1, "name": "", "amount": "1", "data": {}}}',
+    ),
+}
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages that cannot be read wait, as they do for users."""
+    monkeypatch.setattr(outcomes, "READ_AGAIN_SECONDS", WAITS)
+
+
+def test_messages_wait_for_another_version_for_five_minutes() -> None:
+    assert 300 <= sum(WAITS) <= 330
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("channel", [Job, Step, ItemChannel])
+def test_what_another_version_can_read_waits_for_it(
+    delivery: Delivery, caplog: pytest.LogCaptureFixture, channel: Any
+) -> None:
+    """F53: a deploy that changes a field, with workers of both versions; said once, with why."""
+    name = channel.postgres_name()
+    payload, renamed = OF_TWO_VERSIONS[channel]
+    sql("SELECT pgpubsub_notify(%s, %s)", name, payload)
+    if channel is Step:
+        sql("UPDATE pgpubsub_sql_notification SET key = '[1]'")
+    sql("UPDATE pgpubsub_sql_notification SET attempts = 8")
+    for times, seconds in enumerate(WAITS, 1):
+        drain(delivery, channel)
+        (row,) = Notification.objects.waiting()
+        assert (row.attempts, row.unreadable) == (8, times)
+        assert seconds - 5 < (row.available_at - timezone.now()).total_seconds() <= seconds
+        hasten()
+    warnings = [one for one in caplog.records if one.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert (
+        f"Notification {row.pk} of channel {name} failed and waits 5 seconds for a worker of "
+    ) in warnings[0].getMessage()
+    sql("UPDATE pgpubsub_sql_notification SET payload = %s", renamed)  # as this version has it
+    drain(delivery, channel)
+    assert not stored()
+
+
+@pytest.mark.usefixtures("patient")
+def test_what_no_version_reads_is_parked_after_that(
+    delivery: Delivery, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F53."""
+    sql("SELECT pgpubsub_notify('app.Job', '{}')")
+    sql("UPDATE pgpubsub_sql_notification SET unreadable = %s", len(WAITS))
+    drain(delivery)
+    (row,) = Notification.objects.parked()
+    assert "number" in row.last_error
+    assert f"Notification {row.pk} of channel app.Job failed and is parked" in caplog.text
+    assert Notification.objects.parked().replay() == 1
+    drain(delivery)
+    assert [one.unreadable for one in Notification.objects.waiting()] == [1]
+
+
+@pytest.mark.usefixtures("patient")
+def test_what_no_version_can_read_is_parked_at_once(delivery: Delivery) -> None:
+    """F53: its text is all that could be stored of it."""
+    sql("""SELECT pgpubsub_notify('app.Job', '{"$raw": "{}"}')""")
+    drain(delivery)
+    assert Notification.objects.parked().count() == 1
+
+
+@pytest.mark.usefixtures("patient")
+def test_what_a_listener_sends_wrongly_is_a_failure_of_its_own(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F53: its message was read, and is retried with a traceback."""
+    monkeypatch.setitem(listeners.MOODS, "bad", lambda: notify(Job, nonsense=1))
+    jobs("bad")
+    drain(delivery)
+    (row,) = Notification.objects.waiting()
+    assert (row.attempts, row.unreadable) == (1, 0)
+    assert "Traceback" in row.last_error
+    assert "PayloadError" in caplog.text
+
+
+@pytest.mark.usefixtures("patient")
+def test_order_is_kept_while_one_waits_to_be_read(delivery: Delivery) -> None:
+    """F53: a key waits with its first message."""
+    for number in (1, 2):
+        notify(Step(account="a", number=number))
+    sql(
+        "UPDATE pgpubsub_sql_notification SET payload = payload - 'number'"
+        " WHERE payload->'number' = '1'"
+    )
+    drain(delivery, Step)
+    assert not calls("step")
+    sql(
+        "UPDATE pgpubsub_sql_notification SET payload = payload || '{\"number\": 1}'"
+        " WHERE NOT payload ? 'number'"
+    )
+    hasten()
+    drain(delivery, Step)
+    assert [data["number"] for data in calls("step")] == [1, 2]
 
 
 def test_the_failure_of_one_listener_undoes_the_others(delivery: Delivery) -> None:

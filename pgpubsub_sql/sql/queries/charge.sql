@@ -3,6 +3,7 @@
 UPDATE pgpubsub_sql_notification
 SET available_at = clock_timestamp() + %(delay)s * interval '1 s', -- NULL without a delay: parked
     attempts = %(attempts)s,
+    unreadable = coalesce(%(unreadable)s, unreadable),
     last_error = %(last_error)s,
     alone = true
 WHERE id = %(id)s AND attempts = %(attempts_before)s

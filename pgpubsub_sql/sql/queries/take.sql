@@ -30,11 +30,11 @@ WITH lone AS MATERIALIZED (
     RETURNING *
 )
 (
-    SELECT id, channel, payload::text, created_at::text, available_at::text, expires_at::text, attempts,
+    SELECT id, channel, payload::text, created_at::text, available_at::text, expires_at::text, attempts, unreadable,
         last_error, key, alone, coalesce(expires_at <= statement_timestamp(), false), pg_current_xact_id()::text
     FROM taken ORDER BY available_at, id
 )
 UNION ALL
-SELECT id, channel, NULL, created_at::text, available_at::text, expires_at::text, attempts,
+SELECT id, channel, NULL, created_at::text, available_at::text, expires_at::text, attempts, unreadable,
     last_error, key, alone, false, pg_current_xact_id()::text
 FROM pgpubsub_sql_notification WHERE ctid = ANY (ARRAY(SELECT place FROM given_up))
