@@ -13,11 +13,13 @@ import pytest
 from django.db import connection, transaction
 
 from pgpubsub_sql import Notification, notify
+from pgpubsub_sql.migrations_ops.helpers import CreateHelper
 from pgpubsub_sql.migrations_ops.state import specify
 from pgpubsub_sql.migrations_ops.tables import find_site
 from pgpubsub_sql.models import LongPayload
 from pgpubsub_sql.sql.installing import create
 from pgpubsub_sql.worker import admission
+from pgpubsub_sql.worker.admission import Admission
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.strays import Strays
 from pgpubsub_sql.worker.worker import Worker
@@ -347,6 +349,50 @@ def test_a_trigger_channel_may_take_what_sql_of_its_own_sends(
     sql("SELECT pg_notify(%s, %s)", NEWS, FORGED)
     work(worker)
     assert [call["name"] for call in calls("news")] == ["forged"]
+
+
+def test_signed_data_on_a_channel_that_was_made_durable_is_stored(
+    worker: Worker, forger: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F63: in a rolling deployment an old trigger or process still sends it."""
+    item = Item.objects.create(name="real")
+    row = {"id": item.id, "name": "old trigger", "number": 1, "amount": "1.00", "data": {}}
+    change = json.dumps({"op": "INSERT", "when": "AFTER", "old": None, "new": row, "context": {}})
+    sql("SELECT pgpubsub_send_v1('app.ItemChannel', %s)", change)
+    sql(
+        "SELECT pgpubsub_send_v1('app.Job', jsonb_build_object('number', 1, 'mood', %s::text))",
+        "good",
+    )
+    send(forger, "app.ItemChannel", change)
+    work(worker)
+    assert [call["name"] for call in calls("item_inserted")] == ["real", "old trigger"]
+    assert numbers("do_job") == [1]
+    assert "on channel app.ItemChannel (messages: 1, " in caplog.text
+
+
+def test_each_schema_has_a_secret_of_its_own(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F63: messages of another tenant are neither handled nor called forged."""
+    sql("CREATE SCHEMA tenant")
+    try:
+        sql("CREATE TABLE tenant.pgpubsub_sql_secret AS SELECT sha256('tenant') AS secret")
+        for statement in CreateHelper("send_v1", "pgpubsub_send_v1(text, jsonb)")._created(
+            "tenant"
+        ):
+            sql(statement.replace("%", "%%"))
+        sql("SELECT tenant.pgpubsub_send_v1(%s, %s)", NEWS, FORGED)
+        Item.objects.create(name="ours")
+        work(worker)
+        assert [call["name"] for call in calls("news")] == ["ours"]
+        tenant = Admission(worker.delivery.session)
+        sql("SET search_path = tenant, public")
+        tenant.learn()
+        assert tenant._secrets not in ([], worker.delivery.admission._secrets)
+    finally:
+        sql("RESET search_path")
+        sql("DROP SCHEMA tenant CASCADE")
+    assert "Refused" not in caplog.text
 
 
 @pytest.mark.parametrize("statement", ["TRUNCATE", "DELETE FROM"])

@@ -252,7 +252,8 @@ def _installed_by(connection: BaseDatabaseWrapper, found: Audit, key: Key) -> di
 
 def _sent_by(channel: type[Channel]) -> dict[str, Any]:
     name, payloads = channel.postgres_name(), codec(channel)
-    function = "pgpubsub_notify" if channel.lock_notifications else "pg_notify"
+    ephemeral = "pg_notify" if channel.accept_raw_notify else "pgpubsub_publish_v1"
+    function = "pgpubsub_notify" if channel.lock_notifications else ephemeral
     message = json.dumps(payloads.example(), ensure_ascii=False)
     sent = f"SELECT {function}({quote_literal(name)}, {quote_literal(message)});"
     return {"channel": name, "sql": [sent], "schema": payloads.schema()}

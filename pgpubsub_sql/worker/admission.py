@@ -106,8 +106,8 @@ class Admission:
             message = (
                 "Refused messages that came by NOTIFY on channel %s (messages: %s, server "
                 "processes that sent them: %s): %s. Look up the processes in pg_stat_activity. "
-                "To send from SQL of your own, call pgpubsub_notify(channel, payload), or set "
-                "accept_raw_notify = True on the channel to handle what anybody sends."
+                "If they are yours, call pgpubsub_notify(channel, payload) instead of pg_notify(), "
+                "or set accept_raw_notify = True on the channel to handle what anybody sends."
             )
             extra = {"channel": name, "count": count}
             logger.warning(message, name, count, named, reason, extra=extra)

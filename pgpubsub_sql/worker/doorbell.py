@@ -176,5 +176,5 @@ class Doorbell:
         libpq = self._connection.pgconn
         libpq.consume_input()
         while notify := libpq.notifies():
-            name, payload = notify.relname.decode(), notify.extra.decode(errors="replace")
+            name, payload = notify.relname.decode(), notify.extra.decode()
             self._rings.append(Ring(name, payload, notify.be_pid))

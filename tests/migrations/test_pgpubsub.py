@@ -379,6 +379,17 @@ def test_sql_that_sends_is_ready_to_run(project: Project) -> None:
     assert text.splitlines()[:2] == ["-- blog.Reads", row["sql"][0]]
 
 
+def test_sql_that_sends_on_a_channel_that_refuses_raw_notify(project: Project) -> None:
+    """F63: it is signed."""
+    source = (project.root / "blog/channels.py").read_text(encoding="utf-8")
+    closed = source.replace("model_id: int", "model_id: int\n    accept_raw_notify = False")
+    assert closed != source
+    project.write({"blog/channels.py": closed})
+    (row,) = rows(project, "sql", "blog.Reads")
+    assert row["sql"] == ["SELECT pgpubsub_publish_v1('blog.Reads', '{\"model_id\": 1}');"]
+    project.sql(row["sql"][0])
+
+
 def test_a_database_that_is_not_ready_is_told_so(project: Project) -> None:
     project.run("migrate", "blog", "zero", "-v0")
     project.run("migrate", "pgpubsub_sql", "zero", "-v0")
