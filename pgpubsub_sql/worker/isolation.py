@@ -154,6 +154,7 @@ class Isolation:
         """Run a message whose transaction this is; what it raises, or is to blame for, ends it."""
         self._run_alone(call)
         self.check()
+        self._restore(self.is_touched or not self._original.shows_cursors)
         self._guard_callbacks(guard, 0)
 
     def _run_alone(self, call: Callable[[], None]) -> None:

@@ -191,6 +191,17 @@ def test_a_callback_does_not_meet_what_another_has_set(
     assert seen == [seen[0]] * 2
 
 
+@pytest.mark.parametrize("channel", ["app.Job", "tests.LoneJob", "app.Shout"])
+def test_a_callback_does_not_meet_what_its_own_message_has_set(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch, seen: Seen, channel: str
+) -> None:
+    """F41: that of an ephemeral message wrote for another tenant, that of a durable one did not."""
+    step = partial(execute, SETTINGS["search_path"])
+    mood(monkeypatch, step, lambda: transaction.on_commit(seen))
+    handle(delivery, channel, "leave")
+    assert seen == [seen[0]] * 2
+
+
 def test_what_was_set_when_the_connection_was_opened_stays(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

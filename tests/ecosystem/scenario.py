@@ -38,8 +38,7 @@ class Ledger:
 
 
 def _told(entries: Counter[tuple[str, int, str]]) -> str:
-    calls = sorted({(listener, number) for listener, number, _ in entries})
-    return ", ".join(f"{listener} {number}" for listener, number in calls) or "nothing"
+    return ", ".join(" ".join(map(str, entry)) for entry in sorted(entries)) or "nothing"
 
 
 def ordinary(trial: Trial) -> None:
