@@ -13,6 +13,7 @@ import pytest
 
 from pgpubsub_sql.embedded import Server
 from pgpubsub_sql.embedded.binaries import wheel_directories
+from pgpubsub_sql.notify import _OPTIONS
 from tests.conftest import ROOT
 from tests.walkthrough import Walk, blocks, continued_by
 
@@ -111,3 +112,15 @@ def test_the_commands_of_the_readme_are_targets() -> None:
     targets = re.findall(r"^\$ make (\w+)", README, re.MULTILINE)
     assert targets == ["demo", "test"]
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+def test_sending_from_django_comes_first() -> None:
+    """F61: it was documented nowhere, nor how to install from a clone."""
+    page = "docs/howto/send-from-django.md"
+    assert re.search(r"^\* How to \[.*?\]\((.*?)\)", README, re.MULTILINE)[1] == page
+    assert "[embedded]'`" in README.partition("From a clone of this repository: ")[2]
+    text = (ROOT / page).read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert set(listed) == set(_OPTIONS)
+    for name in ("anotify", "notify", "notify_many", "notification_context"):
+        assert f"{name}(" in text
