@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 from django.db import connections
 
-from pgpubsub_sql.worker.connecting import close_pool
+from pgpubsub_sql.worker.connecting import close_pool, hang_up
 from pgpubsub_sql.worker.forks import in_forks
 from pgpubsub_sql.worker.processes import Ending, Plan, Process, fork, spawn
 from pgpubsub_sql.worker.stopping import HOW_TO_ABORT, Lifeline, Stopping, held_back
@@ -58,7 +58,7 @@ class Supervisor:
     def run(self) -> int:
         """Supervise until all workers have ended; return the exit status for the process."""
         for connection in connections.all(initialized_only=True):
-            connection.close()  # a fork must not share it
+            hang_up(connection)  # a fork must not share it, nor find it in an engine's pool
             close_pool(connection)
         with _lifeline() as self._lifeline, Stopping(awaits_children=True) as stopping:
             try:

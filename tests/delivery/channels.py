@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import uuid
 from dataclasses import dataclass
 
 from asgiref.sync import sync_to_async
@@ -42,6 +44,16 @@ class Twice(pgpubsub_sql.Channel):
 @pgpubsub_sql.listener(Twice)
 def do_it_twice(number: int, mood: str) -> None:
     behave(mood, number)
+
+
+@dataclass
+class Parcel(pgpubsub_sql.Channel):
+    """In order for each parcel and day, whose values can be spelled in several ways."""
+
+    parcel: uuid.UUID
+    sent: datetime.datetime
+    lock_notifications = True
+    ordering_key = ("parcel", "sent")
 
 
 @dataclass

@@ -6,6 +6,8 @@ import datetime
 import json
 import random
 import threading
+import uuid
+import zoneinfo
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +24,7 @@ from tests.app.channels import Step
 from tests.app.listeners import called
 from tests.app.models import Entry
 from tests.conftest import Listen, eventually
+from tests.delivery.channels import Parcel
 from tests.delivery.plans import explained
 from tests.delivery.sending import drain, hasten, jobs
 from tests.ledger import calls, sql, stranger
@@ -74,6 +77,17 @@ def test_a_key_is_stored_as_json_however_it_is_sent() -> None:
     keys = list(Notification.objects.order_by("id").values_list("key", flat=True))
     assert keys == ['["ä\\""]', '["b"]', '["c"]', None]
     sql("SELECT 1 / (jsonb_build_array('ä\"'::text)::text = %s)::integer", keys[0])
+
+
+def test_equal_values_are_one_key() -> None:
+    """F27: a UUID as an object and in capitals, one moment in two time zones."""
+    one, noon = uuid.uuid4(), datetime.datetime(2026, 7, 1, 12, tzinfo=datetime.UTC)
+    tokyo = noon.astimezone(zoneinfo.ZoneInfo("Asia/Tokyo"))
+    notify(Parcel(one, noon))
+    notify(Parcel, parcel=str(one).upper(), sent=tokyo)
+    notify_many([Parcel(one, tokyo), Parcel(str(one).upper(), noon.isoformat())])  # type: ignore[arg-type]
+    keys = set(Notification.objects.values_list("key", flat=True))
+    assert keys == {f'["{one}", "2026-07-01T12:00:00Z"]'}
 
 
 def test_a_key_too_long_for_an_index_is_stored_as_a_digest() -> None:
