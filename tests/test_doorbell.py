@@ -54,7 +54,7 @@ def test_it_hears_what_is_sent_while_it_opens(
     listen = render
 
     def rung_meanwhile(template: str, channel: str) -> str:
-        if channel != "app.Job":
+        if channel == STRANGE:
             sql("SELECT pg_notify('app.Job', 'early')")
         return listen(template, channel=channel)
 

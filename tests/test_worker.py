@@ -15,11 +15,13 @@ from django.db import connection
 
 from pgpubsub_sql import notify
 from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.worker import doorbell as doorbell_module
 from pgpubsub_sql.worker import worker as worker_module
 from pgpubsub_sql.worker.worker import SAFETY_SECONDS, Worker
 from tests.app.channels import ItemChannel, Job, Shout
 from tests.conftest import eventually
 from tests.ledger import numbers, sql, stranger
+from tests.proxy import Proxy
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -244,6 +246,32 @@ def test_losing_the_doorbell_is_reconnecting_and_looking_everywhere(
     assert all(due_in(worker, name) <= 0 for name in worker.delivery.channels)
     sql("SELECT pg_notify('app.Shout', '{\"number\": 1}')")
     eventually(lambda: worker._hear() or numbers("hear") == [1])  # everything is due: no waiting
+
+
+def test_an_ear_that_hears_no_more_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F38: the system of a proxy that has lost its server acknowledges what it cannot deliver."""
+    monkeypatch.setattr(doorbell_module, "ECHO_SECONDS", 0.2)
+    worker = Worker([Job, Shout])
+    with Proxy() as proxy, worker.stopping:
+        with pytest.MonkeyPatch.context() as through:
+            connection.close()
+            for name, value in proxy.environment().items():
+                through.setenv(name, value)
+            worker._connect()
+        connection.close()
+        raw = worker.doorbell._connection
+        proxy.freeze()
+        worker._planned, worker._echo_at = False, 0.0
+
+        def is_replaced() -> bool:
+            worker._look_at = {name: time.monotonic() + 0.1 for name in worker._look_at}
+            worker.step()
+            return worker.doorbell._connection is not raw
+
+        eventually(is_replaced)
+        sql("SELECT pg_notify('app.Shout', '{\"number\": 1}')")
+        eventually(lambda: worker._hear() or numbers("hear") == [1])
+        worker.doorbell.close()
 
 
 def test_it_waits_longer_and_longer_for_the_server(

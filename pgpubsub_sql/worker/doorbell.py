@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import select
 import time
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,9 @@ from pgpubsub_sql.worker.forks import sever
 
 PROBE_SECONDS = 5.0
 """How long a NOTIFY may take through a pooler before it is known that none ever comes."""
+
+ECHO_SECONDS = 20.0
+"""How often a worker rings itself, and how long that may take before it is known to be deaf."""
 
 _REMEDY = (
     "A pooler in transaction mode (PgBouncer, RDS Proxy) takes LISTEN and delivers nothing: have "
@@ -51,6 +55,10 @@ class Doorbell:
         """The driver's, of the wrapper."""
         self._rings: list[Ring] = []
         self._elected: set[str] = set()
+        self.echo = f"pgpubsub_sql.{uuid.uuid4().hex}"
+        """A name that nobody else rings. It shows that what is sent arrives: a proxy that has lost
+        its server, or a server that is frozen, keeps a connection that hears no more."""
+        self._echo_sent: float | None = None
 
     @property
     def errors(self) -> type[Exception]:
@@ -80,6 +88,7 @@ class Doorbell:
             self._wrapper = self._connection = None
         self._rings.clear()
         self._elected.clear()
+        self._echo_sent = None
 
     def sever(self) -> None:
         """Let go of the connection in a process that is forked from the one that opened it."""
@@ -96,10 +105,19 @@ class Doorbell:
         return bool(self._rings)
 
     def rings(self) -> list[Ring]:
-        """Return what was heard since the last call, without waiting."""
+        """Return what was heard since the last call, without waiting.
+
+        Raises one of :attr:`errors` if an echo that is expected does not come.
+        """
         self._read()
         heard, self._rings = self._rings, []
+        if self._echo_sent and not heard and self._echo_sent + ECHO_SECONDS < time.monotonic():
+            raise self.errors(f"What was sent to it {ECHO_SECONDS:g} seconds ago has not arrived.")
         return heard
+
+    def expect_echo(self) -> None:
+        """Expect to hear what was sent to :attr:`echo` from another connection."""
+        self._echo_sent = self._echo_sent or time.monotonic()
 
     def elect(self, name: str) -> bool:
         """Whether this is the worker that has to store what comes by NOTIFY on a durable channel.
@@ -123,7 +141,7 @@ class Doorbell:
         if pooled:
             self._refuse_to_share()
         with self._connection.cursor() as cursor:
-            for name in self.names:
+            for name in [*self.names, self.echo]:
                 cursor.execute(render("queries/listen", channel=name))
             cursor.execute("SELECT pg_listening_channels()")
             self._verify({name for (name,) in cursor.fetchall()})
@@ -148,9 +166,10 @@ class Doorbell:
     def _probe(self) -> None:
         """Ring once from another connection: a pooler may have given LISTEN to one of its own."""
         with connecting.listening(self.using) as other:
-            connecting.execute(other, query("ring"), {"channels": self.names[:1]})
+            connecting.execute(other, query("ring"), {"channels": [self.echo]})
+        self.expect_echo()
         deadline = time.monotonic() + PROBE_SECONDS
-        while not self._rings:
+        while self._echo_sent:
             if not select.select([self], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 raise NotReady(f"No NOTIFY comes through from {self.using!r}. {_REMEDY}")
             self._read()
@@ -163,7 +182,13 @@ class Doorbell:
             self._fetch_psycopg2()
 
     def _heard(self, notify: Any) -> None:
-        self._rings.append(Ring(notify.channel, notify.payload, notify.pid))
+        self._add(notify.channel, notify.payload, notify.pid)
+
+    def _add(self, channel: str, payload: str, pid: int) -> None:
+        if channel == self.echo:
+            self._echo_sent = None
+        else:
+            self._rings.append(Ring(channel, payload, pid))
 
     def _fetch_psycopg2(self) -> None:
         for notify in self._connection.notifies:
@@ -176,5 +201,4 @@ class Doorbell:
         libpq = self._connection.pgconn
         libpq.consume_input()
         while notify := libpq.notifies():
-            name, payload = notify.relname.decode(), notify.extra.decode()
-            self._rings.append(Ring(name, payload, notify.be_pid))
+            self._add(notify.relname.decode(), notify.extra.decode(), notify.be_pid)

@@ -20,7 +20,7 @@ from pgpubsub_sql.worker.backlog import Backlog
 from pgpubsub_sql.worker.backoff import Backoff
 from pgpubsub_sql.worker.connecting import adopt
 from pgpubsub_sql.worker.delivery import Delivery
-from pgpubsub_sql.worker.doorbell import Doorbell
+from pgpubsub_sql.worker.doorbell import ECHO_SECONDS, Doorbell
 from pgpubsub_sql.worker.forks import disown, in_forks
 from pgpubsub_sql.worker.outcomes import Discarded, Park, Postpone, ReadAgain, TryAgain
 from pgpubsub_sql.worker.stopping import Lifeline, Stopping
@@ -78,6 +78,7 @@ class Worker:
         self._plan_at = 0.0
         """When to plan although something is due, by the monotonic clock."""
         self._sweep_at = 0.0
+        self._echo_at = 0.0
         self._has_listened = False
 
     def run(self) -> None:
@@ -182,6 +183,10 @@ class Worker:
             if self._sweep_at <= now:
                 self._sweep_at = now + SWEEP_SECONDS
                 self.delivery.sweep()
+            if self._echo_at <= now:
+                self._echo_at = now + ECHO_SECONDS
+                self.delivery.session.execute("ring", {"channels": [self.doorbell.echo]})
+                self.doorbell.expect_echo()
         except Exception as error:  # every channel is looked at soon anyway
             trace = _unless_lost(error)
             logger.warning("Looking ahead failed: %s", _first_line(error), exc_info=trace)
@@ -252,6 +257,7 @@ class Worker:
             else:
                 logger.info("Listening to %s", ", ".join(self.delivery.channels))
                 self._look_at = dict.fromkeys(self.delivery.channels, 0.0)
+                self._echo_at = time.monotonic() + ECHO_SECONDS
                 if self._has_listened:
                     self._tell(worker_reconnected)
                 self._has_listened = True
