@@ -95,6 +95,7 @@ def of_tenants(trial: Trial) -> None:
     """Play for one tenant while a worker listens for another; listeners turn to it at their end."""
     install(trial)
     acme, globex = trial.within("acme"), trial.within("globex")
+    acme.refuses("listen", because="--worker-start-method fork")
     with globex.listening("--worker"):
         play(acme)
         say(globex, 8)

@@ -100,6 +100,18 @@ class Trial:
 
     def manage(self, *arguments: str) -> None:
         """Run a command of the project, which must succeed."""
+        status, text = self._run(arguments)
+        if status != 0:
+            raise Failure(f"{arguments[0]} exits with {status}: {reason(text)}", text)
+
+    def refuses(self, *arguments: str, because: str) -> None:
+        """Run a command of the project, which must say *because*, and fail."""
+        status, text = self._run(arguments)
+        if status == 0 or because not in text:
+            problem = f"{arguments[0]} exits with {status} and does not say {because!r}"
+            raise Failure(problem, text)
+
+    def _run(self, arguments: tuple[str, ...]) -> tuple[int, str]:
         log = self.directory / f"{arguments[0]}.log"
         process = self._start(arguments, log)
         try:
@@ -108,9 +120,7 @@ class Trial:
             raise Failure(f"{arguments[0]} does not end", log.read_text()) from None
         finally:
             kill(process)
-        if status != 0:
-            text = log.read_text(errors="replace")
-            raise Failure(f"{arguments[0]} exits with {status}: {reason(text)}", text)
+        return status, log.read_text(errors="replace")
 
     @contextmanager
     def listening(self, *arguments: str, until: str = "Listening to") -> Iterator[Worker]:
