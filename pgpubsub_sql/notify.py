@@ -153,7 +153,7 @@ def _message(instance: Channel) -> tuple[str, str, bool, str | None]:
         )
     channel = _sendable(type(instance))
     payload = codec(channel).encode(_fields(instance))
-    key = key_of(payload, channel.ordering_fields())
+    key = _key_of(channel, payload)
     return channel.postgres_name(), payload, channel.lock_notifications, key
 
 
@@ -166,6 +166,11 @@ def _refuse_options(channel: type[Channel], arguments: Mapping[str, Any]) -> Non
             f"{channel.postgres_name()} has no field {option!r}. If you mean the option, send an "
             f"instance: notify({channel.__name__}({', '.join(given)}), {option}=…)"
         )
+
+
+def _key_of(channel: type[Channel], payload: str) -> str | None:
+    declared = codec(channel).fields
+    return key_of(payload, {name: declared[name].type for name in channel.ordering_fields()})
 
 
 def _fields(instance: Channel) -> dict[str, Any]:
@@ -195,7 +200,7 @@ def _send(
     if channel.lock_notifications:
         _check_times(name, delay, at, expires)
         statement = query("store")
-        key = key_of(values["payload"], channel.ordering_fields())
+        key = _key_of(channel, values["payload"])
         zone = connection_of(using).timezone_name
         values |= {"at": _aware(at, zone), "expires": _aware(expires, zone), "key": key}
         values["delay"] = None if delay is None else delay.total_seconds()
