@@ -28,7 +28,9 @@ from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.sql.readiness import check_workable
 from pgpubsub_sql.worker.connecting import adopt, hang_up
 from pgpubsub_sql.worker.doorbell import Doorbell, Ring
+from pgpubsub_sql.worker.processes import Plan
 from pgpubsub_sql.worker.session import Session
+from pgpubsub_sql.worker.supervisor import Supervisor
 from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import Job
 from tests.conformance.drivers import BESIDE, environment
@@ -211,6 +213,14 @@ def test_an_engine_forgets_what_it_has_set_on_a_connection_that_is_gone() -> Non
         wrapper.searched = "acme"
         hang_up(wrapper)
         assert (wrapper.connection, wrapper.searched) == (None, "")
+
+
+def test_workers_that_are_forked_find_no_connection_in_the_pool_of_an_engine() -> None:
+    """F43: each would have taken the one that its parent had used, with the others."""
+    with anew(Engine, MAX_CONNS=1) as wrapper:
+        wrapper.ensure_connection()
+        Supervisor(Plan(channels=()), processes=0, start_method="fork").run()
+        assert Engine.pools.pop("default") == []
 
 
 @pytest.mark.parametrize(

@@ -123,13 +123,15 @@ class Trial:
         return status, log.read_text(errors="replace")
 
     @contextmanager
-    def listening(self, *arguments: str, until: str = "Listening to") -> Iterator[Worker]:
+    def listening(
+        self, *arguments: str, until: str = "Listening to", times: int = 1
+    ) -> Iterator[Worker]:
         """Have ``manage.py listen`` run meanwhile; it must end well when it is asked to."""
         self._logs += 1
         log = self.directory / f"listen-{self.schema}{self._logs}.log"
         worker = self._worker = Worker(self._start(("listen", *arguments), log), log)
         try:
-            worker.await_log(until)
+            worker.await_log(until, times)
             yield worker
             worker.stop()
         except Failure as failure:
@@ -176,14 +178,14 @@ class Worker:
         """What it has written so far."""
         return self._log.read_text(errors="replace")
 
-    def await_log(self, line: str) -> None:
-        """Wait until it has written *line*."""
+    def await_log(self, line: str, times: int = 1) -> None:
+        """Wait until it has written *line* so many times."""
 
         def has_come() -> bool:
             if self.process.poll() is not None:
                 problem = f"listen ended with {self.process.returncode}: {reason(self.text)}"
                 raise Failure(problem, self.text)
-            return line in self.text
+            return self.text.count(line) >= times
 
         eventually(has_come, lambda: f"listen did not write {line!r}: {reason(self.text)}")
 
