@@ -86,7 +86,7 @@ def spoil(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
     raise RuntimeError(f"a wrapper left behind met {sql}")
 
 
-ANYWHERE = {name: partial(execute, statement) for name, statement in SESSION.items()}
+ANYWHERE = PROCESS | {name: partial(execute, text) for name, text in SESSION.items()}
 IN_LISTENERS = ANYWHERE | OBJECTS
 IN_CALLBACKS = ANYWHERE | CALLBACKS
 
