@@ -12,6 +12,7 @@ from django.urls import get_urlconf, set_urlconf
 from django.utils import timezone, translation
 from django.utils.module_loading import import_string
 
+from tests.app import listeners
 from tests.app.listeners import execute
 from tests.ledger import sql
 from tests.torture.stage import DECOY, STRANGER
@@ -61,6 +62,12 @@ PROCESS: dict[str, Callable[[], object]] = {
 """What Python code and Django remember."""
 
 
+CHILDREN: dict[str, Callable[[], object]] = {
+    "signals": listeners.take_the_signals,
+    "fork": listeners.parent_of_one_that_writes,
+}
+"""What is the process's: handlers of signals, and processes that inherit them."""
+
 OBJECTS: dict[str, Callable[[], object]] = {
     "row factory": lambda: set_factory(connection.connection),
     "execute wrapper": lambda: connection.execute_wrappers.append(spoil),
@@ -87,7 +94,7 @@ def spoil(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
 
 
 ANYWHERE = PROCESS | {name: partial(execute, text) for name, text in SESSION.items()}
-IN_LISTENERS = ANYWHERE | OBJECTS
+IN_LISTENERS = ANYWHERE | OBJECTS | CHILDREN
 IN_CALLBACKS = ANYWHERE | CALLBACKS
 
 UNTIDY: dict[str, Callable[[], object]] = IN_LISTENERS | {
