@@ -10,6 +10,7 @@ import time
 from asgiref.sync import sync_to_async
 
 import pgpubsub_sql
+from pgpubsub_sql.worker import outcomes
 from tests.app.listeners import behave, fail
 from tests.ledger import stranger
 from tests.torture.channels import Alone, Brittle, LiveRows, Message, Ordered, OrderedRows, Rows
@@ -32,6 +33,10 @@ DEADLY = "die"
 
 FELLING = "fell"
 """The end of the whole process group: charged by whoever takes it next. It never goes well."""
+
+outcomes.READ_AGAIN_SECONDS = (0.1, 0.5)
+"""A message that no listener can read waits for a worker of another version, but not for minutes
+as usual."""
 
 LONG_SECONDS = 0.2
 """How long a listener takes that takes its time, on average: so that calamities find it at work."""

@@ -10,7 +10,7 @@ from typing import Any
 from tests.torture.fleet import NO_START
 
 EXPLAINED = re.compile(
-    r"Notification \d+ of channel \S+ failed and (will be|is parked)"
+    r"Notification \d+ of channel \S+ failed and (will be|waits|is parked)"
     r"|A worker died, or lost its connection, with notifications of channel"
     r"|A message on channel torture.LiveRows failed; it will not be retried"
     r"|(Refused messages that|Stored what) came by NOTIFY on "
