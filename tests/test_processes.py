@@ -9,8 +9,10 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from pgpubsub_sql import notify
 from pgpubsub_sql.errors import WrongPlace
@@ -337,6 +339,17 @@ def test_signals_are_ours_again_after_a_message(listen: Start, way: list[str]) -
     assert listener.stop() == 0
     assert "Traceback" not in listener.log
     assert "is killed" not in listener.log
+
+
+def test_a_time_limit_that_cannot_be_kept_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F54: under gevent the watch is a greenlet; a listener that sleeps would never end."""
+    patched = SimpleNamespace(is_module_patched=lambda name: name == "threading")
+    monkeypatch.setitem(sys.modules, "gevent.monkey", patched)
+    monkeypatch.setattr(Job, "timeout", 1.0)
+    with pytest.raises(CommandError, match=r"The timeout of app.Job cannot be kept: gevent has"):
+        call_command("listen", "--channels", "app.Job", "app.Shout", "--worker", "--drain")
+    monkeypatch.setattr(Job, "timeout", None)
+    call_command("listen", "--channels", "app.Job", "--worker", "--drain")
 
 
 # --- As process 1

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 from django.conf import settings
 
-from pgpubsub_sql.channels import find_channel
-from pgpubsub_sql.errors import PubSubError
+from pgpubsub_sql.channels import BaseChannel, find_channel
+from pgpubsub_sql.errors import NotReady, PubSubError
 from pgpubsub_sql.logs import configure
 from pgpubsub_sql.worker.stopping import Lifeline
 from pgpubsub_sql.worker.worker import Worker
@@ -78,12 +78,26 @@ def work(plan: Plan, lifeline: Lifeline | None = None) -> Ending:
     plan.configure_logging()
     _write_lines()
     channels = [find_channel(path) for path in plan.channels]
+    _refuse_timeouts_under_gevent(channels)
     name = multiprocessing.current_process().name if plan.name else ""
     worker = Worker(channels, using=plan.database, must_be=plan.place, name=name, lifeline=lifeline)
     if plan.drain:
         return Ending.DONE if worker.drain() else Ending.MESSAGES_FAILED
     worker.run()
     return Ending.DONE
+
+
+def _refuse_timeouts_under_gevent(channels: list[type[BaseChannel]]) -> None:
+    """Raise :class:`NotReady` for a time limit that would hang the worker instead of ending it."""
+    patches = sys.modules.get("gevent.monkey")
+    if patches is None or not patches.is_module_patched("threading"):
+        return
+    if limited := [channel.postgres_name() for channel in channels if channel.timeout is not None]:
+        raise NotReady(
+            f"The timeout of {', '.join(limited)} cannot be kept: gevent has patched threading, so "
+            "that what watches a listener has to wait for it. Remove the timeout, use "
+            "gevent.Timeout in the listener, or start the worker without gevent's patches."
+        )
 
 
 def _write_lines() -> None:
