@@ -118,8 +118,8 @@ def check_migrations(**kwargs: Any) -> list[checks.CheckMessage]:
         return [*_without_migrations(), *_not_on_postgresql()]
     return [
         checks.Warning(
-            "Another package has replaced the autodetector, so makemigrations does not see "
-            "triggers.",
+            "Another package has replaced Django's autodetector, so makemigrations writes no "
+            "migrations for triggers.",
             hint="Put that package before pgpubsub_sql in INSTALLED_APPS.",
             id="pgpubsub_sql.W001",
         )
@@ -131,8 +131,8 @@ def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
     problems = list(_unusable_settings())
     if not problems and not conf.is_context_bound_to_transaction():
         warning = checks.Warning(
-            "A notification context lasts as long as its connection, so that with persistent "
-            "connections it leaks into the next request.",
+            "PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT is False, so a notification context lasts as "
+            "long as its connection. If connections persist, it leaks into the next request.",
             hint="Use notification_context(), then remove PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT.",
             id="pgpubsub_sql.W101",
         )
@@ -202,7 +202,7 @@ def _misspelled(channel: type[BaseChannel]) -> Iterator[checks.CheckMessage]:
             yield checks.Warning(
                 f"{dotted_path(channel)} sets {name!r}, which is no option. Did you mean "
                 f"{close[0]!r}?",
-                hint="If it is an attribute of your own, let its name be less alike.",
+                hint="If it is an attribute of your own, give it a less similar name.",
                 id="pgpubsub_sql.W004",
             )
 
@@ -346,7 +346,7 @@ def _not_on_postgresql() -> Iterator[checks.CheckMessage]:
                 f"The trigger of {dotted_path(channel)} is not installed: {model._meta.label} is "
                 f"written to the database {connection.alias!r}, which is "
                 f"{connection.display_name}.",
-                hint="Let the model live on PostgreSQL, or take the channel's listeners away.",
+                hint="Route the model to PostgreSQL, or remove the channel's listeners.",
                 id="pgpubsub_sql.W003",
             )
 

@@ -427,7 +427,7 @@ def test_w001_the_autodetector_was_replaced(monkeypatch: pytest.MonkeyPatch) -> 
     assert found() == []
     monkeypatch.setattr(makemigrations.Command, "autodetector", MigrationAutodetector)
     message = report("W001")
-    assert "makemigrations does not see triggers" in message
+    assert "writes no migrations for triggers" in message
     assert "INSTALLED_APPS" in message
 
 
@@ -524,7 +524,7 @@ def test_w003_a_model_that_is_not_on_postgresql(monkeypatch: pytest.MonkeyPatch)
     message = report("W003")
     assert "example.blog.channels.Watch is not installed: blog.Author is written to" in message
     assert "the database 'default', which is SQLite" in message
-    assert "live on PostgreSQL" in message
+    assert "Route the model to PostgreSQL" in message
 
 
 # Together.

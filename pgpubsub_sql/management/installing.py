@@ -74,7 +74,7 @@ def verify(command: BaseCommand, options: Options) -> None:
         lines = [f"{one.channel} {one.text}. {one.remedy}" for one in problems]
         command.stdout.write("\n".join(lines) or "Code, migrations and catalogue agree.")
     if problems:
-        raise CommandError(f"{len(problems)} found by verify.", returncode=1)
+        raise CommandError(f"{counted(len(problems), 'problem')} found.", returncode=1)
 
 
 def sql(command: BaseCommand, options: Options) -> None:
@@ -108,8 +108,9 @@ def install(command: BaseCommand, options: Options) -> None:
     for name, key in wanting.items():
         if found.state_of(key) is State.FOREIGN:
             raise CommandError(
-                f"The function of channel {name} is not this project's. Give the channel another "
-                "channel_name, or set PGPUBSUB_OWNER to the owner that ls --json shows."
+                f"The function of channel {name} is not this project's, so it is not replaced. Set "
+                "another channel_name on the channel, or PGPUBSUB_OWNER to the owner that "
+                "ls --json shows."
             )
     repair.install(connections[options["database"]], found, wanting.values())
     _report(command, options, wanting, "installed", "All triggers were installed already.")

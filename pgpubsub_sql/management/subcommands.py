@@ -69,7 +69,10 @@ def _resolve(reference: str, known: Sequence[str]) -> str:
                 else str(error)
             ) from None
     if name not in known:
-        raise CommandError(f"There is nothing to do with channel {name!r} here.")
+        raise CommandError(
+            f"Channel {name!r} is declared, but has nothing here that this command is about: no "
+            "trigger, or no stored message and no listener."
+        )
     return name
 
 

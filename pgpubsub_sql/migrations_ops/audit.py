@@ -48,11 +48,11 @@ class State(enum.StrEnum):
 
 _ASTRAY = {
     State.MISSING: (
-        "is not, or not wholly, installed",
+        "has no trigger in the database, or not all of its triggers",
         "Run: python manage.py pgpubsub install {channel}{database}",
     ),
     State.OUTDATED: (
-        "is installed by another specification",
+        "has a trigger that differs from what the migrations install",
         "Run: python manage.py pgpubsub install {channel}{database}",
     ),
     State.DISABLED: (
@@ -60,15 +60,15 @@ _ASTRAY = {
         "Run: python manage.py pgpubsub enable {channel}{database}",
     ),
     State.STALE: (
-        "does not fit its table any more, so that rows travel whole: {reason}",
+        "names columns that its table lacks or has changed, so every row is sent whole: {reason}",
         "Change the channel's columns, watch or condition. Run: python manage.py makemigrations",
     ),
     State.FOREIGN: (
-        "meets a function of its name that another project, or nobody, says to have installed",
-        "Give the channel another channel_name, or set PGPUBSUB_OWNER to the function's owner.",
+        "needs the name of a function that this project has not installed",
+        "Set another channel_name, or PGPUBSUB_OWNER to the owner that ls --json shows.",
     ),
     State.LEFTOVER: (
-        "is installed, but nothing asks for it any more",
+        "has a trigger in the database, but neither the code nor a migration asks for it",
         "Run: python manage.py pgpubsub prune{database}",
     ),
 }
@@ -262,9 +262,9 @@ def _compare(trigger: Trigger, function: InstalledFunction, table: int) -> State
 def _unwritten(wanted: Triggers, written: Triggers) -> Iterator[Problem]:
     for label, channel in _differing(wanted, written):
         if (label, channel) in wanted:
-            text = "is declared otherwise than the migrations have it"
+            text = "is declared in the code, but the migrations do not install it like that"
         else:
-            text = "has a trigger in the migrations, but nobody listens for its events any more"
+            text = "has a trigger in the migrations, but no listener asks for it any more"
         yield Problem(channel, text, f"Run: python manage.py makemigrations {label}")
 
 

@@ -56,8 +56,9 @@ class Backlog:
         is_long = self._report_at <= time.monotonic()
         for name in [name for name in self._dropped if is_long or name not in self._waiting]:
             message = (
-                "%s messages on channel %s were dropped: they come faster than its listeners "
-                "handle them, and no more than %s wait for that"
+                "%s messages on channel %s were dropped: they arrive faster than its listeners "
+                "handle them, and at most %s are kept waiting. Make the listeners faster, or the "
+                "channel durable."
             )
             count = self._dropped.pop(name)
             logger.warning(message, count, name, KEPT, extra={"channel": name, "count": count})

@@ -137,7 +137,9 @@ def test_every_word_keeps_to_its_database(project: Project, other: Database) -> 
     project.run("pgpubsub", "uninstall", "--all", "--noinput", *database)
     assert other.catalogue() == frozenset()
     output = project.run("check", *database)
-    assert "In the database 'other' the channel blog.Authors is not" in output
+    assert (
+        "In the database 'other' the channel blog.Authors has no trigger in the database" in output
+    )
     assert "HINT: Run: python manage.py pgpubsub install blog.Authors --database other" in output
     (shown,) = rows(project, "sql", "blog.Authors", *database)
     for statement in shown["sql"]:
@@ -258,7 +260,7 @@ def test_options_that_no_longer_fit(project: Project) -> None:
         project.sql(f"ALTER TABLE blog_author {change}")
         assert state(project) == "stale"
         (problem,) = rows(project, "verify", code=1)
-        assert "does not fit its table any more, so that rows travel whole: " in problem["text"]
+        assert "so every row is sent whole: " in problem["text"]
         assert reason in problem["text"]
         assert "Change the channel's columns, watch or condition." in problem["remedy"]
         assert project.told(INSERT) == [("blog.Authors", "INSERT")]
@@ -431,7 +433,10 @@ def test_check_database_tells_of_what_is_not_installed(project: Project) -> None
     assert "W202" not in project.run("check", "--database", "default")
     project.sql(f'DROP FUNCTION "{FUNCTION}" CASCADE')
     output = project.run("check", "--database", "default")
-    assert "In the database 'default' the channel blog.Authors is not" in output
+    assert (
+        "In the database 'default' the channel blog.Authors has no trigger in the database"
+        in output
+    )
     assert "HINT: Run: python manage.py pgpubsub install blog.Authors" in output
     assert "W202" not in project.run("check")
 
