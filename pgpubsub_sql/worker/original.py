@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pgpubsub_sql.sql import SQL, quote_identifier, render
+from pgpubsub_sql.sql import SQL, quote_identifier, quote_literal, render
 
 CONSTRAINTS_SECONDS = 60.0
 """For so long a worker may not know of a constraint that is new, or gone."""
+
+_SCHEMA = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 
 Execute = Callable[[str], list[Any]]
 
@@ -95,13 +98,19 @@ def _shows_cursors(raw: Any) -> bool:
 
 
 def _restoring(settings: Iterable[tuple[str, str]], *, is_local: bool) -> str:
-    scope, local = SQL("LOCAL" if is_local else "SESSION"), str(is_local)
+    scope = SQL("LOCAL" if is_local else "SESSION")
     return _script(
-        render("queries/restore_search_path", value=value, local=local)
+        render("queries/restore_search_path", schemas=_schemas(value), scope=scope)
         if name == "search_path"
         else render("queries/restore_setting", name=name, value=value, scope=scope)
         for name, value in settings
     )
+
+
+def _schemas(path: str) -> SQL:
+    """Return the schemas of a search_path, which has in quotes what is not to be lower case."""
+    names = [quoted.replace('""', '"') or plain.lower() for quoted, plain in _SCHEMA.findall(path)]
+    return SQL(", ".join(map(quote_literal, names or [""])))
 
 
 def _settling(immediate: str, restore: str) -> str:

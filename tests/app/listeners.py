@@ -282,6 +282,7 @@ MOODS: dict[str, Callable[[], object]] = {
     "discard": lambda: raise_(pgpubsub_sql.Discard("it came too late")),
     "wait": lambda: execute(WAIT),
     "hang": hang,
+    "hang in a callback": lambda: transaction.on_commit(hang),
     "exit": lambda: sys.exit(3),
     "die": lambda: os._exit(7),
     "vanish": lambda: os._exit(0),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable
+
 import pytest
 from django.db import transaction
 
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app import listeners
+from tests.conftest import Listen, eventually
 from tests.delivery.sending import drain, jobs
-from tests.ledger import calls, numbers, stored, stranger
+from tests.ledger import calls, listeners_wait, numbers, sql, stored, stranger
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -76,3 +80,20 @@ def test_callbacks_run_when_others_see_what_they_belong_to(
     jobs("good", "good")
     drain(delivery)
     assert seen == [(2,), (2,)]
+
+
+@pytest.mark.parametrize("options", [(), ("--worker",)])
+@pytest.mark.parametrize("channel", ["app.Job", "app.Shout"])
+def test_sigterm_waits_for_a_callback_as_for_a_listener(
+    listen: Callable[..., Listen], channel: str, options: tuple[str, ...]
+) -> None:
+    """F49: what is committed has its callbacks, and the worker then ends without being killed."""
+    listener = listen("--channels", channel, *options).ready()
+    with listeners_wait():
+        sql('SELECT pgpubsub_notify(%s, \'{"number": 1, "mood": "hang in a callback"}\')', channel)
+        eventually(lambda: "this listener hangs" in listener.log)
+        listener.process.send_signal(signal.SIGTERM)
+        eventually(lambda: options or "to finish what is in hand" in listener.log)
+        assert listener.process.poll() is None
+    assert listener.process.wait(30) == 0, listener.log
+    assert not stored()

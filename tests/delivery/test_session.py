@@ -202,34 +202,47 @@ def test_a_callback_does_not_meet_what_its_own_message_has_set(
     assert seen == [seen[0]] * 2
 
 
+@pytest.mark.parametrize(
+    "path",
+    ['public, "odd, ""name"', '"$user", Public,"UPPER"', "public, it's\\\\", "", '""'],
+)
 def test_what_was_set_when_the_connection_was_opened_stays(
-    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     """F41: RESET would not know of it."""
 
     def set_up(connection: Any, **named: Any) -> None:
         with connection.cursor() as cursor:
-            cursor.execute("SET search_path = public, \"odd, name\"; SET lock_timeout = '77s'")
+            cursor.execute("SELECT set_config('search_path', %s, false)", [path])
+            cursor.execute("SET lock_timeout = '77s'")
 
-    mood(
-        monkeypatch,
-        lambda: execute("SET search_path = tenant"),
-        lambda: execute("SET lock_timeout = 0"),
-    )
+    def look() -> None:
+        (existing,) = sql("SELECT current_schemas(false)::text")
+        seen.append((existing, sql("SHOW lock_timeout")))
+
+    def leave() -> None:
+        look()
+        execute("SET search_path = tenant")
+        execute("SET lock_timeout = 0")
+
     seen: list[Any] = []
-    monkeypatch.setitem(
-        listeners.MOODS,
-        "look",
-        lambda: seen.append((sql("SHOW search_path"), sql("SHOW lock_timeout"))),
-    )
-    connection_created.connect(set_up)
-    connection.close()
-    try:
-        jobs("leave", "look")
-        drain(delivery)
-    finally:
-        connection_created.disconnect(set_up)
-    assert seen == [([('public, "odd, name"',)], [("77s",)])]
+    mood(monkeypatch, leave)
+    monkeypatch.setattr(listeners, "SILENT", ("leave", "look"))
+    monkeypatch.setitem(listeners.MOODS, "look", look)
+    with stranger() as other:
+        other.execute('CREATE SCHEMA "odd, ""name"; CREATE SCHEMA "UPPER"; CREATE SCHEMA "it\'s\\"')
+        connection_created.connect(set_up)
+        connection.close()
+        try:
+            with delivery.session.isolation() as isolation:
+                for step in (leave, look, look):
+                    assert isolation.run(step, lambda callback: callback) is None  # type: ignore[arg-type, return-value]
+        finally:
+            connection_created.disconnect(set_up)
+            connection.close()
+            other.execute('DROP SCHEMA "odd, ""name"; DROP SCHEMA "UPPER"; DROP SCHEMA "it\'s\\"')
+    assert seen == [seen[0]] * 3
+    assert seen[0][1] == [("77s",)]
 
 
 def test_what_a_receiver_sets_is_for_its_message(
