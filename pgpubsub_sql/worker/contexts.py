@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import suppress
 from contextvars import Context
@@ -11,8 +12,14 @@ from django.core.cache import caches
 
 
 def new_context() -> Context:
-    """Return a context in which nothing is set: no language, no time zone, no ContextVar."""
-    return _pristine(threading.get_ident()).copy()
+    """Return a context in which nothing is set: no language, no time zone, no ContextVar.
+
+    But for the tenant that the worker is for, which django-pgschemas keeps in one.
+    """
+    context = _pristine(threading.get_ident()).copy()
+    if pgschemas := sys.modules.get("django_pgschemas.schema"):
+        context.run(pgschemas.active.set, pgschemas.active.get())
+    return context
 
 
 @cache

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import decimal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -158,6 +160,17 @@ def test_what_was_set_outside_is_none_of_theirs(
     finally:
         user.reset(token)
     assert seen == ["nobody"]
+
+
+def test_the_tenant_of_a_worker_is_that_of_its_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F40: django-pgschemas keeps it in a ContextVar, so that listeners worked for nobody."""
+    active = ContextVar("active_schema", default="public")
+    module = SimpleNamespace(active=active)
+    monkeypatch.setitem(sys.modules, "django_pgschemas.schema", module)  # type: ignore[arg-type]
+    active.set("acme")
+    first = new_context()
+    first.run(active.set, "globex")
+    assert (first.run(active.get), new_context().run(active.get)) == ("globex", "acme")
 
 
 def test_caches_are_not_made_anew_for_each_message(

@@ -144,6 +144,7 @@ PACKAGES = [
         settings="geventpool",
         requirements=("django-db-geventpool", "gevent"),
         variables={"PATCHED_BY_GEVENT": "1"},
+        supervised=FORK,
     ),
     Package(
         name="django-db-connection-pool",

@@ -1,6 +1,9 @@
 """django-db-geventpool's engine, whose connection parameters have keys of its own."""
 
+import os
+
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
+from gevent.monkey import is_module_patched
 
 from .base import *
 
@@ -12,4 +15,6 @@ DATABASES["default"] |= {
 
 
 def is_in_use(connection):
-    return connection.pool.size > 0
+    """Whether the pool is, and all that was patched."""
+    is_patched = is_module_patched("socket") or "PATCHED_BY_GEVENT" not in os.environ
+    return is_patched and connection.pool.size > 0
