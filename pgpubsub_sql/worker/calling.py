@@ -55,19 +55,19 @@ class Caller:
         extras = {"context": message.context}
         if self._is_notification_named:
             extras["notification"] = notification()
-        generation = forks.generation()
+        generation = forks.generation
         try:
             for listener, path, call in self._listeners:
                 if listener.accepts(message.event):
                     self.listener = path
                     call(**listener.arguments(message.fields, extras))
         except BaseException as error:
-            if forks.generation() != generation:
+            if forks.generation != generation:
                 forks.leave(error)
             if isinstance(error, RuntimeError) and _is_about_durability(error):
                 error.add_note(DURABLE_HINT)
             raise
-        if forks.generation() != generation:
+        if forks.generation != generation:
             forks.leave()
 
     def _read(self, payload: str) -> Message:

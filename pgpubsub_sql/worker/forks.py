@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 _functions: list[Callable[[], object]] = []
-_generation = 0
+generation = 0
+"""Another number in each process that was forked since. Read for every message."""
 
 
 @contextmanager
@@ -53,8 +54,8 @@ def _after() -> None:
 
 
 def _after_in_child() -> None:
-    global _generation
-    _generation += 1
+    global generation
+    generation += 1
     try:
         while _functions:
             _functions.pop()()
@@ -63,11 +64,6 @@ def _after_in_child() -> None:
 
 
 os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after_in_child)
-
-
-def generation() -> int:
-    """Return a number that is another one in a process that was forked since."""
-    return _generation
 
 
 def leave(error: BaseException | None = None) -> NoReturn:
