@@ -84,7 +84,7 @@ class Listening:
     def is_unharmed(self) -> bool:
         """Whether those that were started are those that run."""
         log = self.now.log
-        return "died" not in log and log.count("started as process") == self.processes
+        return "with exit code" not in log and log.count("started as process") == self.processes
 
     def connections(self) -> Counter[str]:
         """Return how often each worker has begun to listen."""
