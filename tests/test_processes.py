@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from pgpubsub_sql import notify
 from pgpubsub_sql.errors import WrongPlace
@@ -258,6 +259,21 @@ def test_a_worker_that_is_led_astray_handles_nothing(method: str) -> None:
     with pytest.raises(WrongPlace, match=r"leads to schema public of .*, and that of `listen` to"):
         getattr(worker, method)()
     assert not numbers("do_job")
+
+
+@pytest.mark.parametrize("method", ["drain", "run"])
+def test_nor_does_it_wait_for_a_migration_there(
+    acme: None, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """F40: a schema without our tables was taken for one that has not been migrated yet."""
+    monkeypatch.setenv("PGOPTIONS", "-c search_path=acme")
+    connection.close()
+    worker = Worker([Job], must_be="schema public of database production")
+    try:
+        with pytest.raises(WrongPlace, match=r"leads to schema acme of"):
+            getattr(worker, method)()
+    finally:
+        connection.close()
 
 
 @pytest.mark.parametrize("way", EVERY_WAY)

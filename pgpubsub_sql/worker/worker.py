@@ -269,12 +269,12 @@ class Worker:
         Raises :class:`WrongPlace` and :class:`NotReady`.
         """
         connection = connections[self.using]
-        self.delivery.schema = check_workable(connection)
         if self._place and (here := place(connection)) != self._place:
             raise WrongPlace(
                 f"Its connection {self.using!r} leads to {here}, and that of `listen` to "
                 f"{self._place}. Something other than the settings has set up the latter."
             )
+        self.delivery.schema = check_workable(connection)
 
     def _alone_in_forks(self) -> AbstractContextManager[None]:
         """Keep the connections from processes that a listener forks."""
