@@ -43,7 +43,14 @@ class ListenerTimeout(ListenerError):
 
 
 class WorkerDied(ListenerError):
-    """The process of a worker ended while it handled a message."""
+    """A worker gave up the message that it handled, and did not say why."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The worker that handled this notification, and no other with it, ended without a "
+            "word. It was killed (for want of memory, or by a signal), it crashed, or it lost its "
+            "connection."
+        )
 
 
 class TransactionRequired(PubSubError, RuntimeError):

@@ -13,11 +13,6 @@ from pgpubsub_sql.worker.telling import Handling, log_failure, of_stored, tell_h
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
-_DEATH = (
-    "The worker that handled this notification, and no other with it, ended without a word. It was "
-    "killed (for want of memory, or by a signal), it crashed, or it lost its connection."
-)
-
 
 def account_for(
     given_up: Sequence[Taken], channel: type[BaseChannel], session: Session
@@ -34,7 +29,7 @@ def account_for(
 
 
 def _charge(one: Taken, channel: type[BaseChannel], session: Session) -> Handling:
-    handling, error = of_stored(channel, one, session.using), WorkerDied(_DEATH)
+    handling, error = of_stored(channel, one, session.using), WorkerDied()
     outcome = after_failure(one.attempts, error, channel.retry)
     session.charge(one.id, one.attempts, outcome)
     handling.error, handling.outcome = error, outcome
@@ -45,8 +40,9 @@ def tell_of(given_up: Sequence[Taken], charged: Iterable[Handling], name: str) -
     """Tell what was written down, once it is so for good."""
     if count := sum(not one.alone for one in given_up):
         message = (
-            "A worker died, or lost its connection, with notifications of channel %s in hand "
-            "(number: %s). Each of them will be handled in a transaction of its own."
+            "Notifications of channel %s were given up with the transaction that took them "
+            "(number: %s): a worker died, lost its connection, or had to roll back. Each of them "
+            "will be handled in a transaction of its own."
         )
         logger.warning(message, name, count, extra={"channel": name, "count": count})
     for handling in charged:

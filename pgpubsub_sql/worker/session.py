@@ -11,12 +11,13 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.utils import DatabaseError, Error, OperationalError
 
+from pgpubsub_sql.errors import WorkerDied
 from pgpubsub_sql.sql import INVALID_PARAMETER_VALUE, query, render, sqlstate
 from pgpubsub_sql.sql.readiness import check_autocommit
 from pgpubsub_sql.worker.connecting import WORK, execute, hang_up, is_pooled, keep_alive, prepare
 from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.original import Original
-from pgpubsub_sql.worker.outcomes import Discarded, Failure, charged
+from pgpubsub_sql.worker.outcomes import Discarded, Failure, charged, describe
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -108,9 +109,11 @@ class Session:
     def charge(self, notification_id: int, attempts: int, outcome: Failure) -> None:
         """Write down the failure of a notification that is in nobody's hands.
 
-        Without effect if somebody has had it in hand since it had failed *attempts* times.
+        Without effect if somebody has had it in hand since it had failed *attempts* times. If
+        another worker has only noticed that it was given up, this says why, and takes that back.
         """
-        values = {"id": notification_id, "attempts_before": attempts}
+        died = describe(WorkerDied())
+        values = {"id": notification_id, "attempts_before": attempts, "died": died}
         if isinstance(outcome, Discarded):
             self.execute("forget", values)
         else:

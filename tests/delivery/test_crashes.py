@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pgpubsub_sql import Notification, notify
+from pgpubsub_sql import Notification, Retry, notify
 from pgpubsub_sql.sql import render
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app import listeners
@@ -209,8 +209,45 @@ def test_what_a_worker_accounts_for_itself_is_accounted_for_once(
     sql('UPDATE pgpubsub_sql_notification SET payload = payload || \'{"mood": "good"}\'')
     outlive(Job)
     assert not stored()
-    assert "A worker died" not in caplog.text
+    assert "were given up" not in caplog.text
     assert DEATH not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("mood", "attempts", "reason"),
+    [
+        ("close", 1, "closed the connection"),
+        ("terminate", 0, "connection"),
+    ],
+)
+@pytest.mark.parametrize("most", [1, 10])
+def test_who_gave_it_up_knows_better_than_who_found_it(
+    delivery: Delivery,
+    monkeypatch: pytest.MonkeyPatch,
+    mood: str,
+    attempts: int,
+    reason: str,
+    most: int,
+) -> None:
+    """F39: another worker claims it between the end of its transaction and the account of it."""
+    monkeypatch.setattr(Job, "retry", Retry(max_attempts=most))
+    jobs(mood)
+    sql("UPDATE pgpubsub_sql_notification SET alone = true")
+    other, charge = Delivery([Job], using="default", schema="public"), delivery.session.charge
+    found = []
+
+    def charge_later(*given: Any) -> None:
+        other.handle_stored("app.Job")
+        found.extend((row.attempts, DEATH in row.last_error) for row in stored().values())
+        charge(*given)
+
+    monkeypatch.setattr(delivery.session, "charge", charge_later)
+    delivery.handle_stored("app.Job")
+    assert found == [(1, True)]
+    (row,) = stored().values()
+    assert row.attempts == attempts
+    assert reason in row.last_error
+    assert (row.available_at is None) == (most == attempts)
 
 
 @pytest.mark.parametrize(("end", "is_alone"), [("COMMIT", False), ("ROLLBACK", True)])
@@ -227,7 +264,9 @@ def test_what_a_stranger_had_locked_is_not_charged(
     assert {row.alone for row in stored().values()} == ({True} if is_alone else set())
     drain(delivery)
     assert numbers("do_job") == [1, 2]
-    assert ("notifications of channel app.Job in hand (number: 2)" in caplog.text) == is_alone
+    assert (
+        "were given up with the transaction that took them (number: 2)" in caplog.text
+    ) == is_alone
     assert "failed" not in caplog.text
 
 

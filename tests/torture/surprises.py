@@ -11,7 +11,7 @@ from tests.torture.fleet import NO_START
 
 EXPLAINED = re.compile(
     r"Notification \d+ of channel \S+ failed and (will be|waits|is parked)"
-    r"|A worker died, or lost its connection, with notifications of channel"
+    r"|Notifications of channel .* were given up with the transaction that took them"
     r"|A message on channel torture.LiveRows failed; it will not be retried"
     r"|(Refused messages that|Stored what) came by NOTIFY on "
     r"|What was called (for channel \S+|between two batches) left (autocommit off|an atomic block)"
