@@ -210,7 +210,7 @@ class Delivery:
         lane.unresolved = None
 
     def _resolve(self, lane: Lane, batch: Batch, error: Exception, isolation: Isolation) -> None:
-        is_committed = self.session.was_committed(isolation.transaction)
+        is_committed = self.session.was_committed(isolation.transaction, isolation.recovered_at)
         if is_committed and isolation.is_committing:  # and it was not acknowledged
             self._committed_after_all(lane, batch, isolation)
         elif is_committed or isolation.is_over:  # by a listener: only we know of the rest

@@ -123,6 +123,11 @@ class Isolation:
         self.is_committing = error is None
 
     @property
+    def recovered_at(self) -> str:
+        """Until the server recovers again, it knows what became of the transaction."""
+        return self._original.recovered_at
+
+    @property
     def using(self) -> str:
         """Alias of the database."""
         return str(self._connection.alias)

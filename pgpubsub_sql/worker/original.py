@@ -24,8 +24,12 @@ class Original:
     what outlives it may be another client's next.
     """
 
-    def __init__(self, connection: Any, execute: Execute, *, is_local: bool = False) -> None:
+    def __init__(
+        self, connection: Any, execute: Execute, *, recovered_at: str, is_local: bool = False
+    ) -> None:
         self.raw = connection.connection
+        self.recovered_at = recovered_at
+        """Of the server: see ``queries/session_state.sql``."""
         self.shows_cursors = _shows_cursors(self.raw)
         """Whether the driver lets us know when one is made."""
         self._connection = connection

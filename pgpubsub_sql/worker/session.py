@@ -120,14 +120,17 @@ class Session:
             unchanged = {"attempts": attempts, "unreadable": None, "delay": None}
             self.execute("charge", values | unchanged | charged(attempts, outcome))
 
-    def was_committed(self, transaction: str) -> bool:
+    def was_committed(self, transaction: str, recovered_at: str) -> bool:
         """Learn what became of a transaction whose end nobody saw.
+
+        A server that has crashed since it was asked for *recovered_at* gives the ids of lost
+        transactions to others, so there it counts as rolled back.
 
         Raises :class:`OperationalError` if the server does not know after a second either. A
         backend that is still in it has lost its client, and is ended.
         """
         deadline = time.monotonic() + 1
-        while (status := self._status(transaction)) == "in progress":
+        while (status := self._status(transaction, recovered_at)) == "in progress":
             if deadline < time.monotonic():
                 raise OperationalError(
                     f"The server still works on the transaction {transaction}, in which a batch "
@@ -136,13 +139,15 @@ class Session:
             time.sleep(UNDECIDED_SECONDS)
         return status == "committed"
 
-    def _status(self, transaction: str) -> str | None:
+    def _status(self, transaction: str, recovered_at: str) -> str | None:
+        parameters = {"transaction": transaction, "recovered_at": recovered_at}
         try:
-            return str(self.execute("end_transaction", {"transaction": transaction})[0][0])
+            rows = self.execute("end_transaction", parameters)
         except DatabaseError as error:
             if sqlstate(error) != INVALID_PARAMETER_VALUE:
                 raise
             return None  # a standby that has taken over, and never heard of it
+        return str(rows[0][0]) if rows else None
 
     def drop_if_broken(self) -> None:
         """After a failure: have the next query open a new connection, unless this one works."""
@@ -184,14 +189,19 @@ class Session:
         check_autocommit(self.connection)
         keep_alive(self.connection)
         with transaction.atomic(using=self.using):
-            ((pid, level),) = self.execute("session_state")
+            ((pid, level, recovered_at),) = self.execute("session_state")
             self._is_read_committed = level == "read committed"
             self.is_pooled = is_pooled(self.connection, pid)
             if self.is_pooled:
                 self._prepare_locally()
             else:
                 prepare(self.connection, WORK, self._name)
-            return Original(self.connection, self.execute, is_local=self.is_pooled)
+            return Original(
+                self.connection,
+                self.execute,
+                recovered_at=recovered_at,
+                is_local=self.is_pooled,
+            )
 
     def _prepare_locally(self) -> None:
         self.execute("prepare_session", text=render("queries/prepare_session", local="true"))

@@ -6,15 +6,17 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import Error, connection, transaction
 
 from pgpubsub_sql import signals
+from pgpubsub_sql.embedded import Server
 from pgpubsub_sql.models import Notification
 from pgpubsub_sql.worker.delivery import Delivery
+from pgpubsub_sql.worker.session import Session
 from tests.app import listeners
 from tests.app.listeners import called
 from tests.conftest import eventually
@@ -128,7 +130,7 @@ def test_a_server_that_comes_back_later_is_asked_then(
     jobs("call back", "good")
     unacknowledged(monkeypatch)
     was_committed = delivery.session.was_committed
-    monkeypatch.setattr(delivery.session, "was_committed", lambda number: 1 / 0)
+    monkeypatch.setattr(delivery.session, "was_committed", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         delivery.handle_stored("app.Job")
     assert not told
@@ -140,7 +142,62 @@ def test_a_server_that_comes_back_later_is_asked_then(
 
 def test_a_standby_that_never_heard_of_it_has_not_committed_it(delivery: Delivery) -> None:
     """F29: it has taken over without the last transactions."""
-    assert not delivery.session.was_committed(str(2**40))
+    with delivery.session.isolation() as isolation:
+        pass
+    assert not delivery.session.was_committed(str(2**40), isolation.recovered_at)
+
+
+@pytest.fixture
+def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Have Django's connection lead to a server that may crash."""
+    with Server(settings={"wal_writer_delay": "10s"}) as server:
+        connection.close()
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        with postgres() as cursor:
+            cursor.execute(f"CREATE DATABASE {connection.settings_dict['NAME']}")
+        yield server
+        connection.close()
+
+
+@contextmanager
+def postgres() -> Iterator[Any]:
+    parameters = connection.get_connection_params() | {"dbname": "postgres"}
+    parameters.pop("database", None)
+    raw = connection.Database.connect(**parameters)
+    raw.autocommit = True
+    try:
+        yield raw.cursor()
+    finally:
+        raw.close()
+
+
+def test_after_a_crash_its_id_is_that_of_another(own_server: Server) -> None:
+    """F29: PostgreSQL gives ids again that were not in its log; what is not known is not done."""
+    session = Session("default")
+    with suppress(Error), session.isolation() as isolation:
+        ((number,),) = sql("SELECT pg_current_xact_id()::text")
+        own_server.restart("immediate")
+    connection.close()
+    while sql("SELECT pg_current_xact_id() < %s::xid8", number) == [(True,)]:
+        pass
+    assert sql("SELECT pg_xact_status(%s::xid8)", number) == [("committed",)]
+    assert not session.was_committed(number, isolation.recovered_at)
+
+
+def test_who_has_its_id_after_a_crash_is_left_alone(own_server: Server) -> None:
+    """F29: it is at work, and none of ours."""
+    session = Session("default")
+    with session.isolation() as isolation:
+        pass
+    own_server.restart("immediate")
+    connection.close()
+    with stranger() as other:
+        other.execute("BEGIN")
+        other.execute("SELECT pg_current_xact_id()::text")
+        ((number,),) = other.fetchall()
+        assert not session.was_committed(number, isolation.recovered_at)
+        other.execute("COMMIT")
 
 
 LOST = {
