@@ -45,7 +45,7 @@ SESSION = {
 
 CALLBACKS: dict[str, Callable[[], object]] = {
     "manual commit": lambda: connection.set_autocommit(False),
-    "raw manual commit": lambda: setattr(connection.connection, "autocommit", False),
+    "raw manual commit": lambda: begin_by_itself(),
     "callback closes": connection.close,
     "callback begins": partial(execute, "BEGIN"),
     "DISCARD ALL": partial(execute, "DISCARD ALL"),
@@ -76,6 +76,12 @@ OBJECTS: dict[str, Callable[[], object]] = {
     "LOCAL search_path": partial(execute, f"SET LOCAL search_path = {DECOY}, public"),
 }
 """What objects of Django's and the driver's remember, and what lasts until COMMIT."""
+
+
+def begin_by_itself() -> None:
+    """Have the driver begin transactions, past Django."""
+    connection.ensure_connection()
+    connection.connection.autocommit = False
 
 
 def set_factory(raw: Any) -> None:
