@@ -1,5 +1,8 @@
 """django-pgschemas: a schema for each tenant, held in a context variable."""
 
+from contextvars import copy_context
+from functools import partial
+
 from .base import *
 
 TENANT = {"APPS": INSTALLED_APPS, "URLCONF": "shop.urls"}
@@ -25,3 +28,8 @@ def leave_behind(connection):
 
     other = {"acme": "globex", "globex": "acme"}[get_current_schema().schema_name]
     activate(Schema.create(other))
+
+
+def of_this_tenant(callback):
+    """A callback has the context of its message, and so the tenant that was chosen last."""
+    return partial(copy_context().run, callback)

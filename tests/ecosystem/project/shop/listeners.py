@@ -68,7 +68,7 @@ def write_all(listener, number):
         if cursor.fetchone()[0] < 3:
             raise Failed("What was written is not there.")
     copy(listener, number)
-    transaction.on_commit(partial(write, "on_commit"))
+    transaction.on_commit(package.of_this_tenant(partial(write, "on_commit")))
     package.leave_behind(connections["default"])
 
 
