@@ -23,7 +23,7 @@ listen_addr =
 listen_port = 6432
 auth_type = any
 pool_mode = {mode}
-default_pool_size = 4
+default_pool_size = 8
 ignore_startup_parameters = extra_float_digits
 """
 
