@@ -18,11 +18,11 @@ from tests.torture.network import Network
 from tests.torture.roles import SETTINGS, reset_role, set_role
 from tests.torture.writers import Writer
 
-PAUSE_SECONDS = (0.2, 1.2)
+PAUSE_SECONDS = (0.4, 1.6)
 STOPPED_SECONDS = (0.2, 3.0)
 UNNOTICED_SECONDS = 75.0
 """By then a worker has noticed that a connection is lost of which nobody has told it."""
-SILENT_SECONDS = (0.5, 6.0)
+SILENT_SECONDS = (0.5, 4.0)
 ROLE_SECONDS = (1.0, 5.0)
 
 
@@ -184,11 +184,11 @@ ROUND = (
     Calamities.poison_a_tree,
     Calamities.kill_a_supervisor,
     Calamities.kill_a_tree,
-    *[Calamities.silence_the_network] * 2,
+    Calamities.silence_the_network,
     *[Calamities.silence_connections] * 2,
-    *[Calamities.cut_connections] * 2,
+    Calamities.cut_connections,
     Calamities.lose_a_connection,
-    *[Calamities.change_the_role] * 4,
+    *[Calamities.change_the_role] * 3,
     Calamities.replace,
     Calamities.crash_the_server,
     Calamities.restart_the_server,

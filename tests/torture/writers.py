@@ -22,7 +22,7 @@ from tests.torture.models import Row, Written
 from tests.torture.untidy import UNTIDY
 
 KEYS = tuple(f"{how} {number}" for how in (LOCKED, "free") for number in range(10))
-PAUSE_SECONDS = 0.15
+PAUSE_SECONDS = 0.25
 """Between two transactions, on average: workers on two cores are to keep up."""
 GOOD = 0.9
 """Share of the messages whose listener does well, and leaves nothing behind."""
