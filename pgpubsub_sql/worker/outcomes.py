@@ -13,9 +13,10 @@ from pgpubsub_sql.sql import sqlstate
 
 INNOCENT = frozenset({"40001", "40P01"})
 """serialization_failure and deadlock_detected: the same work may well succeed a moment later."""
-READ_AGAIN_SECONDS = (5, 10, 20, 40, 80, 160)
+READ_AGAIN_SECONDS = (5,) * 60
 """How long a message that this version of the code cannot read waits for a worker of another
-version, each time. After that, some five minutes, it is parked."""
+version, each time. After that, some five minutes, it is parked. Many short waits: most workers may
+be of the wrong version, and who is the next to take it is chance."""
 POSTPONED_SECONDS = (0.5, 2.0)
 """How long what failed for no fault of its own waits: at random, apart from its opponent."""
 
