@@ -51,11 +51,11 @@ def _flag(name: str, *, default: bool) -> bool:
     if isinstance(value, bool):
         return value
     # Not merely its truth: that of "False", out of an environment variable, is true.
-    raise ImproperlyConfigured(f"{name} is True or False, not {value!r}.")
+    raise ImproperlyConfigured(f"{name} must be True or False, not {value!r}.")
 
 
 def _text(name: str) -> str | None:
     value = getattr(settings, name, None)
     if value is None or isinstance(value, str):
         return value or None
-    raise ImproperlyConfigured(f"{name} is a string, not {value!r}.")
+    raise ImproperlyConfigured(f"{name} must be a string, not {value!r}.")

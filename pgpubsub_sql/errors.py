@@ -47,9 +47,9 @@ class WorkerDied(ListenerError):
 
     def __init__(self) -> None:
         super().__init__(
-            "The worker that handled this notification, and no other with it, ended without a "
-            "word. It was killed (for want of memory, or by a signal), it crashed, or it lost its "
-            "connection."
+            "The worker died while it handled this notification, and no other. It ran out of "
+            "memory, crashed, was killed by a signal, or lost its connection. Look into the logs "
+            "of the worker and of the system for the cause."
         )
 
 

@@ -192,9 +192,9 @@ def trigger_listener(
     """
     wanted = (events,) if isinstance(events, str) else tuple(events)
     if unknown := set(wanted) - set(EVENTS):
-        raise ValueError(f"There is no event {sorted(unknown)[0]!r}; choose of {EVENTS}.")
+        raise ValueError(f"There is no event {sorted(unknown)[0]!r}: choose from {EVENTS}.")
     if when not in ("after", "before"):
-        raise ValueError(f"when is 'after' or 'before', not {when!r}.")
+        raise ValueError(f"when must be 'after' or 'before', not {when!r}.")
     return _register(channel, [f"{when}_{event}" for event in wanted])
 
 

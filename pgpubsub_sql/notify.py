@@ -208,8 +208,8 @@ def _send(
         statement = query("publish")
     else:
         raise PayloadError(
-            f"{name} is ephemeral, so nothing keeps a message until later. "
-            "delay, at and expires want lock_notifications = True on the channel."
+            f"{name} is ephemeral, so its messages are not stored until later. For delay, at and "
+            "expires set lock_notifications = True on the channel."
         )
     _execute(statement, values, using)
 
@@ -240,12 +240,14 @@ def _check_times(name: str, delay: Any, at: Any, expires: Any) -> None:
     if delay is not None and at is not None:
         raise PayloadError(f"{name}: give either delay or at, not both.")
     if not isinstance(delay, datetime.timedelta | None):
-        raise PayloadError(f"{name}: delay is a timedelta, not {delay!r}.")
+        raise PayloadError(f"{name}: delay must be a timedelta, not {delay!r}.")
     if delay is not None and abs(delay) > LONGEST_DELAY:
-        raise PayloadError(f"{name}: a delay of {delay} is longer than a thousand years.")
+        raise PayloadError(
+            f"{name}: the delay {delay} is longer than a thousand years. Give a shorter one."
+        )
     for option, moment in {"at": at, "expires": expires}.items():
         if not isinstance(moment, datetime.datetime | None):
-            raise PayloadError(f"{name}: {option} is a datetime, not {moment!r}.")
+            raise PayloadError(f"{name}: {option} must be a datetime, not {moment!r}.")
         if moment is not None and settings.USE_TZ and timezone.is_naive(moment):
             raise PayloadError(
                 f"{name}: {option} has no time zone, so that it could mean any hour: "

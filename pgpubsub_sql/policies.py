@@ -39,6 +39,6 @@ def _key_problems(channel: type[BaseChannel], path: str) -> Iterator[str]:
         known = codec(channel).fields
         for field in [field for field in fields if field not in known]:
             yield (
-                f"{path} has no field {field!r}, which its ordering_key names: choose of "
+                f"{path} has no field {field!r}, which its ordering_key names: choose from "
                 f"{', '.join(known)}."
             )

@@ -37,11 +37,13 @@ class Retry:
 
     def __post_init__(self) -> None:
         if type(self.max_attempts) is not int or self.max_attempts < 1:
-            raise ValueError(f"Retry: max_attempts is at least 1, not {self.max_attempts!r}.")
+            raise ValueError(f"Retry: max_attempts must be at least 1, not {self.max_attempts!r}.")
         for field, least in {"delay": 0, "factor": 1, "longest": 0, "jitter": 0}.items():
             value = getattr(self, field)
             if not is_number(value) or value < least:
-                raise ValueError(f"Retry: {field} is a number of at least {least}, not {value!r}.")
+                raise ValueError(
+                    f"Retry: {field} must be a number of at least {least}, not {value!r}."
+                )
 
     def seconds(self, failures: int) -> float:
         """Return the seconds to wait after so many failures."""

@@ -485,9 +485,9 @@ def test_w002_an_app_with_migrations(install_app: Callable[..., None]) -> None: 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("PGPUBSUB_OWNER", 1, "is a string, not 1"),
-        ("PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT", "False", "is True or False, not 'False'"),
-        ("PGPUBSUB_PASS_CONTEXT_TO_LISTENERS", None, "is True or False, not None"),
+        ("PGPUBSUB_OWNER", 1, "must be a string, not 1"),
+        ("PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT", "False", "must be True or False, not 'False'"),
+        ("PGPUBSUB_PASS_CONTEXT_TO_LISTENERS", None, "must be True or False, not None"),
         ("PGPUBSUB_LISTENER_FILTER", "no.where", "No module named 'no'"),
         ("PGPUBSUB_LISTENER_FILTER", f"{__name__}.django_checks", "not callable"),
     ],

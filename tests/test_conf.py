@@ -62,14 +62,16 @@ def test_a_setting_is_read_whenever_it_is_asked_for(settings: Any, name: str) ->
 @pytest.mark.parametrize("value", [1, ["a"], object, b"a"])
 def test_a_value_of_another_type_is_refused(settings: Any, name: str, value: Any) -> None:
     setattr(settings, name, value)
-    with pytest.raises(ImproperlyConfigured, match=f"{name} is .*, not {re.escape(repr(value))}"):
+    with pytest.raises(
+        ImproperlyConfigured, match=f"{name} must be .*, not {re.escape(repr(value))}"
+    ):
         READERS[name]()
 
 
 def test_text_is_no_flag(settings: Any) -> None:
     """That of "False", as it comes out of an environment variable, would count as true."""
     settings.PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT = "False"
-    with pytest.raises(ImproperlyConfigured, match="is True or False, not 'False'"):
+    with pytest.raises(ImproperlyConfigured, match="must be True or False, not 'False'"):
         conf.is_context_bound_to_transaction()
 
 

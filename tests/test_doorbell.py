@@ -109,7 +109,7 @@ def test_a_pooler_that_drops_listen_is_named(monkeypatch: pytest.MonkeyPatch) ->
     listen = render
     monkeypatch.setattr(doorbell_module, "render", dropped)
     doorbell = Doorbell(["app.Job", "app.Other"], using="default")
-    with pytest.raises(NotReady, match=r"LISTEN app\.Other did not take\. A pooler"):
+    with pytest.raises(NotReady, match=r"LISTEN app\.Other had no effect\. A pooler"):
         doorbell.open()
     doorbell.close()
 

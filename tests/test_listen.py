@@ -78,7 +78,9 @@ def test_what_is_wrong_with_the_database_is_waited_out(listen: Start) -> None:
     sql("ALTER TABLE pgpubsub_sql_notification RENAME COLUMN expires_at TO expired_at")
     try:
         sql("SELECT pg_notify('app.Job', '')")
-        eventually(lambda: "Channel app.Job cannot be looked at: column" in worker.log)
+        eventually(
+            lambda: "Stored messages of channel app.Job cannot be handled now: column" in worker.log
+        )
     finally:
         sql("ALTER TABLE pgpubsub_sql_notification RENAME COLUMN expired_at TO expires_at")
     notify(Job(number=1))
@@ -171,7 +173,7 @@ def test_channels_can_be_chosen_and_left_out(listen: Start) -> None:
         (["--processes", "0"], "at least 1"),
         (["--loglevel", "loud"], "invalid choice"),
         (["--database", "nowhere"], "invalid choice: 'nowhere' (choose from"),
-        (["--worker", "--processes", "2"], "--worker is one process"),
+        (["--worker", "--processes", "2"], "--worker runs one process"),
     ],
 )
 def test_what_cannot_be_done_is_said(arguments: list[str], words: str) -> None:

@@ -218,7 +218,7 @@ def test_trigger_listener_asks_for_insert_and_update_unless_told(rows: Any) -> N
     assert events(events="delete") == {"after_delete"}
     assert events(events=()) == set()
     assert all(listener.accepts("after_delete") for listener in registry.listeners()[-1:])
-    with pytest.raises(ValueError, match=r"no event 'upsert'; choose of .*'truncate'"):
+    with pytest.raises(ValueError, match=r"no event 'upsert': choose from .*'truncate'"):
         pgpubsub_sql.trigger_listener(rows, events=("insert", "upsert"))
     with pytest.raises(ValueError, match="'after' or 'before', not 'during'"):
         pgpubsub_sql.trigger_listener(rows, when="during")  # type: ignore[arg-type]

@@ -242,11 +242,11 @@ def test_at_and_expires_are_kept_to_the_microsecond() -> None:
     ("options", "complaint"),
     [
         ({"delay": datetime.timedelta(1), "at": timezone.now()}, "either delay or at"),
-        ({"delay": 5}, "delay is a timedelta, not 5"),
-        ({"at": "tomorrow"}, "at is a datetime, not 'tomorrow'"),
+        ({"delay": 5}, "delay must be a timedelta, not 5"),
+        ({"at": "tomorrow"}, "at must be a datetime, not 'tomorrow'"),
         ({"at": datetime.datetime(2030, 1, 1)}, "at has no time zone.*make_aware"),
         ({"expires": datetime.datetime(2030, 1, 1)}, "expires has no time zone"),
-        ({"expires": TODAY}, "expires is a datetime"),
+        ({"expires": TODAY}, "expires must be a datetime"),
     ],
 )
 @pytest.mark.django_db

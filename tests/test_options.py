@@ -174,7 +174,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     ),
     "no string": (Plain, {"columns": (Plain.title,)}, "columns holds <django.*as strings"),
     "no names": (Plain, {"watch": 7}, "watch is 7: give the names of fields, as a tuple"),
-    "no such level": (Plain, {"level": "table"}, "level is 'table': choose of statement, row"),
+    "no such level": (Plain, {"level": "table"}, "level is 'table': choose one of statement, row"),
     "a condition of nothing": (
         Plain, {"condition": Q(titel="x")}, "condition cannot become SQL. .*'titel'",
     ),

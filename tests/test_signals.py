@@ -315,7 +315,7 @@ def test_a_receiver_that_cannot_be_undone_is_logged(
     jobs("good")
     drain(delivery)
     assert numbers("do_job") == [1]
-    assert "What receivers of message_received did for channel app.Job was undone" in caplog.text
+    assert "Receivers of message_received failed for a message of channel app.Job" in caplog.text
     assert extras(caplog.records[0])["channel"] == "app.Job"
     assert extras(caplog.records[0])["attempt"] == 1
 

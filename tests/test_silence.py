@@ -85,4 +85,4 @@ def test_a_stop_during_silence_takes_less_than_a_minute(
             network.fall_silent()
             worker.process.terminate()
             assert worker.process.wait(55) in (0, 1)
-    assert "Channel app.Job cannot be looked at" in worker.log
+    assert "Stored messages of channel app.Job cannot be handled now" in worker.log

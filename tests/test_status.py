@@ -173,7 +173,7 @@ def test_a_full_queue_is_wrong(
 
 @pytest.mark.parametrize("value", ["much", "101", "-1"])
 def test_a_percentage_that_is_none(value: str) -> None:
-    with pytest.raises(CommandError, match="is no percentage from 0 to 100"):
+    with pytest.raises(CommandError, match="is not a percentage from 0 to 100"):
         run("status", f"--max-queue={value}")
 
 

@@ -265,7 +265,7 @@ def test_nothing_is_done_to_everything_unless_that_is_said(db: None, word: str) 
     park()
     with pytest.raises(CommandError, match=r"Say which ones\. Name channels, or choose by --id"):
         run(word)
-    with pytest.raises(CommandError, match="--all means every one: leave it out, or what narrows"):
+    with pytest.raises(CommandError, match="--all means every one: leave out either"):
         run(word, NAME, "--all")
     assert Notification.objects.parked().count() == 1
 

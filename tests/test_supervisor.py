@@ -319,7 +319,7 @@ def test_a_killed_worker_is_replaced_and_its_messages_handled_once(listen: Start
         eventually(lambda: listener.log.count("Listening to") == 2)
     eventually(hastened_until_done)
     assert sorted(numbers("do_job")) == [1, 2, 3]
-    assert "Worker 0 died with exit code -9; its successor starts in 0 s" in listener.log
+    assert "Worker 0 died with exit code -9 (SIGKILL); its successor starts in 0 s" in listener.log
     assert len(workers(listener)) == 2
     assert listener.stop() == 0
 
@@ -376,7 +376,7 @@ def test_nobody_goes_on_where_nobody_can_begin(
     """F35: rather than to fail again and again."""
     plan = Plan(channels=("nobody.declares.This",), drain=drain)
     assert Supervisor(plan, processes=2, start_method=method).run() == 1
-    assert "cannot begin; the reason is above" in caplog.text
+    assert "cannot start; the reason is above" in caplog.text
     assert ("use --worker-start-method fork" in caplog.text) == (method == "spawn")
 
 

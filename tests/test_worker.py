@@ -158,7 +158,12 @@ def test_a_channel_in_trouble_is_tried_again_later_and_later(
         delays.append(due_in(worker, "app.Job"))
     assert 0 < delays[0] <= 0.1
     assert 0.3 < delays[3] <= 0.8
-    assert caplog.text.count("Channel app.Job cannot be looked at: out of order; trying again") == 4
+    assert (
+        caplog.text.count(
+            "Stored messages of channel app.Job cannot be handled now: out of order; trying again"
+        )
+        == 4
+    )
     assert {record.channel for record in caplog.records} == {"app.Job"}  # type: ignore[attr-defined]
     ring(worker, "app.Shout")
     assert due_in(worker, "app.Shout") < 0
@@ -178,7 +183,7 @@ def test_trouble_with_planning_is_survived(
     monkeypatch.setattr(worker.delivery, "next_ready", broken)
     worker._planned = False
     worker._plan()
-    assert "Looking ahead failed" in caplog.text
+    assert "Asking when stored messages are due failed" in caplog.text
     assert 0 < due_in(worker, "app.Job") <= SAFETY_SECONDS
 
 
@@ -205,8 +210,8 @@ def test_that_the_server_has_gone_is_told_in_one_line(
     worker._plan()
     told = [record for record in caplog.records if record.levelname == "WARNING"]
     assert [bool(record.exc_info) for record in told] == [False, False]
-    assert "Channel app.Job cannot be looked at: " in told[0].getMessage()
-    assert "Looking ahead failed: " in told[1].getMessage()
+    assert "Stored messages of channel app.Job cannot be handled now: " in told[0].getMessage()
+    assert "Asking when stored messages are due failed: " in told[1].getMessage()
 
 
 def test_long_payloads_are_swept_once_a_minute(

@@ -27,7 +27,9 @@ def demand_choice(options: Options, *choices: str, hint: str) -> None:
     """Refuse to act on everything unless that was said, and to guess which of both was meant."""
     is_chosen = any(options[name] for name in choices)
     if options["all"] and is_chosen:
-        raise CommandError("--all means every one: leave it out, or what narrows the choice.")
+        raise CommandError(
+            "--all means every one: leave out either --all, or what narrows the choice."
+        )
     if not (options["all"] or is_chosen):
         raise CommandError(f"Say which ones. {hint} --all means every one.")
 

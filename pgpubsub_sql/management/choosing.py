@@ -22,7 +22,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 def age(value: str) -> datetime.timedelta:
     """Return an age such as ``90s``, ``15m``, ``2h`` or ``7d``."""
     if not (match := _AGE.fullmatch(value)):
-        raise ArgumentTypeError(f"{value!r} is no age: write it as 90s, 15m, 2h or 7d.")
+        raise ArgumentTypeError(f"{value!r} is not an age: write it as 90s, 15m, 2h or 7d.")
     return datetime.timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 

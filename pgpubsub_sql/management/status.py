@@ -54,7 +54,7 @@ def percentage(value: str) -> float:
     except ValueError:
         share = -1
     if not 0 <= share <= 1:
-        raise ArgumentTypeError(f"{value!r} is no percentage from 0 to 100.")
+        raise ArgumentTypeError(f"{value!r} is not a percentage from 0 to 100.")
     return share
 
 

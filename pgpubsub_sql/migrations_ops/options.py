@@ -42,7 +42,7 @@ def problems(channel: type[TriggerChannel]) -> list[str]:
 
 def _level(channel: type[TriggerChannel]) -> dict[str, Any]:
     if channel.level not in LEVELS:
-        raise _wrong(channel, f"level is {channel.level!r}: choose of {', '.join(LEVELS)}.")
+        raise _wrong(channel, f"level is {channel.level!r}: choose one of {', '.join(LEVELS)}.")
     return {"level": channel.level}
 
 
@@ -61,7 +61,7 @@ def _columns(channel: type[TriggerChannel]) -> dict[str, Any]:
         raise _wrong(
             channel,
             f"exclude names the column {needed[0]!r}, but the primary key and the ordering key "
-            "always travel.",
+            "always travel. Remove it from exclude.",
         )
     present = {str(f.column) for f in fields.local_concrete_fields if not _is_virtual(f)}
     return {"columns": _sorted(present - excluded)}
@@ -141,9 +141,14 @@ def _check_field(channel: type[TriggerChannel], option: str, field: Any) -> None
             "sees only the row that changed. Watch that model, in a channel of its own."
         )
     elif _is_virtual(field):
-        reason = "which PostgreSQL computes when it is read, so that no trigger sees its value."
+        reason = (
+            "which PostgreSQL computes when it is read, so that no trigger sees its value. Leave "
+            "it out, or name the fields that it is computed from."
+        )
     elif DOLLAR_TAG in field.column:
-        reason = f"whose column contains {DOLLAR_TAG}, which no function can hold."
+        reason = (
+            f"whose column contains {DOLLAR_TAG}, which no function can hold. Give it another name."
+        )
     else:
         return
     raise _wrong(channel, f"{option} names {field.name!r}, {reason}")

@@ -46,9 +46,9 @@ encoder = msgspec.json.Encoder(enc_hook=_spell_special)
 
 def refuse_unstorable(text: str, value: Any) -> None:
     if holds_nul(text):
-        raise ValueError("NUL (\\u0000), which PostgreSQL's jsonb refuses: remove it")
+        raise ValueError("it holds a NUL (\\u0000), which PostgreSQL's jsonb refuses: remove it")
     if not _is_finite(tree_of(value)):
-        raise ValueError("NaN or an infinity, which JSON cannot carry: send None or text")
+        raise ValueError("it holds NaN or an infinity, which JSON cannot carry: send None or text")
 
 
 def tree_of(value: Any) -> Any:

@@ -44,8 +44,8 @@ class ChangeQuery(Query):
         if row not in ROWS:
             name = "__".join(names)
             raise ConditionError(
-                f"{name!r} says of neither row what it is: write 'new__{name}' or 'old__{name}', "
-                "after or before the change."
+                f"{name!r} does not say in which row: write 'new__{name}', after the change, or "
+                f"'old__{name}', before it."
             )
         if not rest:
             raise ConditionError(f"{row!r} is a row: name a field of it, such as '{row}__pk'.")
@@ -72,7 +72,7 @@ class ChangeQuery(Query):
 
     def resolve_lookup_value(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(value, Iterator):
-            raise ConditionError(f"{value!r} is gone once it has been read: make a list of it.")
+            raise ConditionError(f"{value!r} can be read only once: make a list of it.")
         if isinstance(value, (set, frozenset)):
             value = sorted(value, key=repr)  # the order of a set is another in each process
         return super().resolve_lookup_value(value, *args, **kwargs)
@@ -111,8 +111,8 @@ class ChangeCompiler(SQLCompiler):
             raise ConditionError(f"It contains a subquery. {_ONE_ROW}")
         if isinstance(node, RawSQL):
             raise ConditionError(
-                "It contains RawSQL, and nobody can tell what that reads: write a Func over "
-                "F('new__…') instead."
+                "It contains RawSQL, which may read more than the row that changed: write a Func "
+                "over F('new__…') instead."
             )
         return super().compile(node)
 

@@ -68,7 +68,9 @@ def compile_condition(model: type[Model], condition: Q) -> Condition:
     text = _text(query, condition, connection)
     _check(text)
     if not query.reads:
-        raise ConditionError("It reads no field, of neither the old nor the new row.")
+        raise ConditionError(
+            "It reads no field of the old or the new row. Compare one, such as new__name."
+        )
     return Condition(sql=f"({text})", timezone=connection.timezone_name)
 
 
@@ -81,7 +83,7 @@ def _text(query: ChangeQuery, condition: Q, connection: Any) -> str:
     except ConditionError:
         raise
     except (FullResultSet, EmptyResultSet) as error:
-        raise ConditionError("It is always, or never, true, whatever the rows hold.") from error
+        raise ConditionError("It is always true, or never, whatever the rows hold.") from error
     except ValidationError as error:
         raise ConditionError(" ".join(error.messages)) from error
     except (FieldError, TemplateError) as error:
@@ -93,9 +95,13 @@ def _text(query: ChangeQuery, condition: Q, connection: Any) -> str:
 def _compile(query: ChangeQuery, condition: Q, connection: Any) -> str:
     query.add_q(condition)
     if query.where.contains_aggregate:
-        raise ConditionError("It aggregates, but a trigger sees only the row that changed.")
+        raise ConditionError(
+            "It aggregates, but a trigger sees only the row that changed. Let the listener look."
+        )
     if query.where.contains_over_clause:
-        raise ConditionError("It looks through a window, but a trigger sees only one row.")
+        raise ConditionError(
+            "It has a window function, but a trigger sees only one row. Let the listener look."
+        )
     text, parameters = ChangeCompiler(query, connection, None).compile(query.where)
     return str(text % tuple(map(literal, parameters)))
 
@@ -103,7 +109,9 @@ def _compile(query: ChangeQuery, condition: Q, connection: Any) -> str:
 def _check(text: str) -> None:
     """Raise ConditionError for what a migration or the body of a function cannot hold."""
     if DOLLAR_TAG in text:
-        raise ConditionError(f"A name in it contains {DOLLAR_TAG}, which delimits our functions.")
+        raise ConditionError(
+            f"A name in it contains {DOLLAR_TAG}, which delimits our functions. Use another."
+        )
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -117,4 +125,6 @@ def _connection() -> Any:
             aside: Any = type(connection)(connection.settings_dict)
             aside.pg_version = OLDEST_SERVER
             return aside
-    raise ConditionError("No database of this project is PostgreSQL.")
+    raise ConditionError(
+        "No database of this project is PostgreSQL, for which conditions are compiled."
+    )

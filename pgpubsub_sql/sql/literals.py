@@ -69,7 +69,9 @@ def _datetime(value: datetime.datetime) -> str:
 
 def _time(value: datetime.time) -> str:
     if value.tzinfo is not None:
-        raise ConditionError(f"{value!r} has a time zone; PostgreSQL's time of day has none.")
+        raise ConditionError(
+            f"{value!r} has a time zone, and PostgreSQL's time has none: remove it."
+        )
     return _typed(value.isoformat(), "time")
 
 
@@ -103,7 +105,7 @@ def _json(value: Any) -> str:
         decoded = json.loads(dumps(wrapped), parse_constant=_refuse_constant)
         text = json.dumps(decoded, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ConditionError(f"{wrapped!r} is no JSON that PostgreSQL knows: {error}") from error
+        raise ConditionError(f"{wrapped!r} is not JSON that PostgreSQL accepts: {error}") from error
     if holds_nul(text):
         raise ConditionError(f"{wrapped!r} contains a NUL, which PostgreSQL's text cannot hold.")
     return _typed(text, "jsonb")

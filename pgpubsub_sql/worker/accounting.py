@@ -41,8 +41,9 @@ def tell_of(given_up: Sequence[Taken], charged: Iterable[Handling], name: str) -
     if count := sum(not one.alone for one in given_up):
         message = (
             "Notifications of channel %s were given up with the transaction that took them "
-            "(number: %s): a worker died, lost its connection, or had to roll back. Each of them "
-            "will be handled in a transaction of its own."
+            "(number: %s): a worker died, lost its connection, or had to roll back. None is lost. "
+            "Each will be handled in a transaction of its own, which shows whether one of them is "
+            "the cause."
         )
         logger.warning(message, name, count, extra={"channel": name, "count": count})
     for handling in charged:

@@ -38,8 +38,8 @@ REPORT_SECONDS = 10.0
 NAMED = 5
 """How many server processes a log line names."""
 
-_UNSIGNED = "they have no valid signature, so any role that may connect can have made them up"
-_REPEATED = "they repeat messages that were received before"
+_UNSIGNED = "they have no valid signature, so any role that may connect may have sent them"
+_REPEATED = "they are copies of messages that were received before"
 
 _PRIVILEGE_OR_TABLE_IS_MISSING = ("42501", "42P01")
 
@@ -131,7 +131,11 @@ class Admission:
         try:
             self.learn()
         except (NotReady, DatabaseError, InterfaceError) as error:
-            logger.warning("Signatures cannot be checked: %s", str(error).strip())
+            message = (
+                "Signatures cannot be checked: reading the secret again failed. Messages that were "
+                "signed with a new one are refused until that succeeds. The error is: %s"
+            )
+            logger.warning(message, str(error).strip())
             self._session.drop_if_broken()
         return True
 

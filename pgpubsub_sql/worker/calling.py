@@ -18,7 +18,7 @@ from pgpubsub_sql.worker import forks
 from pgpubsub_sql.worker.messages import Message, decode_message
 from pgpubsub_sql.worker.outcomes import Undecodable, Unreadable
 from pgpubsub_sql.worker.session import Session
-from pgpubsub_sql.worker.timelimit import time_limit
+from pgpubsub_sql.worker.timelimit import TOO_LONG, time_limit
 
 Call = Callable[..., object]
 
@@ -101,7 +101,7 @@ def _cancelled_after(seconds: float, target: Callable[..., Any]) -> Callable[...
                 await target(**arguments)
         except TimeoutError as error:
             if limit.expired():
-                raise ListenerTimeout(f"The listener took longer than {seconds:g} s.") from error
+                raise ListenerTimeout(TOO_LONG.format(seconds)) from error
             raise
 
     return limited

@@ -222,9 +222,13 @@ class Delivery:
         elif len(batch.taken) == 1:
             self._failed_alone(lane, batch, error, isolation.is_lost)
         else:
-            message = "A batch of channel %s was rolled back; it will be taken again one by one."
-            extra = {"channel": lane.name, "count": len(batch.taken)}
-            logger.warning(message, lane.name, exc_info=error, extra=extra)
+            message = (
+                "A batch of channel %s was rolled back (messages: %s). None is lost: each will be "
+                "handled again, in a transaction of its own."
+            )
+            count = len(batch.taken)
+            extra = {"channel": lane.name, "count": count}
+            logger.warning(message, lane.name, count, exc_info=error, extra=extra)
             self.session.execute("isolate", {"ids": [one.id for one in batch.taken]})
 
     def _committed_after_all(self, lane: Lane, batch: Batch, isolation: Isolation) -> None:

@@ -24,8 +24,8 @@ ECHO_SECONDS = 20.0
 """How often a worker rings itself, and how long that may take before it is known to be deaf."""
 
 _REMEDY = (
-    "A pooler in transaction mode (PgBouncer, RDS Proxy) takes LISTEN and delivers nothing: have "
-    "the worker connect to PostgreSQL directly, or through a pooler in session mode."
+    "A pooler in transaction mode (PgBouncer, RDS Proxy) accepts LISTEN, and delivers nothing. "
+    "Have the worker connect to PostgreSQL directly, or through a pooler in session mode."
 )
 
 
@@ -112,7 +112,9 @@ class Doorbell:
         self._read()
         heard, self._rings = self._rings, []
         if self._echo_sent and not heard and self._echo_sent + ECHO_SECONDS < time.monotonic():
-            raise self.errors(f"What was sent to it {ECHO_SECONDS:g} seconds ago has not arrived.")
+            raise self.errors(
+                f"a NOTIFY sent to itself has not arrived in {ECHO_SECONDS:g} seconds"
+            )
         return heard
 
     def expect_echo(self) -> None:
@@ -150,7 +152,7 @@ class Doorbell:
 
     def _verify(self, listening: set[str]) -> None:
         if missing := set(self.names) - listening:
-            raise NotReady(f"LISTEN {', '.join(sorted(missing))} did not take. {_REMEDY}")
+            raise NotReady(f"LISTEN {', '.join(sorted(missing))} had no effect. {_REMEDY}")
 
     def _is_pooled(self) -> bool:
         """Whether another process answers than the one that was connected to."""
@@ -161,7 +163,9 @@ class Doorbell:
         with connecting.listening(self.using) as other:
             is_shared = connecting.backend(other) == connecting.backend(self._wrapper)
         if is_shared:
-            raise NotReady(f"LISTEN from {self.using!r} would be in vain. {_REMEDY}")
+            raise NotReady(
+                f"LISTEN is impossible on {self.using!r}: its sessions are shared. {_REMEDY}"
+            )
 
     def _probe(self) -> None:
         """Ring once from another connection: a pooler may have given LISTEN to one of its own."""
@@ -171,7 +175,7 @@ class Doorbell:
         deadline = time.monotonic() + PROBE_SECONDS
         while self._echo_sent:
             if not select.select([self], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise NotReady(f"No NOTIFY comes through from {self.using!r}. {_REMEDY}")
+                raise NotReady(f"No NOTIFY arrives from {self.using!r}. {_REMEDY}")
             self._read()
 
     def _read(self) -> None:

@@ -199,20 +199,31 @@ class Isolation:
             self._find_out()
         elif status == IN_ERROR:
             raise ListenerError(
-                "A query failed, and the listener went on. PostgreSQL does not: put what may fail "
-                "into a transaction.atomic() block of its own."
+                "A query failed, and the listener caught the error and went on. In PostgreSQL the "
+                "whole transaction has failed then: put what may fail into a transaction.atomic() "
+                "block of its own."
             )
         elif status == ACTIVE:
-            raise Escaped("A listener returned while its query was still running.")
+            raise Escaped(
+                "The listener returned while a query of its own was still running on the "
+                "connection of its message. Let it wait for the threads that use this connection."
+            )
         elif connection.closed_in_transaction:
-            raise ListenerError("The listener closed the connection that its message was on.")
+            raise ListenerError(
+                "The listener closed the connection that its message is handled on, which undoes "
+                "what it has written. Leave this connection open."
+            )
         elif connection.needs_rollback:
             raise ListenerError(
                 "The transaction was marked for rollback: by set_rollback(True), or by an "
-                "error that was caught outside its atomic(savepoint=False) block."
+                "error that was caught outside its atomic(savepoint=False) block. To undo a part "
+                "of what a listener does, use atomic() without savepoint=False."
             )
         elif self._left_open():
-            raise ListenerError("The listener entered an atomic block and did not leave it.")
+            raise ListenerError(
+                "The listener entered an atomic block and did not leave it. Use it in a with "
+                "statement or as a decorator."
+            )
 
     def verify(self) -> None:
         """Make sure that what is about to be committed is what the batch was taken in.
@@ -299,7 +310,10 @@ class Isolation:
         parameters = {"transaction": self.transaction}
         ((status,),) = execute(self._connection, query("transaction_status"), parameters)
         if status != "committed":
-            problem = ListenerError("A listener has rolled back the transaction of its batch.")
+            problem = ListenerError(
+                "The listener rolled back the transaction of its message by ROLLBACK. To undo what "
+                "it has done, raise an exception, or use transaction.atomic()."
+            )
             problem.__cause__ = error
             raise Escaped(str(problem)) from problem
         self.end()
@@ -308,9 +322,9 @@ class Isolation:
         """Remember, and log, that a listener has committed the transaction."""
         self.is_over = True
         logger.error(
-            "A listener of channel %s has committed the transaction of its batch with COMMIT. What "
-            "had been done in it stays, even of a message that fails later on. Leave transactions "
-            "to Django's atomic(), or do such work on a connection of its own.",
+            "A listener of channel %s has committed the transaction of its batch by COMMIT. What "
+            "it has written is there for good, even if its message fails later on. Leave "
+            "transactions to Django's atomic(), or do such work on a connection of its own.",
             self._channel,
             extra={"channel": self._channel},
         )

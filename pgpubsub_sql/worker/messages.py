@@ -97,7 +97,7 @@ def long_payload(session: Session, reference: Any) -> str:
         raise PayloadError(f"Its $ref {brief(repr(reference))} is not the id of a long payload.")
     rows = session.execute("long_payload", {"id": reference})
     if not rows:
-        raise PayloadError(f"Its long payload {reference!r} has expired or never was.")
+        raise PayloadError(f"Its long payload {reference!r} has expired, or never existed.")
     return str(rows[0][0])
 
 
@@ -108,8 +108,9 @@ def _refuse(channel: type[BaseChannel], text: str, *, using: str) -> None:
     except PayloadError as error:
         raise Undecodable(str(error)) from error
     raise Undecodable(
-        f"{channel.postgres_name()}: It came by NOTIFY, with what PostgreSQL's jsonb refuses, such "
-        "as \\u0000, or with a $ref to a long payload that had expired or never was."
+        f"{channel.postgres_name()}: It came by NOTIFY, and holds what PostgreSQL's jsonb refuses, "
+        "such as \\u0000, or a $ref to a long payload that had expired or never existed. Send it "
+        "with pgpubsub_notify(channel, payload), which says at once what is wrong."
     )
 
 

@@ -155,7 +155,10 @@ def next_step(outcome: Failure) -> str:
         case Discarded():
             return "is discarded, as its listener asked"
         case Postpone(_, seconds):
-            return f"will be tried again in {seconds:.1f} seconds, as this was no fault of its own"
+            return (
+                f"will be tried again in {seconds:.1f} seconds, without counting as an attempt, as "
+                "this was no fault of its own"
+            )
         case ReadAgain(_, seconds):
             return (
                 f"waits {seconds:g} seconds for a worker of another version, as this one cannot "
@@ -164,7 +167,7 @@ def next_step(outcome: Failure) -> str:
         case TryAgain(_, seconds):
             return f"will be retried in {seconds:.1f} seconds"
         case Park():
-            return "is parked until somebody replays it"
+            return "is parked until you run `manage.py pgpubsub replay`"
         case _:
             assert_never(outcome)
 

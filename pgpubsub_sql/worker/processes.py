@@ -198,5 +198,5 @@ def _be_worker(plan: Plan, number: int, lifeline: Lifeline) -> int:
         logger.critical("Worker %s cannot work: %s", number, error)
         return Ending.UNFIT
     except Exception:
-        logger.critical("Worker %s failed", number, exc_info=True)
+        logger.critical("Worker %s ends by an error that is no message's", number, exc_info=True)
         return Ending.FAILED

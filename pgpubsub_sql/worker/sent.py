@@ -66,12 +66,14 @@ def _call_isolated(call: Caller, payload: str, session: Session, handling: Handl
 def _log_failure(handling: Handling, error: BaseException) -> None:
     name, extra = handling.name, handling.extra
     if _is_unread(handling):
-        logger.error("A message on channel %s was dropped: %s", name, error, extra=extra)
+        logger.error(
+            "A message on channel %s cannot be read, and was dropped: %s", name, error, extra=extra
+        )
     elif isinstance(error, Discard):
         message = "A message on channel %s was discarded by its listener: %s"
         logger.info(message, name, error, extra=extra)
     else:
-        message = "A message on channel %s failed; it will not be retried%s."
+        message = "A message on channel %s failed; it will not be retried, as it is not stored%s."
         of_listener = f" (listener {handling.listener})" if handling.listener else ""
         logger.error(message, name, of_listener, exc_info=error, extra=extra)
 

@@ -98,11 +98,14 @@ class Session:
 
     def _log_leftover(self, leftover: str, channel: str) -> None:
         logger.error(
-            "What was called %s left %s on the connection %r. What was not committed is rolled "
-            "back, and the worker goes on with a new connection.",
+            "Code that was called %s left %s on the connection %r. What was not committed is "
+            "rolled back, and the worker goes on with a new connection. Look for it in %s.",
             f"for channel {channel}" if channel else "between two batches",
             leftover,
             self.using,
+            "the listeners, their on_commit() callbacks and receivers of signals"
+            if channel
+            else "receivers of the worker's signals",
             extra={"channel": channel},
         )
 
@@ -133,8 +136,8 @@ class Session:
         while (status := self._status(transaction, recovered_at)) == "in progress":
             if deadline < time.monotonic():
                 raise OperationalError(
-                    f"The server still works on the transaction {transaction}, in which a batch "
-                    "was handled; what became of it decides what is next."
+                    f"the server has not ended the transaction {transaction} yet, in which a batch "
+                    "was handled, and the worker has to know whether it was committed"
                 )
             time.sleep(UNDECIDED_SECONDS)
         return status == "committed"

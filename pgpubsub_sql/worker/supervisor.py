@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -116,7 +117,7 @@ class Supervisor:
         if code == Ending.UNFIT and slot.is_first:
             self.failed = self._is_hopeless = True
             hint = SPAWNED if self._starter is spawn else ""
-            message = "Worker %s cannot begin; the reason is above. All workers end.%s"
+            message = "Worker %s cannot start; the reason is above. All workers end.%s"
             logger.critical(message, slot.number, hint)
             return
         self.failed = self.failed or self.plan.drain or not self.restart
@@ -124,7 +125,7 @@ class Supervisor:
         logger.error(
             "Worker %s died with exit code %s; %s",
             slot.number,
-            code,
+            _in_words(code),
             "it will not be replaced" if delay is None else f"its successor starts in {delay:g} s",
         )
 
@@ -151,12 +152,17 @@ class Supervisor:
     def _finished(self, slot: _Slot, code: int) -> None:
         self.failed = self.failed or code != Ending.DONE
         if code not in (Ending.DONE, Ending.MESSAGES_FAILED):
-            logger.error("Worker %s died with exit code %s while it stopped", slot.number, code)
+            message = "Worker %s died with exit code %s while it stopped"
+            logger.error(message, slot.number, _in_words(code))
 
     def _kill(self) -> None:
         """Leave no worker behind, whatever brought us here."""
         for slot in self._running():
-            logger.error("Worker %s is killed; what it had in hand is given back", slot.number)
+            message = (
+                "Worker %s is killed before it has finished; PostgreSQL takes back what it had in "
+                "hand, and the next worker handles it"
+            )
+            logger.error(message, slot.number)
             slot.kill()
             self.failed = True
 
@@ -209,6 +215,13 @@ class _Slot:
         self.process.kill()
         self.process.wait()
         self.process = None
+
+
+def _in_words(code: int) -> str:
+    """Return an exit code, with the name of the signal that it stands for."""
+    with suppress(ValueError):
+        return f"{code} ({signal.Signals(-code).name})"
+    return str(code)
 
 
 @contextmanager

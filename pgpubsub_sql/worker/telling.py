@@ -87,10 +87,12 @@ class Handling:
         )
 
     @property
-    def attempt(self) -> str:
-        """Which attempt of how many it is, and of which listener, for the log."""
-        of_listener = f", listener {self.listener}" if self.listener else ""
-        return f"attempt {self.attempts + 1} of {self.channel.retry.max_attempts}{of_listener}"
+    def particulars(self) -> str:
+        """Which attempt of how many it was, and of which listener, in parentheses, for the log."""
+        counts = not isinstance(self.error, Unreadable | Undecodable)
+        attempt = f"attempt {self.attempts + 1} of {self.channel.retry.max_attempts}"
+        found = [attempt] * counts + [f"listener {self.listener}"] * bool(self.listener)
+        return f" ({', '.join(found)})" if found else ""
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -122,7 +124,8 @@ def tell(signal: Signal, sender: Any, **named: Any) -> None:
     try:
         signal.send_robust(sender, **named)
     except CAUGHT:  # such as SystemExit, which Django lets through
-        logger.exception("A receiver of a signal of %s failed", sender.__name__)
+        message = "A receiver of a signal of %s failed; the worker goes on"
+        logger.exception(message, sender.__name__)
 
 
 def tell_received(handling: Handling, isolation: Isolation | None = None) -> None:
@@ -133,7 +136,10 @@ def tell_received(handling: Handling, isolation: Isolation | None = None) -> Non
     if isolation is None:
         send()
     elif error := isolation.run(send, guarded(handling), is_prelude=True):
-        message = "What receivers of message_received did for channel %s was undone"
+        message = (
+            "Receivers of message_received failed for a message of channel %s. What they did is "
+            "undone; the message is handled all the same."
+        )
         logger.error(message, handling.name, exc_info=error, extra=handling.extra)
 
 
@@ -165,11 +171,11 @@ def log_failure(handling: Handling, outcome: Failure) -> None:
     handling.context.run(
         logger.log,
         logging.DEBUG if is_said else _LEVELS[type(outcome)],
-        "Notification %s of channel %s failed and %s (%s)%s",
+        "Notification %s of channel %s failed and %s%s%s",
         handling.id,
         handling.name,
         next_step(outcome),
-        handling.attempt,
+        handling.particulars,
         f": {error}" if says_enough else ".",
         exc_info=None if says_enough else error,
         extra=handling.extra,

@@ -17,6 +17,11 @@ CANCEL_SECONDS = 0.05
 INTERRUPT_SECONDS = 1.0
 """And is interrupted again after so long, which it has for cleaning up."""
 
+TOO_LONG = (
+    "The listener took longer than {:g} s, the timeout of its channel. Make it faster, or raise "
+    "the timeout."
+)
+
 _ACTIVE = 1
 """libpq's number for a connection on which a query runs."""
 
@@ -44,12 +49,12 @@ def time_limit(
         _interruptible(call)
     except BaseException as error:
         if watch.is_over:
-            raise ListenerTimeout(f"The listener took longer than {seconds:g} s.") from error
+            raise ListenerTimeout(TOO_LONG.format(seconds)) from error
         raise
     finally:
         watch.end()
     if watch.is_over:
-        raise ListenerTimeout(f"The listener took longer than {seconds:g} s, and went on.")
+        raise ListenerTimeout(TOO_LONG.format(seconds))
 
 
 def _interruptible(call: Callable[[], object]) -> None:

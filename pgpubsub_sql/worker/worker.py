@@ -137,7 +137,11 @@ class Worker:
                 self._plan()
                 self._hear()
         except self.doorbell.errors as error:
-            logger.warning("The LISTEN connection is lost: %s", _first_line(error))
+            message = (
+                "The LISTEN connection is lost: %s. The worker connects again. What is sent on "
+                "ephemeral channels meanwhile is missed; what is stored is handled later."
+            )
+            logger.warning(message, _first_line(error))
             self._connect()
 
     def _look(self) -> None:
@@ -164,7 +168,10 @@ class Worker:
             yield
         except Exception as error:
             delay = self._troubles[name].fail()
-            message = "Channel %s cannot be looked at: %s; trying again in %.1f seconds"
+            message = (
+                "Stored messages of channel %s cannot be handled now: %s; trying again in "
+                "%.1f seconds"
+            )
             told, trace = (name, _first_line(error), delay), _unless_lost(error)
             logger.warning(message, *told, exc_info=trace, extra={"channel": name})
             self.delivery.session.drop_if_broken()
@@ -189,7 +196,11 @@ class Worker:
                 self.doorbell.expect_echo()
         except Exception as error:  # every channel is looked at soon anyway
             trace = _unless_lost(error)
-            logger.warning("Looking ahead failed: %s", _first_line(error), exc_info=trace)
+            message = (
+                "Asking when stored messages are due failed: %s; each channel is looked at every "
+                "%g seconds anyway"
+            )
+            logger.warning(message, _first_line(error), SAFETY_SECONDS, exc_info=trace)
             self.delivery.session.drop_if_broken()
         took = time.monotonic() - now
         self._plan_at = now + max(PLAN_SECONDS, PLAN_SHARE * took)
@@ -252,7 +263,8 @@ class Worker:
                 self.doorbell.open()
             except (self.doorbell.errors, DatabaseError, InterfaceError, NotReady) as error:
                 delay = backoff.fail()
-                logger.warning("%s; trying again in %.1f seconds", _first_line(error), delay)
+                message = "Cannot listen: %s; trying again in %.1f seconds"
+                logger.warning(message, _first_line(error), delay)
                 self.stopping.wait(timeout=delay)
             else:
                 logger.info("Listening to %s", ", ".join(self.delivery.channels))
@@ -271,8 +283,9 @@ class Worker:
         connection = connections[self.using]
         if self._place and (here := place(connection)) != self._place:
             raise WrongPlace(
-                f"Its connection {self.using!r} leads to {here}, and that of `listen` to "
-                f"{self._place}. Something other than the settings has set up the latter."
+                f"The worker's connection {self.using!r} leads to {here}, but that of `listen` to "
+                f"{self._place}. The settings alone lead to the former: something else, such as a "
+                "command for tenants, has set up the latter."
             )
         self.delivery.schema = check_workable(connection)
 
@@ -289,7 +302,9 @@ class Worker:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    """Return what *error* says, as a part of a sentence."""
+    line = str(error).strip().partition("\n")[0]
+    return line.removesuffix(".") or type(error).__name__
 
 
 def _unless_lost(error: Exception) -> bool:

@@ -86,7 +86,9 @@ def test_on_an_ephemeral_channel_it_is_dropped_with_channel_field_and_remedy(
     eventually(lambda: numbers("hear") == [1])
     lines = dropped(worker)
     assert len(lines) == len(bad)
-    assert all("A message on channel app.Shout was dropped: " in line for line in lines)
+    assert all(
+        "A message on channel app.Shout cannot be read, and was dropped: " in line for line in lines
+    )
     for line, payload in zip(lines, bad, strict=True):
         assert "It takes {number: int, mood: " in line, payload
         assert len(line) < 1_500, "a huge payload is not quoted whole"
@@ -101,7 +103,9 @@ def test_rows_that_no_trigger_has_sent_are_dropped_and_named(worker: Listen) -> 
     eventually(lambda: calls("news") == [{"name": "real"}])
     lines = dropped(worker)
     assert len(lines) == len(ROWS)
-    assert all(f"A message on channel {NEWS} was dropped: " in line for line in lines)
+    assert all(
+        f"A message on channel {NEWS} cannot be read, and was dropped: " in line for line in lines
+    )
     assert all("app.Item" in line or "JSON object" in line for line in lines), lines
     assert "Traceback" not in worker.log
 
@@ -155,7 +159,7 @@ def test_on_a_durable_channel_it_is_parked_with_its_reason(worker: Listen) -> No
         assert "It takes" in notification.last_error
         assert len(notification.last_error) < 1_500
         said = f"Notification {notification.pk} of channel {notification.channel} failed"
-        parked = "is parked until somebody replays it (attempt 1 of 10)"
+        parked = "is parked until you run `manage.py pgpubsub replay`"
         assert f"{said} and {parked}: {notification.channel}: " in worker.log
     assert "Traceback" not in worker.log
 

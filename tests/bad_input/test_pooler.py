@@ -126,7 +126,7 @@ def test_nothing_is_left_to_the_next_client_of_a_pooler(listen: Callable[..., Li
             assert numbers("do_job") == [1]
             assert session_of(directory) == before
             doorbell = Doorbell(["app.Job"], using="default")
-            with pytest.raises(NotReady, match="LISTEN from 'default' would be in vain"):
+            with pytest.raises(NotReady, match="LISTEN is impossible on 'default'"):
                 doorbell.open()
             doorbell.close()
         assert session_of(directory) == before
@@ -161,7 +161,7 @@ class Deaf(Pooled):
 def test_what_is_not_heard_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doorbell_module, "PROBE_SECONDS", 0.1)
     doorbell = Deaf(["app.Job", "app.Shout"], using="default")
-    with pytest.raises(NotReady, match=r"No NOTIFY comes through from 'default'\. A pooler"):
+    with pytest.raises(NotReady, match=r"No NOTIFY arrives from 'default'\. A pooler"):
         doorbell.open()
     doorbell.close()
 

@@ -157,10 +157,10 @@ def test_a_moment_without_a_zone_is_one_of_the_project(settings: Any) -> None:
     [
         (object, "of type type has no literal in SQL"),
         ({1, 2}, "of type set has no literal in SQL"),
-        (dt.time(1, tzinfo=dt.UTC), "has a time zone; PostgreSQL's time of day has none"),
+        (dt.time(1, tzinfo=dt.UTC), "has a time zone, and PostgreSQL's time has none"),
         (Jsonb(float("inf")), "JSON has no Infinity"),
         (Jsonb({"a": "\0"}), "contains a NUL"),
-        (Jsonb(object), "is no JSON that PostgreSQL knows"),
+        (Jsonb(object), "is not JSON that PostgreSQL accepts"),
     ],
 )
 def test_values_without_a_literal(value: object, reason: str) -> None:

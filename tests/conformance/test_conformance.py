@@ -300,7 +300,7 @@ def test_a_durable_message_that_nobody_can_read_is_parked(durable: Line) -> None
 
 def test_an_ephemeral_message_that_nobody_can_read_is_dropped(ephemeral: Line) -> None:
     """P19: by each process, which says so."""
-    said = "A message on channel conformance.Ephemeral was dropped"
+    said = "A message on channel conformance.Ephemeral cannot be read, and was dropped"
     before = ephemeral.listening.now.log.count(said)
     for payload in BAD:
         sql("SELECT pg_notify('conformance.Ephemeral', %s)", payload)

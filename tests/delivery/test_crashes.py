@@ -24,7 +24,7 @@ from tests.ledger import listeners_wait, numbers, sql, stored, stranger, waiting
 pytestmark = pytest.mark.django_db(transaction=True)
 Start = Callable[..., Listen]
 
-DEATH = "The worker that handled this notification, and no other with it, ended without a word"
+DEATH = "The worker died while it handled this notification, and no other"
 
 
 def account(channel: Any, name: str) -> dict[str, str]:
@@ -48,7 +48,7 @@ def test_it_is_charged_and_its_neighbours_are_handled(
     (row,) = stored().values()
     assert (row.payload["number"], row.alone, row.attempts) == (2, True, 1)
     assert DEATH in row.last_error
-    assert "Each of them will be handled in a transaction of its own" in listener.log
+    assert "Each will be handled in a transaction of its own" in listener.log
     eventually(
         lambda: f"Notification {row.id} of channel app.Job failed and will be" in listener.log
     )

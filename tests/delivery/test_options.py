@@ -42,7 +42,11 @@ def complaints(**options: Any) -> list[str]:
         ("batch_size", 0, "Parcel has the batch_size 0: give it a number of at least 1, or None"),
         ("batch_size", 1.5, "Parcel has the batch_size 1.5"),
         ("batch_size", True, "Parcel has the batch_size True"),
-        ("ordering_key", "nmber", "has no field 'nmber', which its ordering_key names: choose of"),
+        (
+            "ordering_key",
+            "nmber",
+            "has no field 'nmber', which its ordering_key names: choose from",
+        ),
         ("ordering_key", ("number", "x"), "has no field 'x'"),
         ("ordering_key", "", "Parcel has the ordering_key '': give it the name of a field"),
         ("ordering_key", None, "Parcel has the ordering_key None"),

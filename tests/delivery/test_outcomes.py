@@ -71,8 +71,8 @@ def test_the_tenth_failure_parks(delivery: Delivery, caplog: pytest.LogCaptureFi
     assert row.attempts == 10
     assert "bad mood" in row.last_error
     assert (
-        f"Notification {row.pk} of channel app.Job failed and is parked until somebody replays it "
-        "(attempt 10 of 10, listener tests.app.listeners.do_job)."
+        f"Notification {row.pk} of channel app.Job failed and is parked until you run "
+        "`manage.py pgpubsub replay` (attempt 10 of 10, listener tests.app.listeners.do_job)."
     ) in caplog.text
 
 
@@ -158,6 +158,7 @@ def test_what_another_version_can_read_waits_for_it(
     assert (
         f"Notification {row.pk} of channel {name} failed and waits 5 seconds for a worker of "
     ) in warnings[0].getMessage()
+    assert "attempt" not in warnings[0].getMessage()
     sql("UPDATE pgpubsub_sql_notification SET payload = %s", renamed)  # as this version has it
     drain(delivery, channel)
     assert not stored()
@@ -275,13 +276,13 @@ def test_what_failed_together_is_not_tried_again_together() -> None:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"max_attempts": 0}, "max_attempts is at least 1, not 0"),
+        ({"max_attempts": 0}, "max_attempts must be at least 1, not 0"),
         ({"max_attempts": 2.0}, "max_attempts"),
         ({"max_attempts": True}, "max_attempts"),
-        ({"delay": -1}, "delay is a number of at least 0, not -1"),
+        ({"delay": -1}, "delay must be a number of at least 0, not -1"),
         ({"delay": "10"}, "delay"),
         ({"delay": datetime.timedelta(seconds=1)}, "delay"),
-        ({"factor": 0.5}, "factor is a number of at least 1"),
+        ({"factor": 0.5}, "factor must be a number of at least 1"),
         ({"longest": float("nan")}, "longest"),
         ({"longest": float("inf")}, "longest"),
         ({"jitter": -0.1}, "jitter"),

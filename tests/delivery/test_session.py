@@ -407,7 +407,7 @@ def test_a_callback_leaves_nothing_open(
         assert other.fetchone() == (0,)
     assert not calls("not committed")
     assert connection.get_autocommit()
-    assert f"What was called for channel {channel} left " in caplog.text
+    assert f"Code that was called for channel {channel} left " in caplog.text
 
 
 def test_a_callback_may_close_the_connection(

@@ -14,7 +14,8 @@ EXPLAINED = re.compile(
     r"|Notifications of channel .* were given up with the transaction that took them"
     r"|A message on channel torture.LiveRows failed; it will not be retried"
     r"|(Refused messages that|Stored what) came by NOTIFY on "
-    r"|What was called (for channel \S+|between two batches) left (autocommit off|an atomic block)"
+    r"|Code that was called (for channel \S+|between two batches) left "
+    r"(autocommit off|an atomic block)"
     r"|A batch of channel \S+ was rolled back"
     r"|The LISTEN connection is lost"
     r"|(Channel \S+ cannot be looked at|Looking ahead failed): cannot execute .* in a read-only "
@@ -22,7 +23,8 @@ EXPLAINED = re.compile(
 )
 """Warnings and errors, and what their tracebacks say is what listeners were told to do."""
 LOST = re.compile(
-    r"Channel \S+ cannot be looked at: |Looking ahead failed: |Signatures cannot be checked: "
+    r"Stored messages of channel \S+ cannot be handled now: |Asking when stored messages are due "
+    r"failed: |Signatures cannot be checked: "
     r"|Cannot store what came by NOTIFY on |.* trying again in [\d.]+ seconds$"
 )
 """Warnings that the server has gone. A traceback says that it has not."""

@@ -83,7 +83,7 @@ class Command(DatabaseCommand):
             "--worker-start-method",
             choices=tuple(STARTERS),
             default="spawn",
-            help="How worker processes are made (spawn).",
+            help="How worker processes start (spawn).",
         )
         parser.add_argument(
             "--no-restart-on-failure",
@@ -93,14 +93,14 @@ class Command(DatabaseCommand):
         parser.add_argument(
             "--recover",
             action="store_true",
-            help="Accepted for django-pgpubsub's sake: what is stored is always handled.",
+            help="No effect: what is stored is always handled. django-pgpubsub has this option.",
         )
         parser.add_argument(
             "--loglevel",
             type=str.lower,
             choices=("debug", "info", "warning", "error", "critical"),
-            help="Least severe messages to log (info, or what LOGGING in the settings says). "
-            "-v 2 is debug, which tells each message that was handled; -v 0 is warning.",
+            help="Least severe records to log (info, or what LOGGING in the settings says). "
+            "-v 2 is debug, which logs each message that was handled; -v 0 is warning.",
         )
         lines = parser.add_mutually_exclusive_group()
         lines.add_argument(
@@ -116,7 +116,7 @@ class Command(DatabaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Check what can be checked, then run."""
         if options["worker"] and options["processes"] > 1:
-            raise CommandError("--worker is one process; leave out --processes.")
+            raise CommandError("--worker runs one process: leave out --processes.")
         plan = Plan(
             channels=self._channels(options["channels"], options["exclude"]),
             database=options["database"],
@@ -175,7 +175,7 @@ class Command(DatabaseCommand):
         chosen = tuple(dotted_path(channel) for channel in channels if channel not in left_out)
         if not chosen:
             raise CommandError(
-                "There is nothing to listen to: no listener is registered for these channels. "
+                "There is nothing to listen to: these channels have no listener. "
                 "Put listeners into the listeners.py of an installed app."
             )
         return chosen
