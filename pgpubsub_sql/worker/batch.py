@@ -51,6 +51,7 @@ class Batch:
         self.handled: list[Handling] = []
         """Those of them that listeners were called with, or should have been."""
         self._isolation = isolation
+        self._using = isolation.using
         self._channel = channel
         self._call = call
         self._is_ordered = is_ordered
@@ -104,7 +105,7 @@ class Batch:
             self._blocked.add(one.key)
 
     def _handle(self, one: Taken) -> Outcome:
-        self._begun = handling = of_stored(self._channel, one, self._isolation.using)
+        self._begun = handling = of_stored(self._channel, one, self._using)
         self._call.listener = ""
         tell_received(handling, self._isolation)
         started = time.perf_counter()

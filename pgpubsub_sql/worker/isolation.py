@@ -96,7 +96,7 @@ class Isolation:
         if self._original.shows_cursors:
             self._cursor_factory = raw.cursor_factory
             raw.cursor_factory = self._make_cursor
-        self._factories = {name: getattr(raw, name, None) for name in FACTORIES}
+        self._factories = [(name, getattr(raw, name)) for name in FACTORIES if hasattr(raw, name)]
         try:
             yield
         finally:
@@ -173,8 +173,8 @@ class Isolation:
             call()
         finally:
             self._running = False
-            for name, factory in self._factories.items():
-                if getattr(self._raw, name, None) is not factory:
+            for name, factory in self._factories:
+                if getattr(self._raw, name) is not factory:
                     setattr(self._raw, name, factory)
 
     def _guard_callbacks(self, guard: Guard, first: int) -> None:
