@@ -47,8 +47,13 @@ def listening_connection(using: str) -> Any:
 
 
 def adopt(using: str) -> None:
-    """Let Django's connection, which is not connected, be opened as a worker wants it."""
+    """Let Django's connection, unless it is connected, be opened as a worker wants it.
+
+    One that Django's pool has lent is handed back before.
+    """
     django: Any = connections[using]
+    if django.settings_dict["OPTIONS"].get("pool") and not django.in_atomic_block:
+        django.close()
     if django.connection is None:
         close_pool(django)
         django.settings_dict = _settings(django)
