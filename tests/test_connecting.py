@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -170,9 +171,19 @@ def test_what_was_set_on_the_work_connection_is_where_the_other_looks() -> None:
         doorbell.close()
 
 
-def test_an_engine_connects_and_its_pool_lends_to_nobody_else() -> None:
+@pytest.fixture
+def engine() -> Iterator[type[Engine]]:
+    """An engine whose pools are empty."""
+    yield Engine
+    for raw in itertools.chain.from_iterable(Engine.pools.values()):
+        raw.close()
+    Engine.pools.clear()
+    Engine.lent.clear()
+
+
+def test_an_engine_connects_and_its_pool_lends_to_nobody_else(engine: type[Engine]) -> None:
     """F37: LISTEN handed the driver what only the engine knows."""
-    with anew(Engine, MAX_CONNS=1) as wrapper:
+    with anew(engine, MAX_CONNS=1) as wrapper:
         adopt("default")
         for _ in range(2):
             doorbell = Doorbell(["app.Job"], using="default")
@@ -182,7 +193,6 @@ def test_an_engine_connects_and_its_pool_lends_to_nobody_else() -> None:
             doorbell.close()
             eventually(lambda: backends("pgpubsub_sql listen") == [])
         wrapper.close()
-        Engine.pools.pop("default").pop().close()
 
 
 class Particular(Cursor):  # type: ignore[misc, valid-type]
@@ -206,21 +216,25 @@ def test_what_a_driver_is_given_is_text_and_nothing_else() -> None:
         call_command("pgpubsub", "verify")
 
 
-def test_an_engine_forgets_what_it_has_set_on_a_connection_that_is_gone() -> None:
+def test_an_engine_forgets_what_it_has_set_on_a_connection_that_is_gone(
+    engine: type[Engine],
+) -> None:
     """F41: the next one was taken to be in a tenant's schema, and was in nobody's."""
-    with anew(Engine, MAX_CONNS=1) as wrapper:
+    with anew(engine, MAX_CONNS=1) as wrapper:
         wrapper.ensure_connection()
         wrapper.searched = "acme"
         hang_up(wrapper)
         assert (wrapper.connection, wrapper.searched) == (None, "")
 
 
-def test_workers_that_are_forked_find_no_connection_in_the_pool_of_an_engine() -> None:
+def test_workers_that_are_forked_find_no_connection_in_the_pool_of_an_engine(
+    engine: type[Engine],
+) -> None:
     """F43: each would have taken the one that its parent had used, with the others."""
-    with anew(Engine, MAX_CONNS=1) as wrapper:
+    with anew(engine, MAX_CONNS=1) as wrapper:
         wrapper.ensure_connection()
         Supervisor(Plan(channels=()), processes=0, start_method="fork").run()
-        assert Engine.pools.pop("default") == []
+        assert engine.pools["default"] == []
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ PACKAGES = [
     Package(
         name="psycopg's pool",
         settings="pool",
-        requirements=("psycopg[pool]",),
+        requirements=("psycopg-pool",),
         drivers=("psycopg",),
     ),
     Package(
