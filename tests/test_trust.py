@@ -291,7 +291,7 @@ def test_a_session_cannot_repeat_its_own_messages(
     send(forger, NEWS, payload)
     work(worker)
     assert [call["name"] for call in calls("news")] == ["once"]
-    assert "they repeat messages that were received before" in caplog.text
+    assert "they are copies of messages that were received before" in caplog.text
 
 
 def test_what_is_known_again_is_bounded(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def test_a_pooler_in_transaction_mode_is_named_instead_of_listening_in_vain(
                 doorbell.open()
             doorbell.close()
             worker = listen("--channels", "app.Job")
-        eventually(lambda: "have the worker connect to PostgreSQL directly" in worker.log)
+        eventually(lambda: "Have the worker connect to PostgreSQL directly" in worker.log)
         assert "Listening to" not in worker.log
         worker.kill()
 
