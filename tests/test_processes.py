@@ -348,7 +348,7 @@ def test_the_death_of_a_worker_counts_whoever_outlives_it(listen: Start, way: li
 
 @pytest.mark.parametrize("way", EVERY_WAY)
 def test_signals_are_ours_again_after_a_message(listen: Start, way: list[str]) -> None:
-    """F54: a library installs handlers; an event loop removes the wake-up file descriptor."""
+    """F54: a library installs handlers or blocks signals; an event loop removes the wake-up fd."""
     listener = listen("--channels", "app.Job", *way).ready()
     jobs("signals", "good")
     eventually(lambda: numbers("do_job") == [1, 2])

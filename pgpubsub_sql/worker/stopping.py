@@ -133,8 +133,10 @@ class Stopping:
             self._waker.send(b"\0")
 
     def renew(self) -> None:
-        """Take the signals back from a listener that has set handlers or run an event loop."""
+        """Take the signals back from a listener that has set handlers, or blocked them, or run an
+        event loop."""
         if self._handlers:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._handlers)
             _set(self._handlers, self._wakeup_fd)
 
     def wait(self, objects: Iterable[Any] = (), timeout: float | None = None) -> list[Any]:
