@@ -19,8 +19,8 @@ demo: $(VENV)/.demo ## Real input, two workers, one killed midway: is anything l
 test: $(VENV)/.develop ## Run the whole everyday suite
 	$(BIN)/python $(SUITE)
 
-test-long: $(VENV)/.develop ## Let many random projects live long
-	$(BIN)/python -m pytest --hypothesis-profile long --timeout 0 tests/migrations/test_any_order.py
+test-long: $(VENV)/.develop ## Let many random projects live long, and a network fall silent
+	$(BIN)/python -m pytest --hypothesis-profile long --timeout 0 tests/migrations/test_any_order.py tests/test_silence.py
 
 test-matrix: $(VENV)/.matrix ## Run it on every Python, Django, driver and PostgreSQL
 	$(BIN)/nox
