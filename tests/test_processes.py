@@ -256,7 +256,7 @@ def test_a_worker_that_is_led_astray_handles_nothing(method: str) -> None:
     """F40."""
     jobs("good")
     worker = Worker([Job], must_be="schema public of database production")
-    with pytest.raises(WrongPlace, match=r"leads to schema public of .*, and that of `listen` to"):
+    with pytest.raises(WrongPlace, match=r"leads to schema public of .*, but that of `listen` to"):
         getattr(worker, method)()
     assert not numbers("do_job")
 

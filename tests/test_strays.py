@@ -87,7 +87,7 @@ def test_it_is_stored_in_its_order_and_handled(
         ('{"a":' * 1500, "app.Job: "),
         ('{"number": 1, "mood": "\\u0000"}', "app.Job: NUL (\\u0000) is no text"),
         ('{"number": 1, "mood": "\\ud800"}', "app.Job: Input data was truncated"),
-        ('{"number": 1, "places": 1e999999}', "app.Job: It came by NOTIFY, with what"),
+        ('{"number": 1, "places": 1e999999}', "app.Job: It came by NOTIFY, and holds what"),
     ],
 )
 def test_what_cannot_be_stored_as_it_is_is_parked_as_its_text(

@@ -13,6 +13,11 @@ from typing import Self
 MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
 PATIENCE_SECONDS = 20.0
 _CHUNK = 1 << 16
+_EXPECTED = re.compile(
+    r"\d+ INFO |\d+ ERROR Worker \d+ died with exit code -9\b"
+    r"|\d+ WARNING Notifications of channel \S+ were given up with the transaction that took them"
+)
+"""News, and what a worker that is killed has others log."""
 
 
 class ListeningError(Exception):
@@ -81,11 +86,7 @@ class Listening:
     def problems(self) -> list[str]:
         """Return what was logged that is neither news nor about a worker that was killed."""
         self._read()
-        return [
-            line
-            for line in self.lines
-            if not re.match(r"\d+ INFO |\d+ ERROR Worker \d+ died with exit code -9\b", line)
-        ]
+        return [line for line in self.lines if not _EXPECTED.match(line)]
 
     def _read(self) -> None:
         # Not by seek(): the position of the file is where the other processes write.

@@ -14,7 +14,7 @@ from pgpubsub_sql.migrations_ops.applying import execute, find_schemas
 from pgpubsub_sql.sql import SQL, render
 
 
-class _Create(Operation):
+class CreateShared(Operation):
     """Create something in the current schema, for the owner alone."""
 
     category = OperationCategory.SQL
@@ -43,7 +43,7 @@ class _Create(Operation):
         raise NotImplementedError
 
 
-class CreateHelper(_Create):
+class CreateHelper(CreateShared):
     """Install a function."""
 
     def __init__(self, name: str, signature: str) -> None:
@@ -62,7 +62,7 @@ class CreateHelper(_Create):
         return render("helpers/drop", schema=schema, signature=SQL(self.signature))
 
 
-class CreateSecret(_Create):
+class CreateSecret(CreateShared):
     """Create the table that holds what messages are signed with."""
 
     def describe(self) -> str:

@@ -17,7 +17,7 @@ from django.db.migrations.loader import MigrationLoader
 
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.audit import State, audit
-from pgpubsub_sql.migrations_ops.helpers import CreateHelper
+from pgpubsub_sql.migrations_ops.helpers import CreateShared
 from pgpubsub_sql.migrations_ops.repair import install
 from pgpubsub_sql.migrations_ops.state import declared
 
@@ -58,10 +58,10 @@ def _unmigrated_apps() -> set[str]:
     return loader.unmigrated_apps
 
 
-def _helpers() -> Iterator[CreateHelper]:
+def _helpers() -> Iterator[CreateShared]:
     """Yield what our own migrations would install, whether they are in use or not."""
     package = import_module(f"{OURS}.migrations")
     for name in sorted(module.name for module in iter_modules(package.__path__)):
         for operation in import_module(f"{package.__name__}.{name}").Migration.operations:
-            if isinstance(operation, CreateHelper):
+            if isinstance(operation, CreateShared):
                 yield operation

@@ -10,13 +10,19 @@ from pgpubsub_sql.sql.quoting import (
     quote_table,
     shorten,
 )
-from pgpubsub_sql.sql.states import INVALID_PARAMETER_VALUE, UNDEFINED_FUNCTION, sqlstate
+from pgpubsub_sql.sql.states import (
+    INVALID_PARAMETER_VALUE,
+    READ_ONLY_TRANSACTION,
+    UNDEFINED_FUNCTION,
+    sqlstate,
+)
 from pgpubsub_sql.sql.templates import SQL, part, query, render
 
 __all__ = [
     "DOLLAR_TAG",
     "INVALID_PARAMETER_VALUE",
     "MAX_NAME_BYTES",
+    "READ_ONLY_TRANSACTION",
     "SQL",
     "UNDEFINED_FUNCTION",
     "Interval",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+READ_ONLY_TRANSACTION = "25006"
 UNDEFINED_FUNCTION = "42883"
 INVALID_PARAMETER_VALUE = "22023"
 

@@ -15,6 +15,7 @@ from django.dispatch import Signal
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import NotReady, WrongPlace
 from pgpubsub_sql.signals import worker_reconnected, worker_started, worker_stopped
+from pgpubsub_sql.sql import READ_ONLY_TRANSACTION, sqlstate
 from pgpubsub_sql.sql.readiness import check_workable, place
 from pgpubsub_sql.worker.backlog import Backlog
 from pgpubsub_sql.worker.backoff import Backoff
@@ -308,8 +309,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _unless_lost(error: Exception) -> bool:
-    """Whether a traceback says more than that the server is gone."""
+    """Whether a traceback says more than that the server is gone, or takes no writes."""
     # A bare DatabaseError is all that psycopg2 has for a COMMIT during which the server goes.
     return not (
-        isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError
+        isinstance(error, OperationalError | InterfaceError)
+        or type(error) is DatabaseError
+        or sqlstate(error) == READ_ONLY_TRANSACTION
     )

@@ -267,7 +267,9 @@ class Project(Database):
     def plan(self) -> list[tuple[str, str]]:
         """Return app and name of the migrations that there are, in their order."""
         shown = self.run("showmigrations", "--plan")
-        return [tuple(line.split()[-1].split(".")) for line in shown.splitlines()]
+        return [
+            tuple(line.split()[-1].split(".")) for line in shown.splitlines() if line[:1] == "["
+        ]
 
     def migrations(self, label: str = "blog") -> list[str]:
         """Return the names of the migrations written so far."""

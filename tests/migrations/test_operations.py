@@ -312,7 +312,7 @@ def test_every_field_is_written() -> None:
     assert list(INSERTS.deconstruct()) == fields
     assert fields == [
         *("channel", "model", "after", "before", "level", "durable"),
-        *("columns", "watch", "condition", "timezone", "ordering_key", "version"),
+        *("columns", "watch", "condition", "timezone", "ordering_key", "ignorable", "version"),
     ]
 
 
@@ -352,7 +352,7 @@ def test_the_comment_says_whose_it_is(table: str, state: ProjectState, settings:
     assert len(catalogue()) == 3
 
 
-FINGERPRINT = "e59b0fedc8c35049"
+FINGERPRINT = "c0a83e9b3cbea789"
 
 
 def test_the_fingerprint_never_changes() -> None:
@@ -387,6 +387,7 @@ def test_the_fingerprint_never_changes() -> None:
         "condition": "true",
         "timezone": "Europe/Berlin",
         "ordering_key": ("id",),
+        "ignorable": False,
         "version": 2,
     }
     others = {dataclasses.replace(SAVES, **{k: v}).fingerprint for k, v in changes.items()}

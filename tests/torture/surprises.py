@@ -18,7 +18,6 @@ EXPLAINED = re.compile(
     r"(autocommit off|an atomic block)"
     r"|A batch of channel \S+ was rolled back"
     r"|The LISTEN connection is lost"
-    r"|(Channel \S+ cannot be looked at|Looking ahead failed): cannot execute .* in a read-only "
     r"|Worker \d+ died with exit code (-9|7)\b"
 )
 """Warnings and errors, and what their tracebacks say is what listeners were told to do."""
