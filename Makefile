@@ -5,7 +5,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 TORTURE_SECONDS ?= 120
-SUITE = -m pytest --numprocesses auto --dist worksteal
+# One more than there are cores, as tests wait for processes of their own.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
+SUITE = -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-long test-matrix test-ecosystem torture coverage lint types docs build check clean
