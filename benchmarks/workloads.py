@@ -78,7 +78,7 @@ STORE = """
 TAKE = """
     DELETE FROM pgpubsub_sql_notification WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM pgpubsub_sql_notification
-        WHERE channel = %s AND available_at <= statement_timestamp()
+        WHERE channel = %s AND NOT alone AND available_at <= statement_timestamp()
         ORDER BY available_at, id LIMIT %s FOR UPDATE SKIP LOCKED
     )) RETURNING id, payload::text"""
 
