@@ -84,9 +84,11 @@ class Listener:
 
     def arguments(self, fields: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments to call it with: the fields it names, or all for ``**kwargs``."""
-        named, takes_all = self._named, self._takes_all
-        passed = {name: value for name, value in extras.items() if name in named}
-        return passed | {k: v for k, v in fields.items() if takes_all or k in named}
+        named = self._named
+        if not self._takes_all:
+            fields = {name: value for name, value in fields.items() if name in named}
+        passed = {name: extras[name] for name in named & extras.keys()}
+        return {**passed, **fields}
 
     @cached_property
     def _named(self) -> frozenset[str]:

@@ -116,16 +116,19 @@ SUMMARY = re.compile(
 @pytest.mark.parametrize("options", [["--worker"], [], ["--processes", "2"]])
 def test_drain_sums_up(options: list[str]) -> None:
     """F59: it said nothing at its end, and its exit status was 0 although messages had failed."""
+    # A deadlock is tried again within a second: a process that is slow to start would meet it, too.
+    postponed = [] if "2" in options else ["deadlock"]
     jobs([1])
-    for number, mood in enumerate(["bad", "close", "deadlock", "discard", "bad"], start=2):
+    for number, mood in enumerate(["bad", "close", "discard", "bad", *postponed], start=2):
         notify(Job(number=number, mood=mood))
-    Notification.objects.filter(payload__number=6).update(attempts=9)
+    Notification.objects.filter(payload__number=5).update(attempts=9)
     notify(Job(number=7), delay=timedelta(hours=1))
     result = run("--drain", "--channels", "app.Job", *options)
     assert result.returncode == 1
     told = [list(map(int, found)) for found in SUMMARY.findall(result.stderr)]
     assert len(told) == (2 if "2" in options else 1), result.stderr
-    assert [sum(numbers) for numbers in zip(*told, strict=True)][:4] == [1, 3, 1, 1]
+    failed = 2 + len(postponed)
+    assert [sum(numbers) for numbers in zip(*told, strict=True)][:4] == [1, failed, 1, 1]
     assert " ERROR listen" in result.stderr  # F57: levels were cut to "ERRO"
 
 

@@ -27,6 +27,10 @@ from pgpubsub_sql.worker.outcomes import (
 )
 from pgpubsub_sql.worker.telling import Handling, guarded, log_failure, of_stored, tell_received
 
+DONE = Done()
+FINAL = Done | Discarded | Expired | Park
+"""What lets the next message of the same key go ahead."""
+
 
 class Batch:
     """What was taken of one channel in one transaction, and what becomes of each.
@@ -66,7 +70,7 @@ class Batch:
         """Handle what may be handled."""
         for one in self.taken:
             outcome = self._outcome(one)
-            if not isinstance(outcome, Done | Discarded | Expired | Park):
+            if not isinstance(outcome, FINAL):
                 self._block(one)
             self.outcomes.append(outcome)
 
@@ -81,12 +85,13 @@ class Batch:
 
     def rows_to_put_back(self) -> list[dict[str, Any]]:
         """Return the values for ``queries/put_back.sql``."""
-        rows = map(row_to_put_back, self.taken, self.outcomes)
+        found = zip(self.taken, self.outcomes, strict=True)
+        rows = [row_to_put_back(*one) for one in found if one[1] is not DONE]
         return [row for row in rows if row is not None]
 
     def count(self, kind: type[Outcome]) -> int:
         """Return how many had an outcome of this *kind*."""
-        return sum(isinstance(outcome, kind) for outcome in self.outcomes)
+        return list(map(type, self.outcomes)).count(kind)
 
     def _outcome(self, one: Taken) -> Outcome:
         if self._is_over() or one.key in self._blocked:
@@ -114,7 +119,7 @@ class Batch:
         handling.duration = time.perf_counter() - started
         self._begun = None
         self.handled.append(handling)
-        return Done() if handling.error is None else self._failed(handling, handling.error)
+        return DONE if handling.error is None else self._failed(handling, handling.error)
 
     def _failed(
         self, handling: Handling, error: BaseException, outcome: Failure | None = None

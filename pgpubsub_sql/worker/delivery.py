@@ -186,12 +186,12 @@ class Delivery:
             logger.info(message, expired, lane.name, extra=extra)
         self._tell(lane, batch.handled)
 
-    def _tell(self, lane: Lane, handled: Iterable[Handling]) -> None:
+    def _tell(self, lane: Lane, handled: Sequence[Handling]) -> None:
         """Tell what came of messages, for good, and let go of what was done about it elsewhere."""
-        for handling in handled:
-            self.outcomes[type(handling.outcome)] += 1
-            tell_handled(handling)
+        self.outcomes.update([type(handling.outcome) for handling in handled])
         if is_told():
+            for handling in handled:
+                tell_handled(handling)
             self.session.reclaim(lane.name)
         self.session.tidy_up()
 

@@ -93,6 +93,7 @@ class Isolation:
         wrappers = list(connection.execute_wrappers)
         connection.execute_wrappers.append(self._execute)
         self._wrappers = len(wrappers) + 1
+        self._cursor = raw.cursor()
         if self._original.shows_cursors:
             self._cursor_factory = raw.cursor_factory
             raw.cursor_factory = self._make_cursor
@@ -180,6 +181,8 @@ class Isolation:
     def _guard_callbacks(self, guard: Guard, first: int) -> None:
         """Put *guard* around the callbacks given to ``on_commit()``, beginning with the *first*."""
         callbacks = self._connection.run_on_commit
+        if len(callbacks) == first:
+            return
         callbacks[first:] = [
             (savepoints, partial(self._call_back, guard(callback)), robust)
             for savepoints, callback, robust in callbacks[first:]
@@ -257,14 +260,19 @@ class Isolation:
         if not self._queried and self._status() in (IDLE, IN_TRANSACTION):
             self._queried = True
             self.savepoints += 1
-            execute(self._connection, query("savepoint"))
+            self._execute_ours(query("savepoint"))
+
+    def _execute_ours(self, text: str) -> None:
+        """Execute what every message that queries needs, by the one cursor that is kept for it."""
+        with self._connection.wrap_database_errors:
+            self._cursor.execute(text)
 
     def _settle(self, is_prelude: bool) -> None:
         """Check the constraints of a message, and let go of what it has set."""
         if self._queried and not self.is_over:
             original = self._original
-            execute(self._connection, original.settle_prelude if is_prelude else original.settle)
-            self.is_touched = is_prelude
+            self._execute_ours(original.settle_prelude if is_prelude else original.settle)
+            self.is_touched = is_prelude or original.is_reported_changed()
         if not is_prelude:
             self._restore(self.is_touched)
 

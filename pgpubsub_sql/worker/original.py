@@ -35,10 +35,17 @@ class Original:
         self._connection = connection
         self._driver = self._driver_state()
         self._tenant = getattr(connection, "tenant", None)
-        self.restore = _restoring(execute("session_settings"), is_local=is_local)
+        settings = execute("session_settings")
+        self._report = self.raw.info.parameter_status
+        self._reported = {} if is_local else self._find_reported(settings)
+        """Settings of which the server tells each change, unasked, and their values."""
+        self._is_local = is_local
+        self._unreported = [one for one in settings if one[0] not in self._reported]
+        self.restore = _restoring(settings, is_local=is_local)
         """What gives its settings back to the session."""
         self.settle = self.settle_prelude = ""
-        """What ends a message that has queried; and what receivers did for it beforehand."""
+        """What ends a message that has queried; and what receivers did for it beforehand. The first
+        gives back what the server does not report: each SET has its price."""
         self._settle_until = 0.0
 
     def refresh(self, execute: Execute) -> None:
@@ -47,8 +54,13 @@ class Original:
             self._settle_until = time.monotonic() + CONSTRAINTS_SECONDS
             names = [_qualified(*name) for name in execute("immediate_constraints")]
             immediate = f"{_immediate(names)};" if names else ""
-            self.settle = _settling(immediate, self.restore)
+            restore = _restoring(self._unreported, is_local=self._is_local)
+            self.settle = _settling(immediate, restore)
             self.settle_prelude = _settling(immediate, "")
+
+    def is_reported_changed(self) -> bool:
+        """Whether the server has told of a setting that is not what it was."""
+        return [self._report(name) for name in self._reported] != list(self._reported.values())
 
     def restore_tenant(self) -> None:
         """Have django-tenants forget whose schema it was in; it keeps that in Python."""
@@ -72,6 +84,13 @@ class Original:
         """Whether it is in autocommit mode, for Django and the driver, and in no transaction."""
         is_automatic = self._connection.autocommit and getattr(self.raw, "autocommit", True)
         return is_automatic and not self.raw.info.transaction_status
+
+    def _find_reported(self, settings: Iterable[tuple[str, str]]) -> dict[str, str]:
+        # https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC
+        found = {name: self._report(name) for name, _ in settings}
+        # Who one is decides what one may set, so it is set back along with the rest.
+        found.pop("session_authorization", None)
+        return {name: value for name, value in found.items() if value is not None}
 
     def _driver_state(self) -> list[Any]:
         """What drivers put into each BEGIN: psycopg2 calls the second readonly."""

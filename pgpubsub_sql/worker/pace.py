@@ -32,7 +32,8 @@ class Pace:
 
     def is_used_up(self, savepoints: int) -> bool:
         """Whether the batch has had its time, or its savepoints."""
-        return self._used(savepoints) >= 1
+        has_had_time = time.monotonic() - self._started >= BATCH_SECONDS
+        return has_had_time or savepoints >= BATCH_SAVEPOINTS
 
     def end(self, reached: int, taken: int, savepoints: int) -> None:
         """Learn from a batch of which *reached* of *taken* were handled."""

@@ -147,8 +147,7 @@ def tell_handled(handling: Handling) -> None:
     """Tell what came of a message, once it is so for good."""
     if handling.error is None:
         message = "Handled a message of channel %s in %.3f s"
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug(message, handling.name, handling.duration, extra=handling.extra)
+        logger.debug(message, handling.name, handling.duration, extra=handling.extra)
         _tell_of(message_succeeded, handling, "duration")
         return
     outcome, named = handling.outcome, ("duration", "error", "listener")
@@ -160,7 +159,8 @@ def tell_handled(handling: Handling) -> None:
 
 def is_told() -> bool:
     """Whether anybody hears what came of messages, and may have used the connection."""
-    return any(one.receivers for one in (message_succeeded, message_failed, message_parked))
+    signals = (message_succeeded, message_failed, message_parked)
+    return logger.isEnabledFor(logging.DEBUG) or any(one.receivers for one in signals)
 
 
 def log_failure(handling: Handling, outcome: Failure) -> None:

@@ -20,13 +20,16 @@ WITH lone AS MATERIALIZED (
     ORDER BY available_at, id
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
-), locked AS MATERIALIZED (
-    SELECT place, mark FROM lone UNION ALL SELECT place, mark FROM together
 ), given_up AS MATERIALIZED (
-    SELECT place FROM locked WHERE :{given_up}
+    SELECT place FROM (SELECT place, mark FROM lone UNION ALL SELECT place, mark FROM together) AS locked
+    WHERE :{given_up}
 ), taken AS (
     DELETE FROM pgpubsub_sql_notification
-    WHERE ctid = ANY (ARRAY(SELECT place FROM locked WHERE NOT EXISTS (SELECT FROM given_up)))
+    WHERE ctid = ANY (
+        CASE WHEN NOT EXISTS (SELECT FROM given_up)
+            THEN ARRAY(SELECT place FROM lone UNION ALL SELECT place FROM together)
+        END
+    )
     RETURNING *
 )
 (
