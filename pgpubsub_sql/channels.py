@@ -6,6 +6,7 @@ import difflib
 import sys
 from collections.abc import Iterable
 from functools import cache
+from importlib.machinery import ModuleSpec
 from typing import ClassVar, Literal
 
 from django.apps import apps
@@ -13,10 +14,14 @@ from django.db.models import Model, Q
 
 from pgpubsub_sql.errors import ChannelNotFound
 from pgpubsub_sql.payloads import Codec
+from pgpubsub_sql.reloading import is_outdated, loading
 from pgpubsub_sql.retry import Retry
 from pgpubsub_sql.sql import shorten
 
 _declared: list[type[BaseChannel]] = []
+_specs: dict[type, ModuleSpec | None] = {}
+"""The module by which each class was declared, which need not be its own: it may call a function
+of another module that makes classes."""
 
 
 def dotted_path(declared: type) -> str:
@@ -62,6 +67,7 @@ class BaseChannel:
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         _declared.append(cls)
+        _specs[cls] = loading()
 
     @classmethod
     def ordering_fields(cls) -> tuple[str, ...]:
@@ -158,24 +164,43 @@ def _codec(channel: type[Channel]) -> Codec:
 
 
 def declared_channels() -> list[type[BaseChannel]]:
-    """Return every declared channel and base class of channels, in order of declaration."""
-    return [channel for channel in _by_path().values() if channel not in (Channel, TriggerChannel)]
+    """Return every declared channel and base class of channels, in order of declaration.
+
+    Of what a module declared before it was loaded again, nothing.
+    """
+    found = {
+        _fields_id(channel): channel
+        for channel in _declared
+        if channel not in (Channel, TriggerChannel) and not is_outdated(_specs.get(channel))
+    }
+    return list(found.values())
+
+
+def current(channel: type[BaseChannel]) -> type[BaseChannel]:
+    """Return what stands in the place of *channel*, if its module was loaded again."""
+    declared = declared_channels()
+    if channel in declared:
+        return channel
+    later = [other for other in declared if _identity(other) == _identity(channel)]
+    return later[-1] if later else channel
 
 
 def find_channel(reference: type[BaseChannel] | str) -> type[BaseChannel]:
     """Return the channel that *reference* names: a class, its module path or its Postgres name.
 
-    Raises :class:`ChannelNotFound`, with a suggestion where one comes close.
+    Raises :class:`ChannelNotFound`, with a suggestion where one comes close, and for a path that
+    leads to several channels, as a function may make them.
     """
     if not isinstance(reference, str):
         return _checked(reference)
-    paths = _by_path()
-    if reference in paths:
-        return paths[reference]
-    names = {channel.postgres_name(): channel for channel in declared_channels()}
-    found = names.get(shorten(reference)) or _exported(reference)
+    declared = declared_channels()
+    names = {channel.postgres_name(): channel for channel in declared}
+    at_path = [channel for channel in declared if dotted_path(channel) == reference]
+    if len(at_path) > 1:
+        raise ChannelNotFound(_ambiguous(reference, at_path))
+    found = at_path[0] if at_path else names.get(shorten(reference)) or _exported(reference)
     if found is None:
-        raise ChannelNotFound(_unknown(reference, [*names, *paths]))
+        raise ChannelNotFound(_unknown(reference, [*names, *map(dotted_path, declared)]))
     return found
 
 
@@ -187,10 +212,14 @@ def select_channels(
     return [channel for channel in among if issubclass(channel, bases)]
 
 
-def _by_path() -> dict[str, type[BaseChannel]]:
-    """Return the classes by path, the last of each: a module may be loaded again, and slots=True
-    makes a second class, whose __qualname__ is not right before it is complete."""
-    return {dotted_path(channel): channel for channel in _declared}
+def _fields_id(channel: type[BaseChannel]) -> int:
+    """Return the same for both classes that ``dataclass(slots=True)`` makes of one."""
+    return id(vars(channel).get("__dataclass_fields__", channel))
+
+
+def _identity(channel: type[BaseChannel]) -> tuple[str, str | None]:
+    """Return what :meth:`BaseChannel.postgres_name` is made of. The apps need not be ready."""
+    return dotted_path(channel), vars(channel).get("channel_name")
 
 
 def _exported(reference: str) -> type[BaseChannel] | None:
@@ -217,3 +246,8 @@ def _unknown(reference: str, known: list[str]) -> str:
         f"No channel is called {reference!r}.{hint} A channel is found once its module is "
         "imported: put it into the channels.py of an installed app."
     )
+
+
+def _ambiguous(reference: str, channels: list[type[BaseChannel]]) -> str:
+    names = ", ".join(repr(channel.postgres_name()) for channel in channels)
+    return f"{reference!r} leads to several channels: give the name of one, of {names}."

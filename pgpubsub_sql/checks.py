@@ -7,7 +7,7 @@
 | E003 | a trigger channel has no model to watch                            |
 | E004 | a listener names a channel that is not declared                    |
 | E005 | a listener cannot be called with what its channel passes           |
-| E006 | two functions listen under one path                                |
+| E006 | two functions listen under one path, or one under two              |
 | E007 | a listener wants row events of a channel that has no rows          |
 | E008 | an option of a trigger channel does not fit its model              |
 | E009 | a trigger channel watches a table that no migration makes          |
@@ -51,7 +51,6 @@ from pgpubsub_sql.channels import (
     app_label,
     declared_channels,
     dotted_path,
-    find_channel,
     model_of,
 )
 from pgpubsub_sql.errors import ChannelNotFound, TemplateError
@@ -102,6 +101,15 @@ def check_discovery(**kwargs: Any) -> list[checks.CheckMessage]:
 def check_listeners(**kwargs: Any) -> list[checks.CheckMessage]:
     """E004 to E007: does every listener fit its channel?"""
     found = [problem for listener in registry.listeners() for problem in _listener(listener)]
+    found += [
+        checks.Error(
+            f"{one.path} and {other.path} are the same function, so each message is handled twice: "
+            "its module is imported under two names.",
+            hint="Import it everywhere under the name that INSTALLED_APPS gives its app.",
+            id="pgpubsub_sql.E006",
+        )
+        for one, other in registry.twice_imported()
+    ]
     return found + [
         checks.Error(
             f"Two different functions listen as {path}.",
@@ -158,7 +166,7 @@ def _triggers() -> list[type[TriggerChannel]]:
     heard: dict[type[TriggerChannel], None] = {}
     for listener in registry.listeners():
         try:
-            channel = find_channel(listener.channel)
+            channel = listener.find_channel()
         except ChannelNotFound:
             continue  # check_listeners reports it
         if issubclass(channel, TriggerChannel):
@@ -280,7 +288,7 @@ def _options(channel: type[TriggerChannel]) -> Iterator[checks.CheckMessage]:
 
 def _listener(listener: Listener) -> Iterator[checks.CheckMessage]:
     try:
-        channel = find_channel(listener.channel)
+        channel = listener.find_channel()
     except ChannelNotFound as error:
         yield checks.Error(f"{listener.path} listens to nothing. {error}", id="pgpubsub_sql.E004")
         return

@@ -19,11 +19,10 @@ from pgpubsub_sql.channels import (
     TriggerChannel,
     declared_channels,
     dotted_path,
-    find_channel,
     model_of,
 )
 from pgpubsub_sql.errors import ChannelNotFound
-from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.listeners import Listener, registry
 
 MODULES = ("channels", "listeners")
 """What is imported of each installed app."""
@@ -54,7 +53,7 @@ def overlooked() -> Iterator[Finding]:
 
 def unheard() -> Iterator[Finding]:
     """Yield the trigger channels that nobody listens to."""
-    heard = {_declared(listener.channel) for listener in registry.listeners()}
+    heard = {_declared(listener) for listener in registry.listeners()}
     for channel in declared_channels():
         if channel in heard or not issubclass(channel, TriggerChannel) or channel.__subclasses__():
             continue
@@ -103,8 +102,8 @@ def _is_overlooked(module: str, file: Path) -> bool:
     return False
 
 
-def _declared(reference: type[BaseChannel] | str) -> type[BaseChannel]:
+def _declared(listener: Listener) -> type[BaseChannel]:
     try:
-        return find_channel(reference)
+        return listener.find_channel()
     except ChannelNotFound:
         return Channel  # another check reports it

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cached_property
+from importlib.machinery import ModuleSpec
 from typing import Any, Literal, TypeVar
 
 from asgiref.sync import async_to_sync
@@ -15,10 +17,11 @@ from pgpubsub_sql.channels import (
     BaseChannel,
     Channel,
     codec,
+    current,
     declared_channels,
-    dotted_path,
     find_channel,
 )
+from pgpubsub_sql.reloading import is_outdated, loading
 from pgpubsub_sql.sql.trigger import EVENTS
 
 Callback = TypeVar("Callback", bound=Callable[..., Any])
@@ -40,6 +43,12 @@ class Listener:
     """Resolved when it is asked for, so that a string may name a channel declared later."""
     events: frozenset[str] = frozenset()
     """The row events it installs and receives, as ``after_insert``; empty: receives all."""
+    module: ModuleSpec | None = dataclasses.field(default=None, compare=False)
+    """The module that has registered it."""
+
+    def find_channel(self) -> type[BaseChannel]:
+        """Return the channel. Raises :class:`ChannelNotFound` if it is not declared."""
+        return current(find_channel(self.channel))
 
     @property
     def path(self) -> str:
@@ -56,8 +65,8 @@ class Listener:
 
     @property
     def identity(self) -> Hashable:
-        """What tells it from others: its path, or the object it is where no path leads to it."""
-        return self.function if self.is_local else self.path
+        """What tells it from others: the function, without what decorators wrap around it."""
+        return self.function if self.is_local else inspect.unwrap(self.function)
 
     @cached_property
     def target(self) -> Callable[..., Any]:
@@ -65,7 +74,12 @@ class Listener:
         found: Any = None if self.is_local else sys.modules.get(self.function.__module__)
         for part in getattr(self.function, "__qualname__", "").split("."):
             found = getattr(found, part, None)
-        return found if callable(found) else self.function
+        return found if callable(found) and not self._is_twin(found) else self.function
+
+    def _is_twin(self, found: Callable[..., Any]) -> bool:
+        """Whether *found* is another function from the same code, as a loop makes them."""
+        is_other = _innermost(found) is not _innermost(self.function)
+        return is_other and _code(found) is not None and _code(found) == _code(self.function)
 
     @cached_property
     def callback(self) -> Callable[..., Any]:
@@ -100,32 +114,45 @@ class Listener:
 
 
 class Registry:
-    """Listeners in order of registration; registering one again changes nothing."""
+    """Listeners in order of registration; registering one again changes nothing, and what a module
+    registered before it was loaded again counts no longer."""
 
     def __init__(self) -> None:
         self._listeners: dict[Hashable, Listener] = {}
-        self._functions: dict[Hashable, Callable[..., Any]] = {}
-        self.conflicts: set[str] = set()
-        """Paths that different functions claim."""
 
     def add(self, listener: Listener) -> None:
         """Register *listener*, or recognise it as one that is there already."""
-        known = self._functions.setdefault(listener.identity, listener.function)
-        if _code(known) != _code(listener.function):
-            self.conflicts.add(listener.path)
-            return
         key = listener.identity, listener.channel, listener.events
         self._listeners.setdefault(key, listener)
 
     def listeners(self) -> list[Listener]:
         """Return every registration."""
-        return list(self._listeners.values())
+        return [found for found in self._listeners.values() if not is_outdated(found.module)]
+
+    @property
+    def conflicts(self) -> set[str]:
+        """Paths that different functions claim."""
+        codes = defaultdict(set)
+        for listener in self.listeners():
+            if not listener.is_local:
+                codes[listener.path].add(_code(listener.function))
+        return {path for path, found in codes.items() if len(found) > 1}
+
+    def twice_imported(self) -> list[tuple[Listener, Listener]]:
+        """Return listeners that are one function, whose module has two names."""
+        first: dict[object, Listener] = {}
+        pairs = []
+        for listener in self.listeners():
+            known = first.setdefault(_place(listener.function), listener)
+            if known.function.__module__ != listener.function.__module__:
+                pairs.append((known, listener))
+        return pairs
 
     def listeners_of(self, channel: type[BaseChannel]) -> list[Listener]:
         """Return the listeners of *channel*; decorators stacked on a function are one listener."""
         merged: dict[Hashable, Listener] = {}
-        for listener in self._listeners.values():
-            if find_channel(listener.channel) is channel:
+        for listener in self.listeners():
+            if listener.find_channel() is channel:
                 first = merged.get(listener.identity, listener)
                 union = dataclasses.replace(first, events=first.events | listener.events)
                 merged[listener.identity] = union
@@ -133,7 +160,7 @@ class Registry:
 
     def channels(self) -> list[type[BaseChannel]]:
         """Return the channels that somebody listens to, in order of declaration."""
-        heard = {find_channel(listener.channel) for listener in self._listeners.values()}
+        heard = {listener.find_channel() for listener in self.listeners()}
         return [channel for channel in declared_channels() if channel in heard]
 
 
@@ -141,25 +168,33 @@ registry = Registry()
 
 
 def _register(channel: Reference, events: Iterable[str]) -> Callable[[Callback], Callback]:
-    reference = _reference(channel)
+    if not isinstance(channel, str):
+        find_channel(channel)  # or it raises; what a string names may be declared later
+    module = loading()
 
     def decorate(function: Callback) -> Callback:
-        registry.add(Listener(function=function, channel=reference, events=frozenset(events)))
+        listener = Listener(
+            function=function, channel=channel, events=frozenset(events), module=module
+        )
+        registry.add(listener)
         return function
 
     return decorate
 
 
-def _reference(channel: Reference) -> Reference:
-    """Return what leads to the channel after its module was loaded again, too."""
-    if isinstance(channel, str):
-        return channel
-    path = dotted_path(find_channel(channel))
-    return channel if "<" in path else path
+def _innermost(function: Callable[..., Any]) -> object:
+    """Return *function* without what it is bound to and what decorators wrap around it."""
+    return inspect.unwrap(getattr(function, "__func__", function))
 
 
 def _code(function: Callable[..., Any]) -> object:
-    return getattr(inspect.unwrap(function), "__code__", None)
+    return getattr(_innermost(function), "__code__", None)
+
+
+def _place(function: Callable[..., Any]) -> object:
+    """Return where the code of *function* is written; of no code, what no other function has."""
+    code: Any = _code(function)
+    return (code.co_filename, code.co_firstlineno, code.co_name) if code else id(function)
 
 
 def listener(channel: Reference) -> Callable[[Callback], Callback]:

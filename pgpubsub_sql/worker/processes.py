@@ -47,7 +47,7 @@ class Plan:
     """What each worker process is told. Each value has a form in JSON."""
 
     channels: tuple[str, ...]
-    """Dotted paths of the channels to listen to."""
+    """Names of the channels to listen to."""
     database: str = "default"
     """Alias of the database."""
     place: str = ""
@@ -77,7 +77,7 @@ def work(plan: Plan, lifeline: Lifeline | None = None) -> Ending:
     """Run one worker in this process."""
     plan.configure_logging()
     _write_lines()
-    channels = [find_channel(path) for path in plan.channels]
+    channels = [find_channel(name) for name in plan.channels]
     _refuse_timeouts_under_gevent(channels)
     name = multiprocessing.current_process().name if plan.name else ""
     worker = Worker(channels, using=plan.database, must_be=plan.place, name=name, lifeline=lifeline)

@@ -13,7 +13,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
-from pgpubsub_sql.channels import BaseChannel, dotted_path, select_channels
+from pgpubsub_sql.channels import BaseChannel, select_channels
 from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.logs import is_written
@@ -164,7 +164,7 @@ class Command(DatabaseCommand):
             raise CommandError("Messages failed; the log above tells which, and why.")
 
     def _channels(self, wanted: list[str] | None, excluded: list[str]) -> tuple[str, ...]:
-        """Return the paths of the channels to listen to."""
+        """Return the names of the channels to listen to."""
         try:
             channels: list[type[BaseChannel]] = registry.channels()
             if wanted is not None:
@@ -172,7 +172,7 @@ class Command(DatabaseCommand):
             left_out = select_channels(excluded, channels) if excluded else []
         except PubSubError as error:
             raise CommandError(str(error)) from error
-        chosen = tuple(dotted_path(channel) for channel in channels if channel not in left_out)
+        chosen = tuple(channel.postgres_name() for channel in channels if channel not in left_out)
         if not chosen:
             raise CommandError(
                 "There is nothing to listen to: these channels have no listener. "
