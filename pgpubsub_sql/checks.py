@@ -14,7 +14,6 @@
 | E101 | a setting of ours has a value that cannot be used                  |
 | E102 | channels are declared, and the app is not in INSTALLED_APPS        |
 | E201 | a database cannot be reached (--database)                          |
-| W001 | makemigrations does not see triggers                               |
 | W002 | a trigger channel is declared where makemigrations writes nothing  |
 | W003 | a trigger channel watches a model that is not on PostgreSQL        |
 | W004 | a channel has an attribute that looks like an option misspelled    |
@@ -56,7 +55,7 @@ from pgpubsub_sql.channels import (
 from pgpubsub_sql.errors import ChannelNotFound, TemplateError
 from pgpubsub_sql.installed import APP
 from pgpubsub_sql.listeners import EXTRAS, Listener, field_names, registry
-from pgpubsub_sql.migrations_ops import autodetector, drift, exposure, options
+from pgpubsub_sql.migrations_ops import drift, exposure, options
 from pgpubsub_sql.sql import quote_identifier
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -121,17 +120,8 @@ def check_listeners(**kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def check_migrations(**kwargs: Any) -> list[checks.CheckMessage]:
-    """W001, W002 and W003: will the triggers be installed?"""
-    if autodetector.is_installed():
-        return [*_without_migrations(), *_not_on_postgresql()]
-    return [
-        checks.Warning(
-            "Another package has replaced Django's autodetector, so makemigrations writes no "
-            "migrations for triggers.",
-            hint="Put that package before pgpubsub_sql in INSTALLED_APPS.",
-            id="pgpubsub_sql.W001",
-        )
-    ]
+    """W002 and W003: will the triggers be installed?"""
+    return [*_without_migrations(), *_not_on_postgresql()]
 
 
 def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:

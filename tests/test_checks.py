@@ -13,9 +13,7 @@ from django.apps.registry import Apps
 from django.core import checks as django_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
-from django.core.management.commands import makemigrations
 from django.db import connection, models
-from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.models import Q
 
 import pgpubsub_sql
@@ -419,16 +417,7 @@ def test_w004_attributes_of_ones_own() -> None:
     assert found() == []
 
 
-# W001: the autodetector; W002: migrations; W003: databases.
-
-
-def test_w001_the_autodetector_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """T11: packages that patch the autodetector overwrite each other."""
-    assert found() == []
-    monkeypatch.setattr(makemigrations.Command, "autodetector", MigrationAutodetector)
-    message = report("W001")
-    assert "writes no migrations for triggers" in message
-    assert "INSTALLED_APPS" in message
+# W002: migrations; W003: databases.
 
 
 WATCH = """
@@ -607,7 +596,7 @@ def test_checks_are_registered_once() -> None:
 
 @pytest.mark.parametrize(
     "identifier",
-    [f"E00{n}" for n in range(1, 10)] + ["E101", "W001", "W002", "W003", "W004", "W101", "W203"],
+    [f"E00{n}" for n in range(1, 10)] + ["E101", "W002", "W003", "W004", "W101", "W203"],
 )
 def test_the_table_of_checks_is_complete(identifier: str) -> None:
     assert f"| {identifier} |" in (checks.__doc__ or "")

@@ -1,7 +1,7 @@
-"""The one hook into Django: an autodetector that compares triggers too.
+"""The one hook into Django: its autodetector compares triggers, too.
 
-Composed with whatever class is there already, so that other packages' hooks keep working in
-either order of INSTALLED_APPS.
+It is Django's class itself that is extended. Every other autodetector derives from it, whichever
+package brings it, and whether it is chosen before ours is installed or while a command runs.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
-from collections.abc import Collection, Iterator
+import functools
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from django.apps import apps
-from django.core.management import get_commands, load_command_class
-from django.core.management.commands import makemigrations, migrate
 from django.db.migrations.autodetector import MigrationAutodetector, OperationDependency
 from django.db.migrations.graph import MigrationGraph
 from django.db.migrations.operations import (
@@ -52,33 +51,25 @@ class Order(enum.Enum):
 _Autodetector: Any = MigrationAutodetector
 """Django's class, of which the type stubs know only a part."""
 
+_GRAPH = "_pgpubsub_graph"
+"""The attribute that holds the graph of migrations during a run."""
 
-class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
-    """Adds our operations to the ones that Django has found.
+
+class TriggerDetector:
+    """Adds our operations to the ones that a run of Django's autodetector has found.
 
     Within an app what is removed goes first and what is added last, so that a trigger meets
     its model as it was, or as it will be, and our operations never come between Django's.
     """
 
-    _graph: MigrationGraph | None = None
-
-    def _detect_changes(
-        self, convert_apps: Any = None, graph: MigrationGraph | None = None
-    ) -> dict[str, list[Any]]:
+    def __init__(self, autodetector: Any, graph: MigrationGraph) -> None:
+        self._found = autodetector
         self._graph = graph
-        # Django knows an app by its models, and would take every migration of an app that has
-        # none for its initial one.
-        self.existing_apps |= {label for label, _ in graph.nodes} if graph else set()
-        changes: dict[str, list[Any]] = super()._detect_changes(convert_apps, graph)
-        return changes
 
-    def _sort_migrations(self) -> None:
-        super()._sort_migrations()
-        self._generate_trigger_operations()
-
-    def _generate_trigger_operations(self) -> None:
+    def add_operations(self) -> None:
+        """Add what leads from the triggers of the migrations to those of the code."""
         new = declared()
-        old = history.read(self._graph).triggers if self._graph else {}
+        old = history.read(self._graph).triggers
         renamed = {key: self._follow_renames(trigger) for key, trigger in old.items()}
         kept = {key for key in new.keys() & renamed.keys() if new[key].model == renamed[key].model}
         self._hold_models(old)
@@ -92,7 +83,7 @@ class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
 
     def _follow_renames(self, trigger: Trigger) -> Trigger:
         """Return *trigger* as the RenameModel found in this run leaves it."""
-        for (label, new), old in self.renamed_models.items():
+        for (label, new), old in self._found.renamed_models.items():
             if trigger.model == f"{label}.{old}".lower():
                 return dataclasses.replace(trigger, model=f"{label}.{new}".lower())
         return trigger
@@ -104,23 +95,26 @@ class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
         """
         for key, trigger in triggers.items():
             label, name = self._old_owner(trigger.model)
-            for operation in self.generated_operations.get(label, []):
+            for operation in self._found.generated_operations.get(label, []):
                 if label != key[0] and _takes_away(operation, name, trigger):
                     operation._auto_deps = [*operation._auto_deps, _wait(*key, Order.RELEASE)]
 
     def _old_owner(self, model: str) -> tuple[str, str]:
         """Return app and name of the model whose operations made the table of *model*."""
         label, _, name = model.partition(".")
-        if (label, name) in self.from_state.models or label in self.from_state.real_apps:
+        if (
+            label,
+            name,
+        ) in self._found.from_state.models or label in self._found.from_state.real_apps:
             return label, name
         with contextlib.suppress(LookupError):
-            return owner(self.from_state.apps.get_model(model))
+            return owner(self._found.from_state.apps.get_model(model))
         return label, name
 
     def _remove(self, label: str, operation: RemoveTrigger) -> None:
         model = operation.trigger.model
         dependency = self._setting(model) or _wait(*self._old_owner(model), Order.LATEST)
-        self.add_operation(label, operation, dependencies=[dependency], beginning=True)
+        self._found.add_operation(label, operation, dependencies=[dependency], beginning=True)
 
     def _add(
         self, label: str, operation: TriggerOperation, released_by: Collection[Key] = ()
@@ -135,14 +129,14 @@ class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
                 if key[1] == operation.trigger.channel
             ),
         ]
-        self.add_operation(label, operation, dependencies=dependencies)
+        self._found.add_operation(label, operation, dependencies=dependencies)
 
     def _after_table(self, model: str) -> Iterator[OperationDependency]:
         label, name = owner(apps.get_model(model))
         setting = self._setting(model)
         if setting:
             yield setting
-        if not setting or label in self.generated_operations:
+        if not setting or label in self._found.generated_operations:
             yield _wait(label, name, Order.TABLE)
 
     def _setting(self, model: str) -> OperationDependency | None:
@@ -150,19 +144,17 @@ class TriggerAutodetectorMixin(_Autodetector):  # type: ignore[misc]
         name = apps.get_swappable_settings_name(model)
         return _wait("__setting__", name, OperationDependency.Type.CREATE) if name else None
 
-    def check_dependency(self, operation: Operation, dependency: OperationDependency) -> bool:
-        """Whether *operation* must come first."""
-        label, name, _, kind = dependency
-        match kind:
-            case Order.TABLE:
-                ours = isinstance(operation, TriggerOperation)
-                return not ours and operation.references_model(name, label)
-            case Order.LATEST:
-                return False
-            case Order.RELEASE:
-                return isinstance(operation, RemoveTrigger) and operation.trigger.channel == name
-        found: bool = super().check_dependency(operation, dependency)
-        return found
+
+def _is_waited_for(operation: Operation, dependency: OperationDependency) -> bool:
+    """Whether *operation* must come first, by a dependency of ours."""
+    label, name, _, kind = dependency
+    match kind:
+        case Order.TABLE:
+            ours = isinstance(operation, TriggerOperation)
+            return not ours and operation.references_model(name, label)
+        case Order.RELEASE:
+            return isinstance(operation, RemoveTrigger) and operation.trigger.channel == name
+    return False
 
 
 def _wait(label: str, name: str, kind: Any) -> OperationDependency:
@@ -183,30 +175,45 @@ def _takes_away(operation: Operation, name: str, trigger: Trigger) -> bool:
     return False
 
 
-def is_installed() -> bool:
-    """Whether both commands still use our autodetector."""
-    return all(issubclass(c.autodetector, TriggerAutodetectorMixin) for c in _commands())
-
-
 def install() -> None:
-    """Compose our autodetector with the one in place; calling it again changes nothing.
-
-    Set on both commands, which a check of Django's wants to be the same, and on both modules'
-    ``MigrationAutodetector``, which packages such as django-pgtrigger compose with in turn.
-    """
-    if is_installed():
+    """Extend Django's autodetector; calling it again changes nothing."""
+    if hasattr(_Autodetector, _GRAPH):
         return
-    current = makemigrations.Command.autodetector
-    composed = type("MigrationAutodetector", (TriggerAutodetectorMixin, current), {})
-    modules: tuple[Any, ...] = (makemigrations, migrate)
-    for module in modules:
-        module.MigrationAutodetector = composed
-    for command in (*(module.Command for module in modules), *_commands()):
-        command.autodetector = composed
+    setattr(_Autodetector, _GRAPH, None)
+    for extend in (_detect_changes, _sort_migrations, check_dependency):
+        method = getattr(_Autodetector, extend.__name__)
+        setattr(_Autodetector, extend.__name__, functools.wraps(method)(extend(method)))
 
 
-def _commands() -> list[Any]:
-    """Return the classes that Django runs: a package such as django-tenants brings its own."""
-    packages = get_commands()
-    names = ("makemigrations", "migrate")
-    return [type(load_command_class(packages[name], name)) for name in names]
+# Each returns a method of Django's as it is extended, under the same name.
+
+
+def _detect_changes(detect: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Any, convert_apps: Any = None, graph: MigrationGraph | None = None) -> Any:
+        setattr(self, _GRAPH, graph)
+        # Django knows an app by its models, and would take every migration of an app that has
+        # none for its initial one.
+        self.existing_apps |= {label for label, _ in graph.nodes} if graph else set()
+        return detect(self, convert_apps, graph)
+
+    return method
+
+
+def _sort_migrations(sort: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Any) -> None:
+        sort(self)
+        # Whoever compares two states that have no migrations wants to hear of the models alone.
+        if (graph := getattr(self, _GRAPH)) is not None:
+            TriggerDetector(self, graph).add_operations()
+
+    return method
+
+
+def check_dependency(check: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Any, operation: Operation, dependency: Any) -> bool:
+        if isinstance(getattr(dependency, "type", None), Order):
+            return _is_waited_for(operation, dependency)
+        found: bool = check(self, operation, dependency)
+        return found
+
+    return method

@@ -15,6 +15,7 @@ from tests.migrations.versions import (
 NewProject = Callable[..., Project]
 
 
+PACKAGES = ("", "management/", "management/commands/")
 COMPOSES = """
 from django.apps import AppConfig
 from django.core.management.commands import makemigrations, migrate
@@ -35,10 +36,6 @@ class OtherConfig(AppConfig):
             module.MigrationAutodetector = composed
             module.Command.autodetector = composed
 """
-OVERWRITES = COMPOSES.replace(
-    "(Mixin, makemigrations.Command.autodetector)",
-    "(Mixin, __import__('django.db.migrations.autodetector', fromlist=['x']).MigrationAutodetector)",
-)
 
 
 @pytest.mark.parametrize(
@@ -57,22 +54,121 @@ def test_a_package_that_composes_the_autodetector(new_project: NewProject, apps:
     assert_quiet(project)
 
 
-def test_a_package_that_overwrites_the_autodetector(new_project: NewProject) -> None:
-    """T11: W001 says what happened and what to do; done, it is quiet."""
+OF_ITS_OWN = """
+from django.core.management.commands import makemigrations, migrate
+from django.db.migrations.autodetector import MigrationAutodetector
+
+
+class Dependency:
+    # As django-syzygy has, of a kind that Django's class does not know.
+
+    app_label, model_name, field_name = "blog", "author", None
+
+    def __init__(self, operation):
+        self.operation = operation
+
+
+class Autodetector(MigrationAutodetector):
+    def add_operation(self, app_label, operation, dependencies=None, beginning=False):
+        super().add_operation(app_label, operation, dependencies, beginning)
+        operation._auto_deps = [*operation._auto_deps, Dependency(None)]
+
+    def check_dependency(self, operation, dependency):
+        if isinstance(dependency, Dependency):
+            return dependency.operation is operation
+        return super().check_dependency(operation, dependency)
+
+    def _resolve_dependency(self, dependency):
+        if isinstance(dependency, Dependency):
+            return dependency, False
+        return super()._resolve_dependency(dependency)
+
+    def changes(self, *args, **kwargs):
+        print("the other autodetector was here")
+        return super().changes(*args, **kwargs)
+"""
+IN_HANDLE = """
+
+class Command(makemigrations.Command):
+    def handle(self, *args, **options):
+        self.autodetector = Autodetector
+        super().handle(*args, **options)
+"""
+ON_ITS_CLASS = """
+
+class Command(makemigrations.Command):
+    autodetector = Autodetector
+"""
+ON_DJANGOS_CLASS = """
+
+class Command(makemigrations.Command):
+    def handle(self, *args, **options):
+        makemigrations.MigrationAutodetector = Autodetector
+        makemigrations.Command.autodetector = migrate.Command.autodetector = Autodetector
+        super().handle(*args, **options)
+"""
+A_MIXIN = """
+
+class Command(makemigrations.Command):
+    def handle(self, *args, **options):
+        class Styled(Autodetector, self.autodetector):
+            pass
+
+        self.autodetector = Styled
+        super().handle(*args, **options)
+"""
+SAME = "other.management.commands.makemigrations"
+COMMANDS = {
+    "handle": IN_HANDLE,
+    "own": ON_ITS_CLASS,
+    "django": ON_DJANGOS_CLASS,
+    "mixin": A_MIXIN,
+}
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_a_command_that_chooses_its_autodetector(new_project: NewProject, kind: str) -> None:
+    """F9: django-syzygy does so in handle(): no AddTrigger was written, and nobody said so."""
     project = new_project(apps=["pgpubsub_sql", "other", "blog"])
-    project.write({"other/__init__.py": "", "other/apps.py": OVERWRITES})
+    project.write(dict.fromkeys((f"other/{name}__init__.py" for name in PACKAGES), ""))
+    project.write({"other/management/commands/makemigrations.py": OF_ITS_OWN + COMMANDS[kind]})
+    if kind == "own":  # Django wants both commands to have the same
+        same = BRINGS_ITS_OWN.replace("django.db.migrations.autodetector", SAME)
+        same = same.replace("MigrationAutodetector", "Autodetector")
+        project.write({"other/management/commands/migrate.py": same})
     project.write(authors("insert"))
-    output = project.run("check")
-    assert "pgpubsub_sql.W001" in output
-    assert "before pgpubsub_sql in INSTALLED_APPS" in output
-
-    project.configure(apps=["other", "pgpubsub_sql", "blog"])
-    assert "no issues" in project.run("check")
-    project.run("makemigrations")
+    assert "the other autodetector was here" in project.run("makemigrations")
     assert operations(project.latest()) == ["CreateModel", "AddTrigger"]
+    project.run("migrate")
+    assert tell(project) == ["blog.Authors INSERT"]
+    assert_quiet(project)
+    project.write(authors("insert", "update"))
+    output = project.run("makemigrations", "--check", "--dry-run", code=1)
+    assert "Alter trigger of channel blog.Authors" in output
 
 
-PACKAGES = ("", "management/", "management/commands/")
+STATES = """
+from django.core.management.base import BaseCommand
+from django.db.migrations.autodetector import MigrationAutodetector
+from django.db.migrations.state import ProjectState
+
+
+class Command(BaseCommand):
+    def handle(self, *args, **options):
+        empty = ProjectState()
+        print(MigrationAutodetector(empty, empty)._detect_changes())
+"""
+
+
+def test_states_that_have_no_migrations_have_no_triggers(new_project: NewProject) -> None:
+    """F9: who compares two states, as tools and tests do, hears of the models alone."""
+    project = new_project(apps=["pgpubsub_sql", "other", "blog"])
+    project.write(dict.fromkeys((f"other/{name}__init__.py" for name in PACKAGES), ""))
+    project.write({"other/management/commands/states.py": STATES})
+    project.write(authors("insert"))
+    assert project.run("states").strip() == "{}"
+
+
 BRINGS_ITS_OWN = """
 from django.core.management.commands import migrate
 from django.db.migrations.autodetector import MigrationAutodetector
