@@ -22,7 +22,8 @@ from pgpubsub_sql.sql import (
     render,
 )
 from pgpubsub_sql.sql import templates as templates_module
-from pgpubsub_sql.sql.quoting import DOLLAR_TAG
+from pgpubsub_sql.sql.names import object_name
+from pgpubsub_sql.sql.quoting import DOLLAR_TAG, name_parts, put_in_quotes
 
 PACKAGE = Path(pgpubsub_sql.__file__).parent
 FILES = sorted((PACKAGE / "sql").rglob("*.sql"))
@@ -58,7 +59,13 @@ def ask(sql: str) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("name", "quoted"),
     [
-        ("plain", '"plain"'),
+        ("plain", "plain"),
+        ("_2nd", "_2nd"),
+        ("2nd", '"2nd"'),
+        ("order", '"order"'),
+        ("loop", '"loop"'),
+        ("a$b", '"a$b"'),
+        ("line\n", '"line\n"'),
         ("Capitals", '"Capitals"'),
         ('odd"name', '"odd""name"'),
         ('"; DROP TABLE x; --', '"""; DROP TABLE x; --"'),
@@ -68,8 +75,17 @@ def ask(sql: str) -> tuple[str, str]:
     ],
 )
 def test_identifiers(name: str, quoted: str) -> None:
-    """T8: every name makes valid SQL."""
+    """T8: every name makes valid SQL. F6: quotes only where they are needed."""
     assert quote_identifier(name) == quoted
+
+
+@pytest.mark.django_db
+def test_keywords_of_this_server_are_quoted() -> None:
+    """F6: a name without quotes is one to PostgreSQL, too, whatever its version reserves."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT word, quote_ident(word) FROM pg_get_keywords()")
+        for word, quoted in cursor.fetchall():
+            assert quote_identifier(word) in (quoted, f'"{word}"')
 
 
 @pytest.mark.parametrize("name", ["", "a\0b"])
@@ -104,10 +120,11 @@ def test_a_literal_without_nul() -> None:
 @pytest.mark.parametrize(
     ("db_table", "quoted"),
     [
-        ("blog_author", '"blog_author"'),
+        ("blog_author", "blog_author"),
         ('"Odd table"', '"Odd table"'),
-        ('"schema"."table"', '"schema"."table"'),
-        ('schema"."table', '"schema"."table"'),
+        ('"schema"."table"', 'schema."table"'),
+        ('schema"."table', 'schema."table"'),
+        ('"app"."Things"', 'app."Things"'),
         ('"sche""ma"."ta.ble"', '"sche""ma"."ta.ble"'),
         ('"one"".""name"', '"one"".""name"'),
         ("schema.table", '"schema.table"'),
@@ -117,11 +134,12 @@ def test_a_literal_without_nul() -> None:
     ],
 )
 def test_tables_are_those_of_django(db_table: str, quoted: str) -> None:
-    """T8: where Django's own SQL is valid, ours names the same table."""
+    """T8: where Django's own SQL is valid, ours names the same table, and needs no more quotes."""
     assert quote_table(db_table) == quoted
     if db_table in ('odd"name', '"', '"a"; DROP TABLE x; --'):
         return  # what Django makes of these is no SQL
-    assert connection.ops.quote_name(db_table) == quoted
+    whole = ".".join(map(put_in_quotes, name_parts(db_table)))
+    assert connection.ops.quote_name(db_table) == whole
 
 
 @pytest.mark.django_db
@@ -159,6 +177,43 @@ def test_a_literal_comes_back_from_the_server(value: str, conforming: str) -> No
 def test_an_identifier_comes_back_from_the_server(name: str) -> None:
     """T8"""
     assert ask(f"SELECT 1 AS {quote_identifier(name)}") == (name, 1)
+
+
+# Names of our own objects.
+
+
+@pytest.mark.parametrize(
+    ("channel", "name"),
+    [
+        ("blog.PostChanged", "x_blog__post_changed"),
+        ("blog.Post2", "x_blog__post2"),
+        ("jobs", "x_jobs"),
+        ("my_blog.Post", "x_my_blog__post"),
+    ],
+)
+def test_names_that_lead_back_are_short(channel: str, name: str) -> None:
+    assert object_name("x_", channel) == name
+
+
+ALIKE = ["blog.PostChanged", "blog.postchanged", "blog.Postchanged", "blog.Post_Changed"]
+ALIKE += ["blog_PostChanged", "blog__post_changed", "Blog.PostChanged", "blog.Post.Changed"]
+ALIKE += ["blog. PostChanged", "blog..PostChanged", "blog-PostChanged", "blog.Post$Changed"]
+
+
+def test_channels_that_are_spelled_alike_have_names_of_their_own() -> None:
+    """F6: nor do long ones that begin alike."""
+    channels = [*ALIKE, *(f"blog.{'Long' * 15}{end}" for end in ("A", "a", "B"))]
+    for suffix in ("", "_before_truncate"):
+        names = {object_name("pgpubsub_channel_", channel, suffix) for channel in channels}
+        assert len(names) == len(channels)
+
+
+@given(first=A_NAME, second=A_NAME)
+def test_a_name_of_ours_needs_no_quotes_and_is_the_channels_alone(first: str, second: str) -> None:
+    """F6: whatever the channel is called."""
+    names = [object_name("pgpubsub_channel_", channel) for channel in (first, second)]
+    assert all(quote_identifier(name) == name and len(name) <= 63 for name in names)
+    assert (names[0] == names[1]) == (first == second)
 
 
 # Rendering.

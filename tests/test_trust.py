@@ -607,7 +607,7 @@ def test_who_writes_can_silence_triggers_but_not_all(worker: Worker, writer: Any
         for statement in (
             "SET session_replication_role = replica",
             "ALTER TABLE app_item DISABLE TRIGGER ALL",
-            'DROP FUNCTION "pgpubsub_channel_app.ItemChannel" CASCADE',
+            'DROP FUNCTION "pgpubsub_channel_app__item_channel" CASCADE',
         ):
             with pytest.raises(connection.Database.ProgrammingError):
                 writer.execute(statement)

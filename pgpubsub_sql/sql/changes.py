@@ -17,7 +17,7 @@ from django.db.models.sql.datastructures import BaseTable
 from django.db.models.sql.query import Query
 
 from pgpubsub_sql.errors import ConditionError
-from pgpubsub_sql.sql.quoting import quote_table
+from pgpubsub_sql.sql.quoting import name_parts, put_in_quotes
 
 ROWS = ("old", "new")
 
@@ -117,7 +117,7 @@ class ChangeCompiler(SQLCompiler):
         return super().compile(node)
 
     def quote_name(self, name: str) -> str:
-        # Names of columns, too: the way in which Django quotes them is the same.
-        return quote_table(name).replace("%", "%%")
+        # All of them, so that a column can be told from whatever else the text holds.
+        return ".".join(map(put_in_quotes, name_parts(name))).replace("%", "%%")
 
     quote_name_unless_alias = quote_name  # what it is called before Django 6.1

@@ -17,17 +17,51 @@ MAX_NAME_BYTES = 63
 DOLLAR_TAG = "$pgpubsub$"
 """What delimits the function bodies in our templates."""
 
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
+
+_RESERVED = """
+all analyse analyze and any array as asc asymmetric authorization between bigint binary bit
+boolean both case cast char character check coalesce collate collation column concurrently
+constraint create cross current_catalog current_date current_role current_schema
+current_time current_timestamp current_user dec decimal default deferrable desc distinct do
+else end except exists extract false fetch float for foreign freeze from full grant greatest
+group grouping having ilike in initially inner inout int integer intersect interval into is
+isnull join json json_array json_arrayagg json_exists json_object json_objectagg json_query
+json_scalar json_serialize json_table json_value lateral leading least left like limit
+localtime localtimestamp merge_action national natural nchar none normalize not notnull null
+nullif numeric offset on only or order out outer overlaps overlay placing position precision
+primary real references returning right row select session_user setof similar smallint some
+substring symmetric system_user table tablesample then time timestamp to trailing treat trim
+true union unique user using values varchar variadic verbose when where window with
+xmlattributes xmlconcat xmlelement xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot
+xmlserialize xmltable
+"""
+"""Keywords of PostgreSQL 14 to 18 that ``pg_get_keywords()`` does not call unreserved."""
+
+_RESERVED_BY_PLPGSQL = "begin by declare execute foreach if loop strict while"
+"""Besides those, by "src/pl/plpgsql/src/pl_reserved_kwlist.h"."""
+
+_KEYWORDS = frozenset((_RESERVED + _RESERVED_BY_PLPGSQL).split())
+
 _QUOTED_PARTS = re.compile(r'"((?:[^"]|"")+)"(?:\.(?=")|$)')
 
 
 def quote_identifier(name: str) -> str:
-    """Return *name* as a quoted identifier.
+    """Return *name* as an identifier, in quotes only where PostgreSQL needs them.
 
-    >>> quote_identifier('odd"name')
-    '"odd""name"'
+    >>> quote_identifier("blog_author"), quote_identifier("order"), quote_identifier('odd"name')
+    ('blog_author', '"order"', '"odd""name"')
 
+    So tools that copy a schema as text, and ``\\df``, meet names as PostgreSQL itself writes them.
     Raises :class:`TemplateError` for a name PostgreSQL cannot hold.
     """
+    if _PLAIN.fullmatch(name) and name not in _KEYWORDS:
+        return name
+    return put_in_quotes(name)
+
+
+def put_in_quotes(name: str) -> str:
+    """Return *name* as an identifier in quotes, whether it needs them or not."""
     if not name or "\0" in name:
         raise TemplateError(f"{name!r} cannot be the name of a database object.")
     return '"{}"'.format(name.replace('"', '""'))
@@ -54,18 +88,23 @@ def quote_literal(value: str) -> str:
 
 
 def quote_table(db_table: str) -> str:
-    """Return a model's ``db_table`` quoted, in as many parts as Django's own SQL makes of it.
+    """Return a model's ``db_table``, in as many parts as Django's own SQL makes of it."""
+    return ".".join(map(quote_identifier, name_parts(db_table)))
+
+
+def name_parts(name: str) -> list[str]:
+    """Return the parts of a name of a model's table or column, as Django's own SQL has them.
 
     Django puts quotes around a name, unless it begins and ends with one, and leaves those
     inside as they are. So both ``'"schema"."table"'`` and ``'schema"."table'``, by which people
     put a table into a schema, are two names.
     """
-    is_quoted = db_table.startswith('"') and db_table.endswith('"')
-    quoted = db_table if is_quoted else f'"{db_table}"'
+    is_quoted = name.startswith('"') and name.endswith('"')
+    quoted = name if is_quoted else f'"{name}"'
     parts = _QUOTED_PARTS.findall(quoted)
     if ".".join(f'"{part}"' for part in parts) != quoted:
-        return quote_identifier(db_table)
-    return ".".join(quote_identifier(part.replace('""', '"')) for part in parts)
+        return [name]
+    return [part.replace('""', '"') for part in parts]
 
 
 def shorten(name: str, limit: int = MAX_NAME_BYTES) -> str:

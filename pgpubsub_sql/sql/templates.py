@@ -2,7 +2,7 @@
 
 A template says itself how each value is quoted, as psql's variables do:
 
-* ``:"name"`` an identifier,
+* ``:"name"`` an identifier, which keeps its quotes only where it needs them,
 * ``:'name'`` a literal,
 * ``:{name}`` SQL, which only another template or :func:`quote_table` makes: an :class:`SQL`.
 
@@ -74,8 +74,8 @@ def load(template: str) -> str:
 def render(template: str, **values: str | SQL) -> str:
     """Return ``sql/<template>.sql`` with each placeholder replaced by its quoted value.
 
-    >>> render("triggers/drop_function", schema="public", function="pgpubsub_channel_blog.Posts")
-    'DROP FUNCTION IF EXISTS "public"."pgpubsub_channel_blog.Posts"() CASCADE;'
+    >>> render("triggers/drop_function", schema="public", function="pgpubsub_channel_posts")
+    'DROP FUNCTION IF EXISTS public.pgpubsub_channel_posts() CASCADE;'
     """
     used: set[str] = set()
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pgpubsub_sql.sql.quoting import shorten
+from pgpubsub_sql.sql.names import object_name
 
 _COLUMN = re.compile(r'"(?:old|new)"\."((?:[^"]|"")+)"')
 """How a compiled condition spells a column."""
@@ -92,7 +92,7 @@ class Trigger:
     @property
     def function(self) -> str:
         """Name of the channel's function, which no channel can make that of a helper."""
-        return _object_name(f"pgpubsub_channel_{self.channel}")
+        return object_name("pgpubsub_channel_", self.channel)
 
     @property
     def names_columns(self) -> bool:
@@ -109,7 +109,7 @@ class Trigger:
         """Map each installed event, as ``after_insert``, to the name of its trigger."""
         events = [f"after_{event}" for event in self.after]
         events += [f"before_{event}" for event in self.before]
-        return {event: _object_name(f"pgpubsub_{self.channel}_{event}") for event in events}
+        return {event: object_name("pgpubsub_", self.channel, f"_{event}") for event in events}
 
     @property
     def condition_columns(self) -> frozenset[str]:
@@ -125,8 +125,3 @@ class Trigger:
         timing, _, kind = event.partition("_")
         by_row = timing == "before" or self.level == "row" or partitioned
         return "row" if by_row and kind != "truncate" else kind
-
-
-def _object_name(name: str) -> str:
-    """Return *name* at a length that PostgreSQL keeps, and unable to delimit a function's body."""
-    return shorten(name.replace("$", "$0"))

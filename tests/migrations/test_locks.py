@@ -93,7 +93,7 @@ def test_a_disabled_trigger_stays_disabled(project: Project) -> None:
     install(
         project, authors("insert", "update", models=model("Author", AGE.format("IntegerField")))
     )
-    project.sql('ALTER TABLE blog_author DISABLE TRIGGER "pgpubsub_blog.Authors_after_insert"')
+    project.sql("ALTER TABLE blog_author DISABLE TRIGGER pgpubsub_blog__authors_after_insert")
     updates = ["blog.Authors UPDATE"]
     assert tell(project) == updates
     aged = model("Author", AGE.format("TextField"))

@@ -134,14 +134,14 @@ def test_alter_trigger(table: str, state: ProjectState) -> None:
     forwards(AddTrigger(SAVES), state)
     first = catalogue()
     with connection.cursor() as cursor:
-        cursor.execute('ALTER TABLE test_item DISABLE TRIGGER "pgpubsub_app.Test_after_insert"')
+        cursor.execute("ALTER TABLE test_item DISABLE TRIGGER pgpubsub_app__test_after_insert")
     forwards(operation, state)
     assert events() == ["insert"]
     backwards(operation, state)
     assert catalogue() == first
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT tgenabled FROM pg_trigger WHERE tgname ~ 'Test_after' ORDER BY tgname"
+            "SELECT tgenabled FROM pg_trigger WHERE tgname ~ 'test_after' ORDER BY tgname"
         )
         assert cursor.fetchall() == [("D",), ("O",)]
 
@@ -157,7 +157,7 @@ def test_alter_trigger_to_another_channel(table: str, state: ProjectState) -> No
     first = catalogue()
     forwards(operation, state)
     assert events() == ["insert", "update"]
-    assert functions() == ["pgpubsub_channel_app.Other"]
+    assert functions() == ["pgpubsub_channel_app__other"]
     backwards(operation, state)
     assert catalogue() == first
 
@@ -186,7 +186,7 @@ def functions() -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT proname FROM pg_proc WHERE proname IN"
-            "('pgpubsub_channel_app.Test', 'pgpubsub_channel_app.Other')"
+            "('pgpubsub_channel_app__test', 'pgpubsub_channel_app__other')"
         )
         return [name for (name,) in cursor.fetchall()]
 
@@ -278,7 +278,7 @@ def test_a_function_is_nobodys_to_use(table: str, state: ProjectState) -> None:
     with connection.cursor() as cursor:
         cursor.execute("CREATE ROLE stranger")
         cursor.execute(
-            "SELECT has_function_privilege('stranger', '\"pgpubsub_channel_app.Test\"()', 'execute')"
+            "SELECT has_function_privilege('stranger', 'pgpubsub_channel_app__test()', 'execute')"
         )
         assert cursor.fetchone() == (False,)
 

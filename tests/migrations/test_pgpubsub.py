@@ -11,8 +11,8 @@ from tests.migrations.harness import Database, Project
 from tests.migrations.versions import Source, blog, channel, model, on
 
 INSERT = "INSERT INTO blog_author (name) VALUES ('Zoë')"
-FUNCTION = "pgpubsub_channel_blog.Authors"
-TRIGGER = "pgpubsub_blog.Authors_after_insert"
+FUNCTION = "pgpubsub_channel_blog__authors"
+TRIGGER = "pgpubsub_blog__authors_after_insert"
 
 
 @pytest.fixture
@@ -356,9 +356,9 @@ def test_prune_shows_asks_and_drops_only_our_own(project: Project) -> None:
     assert "shop" not in output
     assert project.catalogue() == before
     project.run("pgpubsub", "prune", answers="y\n")
-    assert {name.split(".")[1] for name in project.catalogue().functions} == {
-        'Authors"()',
-        'Theirs"()',
+    assert set(project.catalogue().functions) == {
+        f"{FUNCTION}()",
+        '"pgpubsub_channel_shop.Theirs"()',
     }
     assert "There is nothing to prune." in project.run("pgpubsub", "prune", "--noinput")
 

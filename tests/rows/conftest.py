@@ -27,7 +27,7 @@ def triggers(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         cursor.execute(
             "SELECT 'DROP FUNCTION ' || oid::regprocedure || ' CASCADE' FROM pg_proc"
-            " WHERE proname LIKE 'pgpubsub_channel_rows.%'"
+            " WHERE proname LIKE 'pgpubsub_channel_rows_%'"
         )
         for (statement,) in cursor.fetchall():
             cursor.execute(statement)

@@ -15,6 +15,7 @@ import pytest
 from django.db import connection
 
 from pgpubsub_sql.models import Notification
+from pgpubsub_sql.sql.names import object_name
 from tests.triggers.tables import ALL, sql, taken, watch
 
 NUMBER = '("new"."number" > 0 OR "old"."number" > 0)'
@@ -101,7 +102,7 @@ def sessions(transactional_db: None) -> Iterator[list[Session]]:
         session.close()
     sql("DROP TABLE watched")
     for channel in WATCHED:
-        sql(f'DROP FUNCTION "pgpubsub_channel_{channel}"')
+        sql(f"DROP FUNCTION {object_name('pgpubsub_channel_', channel)}")
 
 
 def watch_all(options: dict[str, Any]) -> None:
