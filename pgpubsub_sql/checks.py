@@ -337,16 +337,25 @@ def _not_on_postgresql() -> Iterator[checks.CheckMessage]:
     for channel in _triggers():
         if list(_model(channel)):
             continue  # check_channels reports it
-        model = model_of(channel)
-        connection = connections[router.db_for_write(model)]
-        if connection.vendor != "postgresql":
+        if reason := _elsewhere(model_of(channel)):
             yield checks.Warning(
-                f"The trigger of {dotted_path(channel)} is not installed: {model._meta.label} is "
-                f"written to the database {connection.alias!r}, which is "
-                f"{connection.display_name}.",
-                hint="Route the model to PostgreSQL, or remove the channel's listeners.",
+                f"The trigger of {dotted_path(channel)} is not installed: {reason}",
+                hint="Route the model to PostgreSQL. Elsewhere nobody is told of its changes.",
                 id="pgpubsub_sql.W003",
             )
+
+
+def _elsewhere(model: type[Model]) -> str | None:
+    """Return where *model* is written to, if that is no PostgreSQL."""
+    connection = connections[router.db_for_write(model)]
+    if connection.vendor == "postgresql":
+        return None
+    if connection.vendor == "unknown":  # Django's word for a database without ENGINE
+        return f"DATABASES has no database {connection.alias!r}."
+    return (
+        f"{model._meta.label} is written to the database {connection.alias!r}, which is "
+        f"{connection.display_name}."
+    )
 
 
 def _migrations_problem(label: str) -> tuple[str, str] | None:

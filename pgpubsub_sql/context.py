@@ -29,7 +29,7 @@ def set_notification_context(context: Mapping[str, Any], using: str | None = Non
     With ``PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT = False`` it lasts as long as the connection,
     and needs no transaction.
     """
-    connection = scope.connection_of(using)
+    connection = scope.connection_of(using, sends=False)
     local = conf.is_context_bound_to_transaction()
     if local and not scope.is_in_transaction(connection):
         raise TransactionRequired(

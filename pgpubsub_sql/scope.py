@@ -22,20 +22,25 @@ _DEAD = (3, 4)
 and PQTRANS_UNKNOWN, a connection that is lost."""
 
 
-def connection_of(using: str | None) -> BaseDatabaseWrapper:
+def connection_of(using: str | None, *, sends: bool = True) -> BaseDatabaseWrapper:
     """Return the connection of an alias; without one, of the alias that notifications go to.
 
-    Raises :class:`NotReady` if that is no PostgreSQL, or this package is no installed app.
+    Raises :class:`NotReady` if that is no PostgreSQL, or this package is no installed app. What
+    *sends* nothing by itself may go on in a project that has no PostgreSQL at all.
     """
     demand_installed()
     alias = using or router.db_for_write(apps.get_model("pgpubsub_sql", "Notification"))
     connection = connections[alias]
-    if connection.vendor == "postgresql":
+    if connection.vendor == "postgresql" or not (sends or _has_postgresql()):
         return connection
     raise NotReady(
         f"The database {alias!r} is {connection.display_name}, and notifications are "
         "PostgreSQL's: give an alias that is PostgreSQL as using, or have a router say so."
     )
+
+
+def _has_postgresql() -> bool:
+    return any(connection.vendor == "postgresql" for connection in connections.all())
 
 
 def is_in_transaction(connection: BaseDatabaseWrapper) -> bool:
@@ -44,7 +49,9 @@ def is_in_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 
 def read(connection: BaseDatabaseWrapper, name: str) -> str:
-    """Return a setting as somebody has set it; empty where nobody has."""
+    """Return a setting as somebody has set it; empty where nobody has, or can."""
+    if connection.vendor != "postgresql":
+        return ""
     with connection.cursor() as cursor:
         cursor.execute(query("get_setting"), {"name": name})
         return str(cursor.fetchone()[0])
@@ -53,9 +60,9 @@ def read(connection: BaseDatabaseWrapper, name: str) -> str:
 def write(connection: BaseDatabaseWrapper, name: str, value: str, *, local: bool = True) -> None:
     """Make a setting, for this transaction or else for as long as the connection lasts.
 
-    Does nothing in a transaction that has failed.
+    Does nothing in a transaction that has failed, and where no trigger could read it.
     """
-    if not _is_dead(connection):
+    if connection.vendor == "postgresql" and not _is_dead(connection):
         with connection.cursor() as cursor:
             cursor.execute(query("set_setting"), {"name": name, "value": value, "local": local})
 
@@ -66,7 +73,7 @@ def changed(name: str, change: Callable[[str], str], *, using: str | None) -> It
 
     Opens a transaction if there is none. Does nothing in one that has failed.
     """
-    connection = connection_of(using)
+    connection = connection_of(using, sends=False)
     if _is_dead(connection):
         yield
         return
@@ -84,6 +91,7 @@ def changed(name: str, change: Callable[[str], str], *, using: str | None) -> It
 
 def _is_dead(connection: BaseDatabaseWrapper) -> bool:
     """Whether the open transaction takes nothing more; the driver knows before Django does."""
-    if connection.needs_rollback or not is_in_transaction(connection):
+    is_postgresql = connection.vendor == "postgresql"
+    if connection.needs_rollback or not (is_postgresql and is_in_transaction(connection)):
         return connection.needs_rollback
     return int(connection.connection.info.transaction_status) in _DEAD

@@ -11,9 +11,12 @@ import dataclasses
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FieldError, FullResultSet, ValidationError
-from django.db import DatabaseError, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.models import Model, Q
+from django.db.utils import ConnectionHandler
 from django.utils import timezone, translation
+from django.utils.module_loading import import_string
 
 from pgpubsub_sql.errors import ConditionError, TemplateError
 from pgpubsub_sql.sql.changes import ChangeCompiler, ChangeQuery
@@ -23,6 +26,8 @@ from pgpubsub_sql.sql.quoting import DOLLAR_TAG
 OLDEST_SERVER = 140000
 """What compiles for PostgreSQL 14 runs on every later one. To ask a server would make the text
 depend on it."""
+
+_POSTGIS = "django.contrib.gis.db.backends.postgis.base.DatabaseWrapper"
 
 _REFUSALS = (
     ArithmeticError,
@@ -119,12 +124,26 @@ def _check(text: str) -> None:
 
 
 def _connection() -> Any:
-    """Return what Django compiles for: a PostgreSQL that is never connected to."""
-    for connection in connections.all():
-        if connection.vendor == "postgresql":
-            aside: Any = type(connection)(connection.settings_dict)
-            aside.pg_version = OLDEST_SERVER
-            return aside
-    raise ConditionError(
-        "No database of this project is PostgreSQL, for which conditions are compiled."
-    )
+    """Return what Django compiles for: a PostgreSQL that is never connected to.
+
+    The same, whether DATABASES has a PostgreSQL or not, and whatever it says of it.
+    """
+    engines, settings = [*connections.all()], {}
+    ours = [connection for connection in engines if connection.vendor == "postgresql"]
+    if ours:
+        engine: Any = type(ours[0])  # which may bring SQL of its own
+        settings = ours[0].settings_dict
+    elif any(getattr(connection.features, "gis_enabled", False) for connection in engines):
+        engine = import_string(_POSTGIS)
+    else:
+        engine = DatabaseWrapper
+    aside = engine({**_defaults(), **settings, "OPTIONS": {}, "TIME_ZONE": None})
+    aside.pg_version = OLDEST_SERVER
+    return aside
+
+
+def _defaults() -> dict[str, Any]:
+    """Return what Django makes of a database of which DATABASES says nothing."""
+    databases: dict[str, Any] = {DEFAULT_DB_ALIAS: {"ENGINE": "django.db.backends.postgresql"}}
+    defaults: dict[str, Any] = ConnectionHandler(databases).settings[DEFAULT_DB_ALIAS]
+    return defaults

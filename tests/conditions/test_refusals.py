@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db import connections
 from django.db.models import (
     Count,
     Exists,
@@ -146,12 +145,6 @@ def test_what_a_row_of_the_model_does_not_hold(model: Any, condition: Q, reason:
     with pytest.raises(ConditionError) as caught:
         compile_condition(model, condition)
     assert reason in str(caught.value)
-
-
-def test_a_project_without_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "all", list)
-    with pytest.raises(ConditionError, match="No database of this project is PostgreSQL"):
-        compile_condition(Thing, Q(new__number=1))
 
 
 def test_a_refusal_tells_where_it_comes_from() -> None:

@@ -7,15 +7,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
+from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.models import F, JSONField, Q, Value
 from django.db.models.functions import JSONObject
 from django.db.models.lookups import Exact
 from django.utils import timezone, translation
 from django.utils.translation import gettext_lazy
 
+from pgpubsub_sql.sql import conditions
 from pgpubsub_sql.sql.conditions import OLDEST_SERVER, compile_condition
 from pgpubsub_sql.sql.quoting import DOLLAR_TAG
 from pgpubsub_sql.sql.trigger import Trigger
@@ -107,3 +110,18 @@ def test_a_specification_knows_what_its_condition_reads(name: str) -> None:
     trigger = Trigger(channel="app.Test", model="app.thing", condition=condition)
     columns = {token["column"] for token in TOKENS.finditer(condition)} - {None}
     assert trigger.condition_columns == columns
+
+
+@pytest.mark.parametrize("gis", [False, True])
+def test_a_project_without_postgresql(monkeypatch: pytest.MonkeyPatch, gis: bool) -> None:
+    """F21: with SpatiaLite for development, PostGIS is what production will have."""
+    wanted = sql(Q(new__moment__hour=3))
+    features = SimpleNamespace(gis_enabled=gis)
+    lite = SimpleNamespace(vendor="sqlite", features=features)
+    loaded: list[str] = []
+    monkeypatch.setattr(connections, "all", lambda: [lite])
+    monkeypatch.setattr(
+        conditions, "import_string", lambda path: loaded.append(path) or DatabaseWrapper
+    )  # as PostGIS needs libraries that not every machine has
+    assert sql(Q(new__moment__hour=3)) == wanted
+    assert loaded == ["django.contrib.gis.db.backends.postgis.base.DatabaseWrapper"] * gis
