@@ -6,16 +6,18 @@ import re
 from typing import Any
 
 import pytest
-from django.db.models import Q
+from django.db.models import Model, Q
+from django.test.utils import isolate_apps
 
 import pgpubsub_sql
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import OptionError
 from pgpubsub_sql.migrations_ops import options
 from pgpubsub_sql.migrations_ops.state import specify
+from pgpubsub_sql.models import LongPayload, Notification
 from tests.conftest import ROOT
 from tests.registries import blank  # noqa: F401 - a fixture
-from tests.rows.models import Bar, Cube, Odd, Pizzeria, Plain, PlainProxy, Square, Visit
+from tests.rows.models import Bar, Cube, Odd, Picture, Pizzeria, Plain, PlainProxy, Square, Visit
 
 pytestmark = pytest.mark.usefixtures("blank")
 
@@ -84,6 +86,14 @@ def test_parents() -> None:
     assert columns(Bar, exclude=("closes",)) == ("licence_link_id", "place_link_id")
 
 
+def test_dimensions() -> None:
+    """F17: what an image reads when its instance is made travels with it."""
+    assert columns(Picture, columns=("image",)) == ("height", "id", "image", "width")
+    assert columns(Picture, columns=("width",)) == ("id", "width")
+    assert columns(Picture, exclude=("image",)) == ("height", "id", "width")
+    assert columns(Picture, exclude=("image", "width")) == ("height", "id")
+
+
 def test_generated_columns() -> None:
     """A column that is computed when it is read is left out, as no trigger sees it."""
     assert columns(Square, columns=("area",)) == ("area", "id")
@@ -135,6 +145,20 @@ def test_the_page_lists_every_option() -> None:
     ]
 
 
+with isolate_apps("tests.rows"):
+
+    class StoredProxy(Notification):
+        class Meta:
+            app_label = "rows"
+            proxy = True
+
+    class Elsewhere(Model):
+        class Meta:
+            app_label = "rows"
+            db_table = 'acme"."pgpubsub_sql_notification'
+            managed = False
+
+
 WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a field there is not": (
         Plain, {"columns": ("titel",)},
@@ -163,6 +187,15 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
         Plain, {"exclude": ("day",), "ordering_key": "day", "lock_notifications": True},
         "exclude names the column 'day', .* ordering key always travel",
     ),
+    "a dimension of an image that travels": (
+        Picture, {"exclude": ("width",)}, "exclude names the column 'width', a dimension of an",
+    ),
+    "where messages are stored": (
+        Notification, {}, "model is pgpubsub_sql.Notification, whose table is pgpubsub_sql's own",
+    ),
+    "where long ones are": (LongPayload, {}, "model is pgpubsub_sql.LongPayload, whose table"),
+    "a proxy of it": (StoredProxy, {}, "model is pgpubsub_sql.Notification, whose table"),
+    "the same in a schema": (Elsewhere, {}, "model is rows.Elsewhere, whose table"),
     "both": (
         Plain, {"exclude": ("day",), "columns": ("title",)}, "columns and exclude contradict",
     ),
@@ -184,7 +217,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("model", "attributes", "said"), WRONG.values(), ids=WRONG.keys())
 def test_what_does_not_fit(model: Any, attributes: dict[str, Any], said: str) -> None:
-    """T7: the check says it, with channel, option and remedy; nothing is specified."""
+    """T7, F17, F18: the check says it, with channel, option and remedy; nothing is specified."""
     declared = channel(model, **attributes)
     (problem,) = options.problems(declared)
     assert problem.startswith("tests.app.channels.Watch: ")

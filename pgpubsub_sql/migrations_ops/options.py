@@ -14,7 +14,7 @@ from django.db.models.options import Options
 
 from pgpubsub_sql.channels import TriggerChannel, dotted_path, model_of
 from pgpubsub_sql.errors import ConditionError, OptionError
-from pgpubsub_sql.sql import DOLLAR_TAG
+from pgpubsub_sql.sql import DOLLAR_TAG, is_our_table
 from pgpubsub_sql.sql.conditions import compile_condition
 from pgpubsub_sql.sql.trigger import LEVELS
 
@@ -40,6 +40,19 @@ def problems(channel: type[TriggerChannel]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _model(channel: type[TriggerChannel]) -> dict[str, Any]:
+    """Nothing that is stored may make something be stored again, without end."""
+    options = _fields_of(channel)
+    if is_our_table(options.db_table):
+        raise _wrong(
+            channel,
+            f"model is {options.label}, whose table is pgpubsub_sql's own: a message about a "
+            "stored message would be stored, and so on without end. Watch the tables that "
+            "messages are about, or use the signals of pgpubsub_sql.",
+        )
+    return {}
+
+
 def _level(channel: type[TriggerChannel]) -> dict[str, Any]:
     if channel.level not in LEVELS:
         raise _wrong(channel, f"level is {channel.level!r}: choose one of {', '.join(LEVELS)}.")
@@ -47,7 +60,8 @@ def _level(channel: type[TriggerChannel]) -> dict[str, Any]:
 
 
 def _columns(channel: type[TriggerChannel]) -> dict[str, Any]:
-    """What travels, always with the primary key, the links to parents and the ordering key."""
+    """What travels, always with the primary key, the links to parents, the ordering key, and the
+    dimensions of an image."""
     if channel.columns is not None and channel.exclude:
         raise _wrong(channel, "columns and exclude contradict each other: keep one of them.")
     if channel.columns is None and not channel.exclude:
@@ -55,7 +69,8 @@ def _columns(channel: type[TriggerChannel]) -> dict[str, Any]:
     fields = _fields_of(channel)
     always = {*_always(fields), *_named(channel, "ordering_key")}
     if channel.columns is not None:
-        return {"columns": _sorted({*always, *_named(channel, "columns")})}
+        named = {*always, *_named(channel, "columns")}
+        return {"columns": _sorted({*named, *_dimensions(fields, named)})}
     excluded = {*_named(channel, "exclude")}
     if needed := sorted(excluded & always):
         raise _wrong(
@@ -64,7 +79,14 @@ def _columns(channel: type[TriggerChannel]) -> dict[str, Any]:
             "always travel. Remove it from exclude.",
         )
     present = {str(f.column) for f in fields.local_concrete_fields if not _is_virtual(f)}
-    return {"columns": _sorted(present - excluded)}
+    left = present - excluded
+    if needed := sorted(excluded & {*_dimensions(fields, left)}):
+        raise _wrong(
+            channel,
+            f"exclude names the column {needed[0]!r}, a dimension of an image that travels. "
+            "Exclude the image as well, or neither.",
+        )
+    return {"columns": _sorted(left)}
 
 
 def _watch(channel: type[TriggerChannel]) -> dict[str, Any]:
@@ -91,7 +113,7 @@ def _ignorable(channel: type[TriggerChannel]) -> dict[str, Any]:
     return {"ignorable": channel.ignorable}
 
 
-_READERS = (_level, _columns, _watch, _condition, _ordering_key, _ignorable)
+_READERS = (_model, _level, _columns, _watch, _condition, _ordering_key, _ignorable)
 
 
 def _fields_of(channel: type[TriggerChannel]) -> Options[Any]:
@@ -103,6 +125,18 @@ def _always(fields: Options[Any]) -> Iterator[str]:
     """Yield the columns without which a row is nobody's."""
     keys: list[Any] = [*fields.pk_fields, *fields.parents.values()]
     yield from (field.column for field in keys if field in fields.local_concrete_fields)
+
+
+def _dimensions(fields: Options[Any], columns: set[str]) -> Iterator[str]:
+    """Yield the columns that an ImageField among *columns* reads when an instance is made.
+
+    Of a row that is gone it could not read them from the database.
+    """
+    by_name: dict[str, Any] = {field.name: field for field in fields.local_concrete_fields}
+    for field in fields.local_concrete_fields:
+        if field.column in columns:
+            names = (getattr(field, f"{side}_field", None) for side in ("width", "height"))
+            yield from (by_name[name].column for name in names if name in by_name)
 
 
 def _named(channel: type[TriggerChannel], option: str) -> Columns:

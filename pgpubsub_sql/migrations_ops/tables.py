@@ -8,7 +8,7 @@ from django.db import DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.sql import SQL, query, quote_identifier, quote_table
+from pgpubsub_sql.sql import OUR_TABLES, SQL, query, quote_identifier, quote_table
 from pgpubsub_sql.sql.choosing import chooses, plan
 from pgpubsub_sql.sql.installing import Installed, Site
 from pgpubsub_sql.sql.trigger import Trigger
@@ -22,7 +22,7 @@ def find_site(
 ) -> Site:
     """Return the site of *trigger*, of which *names* are what the caller knows.
 
-    Raises :class:`NotReady` for what is no table.
+    Raises :class:`NotReady` for what is no table, and for our own.
     """
     table = quote_table(db_table)
     with connection.cursor() as cursor:
@@ -32,6 +32,7 @@ def find_site(
             return Site(db_table=db_table, **names)
         schema, name, kind, partitioned, triggers, by_row, enabled = found
         _check_kind(kind, trigger, table)
+        _check_owner(name, trigger, table)
         values: dict[str, Any] = {"table": table, "columns": sorted(trigger.condition_columns)}
         cursor.execute(query("find_type_schemas"), values)
         type_schemas = tuple(schema for (schema,) in cursor.fetchall())
@@ -51,6 +52,15 @@ def _check_kind(kind: str, trigger: Trigger, table: str) -> None:
         raise NotReady(
             f"The channel {trigger.channel!r} cannot watch {table}, which is {_UNWATCHABLE[kind]}: "
             "PostgreSQL tells no trigger which of its rows have changed. Watch the tables behind."
+        )
+
+
+def _check_owner(name: str, trigger: Trigger, table: str) -> None:
+    if name in OUR_TABLES:
+        raise NotReady(
+            f"The channel {trigger.channel!r} cannot watch {table}, where pgpubsub_sql stores "
+            "messages: each would make it store another, without end. Watch another table, and "
+            "remove the operation from the migration."
         )
 
 

@@ -14,8 +14,11 @@ per model:
 The model's declaration decides a column's type, not the table of today: a row may have waited
 while its table changed. Columns that did not travel, or whose JSON has lost something, are
 deferred, so that nobody takes them for empty or saves them as such.
+
+The instance is made by the model's own code, which may refuse.
 """
 
+from pgpubsub_sql.rows.building import Unbuildable
 from pgpubsub_sql.rows.changes import Change, decode_change
 
-__all__ = ["Change", "decode_change"]
+__all__ = ["Change", "Unbuildable", "decode_change"]

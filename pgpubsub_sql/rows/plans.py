@@ -15,6 +15,7 @@ from msgspec import UNSET
 
 from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.rows.asking import ask
+from pgpubsub_sql.rows.building import build
 from pgpubsub_sql.rows.columns import AnyField, Column, column_of
 from pgpubsub_sql.rows.envelope import envelope_decoder
 from pgpubsub_sql.rows.readers import Reader
@@ -68,10 +69,10 @@ class Plan:
     def _from_db(self, values: list[Any]) -> Model:
         present = [value for value in values if value is not UNSET]
         if len(present) == len(values):
-            return self.model.from_db(self.using, self.attnames, present)
+            return build(self.model, self.using, self.attnames, present)
         pairs = zip(self.attnames, values, strict=True)
         names = [name for name, value in pairs if value is not UNSET]
-        return self.model.from_db(self.using, names, present)
+        return build(self.model, self.using, names, present)
 
     def _read(self, values: list[Any], connection: BaseDatabaseWrapper) -> None:
         """Make them what a queryset's would be."""

@@ -2,6 +2,7 @@
 
 from pgpubsub_sql.sql.intervals import Interval, read_interval
 from pgpubsub_sql.sql.jsonb import holds_nul
+from pgpubsub_sql.sql.ours import OUR_TABLES, is_our_table
 from pgpubsub_sql.sql.quoting import (
     DOLLAR_TAG,
     MAX_NAME_BYTES,
@@ -22,11 +23,13 @@ __all__ = [
     "DOLLAR_TAG",
     "INVALID_PARAMETER_VALUE",
     "MAX_NAME_BYTES",
+    "OUR_TABLES",
     "READ_ONLY_TRANSACTION",
     "SQL",
     "UNDEFINED_FUNCTION",
     "Interval",
     "holds_nul",
+    "is_our_table",
     "part",
     "query",
     "quote_identifier",

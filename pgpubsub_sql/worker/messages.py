@@ -14,7 +14,7 @@ from django.db import connections
 from pgpubsub_sql import conf
 from pgpubsub_sql.channels import BaseChannel, Channel, TriggerChannel, codec, model_of
 from pgpubsub_sql.errors import PayloadError, brief
-from pgpubsub_sql.rows import decode_change
+from pgpubsub_sql.rows import Unbuildable, decode_change
 from pgpubsub_sql.worker.outcomes import Undecodable
 from pgpubsub_sql.worker.session import Session
 
@@ -74,6 +74,8 @@ def decode_message(channel: type[BaseChannel], payload: str, *, using: str) -> M
     if issubclass(channel, TriggerChannel):
         try:
             change = decode_change(model_of(channel), payload, using=using)
+        except Unbuildable as error:
+            raise Undecodable(f"{channel.postgres_name()}: {error}.") from error
         except PayloadError as error:
             raise PayloadError(f"{channel.postgres_name()}: {error}. {_ROWS}") from error
         event = f"{change.when}_{change.op}".lower()

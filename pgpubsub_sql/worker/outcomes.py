@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, assert_never
 
 from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.retry import Discard, Retry, RetryAfter
+from pgpubsub_sql.rows import Unbuildable
 from pgpubsub_sql.sql import sqlstate
 
 INNOCENT = frozenset({"40001", "40P01"})
@@ -85,7 +86,7 @@ class Unreadable(PayloadError):
 
 
 class Undecodable(PayloadError):
-    """A message that no version of the code can read."""
+    """A message that no other version of the code can be expected to read."""
 
 
 class Taken(NamedTuple):
@@ -139,7 +140,7 @@ def postpone(error: str) -> Postpone:
 
 def describe(error: BaseException) -> str:
     """Return what is kept of *error*: of bad data the message, else the traceback."""
-    if isinstance(error, Unreadable | Undecodable):
+    if isinstance(error, Unreadable | Undecodable) and not isinstance(error.__cause__, Unbuildable):
         return storable(str(error))
     return storable("".join(traceback.format_exception(error)))
 

@@ -73,7 +73,7 @@ def test_views_cannot_be_watched(project: Project, kind: str, statement: str) ->
     project.write(authors("insert", models=OTHERS, unmanaged=True))
     project.run("makemigrations")
     output = project.run("migrate", code=1)
-    assert f"The channel 'blog.Authors' cannot watch \"blog_author\", which is {kind}" in output
+    assert f"The channel 'blog.Authors' cannot watch blog_author, which is {kind}" in output
     assert "Watch the tables behind" in output
 
 
@@ -94,6 +94,47 @@ def test_a_column_that_is_computed_when_it_is_read(project: Project) -> None:
         assert "PostgreSQL computes length when it is read, so that no trigger sees it" in output
     install(project, authors("insert", models=long, unmanaged=True))
     assert tell(project) == ["blog.Authors INSERT"]
+
+
+# --- Our own --------------------------------------------------------------------------------------
+
+OURS = """from django.db import migrations
+from pgpubsub_sql.migrations_ops.operations import AddTrigger
+
+class Migration(migrations.Migration):
+    dependencies = [("pgpubsub_sql", "0001_initial")]
+    operations = [
+        AddTrigger({{"channel": "blog.Authors", "model": "{model}", "after": ["insert"], "durable": True}})
+    ]
+"""
+LINKED = (
+    "sent = models.ForeignKey('pgpubsub_sql.Notification', models.SET_NULL, null=True,"
+    " db_constraint=False)"
+)
+
+
+@pytest.mark.parametrize("model", ["pgpubsub_sql.Notification", "pgpubsub_sql.LongPayload"])
+def test_our_own_tables_cannot_be_watched(project: Project, model: str) -> None:
+    """F18: every write to any durable table failed, as each message made another be stored."""
+    project.write(authors("insert", model=model))
+    output = project.run("makemigrations", code=1)
+    assert f"E008) blog.channels.Authors: model is {model}, whose table is" in output
+    output = project.run("makemigrations", "--skip-checks", code=None)
+    assert f"model is {model}, whose table is pgpubsub_sql's own" in output
+    assert project.migrations() == []
+
+    written = OURS.format(model=model.lower())
+    project.write(authors() | {"blog/migrations/0001_initial.py": written})
+    output = project.run("migrate", code=1)
+    assert f"cannot watch pgpubsub_sql_{model.rpartition('.')[2].lower()}, where" in output
+    assert "remove the operation from the migration" in output
+    assert project.catalogue() == frozenset()
+
+
+def test_what_is_linked_to_our_tables_can_be_watched(project: Project) -> None:
+    """F18's siblings: what only refers to a message is not written when one is stored."""
+    install(project, authors("insert", "update", models=model("Author", LINKED)))
+    assert tell(project) == ["blog.Authors INSERT", "blog.Authors UPDATE"]
 
 
 # --- Partitions and children ----------------------------------------------------------------------
