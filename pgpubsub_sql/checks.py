@@ -23,6 +23,7 @@
 | W201 | migrations do not install what the code declares (--deploy)        |
 | W202 | a database lacks what its migrations install (--database)          |
 | W203 | an ephemeral trigger channel lets everybody read much (--deploy)   |
+| W204 | a channel is not told what logical replication brings (--database) |
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ from pgpubsub_sql.channels import (
 from pgpubsub_sql.errors import ChannelNotFound, TemplateError
 from pgpubsub_sql.installed import APP
 from pgpubsub_sql.listeners import EXTRAS, Listener, field_names, registry
-from pgpubsub_sql.migrations_ops import drift, exposure, options
+from pgpubsub_sql.migrations_ops import drift, exposure, options, replication
 from pgpubsub_sql.sql import quote_identifier
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -74,6 +75,7 @@ def register() -> None:
     checks.register(drift.check_written, APP, deploy=True)
     checks.register(exposure.check_exposed, APP, deploy=True)
     checks.register(drift.check_installed, APP, checks.Tags.database)
+    checks.register(replication.check_replicated, APP, checks.Tags.database)
 
 
 def check_channels(**kwargs: Any) -> list[checks.CheckMessage]:

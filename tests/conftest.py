@@ -34,7 +34,8 @@ measure_keepers()
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """A throw-away server, which all that speaks libpq here and in child processes uses."""
-    with Server(settings={"fsync": "off", "max_connections": "200"}) as server:
+    settings = {"fsync": "off", "max_connections": "200", "wal_level": "logical"}
+    with Server(settings=settings) as server:
         before = dict(os.environ)
         os.environ.update(server.environment())
         yield server
