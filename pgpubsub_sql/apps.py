@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_migrate
 from django.utils.module_loading import autodiscover_modules
 
 from pgpubsub_sql import checks
-from pgpubsub_sql.migrations_ops import autodetector, unmigrated
+from pgpubsub_sql.migrations_ops import autodetector, leaving, unmigrated
 
 
 class PgPubSubConfig(AppConfig):
@@ -23,5 +23,6 @@ class PgPubSubConfig(AppConfig):
         autodiscover_modules("channels")
         autodiscover_modules("listeners")
         autodetector.install()
+        pre_migrate.connect(leaving.refuse_to_take_away, sender=self)
         post_migrate.connect(unmigrated.install_unmigrated, sender=self)
         checks.register()

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import connections
 
-from pgpubsub_sql.management import installing, seeing, status, stored
+from pgpubsub_sql.management import installing, leaving, seeing, status, stored
 from pgpubsub_sql.management.databases import DatabaseCommand, add_database, reached
 from pgpubsub_sql.management.subcommands import Subcommand
 from pgpubsub_sql.sql.readiness import check_ready
@@ -19,6 +19,7 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     *status.SUBCOMMANDS,
     *seeing.SUBCOMMANDS,
     *stored.SUBCOMMANDS,
+    *leaving.SUBCOMMANDS,
 )
 
 DESCRIPTION = """\
