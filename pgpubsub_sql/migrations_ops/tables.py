@@ -40,6 +40,7 @@ def find_site(
     return Site(
         db_table=db_table,
         qualified=SQL(f"{quote_identifier(schema)}.{quote_identifier(name)}"),
+        watched=schema,
         partitioned=partitioned,
         installed={name: Installed(by_row=row, enabled=state) for name, row, state in states},
         type_schemas=type_schemas,

@@ -49,8 +49,21 @@ def key(trigger: Trigger, helpers: str) -> SQL:
     """Return the ordering key of a change."""
     if not trigger.ordering_key:
         return SQL("NULL")
+    return part("triggers/key", helpers=helpers, parts=key_parts(trigger))
+
+
+def key_parts(trigger: Trigger) -> SQL:
+    """Return the values of the ordering key, as one array of JSON."""
+    if not trigger.ordering_key:
+        return SQL("NULL::jsonb")
     values = (part("triggers/key_value", column=column) for column in trigger.ordering_key)
-    return part("triggers/key", helpers=helpers, values=_listed(values))
+    return part("triggers/key_parts", values=_listed(values))
+
+
+def visible(trigger: Trigger, row: str) -> SQL:
+    """Return whether the operators of the condition are those that it was installed with."""
+    columns = sorted(trigger.condition_columns)
+    return SQL(" AND ").join(part("triggers/visible", row=row, column=column) for column in columns)
 
 
 def plan(trigger: Trigger, table: SQL) -> str:

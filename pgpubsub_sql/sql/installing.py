@@ -39,6 +39,8 @@ class Site:
     """Written into the comments, so that only a project's own triggers are ever pruned."""
     qualified: SQL | None = None
     """The table with its schema; None where it is not there yet, as sqlmigrate may find it."""
+    watched: str | None = None
+    """Schema of the table; None where it is not there yet."""
     partitioned: bool = False
     """Whether the table has partitions, or is one: a statement's trigger would miss rows."""
     installed: Mapping[str, Installed] | None = None
@@ -118,6 +120,7 @@ def _create_function(trigger: Trigger, site: Site) -> Iterator[str]:
         trigger,
         schema=site.schema,
         helpers=site.helpers,
+        watched=site.watched or site.schema,
         search_path=site.search_path,
         partitioned=site.partitioned,
     )

@@ -4,6 +4,7 @@ A template says itself how each value is quoted, as psql's variables do:
 
 * ``:"name"`` an identifier, which keeps its quotes only where it needs them,
 * ``:'name'`` a literal,
+* ``:'"schema".object'`` a literal that holds the qualified name of an object,
 * ``:{name}`` SQL, which only another template or :func:`quote_table` makes: an :class:`SQL`.
 
 :func:`render` makes a statement, a plain ``str``, for a driver; :func:`part` what goes into another
@@ -23,7 +24,7 @@ from importlib.resources import files
 from pgpubsub_sql.errors import TemplateError
 from pgpubsub_sql.sql.quoting import DOLLAR_TAG, quote_identifier, quote_literal
 
-_PLACEHOLDER = re.compile(r"""(?<!:):(?:"(\w+)"|'(\w+)'|\{(\w+)\})""")
+_PLACEHOLDER = re.compile(r"""(?<!:):(?:"(\w+)"|'(\w+)'|\{(\w+)\}|'"(\w+)"(\.\w+)')""")
 
 _ALONE = re.compile(r"^[ \t]*:\{(\w+)\}\n", re.MULTILINE)
 
@@ -54,10 +55,11 @@ def _as_is(value: str | SQL) -> str:
     return value.text
 
 
-_QUOTING: tuple[Callable[[str | SQL], str], ...] = (
-    lambda value: quote_identifier(str(value)),
-    lambda value: quote_literal(str(value)),
-    _as_is,
+_QUOTING: tuple[Callable[[str | SQL, str], str], ...] = (
+    lambda value, _: quote_identifier(str(value)),
+    lambda value, _: quote_literal(str(value)),
+    lambda value, _: _as_is(value),
+    lambda value, rest: quote_literal(quote_identifier(str(value)) + rest),
 )
 
 
@@ -85,7 +87,7 @@ def render(template: str, **values: str | SQL) -> str:
         if name not in values:
             raise TemplateError(f"{template}.sql wants {name!r}, which was not given.")
         used.add(name)
-        return _QUOTING[kind](values[name])
+        return _QUOTING[kind](values[name], match[5])
 
     def drop_if_empty(match: re.Match[str]) -> str:
         """An optional part that is left out takes its line with it."""

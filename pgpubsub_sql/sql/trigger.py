@@ -11,8 +11,10 @@ from typing import Any
 
 from pgpubsub_sql.sql.names import object_name
 
-_COLUMN = re.compile(r'"(?:old|new)"\."((?:[^"]|"")+)"')
-"""How a compiled condition spells a column."""
+_COLUMN = re.compile(
+    r"""'(?:[^']|'')*'|"(?:old|new)"\."(?P<column>(?:[^"]|"")+)"|"(?:[^"]|"")*\""""
+)
+"""How a compiled condition spells a column, and literals and other names, which may look so."""
 
 EVENTS = ("insert", "update", "delete", "truncate")
 LEVELS = ("statement", "row")
@@ -101,7 +103,7 @@ class Trigger:
 
     @property
     def named_columns(self) -> frozenset[str]:
-        """Database columns that the options name, and perhaps some that only look so."""
+        """Database columns that the options name."""
         named = (*(self.columns or ()), *self.watch, *self.ordering_key)
         return self.condition_columns.union(named)
 
@@ -113,9 +115,9 @@ class Trigger:
 
     @property
     def condition_columns(self) -> frozenset[str]:
-        """Database columns that the condition names, and perhaps some that only look so."""
-        found = _COLUMN.findall(self.condition)
-        return frozenset(name.replace('""', '"') for name in found)
+        """Database columns that the condition names."""
+        found = (match["column"] for match in _COLUMN.finditer(self.condition))
+        return frozenset(name.replace('""', '"') for name in found if name)
 
     def occasion(self, event: str, *, partitioned: bool) -> str:
         """Return what the function is called for when *event* occurs on such a table.

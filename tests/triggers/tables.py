@@ -23,13 +23,12 @@ def sql(statement: str, *parameters: Any) -> list[Any]:
         return cursor.fetchall() if cursor.description else []
 
 
-def watch(db_table: str, *events: str, **options: Any) -> None:
+def watch(db_table: str, *events: str, site: dict[str, str] | None = None, **options: Any) -> None:
     """Install a trigger on any table, as ``migrate`` does; durable, if not told otherwise."""
     options = {"channel": "watched", "after": events or ALL, "durable": True} | options
     trigger = Trigger(model="app.any", **options)
-    names = {"schema": "public", "helpers": "public", "owner": "tests"}
-    site = find_site(connection, trigger, db_table, **names)
-    for statement in create(trigger, site):
+    names = {"schema": "public", "helpers": "public", "owner": "tests"} | (site or {})
+    for statement in create(trigger, find_site(connection, trigger, db_table, **names)):
         sql(statement)
 
 

@@ -92,3 +92,59 @@ def test_a_column_that_is_yet_to_come_back(words: str) -> None:
     sql('ALTER TABLE words ADD COLUMN folded "odd schema".citext')
     sql("INSERT INTO words (id, folded) VALUES (2, 'ABC'), (3, 'x')")
     assert [payload["new"]["id"] for payload in taken()] == [2]
+
+
+MOVES = {
+    "the extension": ('ALTER EXTENSION citext SET SCHEMA "another schema"', "folded"),
+    "the extension beneath a domain": (
+        'ALTER EXTENSION citext SET SCHEMA "another schema"',
+        "mail",
+    ),
+    "the extension of an array": ('ALTER EXTENSION citext SET SCHEMA "another schema"', "listed"),
+    "the schema": ('ALTER SCHEMA "odd schema" RENAME TO "yet another"', "folded"),
+    "the type of the column": (
+        'ALTER TABLE words ALTER COLUMN plain TYPE "odd schema".citext',
+        "plain",
+    ),
+}
+
+
+@LEVELS
+@pytest.mark.parametrize(("move", "column"), MOVES.values(), ids=MOVES.keys())
+def test_operators_that_are_not_found_any_more(
+    words: str, level: str, move: str, column: str
+) -> None:
+    """F5: all is told, as stale; else the condition would be that of text, and ABC not abc.
+
+    In a session that has planned the condition before, too.
+    """
+    value = f'ANY("new"."{column}")' if column == "listed" else f'"new"."{column}"'
+    condition = f"('abc' = {value})"
+    watch(words, level=level, condition=condition)
+    values = ("'{x}'", "'{ABC}'") if column == "listed" else ("'x'", "'ABC'")
+    sql(f"INSERT INTO words (id, {column}) VALUES (1, {values[0]})")
+    assert taken() == []
+    sql('CREATE SCHEMA "another schema"')
+    sql(move)
+    sql(f"INSERT INTO words (id, {column}) VALUES (2, {values[1]})")
+    sql("UPDATE words SET plain = 'other' WHERE id = 2")
+    sql("DELETE FROM words WHERE id = 2")
+    told = taken()
+    assert [payload["op"] for payload in told] == ["INSERT", "UPDATE", "DELETE"]
+    assert {payload.get("$stale") for payload in told} == {True}
+
+
+@LEVELS
+def test_a_type_that_moves_and_needs_no_operator_of_its_own(words: str, level: str) -> None:
+    """F5: the condition on a domain means what it meant; that on an enumeration is not sure to."""
+    sql("CREATE DOMAIN title AS text")
+    sql("CREATE TYPE mood AS ENUM ('good', 'bad')")
+    sql("ALTER TABLE words ADD COLUMN title title, ADD COLUMN mood mood")
+    watch(words, level=level, condition='("new"."title" = \'abc\')')
+    watch(words, level=level, condition='("new"."mood" = \'good\')', channel="moods")
+    sql('ALTER DOMAIN title SET SCHEMA "odd schema"')
+    sql('ALTER TYPE mood SET SCHEMA "odd schema"')
+    sql("INSERT INTO words (id, title, mood) VALUES (1, 'abc', 'bad'), (2, 'ABC', NULL)")
+    told = taken()
+    assert [payload["new"]["id"] for payload in told if "$stale" not in payload] == [1]
+    assert [payload["new"]["id"] for payload in told if "$stale" in payload] == [1, 2]

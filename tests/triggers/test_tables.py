@@ -12,7 +12,7 @@ COLUMNS = [
     *("id", "context", "pairing", "old", "new", "position", "changed", "n", "o", "tg_op", "op"),
     *("channel", "payload", "before", "after", "found", "channel_function", "pgpubsub_old"),
     *("pgpubsub_new", "pgpubsub_sql_notification", "notification", "TG_WHEN", "row_number", "when"),
-    *("picked", "stale", "chosen", "key", "parts", "tg_level"),
+    *("picked", "stale", "chosen", "key", "parts", "tg_level", "home", "messages", "keys"),
 ]
 
 

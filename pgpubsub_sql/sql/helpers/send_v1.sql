@@ -1,4 +1,5 @@
--- Sends one message of an ephemeral channel. $id keeps equal messages of a transaction apart, which
+-- Sends one message of an ephemeral channel. $schema is said by a qualified name, which a tool that copies the
+-- schema as text changes, too. $id keeps equal messages of a transaction apart, which
 -- PostgreSQL would collapse; what is longer than a NOTIFY holds is stored and travels as a $ref.
 -- $sig shows workers that this function sent the message, on this channel and from this session. It
 -- comes first, so that they can check the rest of the text as it arrives.
@@ -7,7 +8,9 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $pgpubsub$
 DECLARE
-    envelope jsonb := jsonb_build_object('$id', gen_random_uuid(), '$schema', :'schema');
+    envelope jsonb := jsonb_build_object(
+        '$id', gen_random_uuid(), '$schema', (parse_ident(:'"schema".pgpubsub_send_v1'))[1]
+    );
     message text := payload || envelope;
     signing bytea;
     signature bytea;

@@ -13,11 +13,14 @@ AS $pgpubsub$
 #variable_conflict use_column
 <<channel_function>>
 DECLARE
-    context jsonb := :"helpers".pgpubsub_context_v1();
+    context jsonb;
     pairing integer := 1;
+    :{moved_variables}
     :{variables}
 BEGIN
+    :{moved}
     :{ignored}
+    context := :"helpers".pgpubsub_context_v1();
     :{branches}
     :{ring}
     IF TG_OP = 'DELETE' THEN

@@ -1,2 +1,2 @@
 -- The ordering key of a change.
-:"helpers".pgpubsub_key_v1(jsonb_build_array(:{values}))
+:"helpers".pgpubsub_key_v1(:{parts})

@@ -1,0 +1,192 @@
+"""Schemas that are renamed, copied as text, or put in each other's place."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import psycopg2
+import pytest
+from django.db import connection, transaction
+from django.db.utils import ProgrammingError
+
+from pgpubsub_sql.ignoring import ignore
+from pgpubsub_sql.sql import render
+from tests.triggers.tables import ALL, change, sql, taken, watch
+
+HOWS: dict[str, dict[str, Any]] = {
+    "statement": {},
+    "row": {"level": "row"},
+    "before": {"after": (), "before": ALL},
+    "ephemeral": {"durable": False},
+    "a condition": {"condition": '("new"."name" = \'never\')'},
+    "a key": {"ordering_key": ("id",)},
+    "never ignored": {"ignorable": False},
+}
+EACH = pytest.mark.parametrize("how", HOWS.values(), ids=HOWS.keys())
+
+OURS = """
+SELECT relname FROM pg_class
+WHERE relnamespace = to_regnamespace(%s) AND relkind = 'r'
+AND (relname = 'watched' OR starts_with(relname, 'pgpubsub_sql_'))
+"""
+FUNCTIONS = """
+SELECT pg_get_functiondef(oid) FROM pg_proc
+WHERE pronamespace = to_regnamespace(%s) AND starts_with(proname, 'pgpubsub_')
+"""
+TRIGGERS = """
+SELECT pg_get_triggerdef(pg_trigger.oid) FROM pg_trigger
+WHERE NOT tgisinternal AND tgrelid = to_regclass(%s || '.watched')
+"""
+
+
+def told(schema: str) -> list[dict[str, Any]]:
+    """Return what is stored in *schema*, and forget it."""
+    rows = sql(
+        f"DELETE FROM {schema}.pgpubsub_sql_notification "
+        "RETURNING id, (payload || jsonb_build_object('key', key))::text"
+    )
+    return [json.loads(payload) for _, payload in sorted(rows)]
+
+
+def write(schema: str) -> None:
+    sql(f"INSERT INTO {schema}.watched VALUES (7, 'x'), (8, 'y')")
+    sql(f"UPDATE {schema}.watched SET name = 'z' WHERE id = 7")
+    sql(f"DELETE FROM {schema}.watched WHERE id > 6")
+
+
+WRITTEN = ["->7x", "->8y", "7x->7z"]
+
+
+def check(messages: list[dict[str, Any]], how: dict[str, Any], *, stale: bool) -> None:
+    """All that was written is told, once, in order, whole if stale."""
+    assert [change(one) for one in messages][:3] == WRITTEN
+    assert sorted(change(one) for one in messages[3:]) == ["7z->", "8y->"]
+    assert {one.get("$stale", False) for one in messages} == {stale}
+    keys = [f"[{(one['new'] or one['old'])['id']}]" for one in messages]
+    assert [one["key"] for one in messages] == (
+        keys if "ordering_key" in how else [None] * len(keys)
+    )
+    assert {one["context"]["who"] for one in messages} == {"tests"}
+
+
+@pytest.fixture(autouse=True)
+def _context(db: None) -> None:
+    sql("""SET LOCAL pgpubsub.notification_context = '{"who": "tests"}'""")
+
+
+@EACH
+def test_a_schema_that_is_renamed(table: str, how: dict[str, Any]) -> None:
+    """F5: no write fails. All of it is stored, in a table that went along."""
+    watch(table, **how)
+    sql("ALTER SCHEMA public RENAME TO acme2")
+    write("acme2")
+    check(told("acme2"), how, stale=True)
+
+
+@EACH
+def test_another_takes_the_place_of_a_schema(table: str, how: dict[str, Any]) -> None:
+    """F5: what one tenant writes never lands with the one that has its old name."""
+    watch(table, **how)
+    sql("ALTER SCHEMA public RENAME TO acme2")
+    copy("acme2", "public", replace=True)
+    write("acme2")
+    check(told("acme2"), how, stale=True)
+    assert told("public") == []
+
+
+def copy(source: str, target: str, *, replace: bool) -> None:
+    """Copy our tables and functions as tools do: as text, with the schema replaced or not."""
+    sql(f"CREATE SCHEMA {target}")
+    for (name,) in sql(OURS, source):
+        sql(f"CREATE TABLE {target}.{name} (LIKE {source}.{name} INCLUDING ALL)")
+    sql(f"SET LOCAL search_path = {target}")
+    for (text,) in sql(FUNCTIONS, source):
+        create, name, rest = text.partition(f"{source}.")
+        assert name, "the name needs quotes"
+        sql(f"{create}{target}.{rest.replace(f'{source}.', f'{target}.') if replace else rest}")
+    sql("SET LOCAL search_path = ''")
+    for (text,) in sql(TRIGGERS, source):
+        sql(text.replace(f"{source}.", f"{target}."))
+
+
+@EACH
+def test_a_copy_as_text(table: str, how: dict[str, Any]) -> None:
+    """F6: it is a channel of its own, with the options that it had."""
+    watch(table, **how)
+    copy("public", "clone", replace=True)
+    write("clone")
+    if how == {"durable": False} or "condition" in how:
+        assert told("clone") == []
+    else:
+        check(told("clone"), how, stale=False)
+    assert told("public") == []
+
+
+@EACH
+def test_a_copy_whose_functions_name_the_original(table: str, how: dict[str, Any]) -> None:
+    """F6: what is written to the copy is stored in the copy, never in the original."""
+    watch(table, **how)
+    copy("public", "clone", replace=False)
+    write("clone")
+    check(told("clone"), how, stale=True)
+    assert told("public") == []
+
+
+def test_a_message_of_a_copy_says_so(transactional_db: None) -> None:
+    """F6: so that only the workers of the copy handle it."""
+    sql("CREATE TABLE watched ()")
+    with transaction.atomic():
+        copy("public", "clone", replace=True)
+    session = psycopg2.connect(dbname=connection.settings_dict["NAME"])
+    session.autocommit = True
+    with session.cursor() as cursor:
+        cursor.execute("LISTEN elsewhere; SELECT clone.pgpubsub_send_v1('elsewhere', '{}')")
+    session.poll()
+    (message,) = session.notifies
+    session.close()
+    sql("DROP SCHEMA clone CASCADE; DROP TABLE watched")
+    assert json.loads(message.payload)["$schema"] == "clone"
+
+
+def test_a_schema_whose_name_needs_quotes(table: str) -> None:
+    """F5: nothing is stale where nothing has moved."""
+    odd, quoted = "it's. Odd", '"it\'s. Odd"'
+    sql("DROP FUNCTION pgpubsub_channel_watched CASCADE")
+    sql(f"ALTER SCHEMA public RENAME TO {quoted}")
+    sql(f"SET LOCAL search_path = {quoted}")
+    for helper in ("ring", "ring_v1", "send_v1"):
+        sql(render(f"helpers/{helper}", schema=odd))
+    watch(table, site={"schema": odd, "helpers": odd})
+    write(quoted)
+    check(told(quoted), {}, stale=False)
+    ((schema,),) = sql("SELECT (parse_ident(%s))[1]", f"{quoted}.pgpubsub_send_v1")
+    assert schema == odd
+
+
+def test_what_is_ignored_stays_so(table: str) -> None:
+    """F5: wherever the function is."""
+    watch(table, channel="always", ignorable=False)
+    sql("ALTER SCHEMA public RENAME TO acme2")
+    with ignore():
+        write("acme2")
+    rows = sql("SELECT channel FROM acme2.pgpubsub_sql_notification")
+    assert rows == [("always",)] * 5
+
+
+def test_a_table_in_another_schema(table: str) -> None:
+    """F5: a table may move away from our own, or from the schema it was watched in."""
+    sql("CREATE SCHEMA elsewhere")
+    sql("ALTER TABLE watched SET SCHEMA elsewhere")
+    write("elsewhere")
+    messages = taken()
+    assert len(messages) == 5
+    assert not any("$stale" in one for one in messages)
+
+
+def test_our_own_table_moves_alone(table: str) -> None:
+    """F5: then nothing can be stored, and the write says so instead of losing it."""
+    sql("CREATE SCHEMA elsewhere")
+    sql("ALTER TABLE pgpubsub_sql_notification SET SCHEMA elsewhere")
+    with pytest.raises(ProgrammingError, match="pgpubsub_sql_notification"), transaction.atomic():
+        write("public")
