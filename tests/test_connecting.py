@@ -328,14 +328,18 @@ def test_a_role_that_may_only_read_is_told_so(monkeypatch: pytest.MonkeyPatch) -
         check_workable(wrapper)
 
 
+OURS = "pgpubsub_sql_notification, pgpubsub_sql_longpayload, pgpubsub_sql_secret"
+
+
 @pytest.fixture
 def role() -> Iterator[str]:
     """A role that may do all that a worker does, and sees nothing through row level security."""
     name = f"worker_{uuid.uuid4().hex[:8]}"
     sql(f"CREATE ROLE {name}")
-    sql(f"GRANT ALL ON pgpubsub_sql_notification, pgpubsub_sql_longpayload TO {name}")
+    sql(f"GRANT ALL ON {OURS} TO {name}")
+    sql(f"GRANT EXECUTE ON FUNCTION pgpubsub_key_v1(jsonb) TO {name}")
     yield name
-    for table in ("pgpubsub_sql_notification", "pgpubsub_sql_longpayload"):
+    for table in OURS.split(", "):
         sql(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
         sql(f"DROP POLICY IF EXISTS works ON {table}")
     sql(f"DROP OWNED BY {name}")
@@ -352,18 +356,27 @@ def test_a_role_that_sees_no_row_is_told_so(
     with anew() as wrapper, owner.cursor() as cursor:
         check_workable(wrapper)
         cursor.execute("ALTER TABLE pgpubsub_sql_notification ENABLE ROW LEVEL SECURITY")
-        with pytest.raises(NotReady, match=rf"hides what is stored .* from the role '{role}'"):
+        with pytest.raises(
+            NotReady,
+            match=rf"'{role}' lacks .* a policy for SELECT, INSERT, UPDATE, DELETE on",
+        ):
             check_workable(wrapper)
         cursor.execute(
             f"CREATE POLICY works ON pgpubsub_sql_notification FOR SELECT TO {role} USING (true)"
         )
-        with pytest.raises(NotReady, match=r"permits DELETE on pgpubsub_sql_notification, INSERT"):
+        with pytest.raises(NotReady, match=r"lacks what .*: a policy for INSERT"):
             check_workable(wrapper)
         cursor.execute("DROP POLICY works ON pgpubsub_sql_notification")
         cursor.execute(f"{policy} USING (true)")
         check_workable(wrapper)
         cursor.execute("ALTER TABLE pgpubsub_sql_longpayload ENABLE ROW LEVEL SECURITY")
-        with pytest.raises(NotReady, match="DELETE on pgpubsub_sql_longpayload, SELECT on"):
+        with pytest.raises(
+            NotReady, match=r"a policy for SELECT, DELETE on public\.pgpubsub_sql_longp"
+        ):
+            check_workable(wrapper)
+        cursor.execute("ALTER TABLE pgpubsub_sql_longpayload DISABLE ROW LEVEL SECURITY")
+        cursor.execute("ALTER TABLE pgpubsub_sql_secret ENABLE ROW LEVEL SECURITY")
+        with pytest.raises(NotReady, match=r"a policy for SELECT on public\.pgpubsub_sql_secret"):
             check_workable(wrapper)
 
 

@@ -9,7 +9,7 @@ import inspect
 import re
 import textwrap
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, make_dataclass
 from decimal import Decimal
@@ -31,6 +31,7 @@ from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.commands.listen import Command
 from pgpubsub_sql.payloads import Codec
 from pgpubsub_sql.rows import columns, wires
+from pgpubsub_sql.sql.privileges import HELPERS, PRIVILEGES, Privilege
 from pgpubsub_sql.worker import backlog, claims, pace, runs, timelimit
 from pgpubsub_sql.worker.telling import Handling
 from tests.conftest import ROOT
@@ -93,6 +94,25 @@ def test_every_function_is_listed_with_its_arguments(db: None) -> None:
     )
     listed = [signature.strip("`") for signature, *_ in rows(page("sql.md"), first="function")]
     assert sorted(listed) == sorted(signature for (signature,) in installed)
+
+
+def needs(privileges: Iterable[Privilege]) -> str:
+    """Return privileges as the page has them: by what is granted, and on what."""
+    names: dict[str, list[str]] = {}
+    for one in privileges:
+        names.setdefault(f"`{one.name}`", []).append(one.privilege)
+    granted: dict[str, list[str]] = {}
+    for name, what in names.items():
+        granted.setdefault(", ".join(what), []).append(name)
+    needed = [f"{what} on {', '.join(objects)}" for what, objects in granted.items()]
+    return "; ".join(needed) or "nothing"
+
+
+def test_every_privilege_is_listed() -> None:
+    """F11: for whom migrate, verify and the commands ask for it."""
+    asked = [[str(role), needs(PRIVILEGES[role])] for role in PRIVILEGES]
+    asked += [[f"owns `{name}`", needs(HELPERS[name])] for name in HELPERS]
+    assert rows(page("sql.md"), first="a role that") == asked
 
 
 def test_every_signal_has_its_place() -> None:

@@ -449,24 +449,29 @@ def test_the_secret_and_those_who_use_it_are_closed(forger: Any, statement: str)
         forger.execute(statement)
 
 
-def test_a_worker_that_may_not_read_the_secret_says_which_grant_it_lacks(
+def test_a_listener_with_the_least_privileges_does_all_its_work(
     listen: Callable[..., Listen], role: str
 ) -> None:
-    """F63."""
+    """F11, F63: with all of them but one it says which one it lacks."""
     sql(f"ALTER ROLE {role} LOGIN")
-    sql(
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON pgpubsub_sql_notification, "
-        f"pgpubsub_sql_longpayload TO {role}"
-    )
-    worker = listen("--worker", "--channels", "app.Job")
-    worker.kill()
-    lacking = Listen(worker.log_file, "--worker", "--channels", "app.Job", PGUSER=role)
-    try:
-        eventually(lambda: "GRANT SELECT ON pgpubsub_sql_secret" in lacking.log)
-        sql(f"GRANT SELECT ON pgpubsub_sql_secret TO {role}")
-        lacking.ready()
-    finally:
-        lacking.kill()
+    sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON pgpubsub_sql_notification TO {role}")
+    sql(f"GRANT SELECT, DELETE ON pgpubsub_sql_longpayload TO {role}")
+    sql(f"GRANT EXECUTE ON FUNCTION pgpubsub_key_v1(jsonb) TO {role}")
+    sql(f"GRANT ALL ON app_entry TO {role}")
+    sql(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
+    lacking = listen("--channels", "app.Job", "app.Shout", PGUSER=role)
+    eventually(lambda: "GRANT SELECT ON public.pgpubsub_sql_secret TO" in lacking.log)
+    assert lacking.process.wait() == 1
+    sql(f"GRANT SELECT ON pgpubsub_sql_secret TO {role}")
+    worker = listen("--channels", "app.Job", "app.Shout", PGUSER=role).ready()
+    notify(Job(number=1, mood="bad"))
+    notify(Shout(number=2, places=[Place("x" * 9000)]))
+    sql("SELECT pg_notify('app.Job', %s)", json.dumps({"number": 3}))
+    notify(Job(number=4))
+    eventually(lambda: numbers("hear") == [2] and {3, 4} <= {*numbers("do_job")})
+    eventually(lambda: Notification.objects.get().last_error)
+    assert "permission denied" not in worker.log
+    assert worker.stop() == 0
 
 
 # What a role can do: each row of the tables in docs/reference/sql.md that no test above has.

@@ -27,11 +27,12 @@ from pgpubsub_sql.management.subcommands import (
     write,
 )
 from pgpubsub_sql.management.tables import blocks, table, width_of
-from pgpubsub_sql.migrations_ops import repair
-from pgpubsub_sql.migrations_ops.audit import Audit, State, audit
+from pgpubsub_sql.migrations_ops import repair, rights
+from pgpubsub_sql.migrations_ops.audit import Audit, Problem, State, audit
 from pgpubsub_sql.migrations_ops.history import Key
 from pgpubsub_sql.sql import quote_literal
 from pgpubsub_sql.sql.catalogue import InstalledFunction
+from pgpubsub_sql.sql.privileges import Missing
 from pgpubsub_sql.sql.trigger import Trigger
 
 T = TypeVar("T")
@@ -62,7 +63,9 @@ def ls(command: BaseCommand, options: Options) -> None:
 
 def verify(command: BaseCommand, options: Options) -> None:
     """Compare code, migrations and catalogue; exit 1 where they differ, and say what to run."""
-    problems = list(_audit(options).problems())
+    found = _audit(options)
+    missing = rights.lacking(connections[options["database"]], found)
+    problems = [*found.problems(), *map(_lacking, missing)]
     if options["channels"]:
         names = [channel.postgres_name() for channel in declared_channels()]
         chosen = resolve(options["channels"], [*names, *(one.channel for one in problems)])
@@ -114,6 +117,19 @@ def install(command: BaseCommand, options: Options) -> None:
             )
     repair.install(connections[options["database"]], found, wanting.values())
     _report(command, options, wanting, "installed", "All triggers were installed already.")
+    _give_privileges(command, options, keys)
+
+
+def _give_privileges(command: BaseCommand, options: Options, chosen: Iterable[str]) -> None:
+    """Give roles what they lack, and say what they were given, and what others have to give."""
+    connection = connections[options["database"]]
+    about = {None, *chosen}
+    missing = [one for one in rights.lacking(connection, _audit(options)) if one.channel in about]
+    for statement in rights.give(connection, missing):
+        command.stderr.write(f"Done: {statement}")
+    left = [_lacking(one) for one in missing if not one.is_ours_to_give]
+    if left:
+        raise CommandError("\n".join(f"{one.channel} {one.text}. {one.remedy}" for one in left))
 
 
 def uninstall(command: BaseCommand, options: Options) -> None:
@@ -228,6 +244,10 @@ def _described(name: str, channel: type[BaseChannel] | None, found: Audit) -> Ro
         "state": _state(name, trigger, function, found),
         "owner": function.owner if function else None,
     }
+
+
+def _lacking(missing: Missing) -> Problem:
+    return Problem(missing.channel or "pgpubsub_sql", missing.text, missing.remedy)
 
 
 def _overview(row: Row) -> Row:

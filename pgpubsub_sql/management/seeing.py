@@ -21,6 +21,7 @@ from pgpubsub_sql.management.choosing import chosen, stored, with_choice
 from pgpubsub_sql.management.subcommands import Options, Subcommand, counted, run, show_json
 from pgpubsub_sql.management.tables import blocks, one_line, table, width_of
 from pgpubsub_sql.models import NotificationQuerySet
+from pgpubsub_sql.sql.privileges import Role
 from pgpubsub_sql.worker.messages import decode_message
 
 _NEXT = ExpressionWrapper(F("available_at") - Now(), output_field=DurationField())
@@ -74,9 +75,9 @@ def with_ids(parser: ArgumentParser) -> None:
 
 
 SUBCOMMANDS = (
-    Subcommand(failed, with_limit),
-    Subcommand(parked, with_limit),
-    Subcommand(show, with_ids),
+    Subcommand(failed, with_limit, Role.READER),
+    Subcommand(parked, with_limit, Role.READER),
+    Subcommand(show, with_ids, Role.READER),
 )
 
 

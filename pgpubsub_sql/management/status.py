@@ -21,6 +21,7 @@ from pgpubsub_sql.management.subcommands import (
     with_channels,
 )
 from pgpubsub_sql.management.tables import table, width_of
+from pgpubsub_sql.sql.privileges import Role
 
 Row = dict[str, Any]
 
@@ -83,7 +84,7 @@ def with_limits(parser: ArgumentParser) -> None:
     )
 
 
-SUBCOMMANDS = (Subcommand(status, with_limits),)
+SUBCOMMANDS = (Subcommand(status, with_limits, Role.READER),)
 
 
 def _rows(options: Options) -> list[Row]:

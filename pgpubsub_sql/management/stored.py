@@ -20,6 +20,7 @@ from pgpubsub_sql.management.choosing import (
 )
 from pgpubsub_sql.management.subcommands import Options, Subcommand, counted, show_json
 from pgpubsub_sql.models import NotificationQuerySet, Progress
+from pgpubsub_sql.sql.privileges import Role
 
 _HINT = "Name channels, or choose by --id, --older-than or --error."
 
@@ -85,10 +86,10 @@ def with_two_channels(parser: ArgumentParser) -> None:
 
 
 SUBCOMMANDS = (
-    Subcommand(replay, with_change),
-    Subcommand(retry, with_change),
-    Subcommand(discard, with_change),
-    Subcommand(move, with_two_channels),
+    Subcommand(replay, with_change, Role.KEEPER),
+    Subcommand(retry, with_change, Role.KEEPER),
+    Subcommand(discard, with_change, Role.KEEPER),
+    Subcommand(move, with_two_channels, Role.KEEPER),
 )
 
 

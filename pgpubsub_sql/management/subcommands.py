@@ -16,6 +16,7 @@ from pgpubsub_sql.channels import find_channel
 from pgpubsub_sql.errors import ChannelNotFound
 from pgpubsub_sql.management.tables import table, width_of
 from pgpubsub_sql.sql import query
+from pgpubsub_sql.sql.privileges import Role
 
 Options = dict[str, Any]
 """What was asked for, as argparse has it."""
@@ -30,6 +31,8 @@ class Subcommand(NamedTuple):
     """Does it; its name is the word, its docstring the help."""
     arguments: Callable[[ArgumentParser], None] = lambda parser: None
     """Adds arguments of its own."""
+    role: Role = Role.VERIFIER
+    """Who may run it."""
 
     @property
     def name(self) -> str:

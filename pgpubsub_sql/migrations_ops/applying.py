@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from django.db import router
@@ -18,8 +18,9 @@ from pgpubsub_sql import conf
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops import history
 from pgpubsub_sql.migrations_ops.tables import check_plan, find_site
-from pgpubsub_sql.sql import query, quote_table
+from pgpubsub_sql.sql import query, quote_table, render
 from pgpubsub_sql.sql.installing import Site, alter, create, drop
+from pgpubsub_sql.sql.privileges import missing_to_install, partition_owners, statements
 from pgpubsub_sql.sql.trigger import Trigger
 
 Editor = BaseDatabaseSchemaEditor
@@ -49,13 +50,16 @@ def change(
         if model and not model._meta.swapped:
             site = _find_site(editor, after, model._meta.db_table)
             if editor.collect_sql or _is_possible(app_label, model, after, site, editor):
+                if not editor.collect_sql:
+                    _give_privileges(editor, after, site)
                 made = alter(before, after, site) if before and same else create(after, site)
                 execute(editor, made)
+                execute(editor, _grants(editor, after, site))
 
 
-def execute(editor: Editor, statements: Iterable[str]) -> None:
+def execute(editor: Editor, sql: Iterable[str]) -> None:
     """Execute SQL in which a percent sign is nothing special."""
-    for statement in statements:
+    for statement in sql:
         editor.execute(statement, params=None)
 
 
@@ -148,6 +152,26 @@ def _find_site(editor: Editor, trigger: Trigger, db_table: str) -> Site:
     )
     # sqlmigrate shows what runs where the migrations before have run.
     return dataclasses.replace(site, installed=None) if editor.collect_sql else site
+
+
+def _give_privileges(editor: Editor, trigger: Trigger, site: Site) -> None:
+    """Give the roles that functions run as what they lack, where that is this role's to give.
+
+    Raises :class:`NotReady` where it is not: writes would fail.
+    """
+    missing = missing_to_install(editor.connection, trigger, site)
+    if hopeless := next((one for one in missing if not one.is_ours_to_give), None):
+        raise NotReady(
+            f"The trigger of channel {trigger.channel!r} is not installed: "
+            f"{hopeless.channel or 'pgpubsub_sql'} {hopeless.text}. {hopeless.remedy}"
+        )
+    execute(editor, statements(missing))
+
+
+def _grants(editor: Editor, trigger: Trigger, site: Site) -> Iterator[str]:
+    for role in partition_owners(editor.connection, site):
+        names = {"schema": site.schema, "function": trigger.function}
+        yield render("triggers/grant_function", role=role, **names)
 
 
 def _is_possible(

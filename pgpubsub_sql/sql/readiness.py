@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.sql.privileges import Role, missing_for
 from pgpubsub_sql.sql.templates import query
 
 
@@ -22,7 +23,12 @@ def check_ready(connection: BaseDatabaseWrapper) -> str:
     check_autocommit(connection)
     with connection.cursor() as cursor:
         cursor.execute(query("ready_to_listen"))
-        schema, migrated = cursor.fetchone()
+        schema, migrated, role, grant = cursor.fetchone()
+    if grant and not migrated:
+        raise NotReady(
+            f"The tables of pgpubsub_sql are hidden from the role {role!r} in the database "
+            f"{alias!r}: it lacks USAGE on their schema. Let the owner of the schema run: {grant};"
+        )
     if not migrated:
         raise NotReady(
             f"The tables of pgpubsub_sql are missing in the database {alias!r}. "
@@ -35,12 +41,12 @@ def check_workable(connection: BaseDatabaseWrapper) -> str:
     """Return the schema that *connection* works in, as :func:`check_ready` does.
 
     Raises :class:`NotReady` also where a worker could do nothing: on a standby, in read-only
-    transactions, or behind row level security that hides what is stored.
+    transactions, without privileges, or behind row level security that hides what is stored.
     """
     schema = check_ready(connection)
     with connection.cursor() as cursor:
         cursor.execute(query("workable"))
-        role, is_standby, is_read_only, hidden = cursor.fetchone()
+        role, is_standby, is_read_only = cursor.fetchone()
     where = f"the database {connection.alias!r}"
     if is_standby:
         raise NotReady(
@@ -54,13 +60,14 @@ def check_workable(connection: BaseDatabaseWrapper) -> str:
             "write. Turn off default_transaction_read_only for this role (ALTER ROLE … SET "
             "default_transaction_read_only = off), or have the worker use another one."
         )
-    if hidden:
-        raise NotReady(
-            f"Row level security hides what is stored in {where} from the role {role!r}: no policy "
-            f"permits {hidden}. Let a superuser run ALTER ROLE … BYPASSRLS, or the owner of "
-            "these tables, on each of them, CREATE POLICY … TO … USING (true) WITH CHECK (true)."
-        )
+    check_role(connection, Role.LISTENER)
     return schema
+
+
+def check_role(connection: BaseDatabaseWrapper, role: Role) -> None:
+    """Raise :class:`NotReady` if the role of *connection* lacks what it needs to be a *role*."""
+    if missing := missing_for(connection, role):
+        raise NotReady(f"{missing.text}. {missing.remedy} (database {connection.alias!r})")
 
 
 def unreachable(alias: str, error: Exception) -> NotReady:

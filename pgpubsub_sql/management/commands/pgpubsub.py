@@ -12,7 +12,7 @@ from django.db import connections
 from pgpubsub_sql.management import installing, leaving, seeing, status, stored
 from pgpubsub_sql.management.databases import DatabaseCommand, add_database, reached
 from pgpubsub_sql.management.subcommands import Subcommand
-from pgpubsub_sql.sql.readiness import check_ready
+from pgpubsub_sql.sql.readiness import check_ready, check_role
 
 SUBCOMMANDS: tuple[Subcommand, ...] = (
     *installing.SUBCOMMANDS,
@@ -59,8 +59,10 @@ class Command(DatabaseCommand):
         """Run it."""
         by_name = {subcommand.name: subcommand for subcommand in SUBCOMMANDS}
         with reached(options["database"]):
+            subcommand = by_name[options["word"]]
             check_ready(connections[options["database"]])
-            by_name[options["word"]].run(self, options)
+            check_role(connections[options["database"]], subcommand.role)
+            subcommand.run(self, options)
 
 
 def _add_common(parser: ArgumentParser) -> None:

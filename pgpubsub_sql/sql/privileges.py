@@ -1,0 +1,321 @@
+"""Who needs which privileges, and who lacks some.
+
+``docs/reference/sql.md`` shows these tables; ``migrate``, ``verify``, ``listen`` and the other
+commands ask for what they say.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from pgpubsub_sql.sql.installing import Site
+from pgpubsub_sql.sql.templates import query
+from pgpubsub_sql.sql.trigger import Trigger
+
+
+class Privilege(NamedTuple):
+    """A privilege on one object, which is in the schema of our tables unless it says otherwise."""
+
+    privilege: str
+    kind: str
+    name: str
+    schema: str | None = None
+
+
+class Role(enum.StrEnum):
+    """What a role of PostgreSQL does for us, unless it owns our tables and functions."""
+
+    WRITER = "writes to a watched table"
+    SQL_SENDER = "sends to durable channels with SQL"
+    RAW_SENDER = "sends to ephemeral channels without a model, with SQL"
+    DURABLE_SENDER = "calls `notify()` on a durable channel"
+    EPHEMERAL_SENDER = "calls `notify()` on an ephemeral channel"
+    MANY_SENDER = "calls `notify_many()`"
+    LISTENER = "runs `listen`"
+    READER = "runs `pgpubsub status`, `failed`, `parked` or `show`"
+    KEEPER = "runs `pgpubsub retry`, `replay`, `discard` or `move`"
+    VERIFIER = "runs `pgpubsub verify`, `ls` or `sql`"
+    DURABLE_OWNER = "owns the function of a durable trigger channel"
+    EPHEMERAL_OWNER = "owns the function of an ephemeral trigger channel"
+
+
+def _table(name: str, *privileges: str) -> tuple[Privilege, ...]:
+    return tuple(Privilege(privilege, "TABLE", name) for privilege in privileges)
+
+
+def _call(*functions: str) -> tuple[Privilege, ...]:
+    return tuple(Privilege("EXECUTE", "FUNCTION", name) for name in functions)
+
+
+def _call_postgres(*functions: str) -> tuple[Privilege, ...]:
+    return tuple(Privilege("EXECUTE", "FUNCTION", name, "pg_catalog") for name in functions)
+
+
+_NOTIFICATION = "pgpubsub_sql_notification"
+_LONG = "pgpubsub_sql_longpayload"
+_SECRET = "pgpubsub_sql_secret"  # noqa: S105
+_KEY = "pgpubsub_key_v1"
+_IGNORED = "pgpubsub_ignored_v1"
+_RING = (*_call("pgpubsub_ring", "pgpubsub_ring_v1"), *_call_postgres("pg_notify"))
+
+PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
+    Role.WRITER: (),
+    Role.SQL_SENDER: _call("pgpubsub_notify"),
+    Role.RAW_SENDER: _call_postgres("pg_notify"),
+    Role.DURABLE_SENDER: _call("pgpubsub_store_v1"),
+    Role.EPHEMERAL_SENDER: _call("pgpubsub_publish_v1"),
+    Role.MANY_SENDER: _call("pgpubsub_notify_many_v1"),
+    Role.LISTENER: (
+        *_table(_NOTIFICATION, "SELECT", "INSERT", "UPDATE", "DELETE"),
+        *_table(_LONG, "SELECT", "DELETE"),
+        *_table(_SECRET, "SELECT"),
+        *_call(_KEY),
+        *_call_postgres("pg_notify", "pg_try_advisory_lock", "pg_try_advisory_xact_lock"),
+    ),
+    Role.READER: _table(_NOTIFICATION, "SELECT"),
+    Role.KEEPER: (
+        *_table(_NOTIFICATION, "SELECT", "UPDATE", "DELETE"),
+        *_call_postgres("pg_notify"),
+    ),
+    Role.VERIFIER: _table("django_migrations", "SELECT"),
+    Role.DURABLE_OWNER: (
+        *_table(_NOTIFICATION, "INSERT"),
+        *_call("pgpubsub_context_v1", _IGNORED, _KEY),
+        *_RING,
+    ),
+    Role.EPHEMERAL_OWNER: _call("pgpubsub_context_v1", _IGNORED, "pgpubsub_send_v1"),
+}
+"""What each role needs, besides USAGE on the schema that has it."""
+
+HELPERS: Mapping[str, tuple[Privilege, ...]] = {
+    "pgpubsub_notify": _call("pgpubsub_store_v1"),
+    "pgpubsub_store_v1": (
+        *_table(_NOTIFICATION, "SELECT", "INSERT"),
+        *_call("pgpubsub_context_v1", _KEY),
+        *_RING,
+    ),
+    "pgpubsub_publish_v1": _call("pgpubsub_context_v1", "pgpubsub_send_v1"),
+    "pgpubsub_send_v1": (
+        *_table(_LONG, "SELECT", "INSERT"),
+        *_table(_SECRET, "SELECT", "INSERT"),
+        *_call_postgres("pg_notify"),
+    ),
+    "pgpubsub_notify_many_v1": (
+        *_table(_NOTIFICATION, "INSERT"),
+        *_call("pgpubsub_context_v1", _KEY, "pgpubsub_send_v1"),
+        *_RING,
+    ),
+}
+"""What the owner of each of our functions needs that runs with its owner's rights."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Missing:
+    """What one role lacks for one purpose."""
+
+    channel: str | None
+    """Name of the channel that it is about; None for what all of them share."""
+    text: str
+    """What is wrong, as is said of the channel, or of pgpubsub_sql."""
+    statements: tuple[str, ...]
+    """What gives the role what it lacks."""
+    is_ours_to_give: bool
+    """Whether this session's role may execute all of them."""
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it, in words."""
+        return f"Let the owner of these, or a superuser, run: {' '.join(self.statements)}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Needs:
+    """What one role needs for one purpose."""
+
+    text: str
+    """What is wrong where it lacks some, with places for the role, and for what it lacks."""
+    privileges: tuple[Privilege, ...]
+    schema: str | None = None
+    """Where objects are that name no schema; None to follow the search_path."""
+    channel: str | None = None
+    role: str | None = None
+    function: tuple[str, str] | None = None
+    """Schema and name of the function whose owner the role is."""
+
+
+_RUNS_AS = (
+    "has a function, {function}, that runs as the role {{role!r}}, which lacks {{missing}}; so "
+    "writes that call it fail"
+)
+
+
+def missing_privileges(
+    connection: BaseDatabaseWrapper, installed: Iterable[tuple[Trigger, Site]], *, helpers: str
+) -> list[Missing]:
+    """Return whose lack of privileges makes writes fail, or the partitioning of a watched table.
+
+    *installed* are the triggers and where they are, or are to be; *helpers* is the schema of our
+    tables.
+    """
+    needs = [_of_helper(name, helpers) for name in HELPERS]
+    for trigger, site in installed:
+        needs.append(_of_function(trigger, site))
+        needs.append(_of_types(trigger, site))
+        needs.extend(_of_owners(connection, trigger, site))
+    return list(_missing(connection, needs))
+
+
+def missing_to_install(
+    connection: BaseDatabaseWrapper, trigger: Trigger, site: Site
+) -> list[Missing]:
+    """Return what keeps *trigger* from being installed, or would make writes fail then."""
+    return [
+        *_missing(connection, [_of_table(connection, trigger, site)]),
+        *missing_privileges(connection, [(trigger, site)], helpers=site.helpers),
+    ]
+
+
+def statements(missing: Iterable[Missing]) -> list[str]:
+    """Return what gives all that is *missing*, each statement once."""
+    return list(dict.fromkeys(statement for one in missing for statement in one.statements))
+
+
+def partition_owners(connection: BaseDatabaseWrapper, site: Site) -> list[str]:
+    """Return the roles that may create and attach partitions, if the table has some.
+
+    PostgreSQL gives a partition the triggers of its parent in the name of whoever attaches it.
+    """
+    return _watched(connection, site)[2] if site.partitioned else []
+
+
+def missing_for(connection: BaseDatabaseWrapper, role: Role) -> Missing | None:
+    """Return what the role of *connection* lacks to be a *role*, where its search_path leads."""
+    text = f"The role {{role!r}} lacks what a role needs that {role}: {{missing}}"
+    needs = _Needs(text=text, privileges=PRIVILEGES[role])
+    return next(_missing(connection, [needs]), None)
+
+
+def needed_by(trigger: Trigger) -> tuple[Privilege, ...]:
+    """Return what the function of *trigger* uses."""
+    role = Role.DURABLE_OWNER if trigger.durable else Role.EPHEMERAL_OWNER
+    unused = {name for name, used in _optional(trigger) if not used}
+    return tuple(one for one in PRIVILEGES[role] if one.name not in unused)
+
+
+def _optional(trigger: Trigger) -> Iterator[tuple[str, bool]]:
+    yield _KEY, bool(trigger.ordering_key)
+    yield _IGNORED, trigger.ignorable
+
+
+def _of_helper(name: str, schema: str) -> _Needs:
+    return _Needs(
+        text=_RUNS_AS.format(function=name),
+        privileges=_with_usage(HELPERS[name], schema),
+        schema=schema,
+        function=(schema, name),
+    )
+
+
+def _of_function(trigger: Trigger, site: Site) -> _Needs:
+    return _Needs(
+        text=_RUNS_AS.format(function=trigger.function),
+        privileges=_with_usage(needed_by(trigger), site.helpers),
+        schema=site.helpers,
+        channel=trigger.channel,
+        function=(site.schema, trigger.function),
+    )
+
+
+def _of_types(trigger: Trigger, site: Site) -> _Needs:
+    """PostgreSQL passes by what of the search_path is closed, and finds other operators."""
+    return _Needs(
+        text=(
+            "has a condition whose types have operators that the role {role!r}, as which its "
+            "function runs, cannot find: it lacks {missing}; so others may decide"
+        ),
+        privileges=tuple(Privilege("USAGE", "SCHEMA", name, name) for name in site.type_schemas),
+        channel=trigger.channel,
+        function=(site.schema, trigger.function),
+    )
+
+
+def _of_owners(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> Iterator[_Needs]:
+    for owner in partition_owners(connection, site):
+        yield _Needs(
+            text=(
+                f"watches {site.db_table}, whose owner {{role!r}} lacks {{missing}}; so it can "
+                "neither create nor attach partitions"
+            ),
+            privileges=_call(trigger.function),
+            schema=site.schema,
+            channel=trigger.channel,
+            role=owner,
+        )
+
+
+def _of_table(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> _Needs:
+    schema, name, _ = _watched(connection, site)
+    return _Needs(
+        text="cannot be installed by the role {role!r}, which lacks {missing}",
+        privileges=_table(name, "TRIGGER"),
+        schema=schema,
+        channel=trigger.channel,
+    )
+
+
+def _watched(connection: BaseDatabaseWrapper, site: Site) -> tuple[str, str, list[str]]:
+    """Return the schema and the name of the table, and the owners of what has partitions of it."""
+    with connection.cursor() as cursor:
+        cursor.execute(query("watched_table"), {"table": str(site.qualified or "")})
+        return cursor.fetchone() or ("", "", [])
+
+
+def _with_usage(privileges: Iterable[Privilege], schema: str) -> tuple[Privilege, ...]:
+    return (Privilege("USAGE", "SCHEMA", schema, schema), *privileges)
+
+
+def _missing(connection: BaseDatabaseWrapper, needs: Sequence[_Needs]) -> Iterator[Missing]:
+    for number, rows in groupby(_ask(connection, needs), key=attrgetter("need")):
+        need, lacking = needs[number], list(rows)
+        missing = ", ".join(row.missing for row in lacking)
+        yield Missing(
+            channel=need.channel,
+            text=need.text.format(role=lacking[0].role, missing=missing),
+            statements=tuple(f"{row.statement};" for row in lacking),
+            is_ours_to_give=all(row.is_ours_to_give for row in lacking),
+        )
+
+
+class _Row(NamedTuple):
+    """What a role lacks on one object."""
+
+    need: int
+    position: int
+    role: str
+    missing: str
+    statement: str
+    is_ours_to_give: bool
+
+
+def _ask(connection: BaseDatabaseWrapper, needs: Sequence[_Needs]) -> list[_Row]:
+    asked = [(number, need, one) for number, need in enumerate(needs) for one in need.privileges]
+    values: dict[str, Any] = {
+        "needs": [number for number, _, _ in asked],
+        "roles": [need.role for _, need, _ in asked],
+        "function_schemas": [need.function and need.function[0] for _, need, _ in asked],
+        "functions": [need.function and need.function[1] for _, need, _ in asked],
+        "kinds": [one.kind for _, _, one in asked],
+        "schemas": [one.schema or need.schema for _, need, one in asked],
+        "names": [one.name for _, _, one in asked],
+        "privileges": [one.privilege for _, _, one in asked],
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(query("privileges"), values)
+        return [_Row(*row) for row in cursor.fetchall()]
