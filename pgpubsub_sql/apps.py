@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
-from django.db.models.signals import post_migrate, pre_migrate
+from django.db.models.signals import post_migrate, pre_migrate, pre_save
 from django.utils.module_loading import autodiscover_modules
 
-from pgpubsub_sql import checks
+from pgpubsub_sql import checks, fixtures
 from pgpubsub_sql.migrations_ops import autodetector, leaving, unmigrated
 
 
@@ -25,4 +25,6 @@ class PgPubSubConfig(AppConfig):
         autodetector.install()
         pre_migrate.connect(leaving.refuse_to_take_away, sender=self)
         post_migrate.connect(unmigrated.install_unmigrated, sender=self)
+        for model in ("Notification", "LongPayload"):
+            pre_save.connect(fixtures.give_new_id, sender=f"pgpubsub_sql.{model}")
         checks.register()

@@ -75,6 +75,9 @@ def _branches(trigger: Trigger, helpers: str, partitioned: bool) -> Iterator[SQL
             deliver = _guarded_row(trigger, helpers)
         else:
             deliver = _guarded(trigger, helpers, occasion)
+        if occasion == "truncate" and trigger.durable:
+            emptied = part("triggers/emptied", helpers=helpers)
+            deliver = SQL("\n        ").join([emptied, deliver])
         yield part(f"triggers/on_{occasion}", deliver=deliver)
 
 
