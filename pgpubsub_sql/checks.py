@@ -11,6 +11,7 @@
 | E007 | a listener wants row events of a channel that has no rows          |
 | E008 | an option of a trigger channel does not fit its model              |
 | E009 | a trigger channel watches a table that no migration makes          |
+| E010 | migrations with triggers name an app that is not installed        |
 | E101 | a setting of ours has a value that cannot be used                  |
 | E102 | channels are declared, and the app is not in INSTALLED_APPS        |
 | E201 | a database cannot be reached (--database)                          |
@@ -56,7 +57,7 @@ from pgpubsub_sql.channels import (
 from pgpubsub_sql.errors import ChannelNotFound, TemplateError
 from pgpubsub_sql.installed import APP
 from pgpubsub_sql.listeners import EXTRAS, Listener, field_names, registry
-from pgpubsub_sql.migrations_ops import drift, exposure, options, replication
+from pgpubsub_sql.migrations_ops import drift, exposure, labels, options, replication
 from pgpubsub_sql.sql import quote_identifier
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -70,6 +71,7 @@ def register() -> None:
         check_listeners,
         check_migrations,
         check_settings,
+        labels.check_labels,
     ):
         checks.register(check, APP)
     checks.register(drift.check_written, APP, deploy=True)

@@ -597,7 +597,8 @@ def test_checks_are_registered_once() -> None:
 
 @pytest.mark.parametrize(
     "identifier",
-    [f"E00{n}" for n in range(1, 10)] + ["E101", "W002", "W003", "W004", "W101", "W203", "W204"],
+    [f"E00{n}" for n in range(1, 10)]
+    + ["E010", "E101", "W002", "W003", "W004", "W101", "W203", "W204"],
 )
 def test_the_table_of_checks_is_complete(identifier: str) -> None:
     assert f"| {identifier} |" in (checks.__doc__ or "")

@@ -16,7 +16,7 @@ from django.db.models import Model
 
 from pgpubsub_sql import conf
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.migrations_ops import history
+from pgpubsub_sql.migrations_ops.labels import read_from_disk
 from pgpubsub_sql.migrations_ops.tables import check_plan, find_site
 from pgpubsub_sql.sql import query, quote_table, render
 from pgpubsub_sql.sql.installing import Site, alter, create, drop
@@ -121,7 +121,7 @@ def _find_model(app_label: str, state: ProjectState, trigger: Trigger) -> type[M
     """
     with contextlib.suppress(LookupError):
         return state.apps.get_model(trigger.model)
-    recorded = history.read_from_disk()
+    recorded = read_from_disk()
     for name in recorded.names(trigger.model):
         with contextlib.suppress(LookupError):
             return state.apps.get_model(name)
@@ -198,4 +198,4 @@ def _is_possible(
 
 
 def _is_kept(app_label: str, trigger: Trigger) -> bool:
-    return history.read_from_disk().keeps(app_label, trigger)
+    return read_from_disk().keeps(app_label, trigger)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ProjectState
 
 from pgpubsub_sql import conf
@@ -19,6 +18,7 @@ from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops import history
 from pgpubsub_sql.migrations_ops.applying import is_allowed
 from pgpubsub_sql.migrations_ops.history import Key, Triggers
+from pgpubsub_sql.migrations_ops.labels import load
 from pgpubsub_sql.migrations_ops.state import declared
 from pgpubsub_sql.migrations_ops.tables import find_site, misfit
 from pgpubsub_sql.sql import query, quote_table
@@ -172,8 +172,11 @@ class Audit:
 
 
 def unwritten() -> Iterator[Problem]:
-    """Yield what code and migrations differ in. No database is asked."""
-    loader = MigrationLoader(None)
+    """Yield what code and migrations differ in. No database is asked.
+
+    Raises :class:`NotReady` if the migrations cannot be put in order.
+    """
+    loader = load()
     wanted = declared()
     migrated = {key: wanted[key] for key in wanted if key[0] not in loader.unmigrated_apps}
     yield from _unwritten(migrated, history.read(loader.graph).triggers)
@@ -182,10 +185,11 @@ def unwritten() -> Iterator[Problem]:
 def audit(connection: BaseDatabaseWrapper) -> Audit:
     """Compare the database of *connection* with the project.
 
-    Raises :class:`NotReady` if it is not PostgreSQL, or our own migrations have not run there.
+    Raises :class:`NotReady` if it is not PostgreSQL, our own migrations have not run there, or
+    the project's cannot be put in order.
     """
     check_ready(connection)
-    loader = MigrationLoader(connection)
+    loader = load(connection)
     applied = [node for node in loader.graph.nodes if node in loader.applied_migrations]
     state = ProjectState(real_apps=loader.unmigrated_apps)
     if applied:

@@ -114,7 +114,10 @@ class TriggerDetector:
     def _remove(self, label: str, operation: RemoveTrigger) -> None:
         model = operation.trigger.model
         dependency = self._setting(model) or _wait(*self._old_owner(model), Order.LATEST)
-        self._found.add_operation(label, operation, dependencies=[dependency], beginning=True)
+        # Nothing can wait for an app that has gone, or has another label now.
+        is_there = dependency.app_label in {*apps.app_configs, "__setting__"}
+        dependencies = [dependency] if is_there else []
+        self._found.add_operation(label, operation, dependencies=dependencies, beginning=True)
 
     def _add(
         self, label: str, operation: TriggerOperation, released_by: Collection[Key] = ()

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Container, Iterable, Iterator
 
 from django.db.migrations.graph import MigrationGraph
-from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import (
     CreateModel,
     RenameModel,
@@ -104,11 +103,6 @@ def read(graph: MigrationGraph, only: Container[Node] | None = None) -> History:
     return history
 
 
-def read_from_disk() -> History:
-    """Return the history that the migrations tell which are there now, applied or not."""
-    return read(MigrationLoader(None).graph)
-
-
 def _operations(
     graph: MigrationGraph, only: Container[Node] | None
 ) -> Iterator[tuple[str, Operation]]:
@@ -118,13 +112,13 @@ def _operations(
             migration = graph.nodes[node]
             if node not in seen and migration and (only is None or node in only):
                 seen.add(node)
-                yield from ((node[0], found) for found in _flat(migration.operations))
+                yield from ((node[0], found) for found in flat(migration.operations))
 
 
-def _flat(operations: Iterable[Operation]) -> Iterator[Operation]:
+def flat(operations: Iterable[Operation]) -> Iterator[Operation]:
     """Yield *operations*; of what separates database and state, what concerns the state."""
     for operation in operations:
         if isinstance(operation, (RunSQL, SeparateDatabaseAndState)):
-            yield from _flat(operation.state_operations)
+            yield from flat(operation.state_operations)
         else:
             yield operation

@@ -17,8 +17,8 @@ from django.db.migrations.loader import MigrationLoader
 from pgpubsub_sql.channels import declared_channels, dotted_path
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.installed import APP
-from pgpubsub_sql.migrations_ops import history
 from pgpubsub_sql.migrations_ops.editing import mentions
+from pgpubsub_sql.migrations_ops.labels import read_from_disk
 from pgpubsub_sql.sql import render
 from pgpubsub_sql.sql.catalogue import InstalledFunction, installed_functions
 from pgpubsub_sql.sql.readiness import check_ready
@@ -55,7 +55,7 @@ def check_unused(connection: BaseDatabaseWrapper) -> None:
             f"Channels are still declared: {_listed(paths)}. Delete them and their listeners. Then "
             "run: python manage.py makemigrations, and python manage.py migrate"
         )
-    if triggers := history.read_from_disk().triggers:
+    if triggers := read_from_disk().triggers:
         raise NotReady(
             "The migrations still install the triggers of "
             f"{_listed(channel for _, channel in triggers)}. Run: python manage.py makemigrations, "
