@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from django.core import checks
-from django.db import OperationalError, connections
+from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.migrations_ops.state import declared
@@ -84,5 +84,5 @@ def _untold(channel: str, table: str, triggers: list[_Trigger]) -> Iterator[Unto
 def _found(connection: BaseDatabaseWrapper) -> list[Untold]:
     try:
         return list(untold(connection, declared().values()))
-    except (AttributeError, LookupError, OperationalError, ValueError):
+    except (AttributeError, DatabaseError, LookupError, ValueError):
         return []  # other checks say what is wrong with a channel, or the database
