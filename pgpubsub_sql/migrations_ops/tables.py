@@ -8,6 +8,7 @@ from django.db import DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.migrations_ops.trying import refusal
 from pgpubsub_sql.sql import OUR_TABLES, SQL, query, quote_identifier, quote_table
 from pgpubsub_sql.sql.choosing import chooses, plan
 from pgpubsub_sql.sql.installing import Installed, Site
@@ -88,7 +89,9 @@ def misfit(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> str
         return f"PostgreSQL computes {names} when it is read, so that no trigger sees it."
     if not chooses(trigger, "row"):
         return None
-    return _unplanned(connection, plan(trigger, site.qualified), site.search_path)
+    if reason := _unplanned(connection, plan(trigger, site.qualified), site.search_path):
+        return reason
+    return refusal(connection, trigger, site.qualified, site.search_path)
 
 
 def _virtual_columns(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from json import dumps
+from typing import Any
 
 from pgpubsub_sql.sql.templates import SQL, part, render
 from pgpubsub_sql.sql.trigger import Trigger
@@ -75,6 +77,23 @@ def plan(trigger: Trigger, table: SQL) -> str:
         new=json(trigger, "new"),
         changed=changed(trigger),
         condition=condition(trigger),
+    )
+
+
+def some_rows(columns: Iterable[str], table: SQL) -> str:
+    """Return the query for a few rows of *table*, each as JSON."""
+    return render("triggers/some_rows", columns=_columns("old", columns), table=table)
+
+
+def try_row(row: Mapping[str, Any], table: SQL) -> str:
+    """Return what fails where *table* cannot have such a row."""
+    return render("triggers/try_row", type=table, row=dumps(row))
+
+
+def try_condition(trigger: Trigger, row: Mapping[str, Any], table: SQL) -> str:
+    """Return what fails where the condition does, on such a row before and after a change."""
+    return render(
+        "triggers/try_condition", condition=condition(trigger), type=table, row=dumps(row)
     )
 
 

@@ -1,0 +1,161 @@
+"""Conditions that PostgreSQL plans and then refuses, whatever the row."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection, transaction
+from django.db.utils import NotSupportedError
+
+from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.migrations_ops.tables import check_plan, find_site
+from pgpubsub_sql.sql.trigger import Trigger
+from tests.triggers.tables import as_role, sql
+
+FOLDED = """
+CREATE COLLATION folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+ALTER TABLE watched ALTER COLUMN folded TYPE text COLLATE folded;
+"""
+TABLE = """
+CREATE DOMAIN code AS text CHECK (value ~ '^[A-Z]{3}$');
+CREATE TYPE mood AS ENUM ('good', 'bad');
+CREATE FUNCTION refuses(text) RETURNS boolean LANGUAGE plpgsql STRICT
+AS $$ BEGIN RAISE 'never' USING ERRCODE = 'feature_not_supported'; END $$;
+CREATE FUNCTION allowed(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
+CREATE TABLE watched (
+    id integer, name text, folded text, status varchar(9), code code, mood mood,
+    at timestamptz, number numeric, tags text[], data jsonb, token uuid, flag boolean
+);
+CREATE ROLE migrator;
+GRANT SELECT ON watched TO migrator;
+GRANT CREATE, USAGE ON SCHEMA public TO migrator;
+REVOKE EXECUTE ON FUNCTION allowed FROM PUBLIC;
+"""
+
+
+@pytest.fixture(autouse=True)
+def _watched(db: None) -> None:
+    sql(TABLE)
+
+
+def fold() -> None:
+    """Give a column a nondeterministic collation."""
+    try:
+        with transaction.atomic():
+            sql(FOLDED)
+    except NotSupportedError:
+        pytest.skip("this server was built without ICU")
+
+
+def refusal(condition: str) -> str:
+    """Return why ``migrate`` does not install a channel with this *condition*; or nothing."""
+    trigger = Trigger(channel="watched", model="app.any", condition=f"({condition})")
+    names = {"schema": "public", "helpers": "public", "owner": "tests"}
+    try:
+        check_plan(connection, trigger, find_site(connection, trigger, "watched", **names))
+    except NotReady as error:
+        return str(error)
+    return ""
+
+
+ALWAYS: dict[str, tuple[str, str]] = {
+    "a nondeterministic collation": (""""new"."folded" ~ '^Z'""", "nondeterministic"),
+    "behind a condition": (
+        """"new"."status" = 'published' AND "old"."folded" ~ 'Z'""",
+        "nondeterministic",
+    ),
+    "behind another way": (
+        """"new"."status" = 'published' OR NOT ("new"."folded" ~ 'Z')""",
+        "nondeterministic",
+    ),
+    "a pattern": (""""new"."name" ~ '('""", "invalid regular expression"),
+    "a pattern for a number": (""""new"."number"::text ~ '['""", "invalid regular expression"),
+    "a pattern for a key": (
+        """("new"."data" ->> 'a') ~ '('""",
+        "",  # there is no such key in the rows that are made
+    ),
+    "an escape": (""""new"."name" LIKE '%\\'""", "LIKE pattern"),
+    "a time zone": (
+        """("new"."at" AT TIME ZONE 'Nowhere/None') > '2000-01-01'""",
+        "not recognized",
+    ),
+    "a function": ("""public.refuses("new"."name")""", "never"),
+}
+
+
+@pytest.mark.parametrize(("condition", "reason"), ALWAYS.values(), ids=ALWAYS.keys())
+@pytest.mark.parametrize("rows", [False, True], ids=["empty", "with rows"])
+def test_what_no_row_can_be_asked(condition: str, reason: str, rows: bool) -> None:
+    """F19: it fails the migration, which says so, and not every message after it."""
+    if "folded" in condition:
+        fold()
+    if rows:
+        sql("INSERT INTO watched (id) VALUES (1)")
+        sql(
+            "INSERT INTO watched (id, name, folded, status, number, at, data) "
+            "VALUES (2, 'abc', 'abc', 'published', 1, now(), '{\"a\": \"b\"}')"
+        )
+        reason = reason or "invalid regular expression"
+    said = refusal(condition)
+    assert reason in said
+    if reason:
+        assert "The trigger of channel 'watched' cannot be installed on public.watched" in said
+        assert f"for which its condition ({condition}) works" in said
+        assert "Change the channel's columns, watch or condition" in said
+
+
+def test_a_function_that_may_not_be_called() -> None:
+    """F19: by the role that the trigger runs as."""
+    assert refusal("""public.allowed("new"."name")""") == ""
+    with as_role("migrator"):
+        assert "permission denied for function allowed" in refusal(
+            """public.allowed("new"."name")"""
+        )
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        """"new"."name" LIKE 'Z%'""",
+        """("new"."name")::integer > 1""",
+        """("new"."name")::date > '2000-01-01'""",
+        """("new"."name")::uuid = "new"."token\"""",
+        """("new"."name")::jsonb @> '{}'""",
+        """("new"."name")::numeric / ("old"."number" - 1) > 1""",
+        """"new"."code" ~ '^A'""",
+        """("new"."name")::public.mood = "new"."mood\"""",
+        """'x' = ANY("new"."tags")""",
+        """'"new"."nothing"' = "new"."name\"""",
+        """"new"."flag" AND "new"."status" = 'much too long for it'""",
+    ],
+)
+def test_what_some_rows_can_be_asked(condition: str) -> None:
+    """F19: a condition that depends on the data may be refused for some of them. They are stale."""
+    assert refusal(condition) == ""
+
+
+def test_rows_that_there_are_decide() -> None:
+    """F19: a cast that no row of the table survives would leave all of them stale."""
+    number = """("new"."name")::integer > 1"""
+    sql("INSERT INTO watched (name) SELECT 'text' FROM generate_series(1, 30)")
+    assert 'invalid input syntax for type integer: "text"' in refusal(number)
+    sql("TRUNCATE watched")
+    sql("INSERT INTO watched (name) VALUES (NULL), ('text'), ('7')")
+    assert refusal(number) == ""
+
+
+def test_rows_that_may_not_be_read() -> None:
+    """F19: then rows are made."""
+    sql("INSERT INTO watched (name) VALUES ('text')")
+    sql("REVOKE SELECT ON watched FROM migrator")
+    with as_role("migrator"):
+        assert refusal("""("new"."name")::integer > 1""") == ""
+        assert "invalid regular expression" in refusal(""""new"."name" ~ '('""")
+
+
+def test_nothing_is_left_of_it() -> None:
+    """F19: neither in the session nor in the table."""
+    settings = "SELECT current_setting('search_path'), current_setting('lock_timeout')"
+    before = sql(settings)
+    refusal(""""new"."name" ~ '('""")
+    assert refusal(""""new"."name" = 'a'""") == ""
+    assert sql(settings) == before
