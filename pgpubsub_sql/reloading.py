@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from importlib.machinery import ModuleSpec
 
+_MAIN = ("__main__", "__mp_main__")
+"""A script, which may be imported besides, by another name."""
+
 
 def loading() -> ModuleSpec | None:
     """Return the spec of the module that is being loaded by whoever calls, if one is."""
@@ -12,7 +15,7 @@ def loading() -> ModuleSpec | None:
     while frame.f_code.co_name != "<module>" and frame.f_back is not None:
         frame = frame.f_back
     names = frame.f_globals
-    spec = names.get("__spec__") if names.get("__name__") != "__main__" else None
+    spec = names.get("__spec__") if names.get("__name__") not in _MAIN else None
     return spec if isinstance(spec, ModuleSpec) else None
 
 

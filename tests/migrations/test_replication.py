@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import eventually
 from tests.migrations.cases import install
 from tests.migrations.harness import Database, Project
-from tests.migrations.versions import authors
+from tests.migrations.versions import authors, model
 
 EVENTS = ("insert", "update", "delete", "truncate")
 TABLE = "CREATE TABLE blog_author (id bigint PRIMARY KEY, name text)"
@@ -147,6 +147,24 @@ def test_a_migration_to_rows_keeps_what_they_are_enabled_for(
     install(project, authors(*EVENTS, level="row"))
     assert "W204" not in warnings(project)
     replica.told()
+    assert replica.every_write() == ["INSERT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"]
+
+
+def test_partitions_are_told_of_by_row_anyway(project: Project, replica: Replica) -> None:
+    """F15's sibling: the statement enables the triggers of the partitions as well."""
+    project.sql(
+        "CREATE TABLE blog_author (id bigint PRIMARY KEY, name text) PARTITION BY HASH (id);"
+        "CREATE TABLE blog_one PARTITION OF blog_author FOR VALUES WITH (MODULUS 2, REMAINDER 0);"
+        "CREATE TABLE blog_two PARTITION OF blog_author FOR VALUES WITH (MODULUS 2, REMAINDER 1)"
+    )
+    others = model("Author", meta="managed = False")
+    install(project, authors(*EVENTS, models=others, unmanaged=True))
+    replica.subscribe()
+    assert replica.every_write() == []
+    output = warnings(project)
+    assert "brings to blog_author, as its triggers are not enabled for that" in output
+    project.sql(output.partition("execute: ")[2].splitlines()[0])
+    assert "W204" not in warnings(project)
     assert replica.every_write() == ["INSERT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"]
 
 
