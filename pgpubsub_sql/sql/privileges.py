@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -139,8 +139,8 @@ class Missing:
 class _Needs:
     """What one role needs for one purpose."""
 
-    text: str
-    """What is wrong where it lacks some, with places for the role, and for what it lacks."""
+    say: Callable[[str, str], str]
+    """Returns what is wrong, given the role and what it lacks."""
     privileges: tuple[Privilege, ...]
     schema: str | None = None
     """Where objects are that name no schema; None to follow the search_path."""
@@ -148,12 +148,6 @@ class _Needs:
     role: str | None = None
     function: tuple[str, str] | None = None
     """Schema and name of the function whose owner the role is."""
-
-
-_RUNS_AS = (
-    "has a function, {function}, that runs as the role {{role!r}}, which lacks {{missing}}; so "
-    "writes that call it fail"
-)
 
 
 def missing_privileges(
@@ -197,9 +191,11 @@ def partition_owners(connection: BaseDatabaseWrapper, site: Site) -> list[str]:
 
 def missing_for(connection: BaseDatabaseWrapper, role: Role) -> Missing | None:
     """Return what the role of *connection* lacks to be a *role*, where its search_path leads."""
-    text = f"The role {{role!r}} lacks what a role needs that {role}: {{missing}}"
-    needs = _Needs(text=text, privileges=PRIVILEGES[role])
-    return next(_missing(connection, [needs]), None)
+
+    def say(name: str, missing: str) -> str:
+        return f"The role {name!r} lacks what a role needs that {role}: {missing}"
+
+    return next(_missing(connection, [_Needs(say=say, privileges=PRIVILEGES[role])]), None)
 
 
 def needed_by(trigger: Trigger) -> tuple[Privilege, ...]:
@@ -216,7 +212,7 @@ def _optional(trigger: Trigger) -> Iterator[tuple[str, bool]]:
 
 def _of_helper(name: str, schema: str) -> _Needs:
     return _Needs(
-        text=_RUNS_AS.format(function=name),
+        say=lambda role, missing: f"has a function, {name}, that {_runs_as(role, missing)}",
         privileges=_with_usage(HELPERS[name], schema),
         schema=schema,
         function=(schema, name),
@@ -225,7 +221,7 @@ def _of_helper(name: str, schema: str) -> _Needs:
 
 def _of_function(trigger: Trigger, site: Site) -> _Needs:
     return _Needs(
-        text=_RUNS_AS.format(function=trigger.function),
+        say=lambda role, missing: f"has a function that {_runs_as(role, missing)}",
         privileges=_with_usage(needed_by(trigger), site.helpers),
         schema=site.helpers,
         channel=trigger.channel,
@@ -233,12 +229,16 @@ def _of_function(trigger: Trigger, site: Site) -> _Needs:
     )
 
 
+def _runs_as(role: str, missing: str) -> str:
+    return f"runs as the role {role!r}, which lacks {missing}; so writes that call it fail"
+
+
 def _of_types(trigger: Trigger, site: Site) -> _Needs:
     """PostgreSQL passes by what of the search_path is closed, and finds other operators."""
     return _Needs(
-        text=(
-            "has a condition whose types have operators that the role {role!r}, as which its "
-            "function runs, cannot find: it lacks {missing}; so others may decide"
+        say=lambda role, missing: (
+            f"has a condition whose operators the role {role!r}, as which its function runs, "
+            f"cannot find without {missing}; so every row is sent whole"
         ),
         privileges=tuple(Privilege("USAGE", "SCHEMA", name, name) for name in site.type_schemas),
         channel=trigger.channel,
@@ -249,8 +249,8 @@ def _of_types(trigger: Trigger, site: Site) -> _Needs:
 def _of_owners(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> Iterator[_Needs]:
     for owner in partition_owners(connection, site):
         yield _Needs(
-            text=(
-                f"watches {site.db_table}, whose owner {{role!r}} lacks {{missing}}; so it can "
+            say=lambda role, missing: (
+                f"watches {site.db_table}, whose owner {role!r} lacks {missing}; so it can "
                 "neither create nor attach partitions"
             ),
             privileges=_call(trigger.function),
@@ -263,7 +263,9 @@ def _of_owners(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) ->
 def _of_table(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> _Needs:
     schema, name, _ = _watched(connection, site)
     return _Needs(
-        text="cannot be installed by the role {role!r}, which lacks {missing}",
+        say=lambda role, missing: (
+            f"cannot be installed by the role {role!r}, which lacks {missing}"
+        ),
         privileges=_table(name, "TRIGGER"),
         schema=schema,
         channel=trigger.channel,
@@ -287,7 +289,7 @@ def _missing(connection: BaseDatabaseWrapper, needs: Sequence[_Needs]) -> Iterat
         missing = ", ".join(row.missing for row in lacking)
         yield Missing(
             channel=need.channel,
-            text=need.text.format(role=lacking[0].role, missing=missing),
+            text=need.say(lacking[0].role, missing),
             statements=tuple(f"{row.statement};" for row in lacking),
             is_ours_to_give=all(row.is_ours_to_give for row in lacking),
         )

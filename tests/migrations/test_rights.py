@@ -9,7 +9,7 @@ import pytest
 
 from tests.migrations.cases import install
 from tests.migrations.harness import Project
-from tests.migrations.versions import AUTHOR, authors, blog, channel, on
+from tests.migrations.versions import AUTHOR, authors, blog, channel, model, on
 
 BOTH = blog(
     models=AUTHOR,
@@ -148,13 +148,14 @@ def test_the_owner_of_a_table_makes_and_attaches_partitions(project: Project, ro
 
 
 def test_verify_sees_an_owner_who_can_make_no_partitions(project: Project, role: str) -> None:
-    """F11: the table changes its owner after it is watched."""
-    install(project, authors())
-    project.sql(PARTITIONED)
-    install(project, authors("insert"))
+    """F11: the table changes its owner after it is watched. Its name has a meaning in Python."""
+    models = model("Author", meta='db_table = "blog_{author}"')
+    install(project, authors(models=models))
+    project.sql(PARTITIONED.replace("blog_author", '"blog_{author}"'))
+    install(project, authors("insert", models=models))
     project.sql(f"ALTER TABLE deep OWNER TO {role}")
     output = project.run("pgpubsub", "verify", code=1)
-    assert f"whose owner '{role}' lacks EXECUTE on FUNCTION" in output
+    assert f"watches blog_{{author}}, whose owner '{role}' lacks EXECUTE on FUNCTION" in output
     assert "can neither create nor attach partitions" in output
     project.run("pgpubsub", "install")
     assert_agreed(project)
@@ -201,23 +202,26 @@ NAMED_ANN = "from django.db.models import Q\n\n" + channel("Authors").replace(
 def test_the_schema_of_a_type_is_open_to_the_owner_of_the_function(
     project: Project, role: str
 ) -> None:
-    """F11: PostgreSQL passes a schema by without USAGE, and another operator decides."""
+    """F11: PostgreSQL passes a schema by without USAGE, and nobody said why rows went whole."""
     connect_as(project, role)
     install(project, authors())
     project.sql(WORD)
     project.sql(f"GRANT USAGE ON SCHEMA extensions TO {role}")
-    write = "INSERT INTO blog_author (name) VALUES ('Ann')"
+    write, other = (f"INSERT INTO blog_author (name) VALUES ('{name}')" for name in ("Ann", "1"))
     project.write(blog(models=AUTHOR, channels=NAMED_ANN, listeners=on("insert")))
     project.run("makemigrations")
     project.run("migrate")
     assert project.told(write)
+    assert not project.told(other)
     assert_agreed(project)
     project.sql(f"REVOKE USAGE ON SCHEMA extensions FROM {role}")
-    assert not project.told(write)
+    assert project.told(write)
+    assert project.told(other)
     connect_as(project, "")
     output = project.run("pgpubsub", "verify", code=1)
-    assert "lacks USAGE on SCHEMA extensions" in output
+    assert "without USAGE on SCHEMA extensions; so every row is sent whole" in output
     for grant in grants(output):
         project.sql(grant)
     assert project.told(write)
+    assert not project.told(other)
     assert_agreed(project)
