@@ -184,6 +184,22 @@ def test_a_table_in_another_schema(table: str) -> None:
     assert not any("$stale" in one for one in messages)
 
 
+def test_a_partition_in_another_schema(db: None) -> None:
+    """F5: it is where it was made to be. After a rename its rows are kept like all others."""
+    sql("CREATE SCHEMA elsewhere")
+    sql("CREATE TABLE watched (id integer, name text) PARTITION BY RANGE (id)")
+    watch("watched")
+    sql("CREATE TABLE elsewhere.part PARTITION OF watched FOR VALUES FROM (0) TO (9)")
+    sql("INSERT INTO watched VALUES (1, 'a')")
+    sql("INSERT INTO elsewhere.part VALUES (2, 'b')")
+    assert [(change(one), "$stale" in one) for one in taken()] == [("->1a", False), ("->2b", False)]
+    sql("ALTER SCHEMA public RENAME TO acme2")
+    sql("INSERT INTO acme2.watched VALUES (3, 'c')")
+    sql("INSERT INTO elsewhere.part VALUES (4, 'd')")
+    messages = told("acme2")
+    assert [(change(one), "$stale" in one) for one in messages] == [("->3c", True), ("->4d", True)]
+
+
 def test_our_own_table_moves_alone(table: str) -> None:
     """F5: then nothing can be stored, and the write says so instead of losing it."""
     sql("CREATE SCHEMA elsewhere")
