@@ -102,7 +102,7 @@ class Bench:
             durable=True,
             **case.options,
         )
-        site = Site(db_table="watched", schema="public", helpers="public", owner="benchmark")
+        site = Site(db_table="watched", schema="public", helpers="public", app="benchmark")
         for statement in create(trigger, site):
             for part in LEFT_OUT[does]:
                 statement = re.sub(part, "", statement, flags=re.DOTALL)

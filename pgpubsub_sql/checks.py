@@ -144,7 +144,6 @@ def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
 
 def _unusable_settings() -> Iterator[checks.CheckMessage]:
     for read in (
-        conf.owner,
         conf.is_context_bound_to_transaction,
         conf.is_context_passed_to_listeners,
         filters.provider,

@@ -10,16 +10,6 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 
-def owner() -> str:
-    """``PGPUBSUB_OWNER``: who the triggers in a shared database belong to.
-
-    Written into the comment of every object we create, so that only a project's own
-    objects are ever pruned. Default: the package that holds ``ROOT_URLCONF``.
-    """
-    root: str = getattr(settings, "ROOT_URLCONF", None) or "django"
-    return _text("PGPUBSUB_OWNER") or root.partition(".")[0]
-
-
 def is_context_bound_to_transaction() -> bool:
     """``PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT``: whether a context ends with its transaction.
 

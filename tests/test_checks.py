@@ -475,7 +475,6 @@ def test_w002_an_app_with_migrations(install_app: Callable[..., None]) -> None: 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("PGPUBSUB_OWNER", 1, "must be a string, not 1"),
         ("PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT", "False", "must be True or False, not 'False'"),
         ("PGPUBSUB_PASS_CONTEXT_TO_LISTENERS", None, "must be True or False, not None"),
         ("PGPUBSUB_LISTENER_FILTER", "no.where", "No module named 'no'"),
@@ -492,7 +491,6 @@ def test_e101_a_setting_that_cannot_be_used(
 
 
 def test_e101_settings_that_can_be_used(settings: Any) -> None:
-    settings.PGPUBSUB_OWNER = "me"
     settings.PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT = True
     settings.PGPUBSUB_PASS_CONTEXT_TO_LISTENERS = True
     settings.PGPUBSUB_LISTENER_FILTER = "tests.test_filters.OfTenantSeven"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import sqlparse
@@ -27,15 +27,16 @@ from pgpubsub_sql.management.subcommands import (
     write,
 )
 from pgpubsub_sql.management.tables import blocks, table, width_of
-from pgpubsub_sql.migrations_ops import repair, rights
-from pgpubsub_sql.migrations_ops.audit import Audit, Problem, State, audit
+from pgpubsub_sql.migrations_ops import repair, shared
+from pgpubsub_sql.migrations_ops.audit import Audit, State, audit
 from pgpubsub_sql.migrations_ops.history import Key
 from pgpubsub_sql.sql import quote_literal
 from pgpubsub_sql.sql.catalogue import InstalledFunction
-from pgpubsub_sql.sql.privileges import Missing
 from pgpubsub_sql.sql.trigger import Trigger
 
 T = TypeVar("T")
+
+_INSTALLED_AGAIN = (State.MISSING, State.OUTDATED)
 
 _NAMED = 5
 """Channels that a question names."""
@@ -48,7 +49,7 @@ def ls(command: BaseCommand, options: Options) -> None:
     """
     found = _audit(options)
     declared = {channel.postgres_name(): channel for channel in declared_channels()}
-    names = dict.fromkeys([*declared, *_keys(found), *_functions(found)])
+    names = dict.fromkeys([*declared, *_keys(found), *_seen(found)])
     chosen = resolve(options["channels"], names) or names
     rows = [_described(name, declared.get(name), found) for name in chosen]
     if options["json"]:
@@ -64,17 +65,16 @@ def ls(command: BaseCommand, options: Options) -> None:
 def verify(command: BaseCommand, options: Options) -> None:
     """Compare code, migrations and catalogue; exit 1 where they differ, and say what to run."""
     found = _audit(options)
-    missing = rights.lacking(connections[options["database"]], found)
-    problems = [*found.problems(), *map(_lacking, missing)]
+    problems = list(found.problems())
     if options["channels"]:
         names = [channel.postgres_name() for channel in declared_channels()]
         chosen = resolve(options["channels"], [*names, *(one.channel for one in problems)])
-        problems = [problem for problem in problems if problem.channel in chosen]
+        problems = [one for one in problems if one.channel in chosen or not one.channel]
     rows = [problem._asdict() for problem in problems]
     if options["json"]:
         write(command, rows, as_json=True, empty="")
     else:
-        lines = [f"{one.channel} {one.text}. {one.remedy}" for one in problems]
+        lines = [f"{one.sentence} {one.remedy}" for one in problems]
         command.stdout.write("\n".join(lines) or "Code, migrations and catalogue agree.")
     if problems:
         raise CommandError(f"{counted(len(problems), 'problem')} found.", returncode=1)
@@ -100,41 +100,35 @@ def sql(command: BaseCommand, options: Options) -> None:
 
 
 def install(command: BaseCommand, options: Options) -> None:
-    """Install again what is missing or outdated, as the migrations that have run say.
+    """Bring the database to what the migrations that have run say, and say what was changed.
 
-    In apps without migrations the code says it. Whatever is as it should be is left alone.
+    First the tables and functions that all channels share, then the triggers of channels: what is
+    missing is installed, what differs is replaced, and what is disabled is enabled. In apps without
+    migrations the code says what is wanted. Whatever is as it should be is left alone.
     """
-    found = _audit(options)
-    keys = _chosen(options, _keys(found))
-    broken = (State.MISSING, State.OUTDATED, State.FOREIGN)
-    wanting = {name: key for name, key in keys.items() if found.state_of(key) in broken}
-    for name, key in wanting.items():
-        if found.state_of(key) is State.FOREIGN:
-            raise CommandError(
-                f"The function of channel {name} is not this project's, so it is not replaced. Set "
-                "another channel_name on the channel, or PGPUBSUB_OWNER to the owner that "
-                "ls --json shows."
-            )
-    repair.install(connections[options["database"]], found, wanting.values())
-    _report(command, options, wanting, "installed", "All triggers were installed already.")
-    _give_privileges(command, options, keys)
-
-
-def _give_privileges(command: BaseCommand, options: Options, chosen: Iterable[str]) -> None:
-    """Give roles what they lack, and say what they were given, and what others have to give."""
     connection = connections[options["database"]]
-    about = {None, *chosen}
-    missing = [one for one in rights.lacking(connection, _audit(options)) if one.channel in about]
-    for statement in rights.give(connection, missing):
-        command.stderr.write(f"Done: {statement}")
-    left = [_lacking(one) for one in missing if not one.is_ours_to_give]
-    if left:
-        raise CommandError("\n".join(f"{one.channel} {one.text}. {one.remedy}" for one in left))
+    found, rows = _audit(options), []
+    while found.faults:  # what is brought back may have others
+        rows += [{"channel": "", "was": fault.text, "done": "mended"} for fault in found.faults]
+        shared.mend(connection, found.schema, found.faults)
+        found = _refreshed(options, found)
+    keys = _chosen(options, _keys(found))
+    _refuse_foreign(found, keys)
+    broken = [key for key in keys.values() if found.state_of(key) in _INSTALLED_AGAIN]
+    rows += [_changed(found, key, "installed") for key in broken]
+    repair.install(connection, found, broken)
+    found = _audit(options)
+    silent = [key for key in keys.values() if found.state_of(key) is State.DISABLED]
+    rows += [_changed(found, key, "enabled") for key in silent]
+    functions = [function for key in silent if (function := found.function_of(key))]
+    repair.enable(connection, functions, on=True)
+    rows += _give_privileges(connection, found, keys)
+    write(command, rows, as_json=options["json"], empty="All was installed already.")
 
 
 def uninstall(command: BaseCommand, options: Options) -> None:
     """Drop the functions and triggers of channels until they are installed again."""
-    chosen = _named(options, _functions(_audit(options)))
+    chosen = _named(options, _audit(options).owned())
     _ask(command, options, chosen, "Drop the triggers of {}? Nobody is told of changes then.")
     repair.uninstall(connections[options["database"]], chosen.values())
     _report(command, options, chosen, "uninstalled", "Nothing was installed.")
@@ -142,14 +136,14 @@ def uninstall(command: BaseCommand, options: Options) -> None:
 
 def enable(command: BaseCommand, options: Options) -> None:
     """Enable the triggers of channels."""
-    chosen = _chosen(options, _functions(_audit(options)))
+    chosen = _chosen(options, _audit(options).owned())
     repair.enable(connections[options["database"]], chosen.values(), on=True)
     _report(command, options, chosen, "enabled", "Nothing is installed.")
 
 
 def disable(command: BaseCommand, options: Options) -> None:
     """Disable the triggers of channels: writes go on, and nobody is told of them."""
-    chosen = _named(options, _functions(_audit(options)))
+    chosen = _named(options, _audit(options).owned())
     _ask(command, options, chosen, "Disable the triggers of {}? Nobody is told of changes then.")
     repair.enable(connections[options["database"]], chosen.values(), on=False)
     _report(command, options, chosen, "disabled", "Nothing is installed.")
@@ -158,15 +152,16 @@ def disable(command: BaseCommand, options: Options) -> None:
 def prune(command: BaseCommand, options: Options) -> None:
     """Drop what this project has installed and nothing asks for any more: shown first, and asked.
 
-    Only what carries PGPUBSUB_OWNER's tag is ever touched.
+    Of this schema, and only what a migration of this project has to do with.
     """
-    left = _by_channel(_audit(options).leftovers())
+    left = {one.function.channel or one.function.name: one for one in _audit(options).leftovers()}
     chosen = _chosen(options, left)
-    for name, function in chosen.items() if options["interactive"] else ():
+    for name, (function, reason) in chosen.items() if options["interactive"] else ():
         tables = ", ".join(sorted({trigger.table for trigger in function.triggers}))
-        command.stderr.write(f"{name}: function {function.name} on {tables or 'no table'}")
+        where = f"function {function.name} on {tables or 'no table'}"
+        command.stderr.write(f"{name}: {where}; {reason}")
     _ask(command, options, chosen, "Drop what is left over of {}?")
-    repair.uninstall(connections[options["database"]], chosen.values())
+    repair.uninstall(connections[options["database"]], [one.function for one in chosen.values()])
     _report(command, options, chosen, "dropped", "There is nothing to prune.")
 
 
@@ -202,13 +197,10 @@ def _keys(found: Audit) -> dict[str, Key]:
     return {key[1]: key for key in sorted(found.expected)}
 
 
-def _functions(found: Audit) -> dict[str, InstalledFunction]:
-    """Return what is this project's to change."""
-    return _by_channel(one for one in found.functions.values() if found.is_ours(one))
-
-
-def _by_channel(functions: Iterable[InstalledFunction]) -> dict[str, InstalledFunction]:
-    return {function.channel or function.name: function for function in functions}
+def _seen(found: Audit) -> dict[str, InstalledFunction]:
+    """Return what is installed in this schema, be it another project's."""
+    here = [one for one in found.functions.values() if one.is_current]
+    return {one.channel or one.name: one for one in here} | found.owned()
 
 
 def _chosen(options: Options, known: dict[str, T]) -> dict[str, T]:
@@ -228,10 +220,49 @@ def _ask(command: BaseCommand, options: Options, channels: Iterable[str], questi
         ask(command, options, question.format(f"{counted(len(names), 'channel')} ({listed})"))
 
 
+def _refreshed(options: Options, before: Audit) -> Audit:
+    """Look again, now that it was mended. Raises :class:`CommandError` where that did not help."""
+    found = _audit(options)
+    if stuck := [fault.text for fault in found.faults if fault in before.faults]:
+        raise CommandError(f"This cannot be mended: {'; '.join(stuck)}.")
+    return found
+
+
+def _give_privileges(
+    connection: BaseDatabaseWrapper, found: Audit, chosen: Iterable[str]
+) -> Iterator[dict[str, str]]:
+    """Give roles what they lack; return what they were given.
+
+    Raises :class:`CommandError` for what others have to give.
+    """
+    about = {None, *chosen}
+    missing = [one for one in found.missing if one.channel in about]
+    if hopeless := [one for one in missing if not one.is_ours_to_give]:
+        lines = [f"{one.channel or 'pgpubsub_sql'} {one.text}. {one.remedy}" for one in hopeless]
+        raise CommandError("\n".join(lines))
+    repair.give(connection, missing)
+    for one in missing:
+        yield {"channel": one.channel or "", "was": one.text, "done": " ".join(one.statements)}
+
+
+def _refuse_foreign(found: Audit, keys: dict[str, Key]) -> None:
+    for name, key in keys.items():
+        if found.state_of(key) is State.FOREIGN:
+            raise CommandError(
+                f"The function of channel {name} belongs to {found.reason_of(key)}, so it is not "
+                "replaced. Set another channel_name."
+            )
+
+
+def _changed(found: Audit, key: Key, done: str) -> dict[str, str]:
+    was = found.reason_of(key) or str(found.state_of(key))
+    return {"channel": key[1], "was": was, "done": done}
+
+
 def _described(name: str, channel: type[BaseChannel] | None, found: Audit) -> Row:
     wanted = {key[1]: trigger for key, trigger in (found.declared | found.expected).items()}
     trigger = wanted.get(name)
-    function = found.functions.get(trigger.function) if trigger else _functions(found).get(name)
+    function = found.functions.get(trigger.function) if trigger else _seen(found).get(name)
     listeners = [one.path for one in registry.listeners_of(channel)] if channel else []
     return {
         "channel": name,
@@ -242,12 +273,8 @@ def _described(name: str, channel: type[BaseChannel] | None, found: Audit) -> Ro
         "durable": bool(channel and channel.lock_notifications),
         "listeners": listeners,
         "state": _state(name, trigger, function, found),
-        "owner": function.owner if function else None,
+        "app": function.app if function else None,
     }
-
-
-def _lacking(missing: Missing) -> Problem:
-    return Problem(missing.channel or "pgpubsub_sql", missing.text, missing.remedy)
 
 
 def _overview(row: Row) -> Row:
@@ -261,8 +288,10 @@ def _state(
 ) -> State | None:
     if key := _keys(found).get(name):
         return found.state_of(key)
-    if function and found.is_ours(function):
+    if name in found.owned():
         return State.LEFTOVER
+    if function and not trigger:
+        return State.FOREIGN
     return State.MISSING if trigger else None  # it waits for its migration
 
 

@@ -14,7 +14,6 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.state import ProjectState
 from django.db.models import Model
 
-from pgpubsub_sql import conf
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.labels import read_from_disk
 from pgpubsub_sql.migrations_ops.tables import check_plan, find_site
@@ -48,7 +47,7 @@ def change(
     if after and is_allowed(editor.connection, state, after):
         model = _find_model(app_label, state, after)
         if model and not model._meta.swapped:
-            site = _find_site(editor, after, model._meta.db_table)
+            site = _find_site(editor, app_label, after, model._meta.db_table)
             if editor.collect_sql or _is_possible(app_label, model, after, site, editor):
                 if not editor.collect_sql:
                     _give_privileges(editor, after, site)
@@ -74,7 +73,9 @@ class Schemas(NamedTuple):
     """Where a channel's function is, if it is there already."""
 
 
-def find_schemas(editor: Editor, function: str = "", table: str | None = None) -> Schemas:
+def find_schemas(
+    connection: BaseDatabaseWrapper, function: str = "", table: str | None = None
+) -> Schemas:
     """Return the schemas that concern this run of migrate.
 
     The function is the one of that name which serves no other table than the quoted *table*:
@@ -82,7 +83,7 @@ def find_schemas(editor: Editor, function: str = "", table: str | None = None) -
 
     Raises :class:`NotReady` if there is no schema to install anything in.
     """
-    with editor.connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(query("find_schemas"), {"function": function, "table": table})
         schemas = Schemas(*cursor.fetchone())
     if schemas.current is None:
@@ -109,7 +110,7 @@ def is_allowed(connection: BaseDatabaseWrapper, state: ProjectState, trigger: Tr
 
 def _drop(editor: Editor, trigger: Trigger, model: type[Model] | None) -> None:
     table = quote_table(model._meta.db_table) if model else None
-    schemas = find_schemas(editor, trigger.function, table)
+    schemas = find_schemas(editor.connection, trigger.function, table)
     execute(editor, drop(trigger, schema=schemas.function or schemas.current))
 
 
@@ -134,22 +135,33 @@ def _find_model(app_label: str, state: ProjectState, trigger: Trigger) -> type[M
     return None
 
 
-def _find_site(editor: Editor, trigger: Trigger, db_table: str) -> Site:
-    schemas = find_schemas(editor, trigger.function, quote_table(db_table))
-    if schemas.helpers is None and not editor.collect_sql:
+def site_of(
+    connection: BaseDatabaseWrapper, app_label: str, trigger: Trigger, db_table: str
+) -> Site:
+    """Return where *trigger* is, or is to be.
+
+    Raises :class:`NotReady` for what is no table, and where there is no schema for the function.
+    """
+    schemas = find_schemas(connection, trigger.function, quote_table(db_table))
+    names = {"helpers": schemas.helpers or schemas.current, "app": app_label}
+    schema = schemas.function or schemas.current
+    return find_site(connection, trigger, db_table, schema=schema, **names)
+
+
+def nowhere(connection: BaseDatabaseWrapper, app_label: str, db_table: str) -> Site:
+    """Return the site of what has no table that could be watched."""
+    schema = find_schemas(connection).current
+    return Site(db_table=db_table, schema=schema, helpers=schema, app=app_label)
+
+
+def _find_site(editor: Editor, app_label: str, trigger: Trigger, db_table: str) -> Site:
+    if find_schemas(editor.connection).helpers is None and not editor.collect_sql:
         raise NotReady(
             f"The trigger of channel {trigger.channel!r} would make every write fail: the tables "
             f"of pgpubsub_sql are not on the database {editor.connection.alias!r}. Let the "
             "routers allow the app 'pgpubsub_sql' there, and migrate it."
         )
-    site = find_site(
-        editor.connection,
-        trigger,
-        db_table,
-        schema=schemas.function or schemas.current,
-        helpers=schemas.helpers or schemas.current,
-        owner=conf.owner(),
-    )
+    site = site_of(editor.connection, app_label, trigger, db_table)
     # sqlmigrate shows what runs where the migrations before have run.
     return dataclasses.replace(site, installed=None) if editor.collect_sql else site
 

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import enum
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ProjectState
 
-from pgpubsub_sql import conf
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.migrations_ops import history
-from pgpubsub_sql.migrations_ops.applying import is_allowed
-from pgpubsub_sql.migrations_ops.history import Key, Triggers
+from pgpubsub_sql.migrations_ops import history, shared
+from pgpubsub_sql.migrations_ops.applying import find_schemas, is_allowed, nowhere, site_of
+from pgpubsub_sql.migrations_ops.history import Key, Node, Triggers
 from pgpubsub_sql.migrations_ops.labels import load
+from pgpubsub_sql.migrations_ops.problems import Problem
+from pgpubsub_sql.migrations_ops.replication import untold
 from pgpubsub_sql.migrations_ops.state import declared
-from pgpubsub_sql.migrations_ops.tables import find_site, misfit
-from pgpubsub_sql.sql import query, quote_table
-from pgpubsub_sql.sql.catalogue import InstalledFunction, installed_functions
-from pgpubsub_sql.sql.readiness import check_ready
+from pgpubsub_sql.migrations_ops.tables import misfit
+from pgpubsub_sql.sql.catalogue import InstalledFunction, InstalledTrigger, installed_functions
+from pgpubsub_sql.sql.installing import Site, wanted_function, wanted_triggers
+from pgpubsub_sql.sql.privileges import Missing, missing_privileges
+from pgpubsub_sql.sql.readiness import check_autocommit, check_ready
 from pgpubsub_sql.sql.trigger import Trigger
 
 
@@ -31,19 +34,21 @@ class State(enum.StrEnum):
     """How the catalogue stands to what should be installed."""
 
     INSTALLED = "installed"
-    """All of it, as specified."""
+    """All of it, as it would be installed now."""
     OUTDATED = "outdated"
-    """By another specification than the one in force."""
+    """Function or triggers are not as they would be installed now."""
     MISSING = "missing"
     """The function is not there, or not all of its triggers on the model's table."""
     DISABLED = "disabled"
     """All of it, but somebody has disabled a trigger."""
+    DENIED = "denied"
+    """All of it, but a role lacks a privilege, so that writes fail."""
     STALE = "stale"
     """All of it, but the columns that it names are not there, or not as it needs them."""
     FOREIGN = "foreign"
-    """The function's name is taken by what another project, or nobody, has installed."""
+    """The function's name is taken by a channel of another project."""
     LEFTOVER = "leftover"
-    """It carries our owner's tag, and nothing asks for it any more."""
+    """A migration of this project has made it, and nothing asks for it any more."""
 
 
 _ASTRAY = {
@@ -52,7 +57,7 @@ _ASTRAY = {
         "Run: python manage.py pgpubsub install {channel}{database}",
     ),
     State.OUTDATED: (
-        "has a trigger that differs from what the migrations install",
+        "is not installed as it should be: {reason}",
         "Run: python manage.py pgpubsub install {channel}{database}",
     ),
     State.DISABLED: (
@@ -64,26 +69,23 @@ _ASTRAY = {
         "Change the channel's columns, watch or condition. Run: python manage.py makemigrations",
     ),
     State.FOREIGN: (
-        "needs the name of a function that this project has not installed",
-        "Set another channel_name, or PGPUBSUB_OWNER to the owner that ls --json shows.",
+        "needs the name of a function that belongs to {reason}",
+        "Set another channel_name.",
     ),
     State.LEFTOVER: (
-        "has a trigger in the database, but neither the code nor a migration asks for it",
+        "is left over in the database: {reason}",
         "Run: python manage.py pgpubsub prune{database}",
     ),
 }
 """What to say of each state but the right one, and what to do about it."""
 
 
-class Problem(NamedTuple):
-    """One difference between code, migrations and catalogue."""
+class Leftover(NamedTuple):
+    """What nothing asks for any more."""
 
-    channel: str
-    """Name of the channel in PostgreSQL."""
-    text: str
-    """What is wrong."""
-    remedy: str
-    """What to do about it."""
+    function: InstalledFunction
+    reason: str
+    """Why this project takes it for its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,6 +94,8 @@ class Audit:
 
     alias: str
     """The database."""
+    schema: str
+    """Of our own tables and helpers, or where they should be."""
     declared: Triggers
     """What the code wants, in apps that have migrations."""
     recorded: Triggers
@@ -100,70 +104,180 @@ class Audit:
     """What the migrations that have run here have installed."""
     unmigrated: Triggers
     """What the code wants in apps that have no migrations."""
+    known_apps: Collection[str]
+    """Apps of this project of which nothing has run here that its code does not know."""
+    made: Mapping[Key, Node]
+    """Every channel that a migration of this project has to do with, and the last of these."""
     state: ProjectState
     """The models as the migrations applied here have them."""
     functions: Mapping[str, InstalledFunction]
     """What the catalogue has, by the name of the function."""
-    tables: Mapping[Key, int]
-    """Object ids of the tables of what is expected; of a table that there is not, 0."""
+    sites: Mapping[Key, Site]
+    """Where what is expected is, or is to be."""
     misfits: Mapping[Key, str]
     """Why what names columns of its table can do nothing with them."""
+    faults: Sequence[shared.Fault]
+    """What is wrong with what all channels share."""
+    missing: Sequence[Missing]
+    """Privileges whose lack makes writes fail."""
+    untold: Sequence[Problem]
+    """Of what logical replication brings."""
 
     @property
     def expected(self) -> Triggers:
         """What should be installed now: all whose model is there, whichever migration is next."""
         asked_for = self.applied | self.unmigrated
-        return {key: asked_for[key] for key in asked_for if key in self.tables}
+        return {key: asked_for[key] for key in asked_for if key in self.sites}
+
+    def function_of(self, key: Key) -> InstalledFunction | None:
+        """Return the function of a channel that is expected, whoever has made it so."""
+        function = self.functions.get(self.expected[key].function)
+        return function if function and function.schema == self.sites[key].schema else None
 
     def state_of(self, key: Key) -> State:
         """Return how the catalogue stands to one channel that is expected."""
-        trigger = self.expected[key]
-        function = self.functions.get(trigger.function)
+        function = self.function_of(key)
         if function is None:
             return State.MISSING
-        if not self.is_ours(function):
+        if self._is_foreign(key, function):
             return State.FOREIGN
-        state = _compare(trigger, function, self.tables[key])
-        return State.STALE if state is State.INSTALLED and key in self.misfits else state
+        there = self._triggers_there(key, function)
+        if wanted_triggers(self.expected[key], self.sites[key]).keys() - there.keys():
+            return State.MISSING
+        if any(self._differences(key, function)):
+            return State.OUTDATED
+        if any(trigger.is_silent for trigger in there.values()):
+            return State.DISABLED
+        if any(one.channel == key[1] for one in self.missing):
+            return State.DENIED
+        return State.STALE if key in self.misfits else State.INSTALLED
 
-    def is_ours(self, function: InstalledFunction) -> bool:
-        """Whether this project has installed it."""
-        return function.owner == conf.owner()
+    def reason_of(self, key: Key) -> str:
+        """Say why a channel that is expected is in its state, where there is more to say."""
+        function = self.function_of(key)
+        match self.state_of(key):
+            case State.OUTDATED if function:
+                return "; ".join(self._differences(key, function))
+            case State.FOREIGN if function:
+                return f"the channel {function.channel} of the app {function.app!r}"
+            case State.STALE:
+                return self.misfits[key]
+        return ""
 
-    def leftovers(self) -> list[InstalledFunction]:
-        """Return what this project has installed and does not ask for any more."""
+    def surplus_triggers(self, key: Key) -> list[InstalledTrigger]:
+        """Return the triggers of a channel that have to be dropped, as nothing replaces them."""
+        function, site = self.function_of(key), self.sites[key]
+        wanted = wanted_triggers(self.expected[key], site)
+        return [
+            one
+            for one in (function.triggers if function else ())
+            if one.name not in wanted or one.table_oid != site.table_oid or not one.form.is_plain
+        ]
+
+    def surplus_functions(self, key: Key) -> list[InstalledFunction]:
+        """Return the functions of a channel that have another name than they should."""
+        name = self.expected[key].function
+        return [
+            one
+            for one in self.functions.values()
+            if (one.app, one.channel) == key and one.is_current and one.name != name
+        ]
+
+    def leftovers(self) -> list[Leftover]:
+        """Return what this project has installed in this schema and does not ask for any more."""
         asked_for = self.applied | self.unmigrated
         wanted = {trigger.function for trigger in asked_for.values()}
-        return [
-            function
-            for name, function in self.functions.items()
-            if self.is_ours(function) and name not in wanted
-        ]
+        makers = {Trigger(channel=key[1], model="").function: key for key in self.made}
+        found = []
+        for name, function in self.functions.items():
+            if function.is_current and name not in wanted:
+                key = _key(function) or makers.get(name)
+                if key and (reason := self._claim(key)):
+                    found.append(Leftover(function, reason))
+        return found
+
+    def owned(self) -> dict[str, InstalledFunction]:
+        """Return the functions that are this project's to change, by channel."""
+        left = [one.function for one in self.leftovers()]
+        found = {one.channel or one.name: one for one in left}
+        for key in self.expected:
+            function = self.function_of(key)
+            if function and not self._is_foreign(key, function):
+                found[key[1]] = function
+        return found
 
     def problems(self) -> Iterator[Problem]:
         """Yield what differs, first what the code lacks, last what the catalogue has too much."""
         yield from _unwritten(self.declared, self.recorded)
-        yield from self._unapplied()
+        yield from self.unapplied()
         yield from self.astray()
+        yield from self.untold
 
-    def astray(self) -> Iterator[Problem]:
-        """Yield what the catalogue has otherwise than what has run here should have left it."""
-        for key in sorted(self.expected):
-            yield from self._astray(key[1], self.state_of(key), self.misfits.get(key, ""))
-        for function in self.leftovers():
-            yield from self._astray(function.channel or function.name, State.LEFTOVER)
-
-    def _unapplied(self) -> Iterator[Problem]:
+    def unapplied(self) -> Iterator[Problem]:
+        """Yield what the database lacks because migrations have not run."""
         for _, channel in _differing(self.recorded, self.applied):
             text = "has migrations that have not run on this database"
             # Of which app is another matter: it may be the model's, which renames it.
             yield Problem(channel, text, f"Run: python manage.py migrate{self._database}")
 
-    def _astray(self, channel: str, state: State, reason: str = "") -> Iterator[Problem]:
+    def astray(self) -> Iterator[Problem]:
+        """Yield what the catalogue has otherwise than what has run here should have left it."""
+        for fault in self.faults:
+            remedy = f"Run: python manage.py pgpubsub install{self._database}"
+            yield Problem("", fault.text, remedy)
+        for key in sorted(self.expected):
+            yield from self._astray(key[1], self.state_of(key), self.reason_of(key))
+        for one in self.missing:
+            remedy = f"Run: python manage.py pgpubsub install{self._database}"
+            remedy = remedy if one.is_ours_to_give else one.remedy
+            text = one.text if one.channel else f"pgpubsub_sql {one.text}"
+            yield Problem(one.channel or "", text, remedy)
+        for function, reason in self.leftovers():
+            yield from self._astray(function.channel or function.name, State.LEFTOVER, reason)
+
+    def _astray(self, channel: str, state: State, reason: str) -> Iterator[Problem]:
         if state in _ASTRAY:
             text, remedy = _ASTRAY[state]
             names = {"channel": shlex.quote(channel), "database": self._database}
             yield Problem(channel, text.format(reason=reason), remedy.format(**names))
+
+    def _is_foreign(self, key: Key, function: InstalledFunction) -> bool:
+        """Whether it says to be another app's, and does not serve the same table."""
+        if _key(function) in (None, key):
+            return False
+        tables = {trigger.table_oid for trigger in function.triggers}
+        return tables != {self.sites[key].table_oid}
+
+    def _triggers_there(self, key: Key, function: InstalledFunction) -> dict[str, InstalledTrigger]:
+        table = self.sites[key].table_oid
+        return {one.name: one for one in function.triggers if one.table_oid == table}
+
+    def _differences(self, key: Key, function: InstalledFunction) -> Iterator[str]:
+        trigger, site = self.expected[key], self.sites[key]
+        found = list(function.form.differences(wanted_function(trigger, site)))
+        if found:
+            yield f"the function {function.name} differs ({', '.join(found)})"
+        if function.is_public:
+            yield f"every role may execute the function {function.name}"
+        wanted = wanted_triggers(trigger, site)
+        for one in function.triggers:
+            if one.name not in wanted or one.table_oid != site.table_oid:
+                yield f"the trigger {one.name} on {one.table} should not be there"
+                continue
+            for difference in one.form.differences(wanted[one.name]):
+                yield f"the trigger {one.name} {difference}"
+        for other in self.surplus_functions(key):
+            yield f"the function {other.name} should be called {trigger.function}"
+
+    def _claim(self, key: Key) -> str:
+        """Say why what is *key*'s is this project's, if it is; and that nobody asks for it."""
+        if key in self.applied | self.unmigrated:
+            return "its function has another name"
+        if node := self.made.get(key):
+            return f"the migration {'.'.join(node)} knows it, and no listener asks for it"
+        if key[0] in self.known_apps:
+            return f"it is of the app {key[0]!r}, of which no migration or listener asks for it"
+        return ""
 
     @property
     def _database(self) -> str:
@@ -188,27 +302,59 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
     Raises :class:`NotReady` if it is not PostgreSQL, our own migrations have not run there, or
     the project's cannot be put in order.
     """
-    check_ready(connection)
-    loader = load(connection)
+    loader = _loader(connection)
+    schemas = find_schemas(connection)
     applied = [node for node in loader.graph.nodes if node in loader.applied_migrations]
     state = ProjectState(real_apps=loader.unmigrated_apps)
     if applied:
         state = loader.graph.make_state(applied, real_apps=loader.unmigrated_apps)
     wanted = _here(connection, state, declared())
     unmigrated = {key: wanted[key] for key in wanted if key[0] in loader.unmigrated_apps}
+    told = history.read(loader.graph)
     installed = _here(connection, state, history.read(loader.graph, applied).triggers)
-    with_model = _with_model(state, installed | unmigrated)
+    sites, misfits = _sites(connection, state, installed | unmigrated)
+    schema = schemas.helpers or schemas.current
+    functions = installed_functions(connection)
+    faults = shared.faults(connection, schema)
+    there = [
+        (trigger, sites[key])
+        for key, trigger in (installed | unmigrated).items()
+        if key in sites and sites[key].table_oid and trigger.function in functions
+    ]
     return Audit(
         alias=connection.alias,
+        schema=schema,
         declared={key: wanted[key] for key in wanted.keys() - unmigrated.keys()},
-        recorded=_here(connection, state, history.read(loader.graph).triggers),
+        recorded=_here(connection, state, told.triggers),
         applied=installed,
         unmigrated=unmigrated,
+        known_apps=_known_apps(loader),
+        made=told.made,
         state=state,
-        functions=installed_functions(connection),
-        tables=_tables(connection, state, with_model),
-        misfits=dict(_misfits(connection, state, with_model)),
+        functions=functions,
+        sites=sites,
+        misfits=misfits,
+        faults=faults,
+        missing=[] if faults else missing_privileges(connection, there, helpers=schema),
+        untold=list(untold(connection, (installed | unmigrated).values())),
     )
+
+
+def _loader(connection: BaseDatabaseWrapper) -> MigrationLoader:
+    """Return what has run here, if ours has; what it has made may be gone, and is then missing."""
+    if connection.vendor == "postgresql":
+        loader = load(connection)
+        if any(label == shared.OURS for label, _ in loader.applied_migrations):
+            check_autocommit(connection)
+            return loader
+    check_ready(connection)
+    return load(connection)
+
+
+def _known_apps(loader: MigrationLoader) -> set[str]:
+    """Leave out apps that a newer release has migrated further: what it made is no leftover."""
+    ahead = {node[0] for node in loader.applied_migrations if node not in loader.disk_migrations}
+    return {config.label for config in apps.get_app_configs()} - ahead
 
 
 def _here(connection: BaseDatabaseWrapper, state: ProjectState, triggers: Triggers) -> Triggers:
@@ -218,57 +364,43 @@ def _here(connection: BaseDatabaseWrapper, state: ProjectState, triggers: Trigge
     }
 
 
-def _with_model(state: ProjectState, triggers: Triggers) -> Triggers:
-    """Leave out those whose model is not there yet, or has gone in a migration before theirs."""
-    with_model = {}
-    for key, trigger in triggers.items():
-        with contextlib.suppress(LookupError):
-            state.apps.get_model(trigger.model)
-            with_model[key] = trigger
-    return with_model
-
-
-def _tables(
+def _sites(
     connection: BaseDatabaseWrapper, state: ProjectState, triggers: Triggers
-) -> dict[Key, int]:
-    names = [
-        quote_table(state.apps.get_model(trigger.model)._meta.db_table)
-        for trigger in triggers.values()
-    ]
-    with connection.cursor() as cursor:
-        cursor.execute(query("table_ids"), {"tables": names})
-        ids = [number for (number,) in cursor.fetchall()]
-    return dict(zip(triggers, ids, strict=True))
+) -> tuple[dict[Key, Site], dict[Key, str]]:
+    """Return where each is, and why some can do nothing with their columns.
 
-
-def _misfits(
-    connection: BaseDatabaseWrapper, state: ProjectState, triggers: Triggers
-) -> Iterator[tuple[Key, str]]:
+    Left out are those whose model is not there yet, or has gone in a migration before theirs.
+    """
+    sites, misfits = {}, {}
     for key, trigger in triggers.items():
-        db_table = state.apps.get_model(trigger.model)._meta.db_table
-        with contextlib.suppress(NotReady):  # no table
-            site = find_site(connection, trigger, db_table, schema="", helpers="", owner="")
-            if reason := misfit(connection, trigger, site):
-                yield key, reason.partition("\n")[0]
+        try:
+            db_table = state.apps.get_model(trigger.model)._meta.db_table
+        except LookupError:
+            continue
+        try:
+            sites[key] = site_of(connection, key[0], trigger, db_table)
+        except NotReady as error:  # it is no table any more, and so has no triggers
+            sites[key] = nowhere(connection, key[0], db_table)
+            misfits[key] = str(error)
+            continue
+        if reason := misfit(connection, trigger, sites[key]):
+            misfits[key] = reason.partition("\n")[0]
+    return sites, misfits
 
 
-def _compare(trigger: Trigger, function: InstalledFunction, table: int) -> State:
-    wanted = set(trigger.triggers().values())
-    there = {found.name: found for found in function.triggers if found.table_oid == table}
-    if wanted - there.keys():
-        return State.MISSING
-    prints = {function.fingerprint, *(found.fingerprint for found in function.triggers)}
-    if prints != {trigger.fingerprint} or len(function.triggers) > len(wanted):
-        return State.OUTDATED
-    return State.INSTALLED if all(found.enabled for found in there.values()) else State.DISABLED
+def _key(function: InstalledFunction) -> Key | None:
+    """Return whose the function says to be."""
+    return (function.app, function.channel) if function.app and function.channel else None
 
 
 def _unwritten(wanted: Triggers, written: Triggers) -> Iterator[Problem]:
     for label, channel in _differing(wanted, written):
-        if (label, channel) in wanted:
-            text = "is declared in the code, but the migrations do not install it like that"
-        else:
+        if (label, channel) not in wanted:
             text = "has a trigger in the migrations, but no listener asks for it any more"
+        elif (label, channel) not in written:
+            text = "has no migration yet"
+        else:
+            text = "is declared in the code, but the migrations do not install it like that"
         yield Problem(channel, text, f"Run: python manage.py makemigrations {label}")
 
 

@@ -9,14 +9,15 @@ from django.core import checks
 from django.db import OperationalError, connections
 
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.migrations_ops.audit import Problem, audit, unwritten
+from pgpubsub_sql.migrations_ops.audit import audit, unwritten
+from pgpubsub_sql.migrations_ops.problems import Problem
 from pgpubsub_sql.sql.readiness import unreachable
 
 
 def check_written(**kwargs: Any) -> list[checks.CheckMessage]:
     """W201: do the migrations install what the code declares?"""
     try:
-        return _warnings([*unwritten()], "The channel", "W201")
+        return _warnings([*unwritten()], "The", "W201")
     except NotReady:
         return []  # E010, or Django, says why the migrations cannot be loaded
 
@@ -26,18 +27,25 @@ def check_installed(databases: Iterable[str] | None = None, **kwargs: Any) -> li
     found: list[checks.CheckMessage] = []
     for alias in databases or ():
         try:
-            problems = audit(connections[alias]).astray()
+            found_here = audit(connections[alias])
+            problems = [*found_here.unapplied(), *found_here.astray()]
         except NotReady:
             continue  # other databases need not be, and migrate makes it so
         except OperationalError as error:
             found.append(checks.Error(str(unreachable(alias, error)), id="pgpubsub_sql.E201"))
             continue
-        found += _warnings(problems, f"In the database {alias!r} the channel", "W202")
+        found += _warnings(problems, f"In the database {alias!r} the", "W202")
     return found
 
 
-def _warnings(problems: Iterable[Problem], subject: str, code: str) -> list[checks.CheckMessage]:
+def _warnings(problems: Iterable[Problem], where: str, code: str) -> list[checks.CheckMessage]:
     return [
-        checks.Warning(f"{subject} {channel} {text}.", hint=remedy, id=f"pgpubsub_sql.{code}")
-        for channel, text, remedy in problems
+        checks.Warning(
+            f"{where} channel {one.sentence}"
+            if one.channel
+            else f"{where} tables and functions that all channels share differ: {one.sentence}",
+            hint=one.remedy,
+            id=f"pgpubsub_sql.{code}",
+        )
+        for one in problems
     ]

@@ -27,14 +27,22 @@ class CreateShared(Operation):
     ) -> None:
         """Create it."""
         if _is_allowed(app_label, schema_editor):
-            execute(schema_editor, self._created(find_schemas(schema_editor).current))
+            self.create(find_schemas(schema_editor.connection).current, schema_editor)
 
     def database_backwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, *states: Any
     ) -> None:
         """Drop it."""
         if _is_allowed(app_label, schema_editor):
-            execute(schema_editor, [self._dropped(find_schemas(schema_editor).current)])
+            self.drop(find_schemas(schema_editor.connection).current, schema_editor)
+
+    def create(self, schema: str, schema_editor: BaseDatabaseSchemaEditor) -> None:
+        """Create it in *schema*, or bring what is there up to it."""
+        execute(schema_editor, self._created(schema))
+
+    def drop(self, schema: str, schema_editor: BaseDatabaseSchemaEditor) -> None:
+        """Drop it from *schema*."""
+        execute(schema_editor, [self._dropped(schema)])
 
     def _created(self, schema: str) -> Iterator[str]:
         raise NotImplementedError
@@ -54,8 +62,12 @@ class CreateHelper(CreateShared):
         """Return one line for people."""
         return f"Create function {self.signature}"
 
+    def statement(self, schema: str) -> str:
+        """Return what creates or replaces it."""
+        return render(f"helpers/{self.name}", schema=schema)
+
     def _created(self, schema: str) -> Iterator[str]:
-        yield render(f"helpers/{self.name}", schema=schema)
+        yield self.statement(schema)
         yield render("helpers/revoke", schema=schema, signature=SQL(self.signature))
 
     def _dropped(self, schema: str) -> str:

@@ -44,6 +44,8 @@ class History:
 
     triggers: Triggers = dataclasses.field(default_factory=dict)
     """What is installed, under the names that the models have then."""
+    made: dict[Key, Node] = dataclasses.field(default_factory=dict)
+    """Which migration was the last that had to do with a channel, be it to take it away."""
     renamed: dict[str, str] = dataclasses.field(default_factory=dict)
     """What the models are called next whose labels are no longer in use."""
 
@@ -98,21 +100,24 @@ class History:
 def read(graph: MigrationGraph, only: Container[Node] | None = None) -> History:
     """Return the history that the migrations of *graph* tell, all or *only* those."""
     history = History()
-    for app_label, operation in _operations(graph, only):
-        history.add(app_label, operation)
+    for node, operation in _operations(graph, only):
+        history.add(node[0], operation)
+        if isinstance(operation, Change):
+            changed = [one.channel for one in (operation.before, operation.after) if one]
+            history.made |= {(node[0], channel): node for channel in changed}
     return history
 
 
 def _operations(
     graph: MigrationGraph, only: Container[Node] | None
-) -> Iterator[tuple[str, Operation]]:
+) -> Iterator[tuple[Node, Operation]]:
     seen: set[Node] = set()
     for leaf in sorted(graph.leaf_nodes()):
         for node in graph.forwards_plan(leaf):
             migration = graph.nodes[node]
             if node not in seen and migration and (only is None or node in only):
                 seen.add(node)
-                yield from ((node[0], found) for found in flat(migration.operations))
+                yield from ((node, found) for found in flat(migration.operations))
 
 
 def flat(operations: Iterable[Operation]) -> Iterator[Operation]:

@@ -6,24 +6,23 @@ from collections.abc import Iterable, Iterator
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from pgpubsub_sql.migrations_ops.applying import execute
 from pgpubsub_sql.migrations_ops.audit import Audit
 from pgpubsub_sql.migrations_ops.history import Key
 from pgpubsub_sql.migrations_ops.operations import AddTrigger
 from pgpubsub_sql.sql import SQL, render
-from pgpubsub_sql.sql.catalogue import InstalledFunction, InstalledTrigger
+from pgpubsub_sql.sql.catalogue import InstalledFunction
+from pgpubsub_sql.sql.privileges import Missing, statements
 
 
 def install(connection: BaseDatabaseWrapper, found: Audit, keys: Iterable[Key]) -> None:
     """Bring these channels to what is expected, all of them or none."""
     with connection.schema_editor(atomic=True) as editor:
         for key in keys:
-            trigger = found.expected[key]
-            for surplus in _surplus(found, key):
-                dropped = render(
-                    "triggers/drop_trigger", trigger=surplus.name, table=surplus.quoted_table
-                )
-                editor.execute(dropped, params=None)
-            AddTrigger(trigger).database_forwards(key[0], editor, found.state, found.state)
+            execute(editor, _dropped(found, key))
+            AddTrigger(found.expected[key]).database_forwards(
+                key[0], editor, found.state, found.state
+            )
 
 
 def installing_sql(connection: BaseDatabaseWrapper, found: Audit, key: Key) -> list[str]:
@@ -33,6 +32,11 @@ def installing_sql(connection: BaseDatabaseWrapper, found: Audit, key: Key) -> l
         operation.database_forwards(key[0], editor, found.state, found.state)
     collected: list[str] = editor.collected_sql
     return collected
+
+
+def give(connection: BaseDatabaseWrapper, missing: Iterable[Missing]) -> None:
+    """Give what this session's role may give, all of it or nothing."""
+    _execute(connection, statements(one for one in missing if one.is_ours_to_give))
 
 
 def uninstall(connection: BaseDatabaseWrapper, functions: Iterable[InstalledFunction]) -> None:
@@ -66,17 +70,14 @@ def enable(
     )
 
 
-def _surplus(found: Audit, key: Key) -> Iterator[InstalledTrigger]:
-    """Yield the triggers that call the channel's function and should not."""
-    trigger = found.expected[key]
-    function = found.functions.get(trigger.function)
-    wanted = trigger.triggers().values()
-    for one in function.triggers if function else ():
-        if one.name not in wanted or one.table_oid != found.tables[key]:
-            yield one
+def _dropped(found: Audit, key: Key) -> Iterator[str]:
+    """Yield what takes away what of a channel nothing replaces."""
+    for one in found.surplus_triggers(key):
+        yield render("triggers/drop_trigger", trigger=one.name, table=one.quoted_table)
+    for other in found.surplus_functions(key):
+        yield render("triggers/drop_function", schema=other.schema, function=other.name)
 
 
 def _execute(connection: BaseDatabaseWrapper, statements: Iterable[str]) -> None:
     with connection.schema_editor(atomic=True) as editor:
-        for statement in statements:
-            editor.execute(statement, params=None)
+        execute(editor, statements)

@@ -10,20 +10,10 @@ from django.core import checks
 from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from pgpubsub_sql.migrations_ops.problems import Problem
 from pgpubsub_sql.migrations_ops.state import declared
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.trigger import Trigger
-
-
-class Untold(NamedTuple):
-    """A channel that is not told what a subscription brings."""
-
-    channel: str
-    """Name of the channel in PostgreSQL."""
-    text: str
-    """What is wrong."""
-    remedy: str
-    """What to do about it."""
 
 
 class _Trigger(NamedTuple):
@@ -53,7 +43,7 @@ def check_replicated(databases: Iterable[str] | None = None, **kwargs: Any) -> l
     return found
 
 
-def untold(connection: BaseDatabaseWrapper, triggers: Iterable[Trigger]) -> Iterator[Untold]:
+def untold(connection: BaseDatabaseWrapper, triggers: Iterable[Trigger]) -> Iterator[Problem]:
     """Yield the channels among *triggers* that are not told what a subscription brings."""
     channels = {trigger.function: trigger.channel for trigger in triggers}
     with connection.cursor() as cursor:
@@ -63,10 +53,10 @@ def untold(connection: BaseDatabaseWrapper, triggers: Iterable[Trigger]) -> Iter
         yield from _untold(channels[function], table, list(group))
 
 
-def _untold(channel: str, table: str, triggers: list[_Trigger]) -> Iterator[Untold]:
+def _untold(channel: str, table: str, triggers: list[_Trigger]) -> Iterator[Problem]:
     brought = f"what logical replication brings to {table}"
     if not all(trigger.can_fire for trigger in triggers):
-        yield Untold(
+        yield Problem(
             channel,
             f"is not told {brought}, as its triggers fire by statement, and there are only rows",
             'If it should be, set level = "row" on the channel. Run: python manage.py '
@@ -74,14 +64,14 @@ def _untold(channel: str, table: str, triggers: list[_Trigger]) -> Iterator[Unto
         )
     elif idle := [trigger.name for trigger in triggers if not trigger.is_enabled]:
         enable = ", ".join(f"ENABLE ALWAYS TRIGGER {name}" for name in idle)
-        yield Untold(
+        yield Problem(
             channel,
             f"is not told {brought}, as its triggers are not enabled for that",
             f"If it should be, execute: ALTER TABLE {table} {enable}",
         )
 
 
-def _found(connection: BaseDatabaseWrapper) -> list[Untold]:
+def _found(connection: BaseDatabaseWrapper) -> list[Problem]:
     try:
         return list(untold(connection, declared().values()))
     except (AttributeError, DatabaseError, LookupError, ValueError):

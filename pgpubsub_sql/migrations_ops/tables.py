@@ -9,9 +9,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.trying import refusal
-from pgpubsub_sql.sql import OUR_TABLES, SQL, query, quote_identifier, quote_table
+from pgpubsub_sql.sql import SQL, query, quote_identifier, quote_table
 from pgpubsub_sql.sql.choosing import chooses, plan
 from pgpubsub_sql.sql.installing import Installed, Site
+from pgpubsub_sql.sql.ours import TABLES
 from pgpubsub_sql.sql.trigger import Trigger
 
 _UNWATCHABLE = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
@@ -31,7 +32,7 @@ def find_site(
         found = cursor.fetchone()
         if found is None:
             return Site(db_table=db_table, **names)
-        schema, name, kind, partitioned, triggers, by_row, enabled = found
+        oid, schema, name, kind, partitioned, triggers, by_row, enabled = found
         _check_kind(kind, trigger, table)
         _check_owner(name, trigger, table)
         values: dict[str, Any] = {"table": table, "columns": sorted(trigger.condition_columns)}
@@ -40,6 +41,7 @@ def find_site(
     states = zip(triggers, by_row, enabled, strict=True)
     return Site(
         db_table=db_table,
+        table_oid=oid,
         qualified=SQL(f"{quote_identifier(schema)}.{quote_identifier(name)}"),
         watched=schema,
         partitioned=partitioned,
@@ -58,7 +60,7 @@ def _check_kind(kind: str, trigger: Trigger, table: str) -> None:
 
 
 def _check_owner(name: str, trigger: Trigger, table: str) -> None:
-    if name in OUR_TABLES:
+    if name in TABLES:
         raise NotReady(
             f"The channel {trigger.channel!r} cannot watch {table}, where pgpubsub_sql stores "
             "messages: each would make it store another, without end. Watch another table, and "

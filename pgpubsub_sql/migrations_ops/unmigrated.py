@@ -6,9 +6,6 @@ have it, and those that lack the package. Our own may be among them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any
 
 from django.db import connections
@@ -17,11 +14,9 @@ from django.db.migrations.loader import MigrationLoader
 
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.audit import State, audit
-from pgpubsub_sql.migrations_ops.helpers import CreateShared
 from pgpubsub_sql.migrations_ops.repair import install
+from pgpubsub_sql.migrations_ops.shared import OURS, operations
 from pgpubsub_sql.migrations_ops.state import declared
-
-OURS = "pgpubsub_sql"
 
 
 def install_unmigrated(using: str, **kwargs: Any) -> None:
@@ -35,7 +30,7 @@ def install_unmigrated(using: str, **kwargs: Any) -> None:
 
 def _install_helpers(connection: BaseDatabaseWrapper) -> None:
     with connection.schema_editor(atomic=True) as editor:
-        for operation in _helpers():
+        for operation in operations():
             operation.database_forwards(OURS, editor)
 
 
@@ -46,8 +41,8 @@ def _install_triggers(connection: BaseDatabaseWrapper) -> None:
         return  # no database for channels
     wanting = [
         key
-        for key in sorted(found.unmigrated)
-        if found.tables.get(key) and found.state_of(key) in (State.MISSING, State.OUTDATED)
+        for key in sorted(found.unmigrated.keys() & found.sites.keys())
+        if found.sites[key].table_oid and found.state_of(key) in (State.MISSING, State.OUTDATED)
     ]
     install(connection, found, wanting)
 
@@ -56,12 +51,3 @@ def _unmigrated_apps() -> set[str]:
     loader = MigrationLoader(None, load=False)
     loader.load_disk()
     return loader.unmigrated_apps
-
-
-def _helpers() -> Iterator[CreateShared]:
-    """Yield what our own migrations would install, whether they are in use or not."""
-    package = import_module(f"{OURS}.migrations")
-    for name in sorted(module.name for module in iter_modules(package.__path__)):
-        for operation in import_module(f"{package.__name__}.{name}").Migration.operations:
-            if isinstance(operation, CreateShared):
-                yield operation

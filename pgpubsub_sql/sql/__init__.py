@@ -2,7 +2,7 @@
 
 from pgpubsub_sql.sql.intervals import Interval, read_interval
 from pgpubsub_sql.sql.jsonb import holds_nul
-from pgpubsub_sql.sql.ours import OUR_TABLES, is_our_table
+from pgpubsub_sql.sql.ours import is_our_table
 from pgpubsub_sql.sql.quoting import (
     DOLLAR_TAG,
     MAX_NAME_BYTES,
@@ -23,7 +23,6 @@ __all__ = [
     "DOLLAR_TAG",
     "INVALID_PARAMETER_VALUE",
     "MAX_NAME_BYTES",
-    "OUR_TABLES",
     "READ_ONLY_TRANSACTION",
     "SQL",
     "UNDEFINED_FUNCTION",

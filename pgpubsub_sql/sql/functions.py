@@ -15,6 +15,7 @@ _NOTHING = SQL("")
 def function(
     trigger: Trigger,
     *,
+    tag: SQL,
     schema: str,
     helpers: str,
     watched: str,
@@ -26,6 +27,7 @@ def function(
     shared = {"helpers": helpers, "channel": trigger.channel}
     return render(
         "triggers/function",
+        tag=tag,
         schema=schema,
         function=trigger.function,
         helpers=helpers,

@@ -1,4 +1,4 @@
-"""The SQL that makes a specification so: functions, triggers and what is noted on them."""
+"""The SQL that makes a specification so: functions and triggers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 
 from pgpubsub_sql.sql.catalogue import tag
+from pgpubsub_sql.sql.forms import FunctionForm, TriggerForm
 from pgpubsub_sql.sql.functions import function
 from pgpubsub_sql.sql.quoting import quote_identifier, quote_table
 from pgpubsub_sql.sql.templates import SQL, render
@@ -27,7 +28,7 @@ class Installed:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Site:
-    """Where a trigger is installed, and in whose name."""
+    """Where a trigger is installed, and for which app."""
 
     db_table: str
     """The table as the model has it, quoted by its author or not at all."""
@@ -35,8 +36,10 @@ class Site:
     """Schema of the channel's function."""
     helpers: str
     """Schema of our own tables and helpers."""
-    owner: str
-    """Written into the comments, so that only a project's own triggers are ever pruned."""
+    app: str
+    """Label of the app whose migrations install it: whose it is, as its body says."""
+    table_oid: int = 0
+    """0 where there is no such table."""
     qualified: SQL | None = None
     """The table with its schema; None where it is not there yet, as sqlmigrate may find it."""
     watched: str | None = None
@@ -72,7 +75,19 @@ def create(trigger: Trigger, site: Site) -> Iterator[str]:
     """Yield what installs *trigger*, or brings what is installed up to it."""
     yield from _create_function(trigger, site)
     yield from _create_triggers(trigger, trigger.triggers().keys(), site)
-    yield from _comment(trigger, site)
+
+
+def wanted_function(trigger: Trigger, site: Site) -> FunctionForm:
+    """Return what :func:`create` makes of the function."""
+    return FunctionForm.parse(_function(trigger, site))
+
+
+def wanted_triggers(trigger: Trigger, site: Site) -> dict[str, TriggerForm]:
+    """Return what it makes of the triggers, by name."""
+    return {
+        name: TriggerForm.of(event, by_row=site.is_by_row(trigger, event))
+        for event, name in trigger.triggers().items()
+    }
 
 
 def alter(old: Trigger, new: Trigger, site: Site) -> Iterator[str]:
@@ -90,7 +105,6 @@ def alter(old: Trigger, new: Trigger, site: Site) -> Iterator[str]:
             yield render("triggers/drop_trigger", trigger=every[event], table=site.table)
     yield from _create_function(new, site)
     yield from _create_triggers(new, {e for e in wanted if not _is_kept(e, new, site)}, site)
-    yield from _comment(new, site)
 
 
 def drop(trigger: Trigger, *, schema: str) -> Iterator[str]:
@@ -116,15 +130,20 @@ def _is_kept(event: str, trigger: Trigger, site: Site) -> bool:
 
 
 def _create_function(trigger: Trigger, site: Site) -> Iterator[str]:
-    yield function(
+    yield _function(trigger, site)
+    yield render("triggers/revoke_function", schema=site.schema, function=trigger.function)
+
+
+def _function(trigger: Trigger, site: Site) -> str:
+    return function(
         trigger,
+        tag=tag(app=site.app, channel=trigger.channel),
         schema=site.schema,
         helpers=site.helpers,
         watched=site.watched or site.schema,
         search_path=site.search_path,
         partitioned=site.partitioned,
     )
-    yield render("triggers/revoke_function", schema=site.schema, function=trigger.function)
 
 
 def _create_triggers(trigger: Trigger, events: Collection[str], site: Site) -> Iterator[str]:
@@ -155,15 +174,3 @@ def _restore(name: str, site: Site) -> Iterator[str]:
     if installed and installed.enabled in _STATES:
         state = _STATES[installed.enabled]
         yield render("triggers/restore_trigger", trigger=name, table=site.table, state=state)
-
-
-def _comment(trigger: Trigger, site: Site) -> Iterator[str]:
-    comment = tag(channel=trigger.channel, fingerprint=trigger.fingerprint, owner=site.owner)
-    yield render(
-        "triggers/comment_function",
-        schema=site.schema,
-        function=trigger.function,
-        comment=comment,
-    )
-    for name in trigger.triggers().values():
-        yield render("triggers/comment_trigger", trigger=name, table=site.table, comment=comment)

@@ -32,7 +32,9 @@ def check_ready(connection: BaseDatabaseWrapper) -> str:
     if not migrated:
         raise NotReady(
             f"The tables of pgpubsub_sql are missing in the database {alias!r}. "
-            f"Run: python manage.py migrate --database {alias}"
+            f"Run: python manage.py migrate --database {alias}\n"
+            "If that has nothing to do, somebody has dropped them. Run: "
+            f"python manage.py pgpubsub install --database {alias}"
         )
     return str(schema)
 

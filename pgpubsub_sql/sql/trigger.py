@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -79,17 +77,6 @@ class Trigger:
     def deconstruct(self) -> dict[str, Any]:
         """Return the plain values that :meth:`of` takes."""
         return dataclasses.asdict(self)
-
-    @property
-    def fingerprint(self) -> str:
-        """A digest of the specification, the same under every driver, process and machine.
-
-        Without the model: renaming it changes nothing of what is installed.
-        """
-        specification = self.deconstruct()
-        del specification["model"]
-        canonical = json.dumps(specification, sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property
     def function(self) -> str:

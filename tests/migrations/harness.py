@@ -50,11 +50,11 @@ DATABASES = {{"default": {{"ENGINE": "django.db.backends.postgresql", "NAME": {d
 
 CATALOGUE = """
 SELECT 'function', NULL, pg_proc.oid::regprocedure::text, proname,
-    pg_get_functiondef(pg_proc.oid) || coalesce(proacl::text, ''), obj_description(pg_proc.oid)
+    pg_get_functiondef(pg_proc.oid) || coalesce(proacl::text, ''), prosrc
 FROM pg_proc WHERE starts_with(proname, 'pgpubsub_channel_')
 UNION ALL
 SELECT 'trigger', tgrelid::regclass::text, tgname, proname,
-    pg_get_triggerdef(pg_trigger.oid), obj_description(pg_trigger.oid)
+    pg_get_triggerdef(pg_trigger.oid), prosrc
 FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid WHERE NOT tgisinternal
 ORDER BY 1, 2, 3
 """
@@ -69,13 +69,14 @@ class Installed:
     name: str
     function: str
     definition: str
-    comment: str | None
+    source: str
 
     @property
     def channel(self) -> str:
-        """The channel that the comment names."""
-        assert self.comment
-        name: str = json.loads(self.comment.partition(" ")[2])["channel"]
+        """The channel that the function's body names."""
+        name: str = json.loads(self.source.splitlines()[1].removeprefix("-- pgpubsub_sql "))[
+            "channel"
+        ]
         return name
 
 

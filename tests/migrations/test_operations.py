@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -20,8 +17,8 @@ from django.db.migrations.writer import MigrationWriter
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.operations import AddTrigger, AlterTrigger, RemoveTrigger
 from pgpubsub_sql.migrations_ops.history import read
+from pgpubsub_sql.sql.catalogue import installed_functions
 from pgpubsub_sql.sql.trigger import Trigger
-from tests.conftest import ROOT
 from tests.migrations.harness import CATALOGUE, Installed
 
 INSERTS = Trigger(channel="app.Test", model="app.item", after=("insert",), durable=True)
@@ -336,62 +333,15 @@ def test_names_for_people_have_one_line() -> None:
     assert operation.describe() == "Add trigger of channel one DROP TABLE two; -- to app.item"
 
 
-# --- The comment ----------------------------------------------------------------------------------
+# --- The tag --------------------------------------------------------------------------------------
 
 
-def test_the_comment_says_whose_it_is(table: str, state: ProjectState, settings: Any) -> None:
-    """T4: channel, fingerprint and owner stand on the function and on every trigger."""
-    settings.PGPUBSUB_OWNER = 'it\'s "mine" ö'
-    forwards(AddTrigger(SAVES), state)
-    comments = {one.comment for one in catalogue()}
-    assert comments == {
-        'pgpubsub_sql {"channel": "app.Test", "fingerprint": "'
-        + SAVES.fingerprint
-        + '", "owner": "it\'s \\"mine\\" ö"}'
-    }
-    assert len(catalogue()) == 3
-
-
-FINGERPRINT = "c0a83e9b3cbea789"
-
-
-def test_the_fingerprint_never_changes() -> None:
-    """T6: the same in every process, whatever the hash seed; another for another specification.
-
-    Renaming the model changes nothing of what is installed, and not the fingerprint.
-    """
-    program = (
-        "from pgpubsub_sql.sql.trigger import Trigger\n"
-        f"print(Trigger.of({SAVES.deconstruct()!r}).fingerprint)"
-    )
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        for seed in ("1", "2")
-    }
-    assert found == {SAVES.fingerprint} == {FINGERPRINT}
-    assert renamed(SAVES).fingerprint == SAVES.fingerprint
-    changes: dict[str, Any] = {
-        "channel": "x",
-        "after": ("delete",),
-        "before": ("insert",),
-        "level": "row",
-        "durable": False,
-        "columns": ("id",),
-        "watch": ("id",),
-        "condition": "true",
-        "timezone": "Europe/Berlin",
-        "ordering_key": ("id",),
-        "ignorable": False,
-        "version": 2,
-    }
-    others = {dataclasses.replace(SAVES, **{k: v}).fingerprint for k, v in changes.items()}
-    assert len(others | {SAVES.fingerprint}) == len(changes) + 1
+def test_the_function_says_whose_it_is(table: str, state: ProjectState) -> None:
+    """T4, F3: channel and app stand in the body, which every dump keeps; COMMENTs are not dumped."""
+    odd = dataclasses.replace(SAVES, channel='it\'s "$pgpubsub$" \n DROP TABLE ö; --')
+    forwards(AddTrigger(odd), state)
+    function = installed_functions(connection)[odd.function]
+    assert (function.app, function.channel) == ("app", odd.channel)
 
 
 # --- Optimizing -----------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def test_ls_tells_all_of_a_channel(project: Project) -> None:
         "durable": True,
         "listeners": ["blog.listeners.authors_insert"],
         "state": "installed",
-        "owner": "project",
+        "app": "blog",
     }
 
 
@@ -63,7 +63,7 @@ def test_ls_knows_what_waits_for_its_migration(project: Project) -> None:
     project.run("migrate", "blog", "zero")
     (row,) = rows(project, "ls", "blog.Authors")
     assert (row["model"], row["events"]) == ("blog.author", ["after_insert"])
-    assert (row["state"], row["owner"]) == ("missing", None)
+    assert (row["state"], row["app"]) == ("missing", None)
 
 
 def test_ls_is_a_table_for_people(project: Project) -> None:
@@ -191,14 +191,6 @@ DRIFT = {
         "outdated",
         "Run: python manage.py pgpubsub install blog.Authors",
     ),
-    "another specification": (
-        [
-            f"""COMMENT ON FUNCTION "{FUNCTION}"() IS 'pgpubsub_sql """
-            """{"channel": "blog.Authors", "fingerprint": "0", "owner": "project"}'"""
-        ],
-        "outdated",
-        "Run: python manage.py pgpubsub install blog.Authors",
-    ),
     "disabled": (
         [f'ALTER TABLE blog_author DISABLE TRIGGER "{TRIGGER}"'],
         "disabled",
@@ -228,20 +220,35 @@ def test_drift_of_the_catalogue_is_seen_and_repaired(
 
 def test_install_leaves_alone_what_is_as_it_should_be(project: Project) -> None:
     before = project.catalogue()
-    assert "All triggers were installed already." in project.run("pgpubsub", "install")
+    assert "All was installed already." in project.run("pgpubsub", "install")
     assert project.catalogue() == before
 
 
 def test_a_function_of_somebody_else_is_never_replaced(project: Project) -> None:
-    """T4: only what carries our owner's tag is touched."""
-    project.sql(f"""COMMENT ON FUNCTION "{FUNCTION}"() IS 'made by hand'""")
+    """T4, F8: a channel of another app, on another table, has the name that ours needs."""
+    project.run("pgpubsub", "uninstall", "--all", "--noinput")
+    of_another("shop", "blog.Authors", FUNCTION, project)
     before = project.catalogue()
     assert state(project) == "foreign"
-    assert len(rows(project, "verify", code=1)) == 1
-    assert "not this project's" in project.run("pgpubsub", "install", code=1)
-    for argv in (("uninstall", "--all"), ("disable", "--all"), ("prune",)):
+    (problem,) = rows(project, "verify", code=1)
+    assert "belongs to the channel blog.Authors of the app 'shop'" in problem["text"]
+    assert "not replaced" in project.run("pgpubsub", "install", code=1)
+    for argv in (
+        ("uninstall", "--all", "--noinput"),
+        ("disable", "--all", "--noinput"),
+        ("prune",),
+    ):
         project.run("pgpubsub", *argv)
     assert project.catalogue() == before
+
+
+def of_another(app: str, channel: str, function: str, database: Database) -> None:
+    """Have the function of a channel whose body says that it is of *app*."""
+    tag = json.dumps({"app": app, "channel": channel})
+    database.sql(
+        f'CREATE FUNCTION "{function}"() RETURNS trigger LANGUAGE plpgsql '
+        f"AS '\n-- pgpubsub_sql {tag}\nBEGIN RETURN NULL; END'"
+    )
 
 
 def test_options_that_no_longer_fit(project: Project) -> None:
@@ -330,15 +337,8 @@ def test_triggers_are_taken_away_only_with_consent(
 
 def leave_over(project: Database) -> None:
     """Have a function of ours that nothing asks for: its migration was deleted, say."""
-    ours = '{"channel": "blog.Gone", "fingerprint": "0", "owner": "project"}'
-    theirs = '{"channel": "shop.Theirs", "fingerprint": "0", "owner": "shop"}'
-    for name, tag in {"blog.Gone": ours, "shop.Theirs": theirs}.items():
-        function = f'"pgpubsub_channel_{name}"'
-        project.sql(
-            f"CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql "
-            "AS 'BEGIN RETURN NULL; END'"
-        )
-        project.sql(f"COMMENT ON FUNCTION {function}() IS 'pgpubsub_sql {tag}'")
+    of_another("blog", "blog.Gone", "pgpubsub_channel_blog.Gone", project)
+    of_another("shop", "shop.Theirs", "pgpubsub_channel_shop.Theirs", project)
 
 
 def test_prune_shows_asks_and_drops_only_our_own(project: Project) -> None:

@@ -20,7 +20,7 @@ from pgpubsub_sql.sql import quote_identifier
 from tests.migrations.harness import Database
 
 TRIGGERS = """
-SELECT tgrelid::regclass::text, obj_description(pg_proc.oid),
+SELECT tgrelid::regclass::text, prosrc,
     CASE tgtype & 2 WHEN 0 THEN 'AFTER' ELSE 'BEFORE' END,
     CASE tgtype & 60 WHEN 4 THEN 'INSERT' WHEN 8 THEN 'DELETE' WHEN 16 THEN 'UPDATE' END,
     tgenabled IN ('O', 'A'), strpos(prosrc, 'INSERT INTO') > 0, strpos(prosrc, 'stale') > 0
@@ -44,7 +44,7 @@ class Watch(NamedTuple):
     """One trigger of a channel, as the catalogue has it."""
 
     table: str
-    comment: str
+    source: str
     when: str
     op: str
     enabled: bool
@@ -55,7 +55,9 @@ class Watch(NamedTuple):
     @property
     def tells(self) -> tuple[str, str, str]:
         """What it says of each write: channel, timing and operation."""
-        channel: str = json.loads(self.comment.partition(" ")[2])["channel"]
+        channel: str = json.loads(self.source.splitlines()[1].removeprefix("-- pgpubsub_sql "))[
+            "channel"
+        ]
         return channel, self.when, self.op
 
 
@@ -134,7 +136,11 @@ def assert_in_step(connection: Any) -> None:
     """Nothing is missing of what has been migrated, and nothing of ours is left over."""
     with contextlib.suppress(NotReady):
         found = audit(connection)
-        states = {key: found.state_of(key) for key in found.applied if found.tables.get(key)}
+        states = {
+            key: found.state_of(key)
+            for key in found.applied
+            if key in found.sites and found.sites[key].table_oid
+        }
         assert {*states.values()} <= {State.INSTALLED, State.DISABLED, State.STALE}, states
         assert found.leftovers() == []
 

@@ -27,7 +27,7 @@ def watch(db_table: str, *events: str, site: dict[str, str] | None = None, **opt
     """Install a trigger on any table, as ``migrate`` does; durable, if not told otherwise."""
     options = {"channel": "watched", "after": events or ALL, "durable": True} | options
     trigger = Trigger(model="app.any", **options)
-    names = {"schema": "public", "helpers": "public", "owner": "tests"} | (site or {})
+    names = {"schema": "public", "helpers": "public", "app": "tests"} | (site or {})
     for statement in create(trigger, find_site(connection, trigger, db_table, **names)):
         sql(statement)
 

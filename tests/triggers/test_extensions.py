@@ -71,7 +71,7 @@ def test_a_change_that_equality_does_not_see(words: str, level: str) -> None:
 def schemas(condition: str) -> tuple[str, ...]:
     """Return where the function of such a channel would look, beside PostgreSQL's own."""
     trigger = Trigger(channel="watched", model="app.any", condition=condition)
-    names = {"schema": "public", "helpers": "public", "owner": "tests"}
+    names = {"schema": "public", "helpers": "public", "app": "tests"}
     return find_site(connection, trigger, "words", **names).type_schemas
 
 

@@ -185,7 +185,7 @@ def watching(table: str, *, partitioned: bool) -> Site:
         db_table=table,
         schema="public",
         helpers="public",
-        owner="tests",
+        app="tests",
         partitioned=partitioned,
         installed={name: Installed(by_row=False, enabled="O") for name in names},
     )
@@ -199,7 +199,7 @@ def test_old_rows_without_new_ones(parted: str) -> None:
     """
     unwatch()
     trigger = Trigger(channel="watched", model="app.any", after=("update",), durable=True)
-    site = Site(db_table="parted", schema="public", helpers="public", owner="tests")
+    site = Site(db_table="parted", schema="public", helpers="public", app="tests")
     for statement in create(trigger, site):
         sql(statement)
     sql("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")

@@ -201,7 +201,7 @@ def test_a_channel_in_each_schema(db: None) -> None:
             sql(render(f"helpers/{helper}", schema=tenant))
         sql(f"CREATE TABLE {tenant}.watched (id integer, name text)")
         trigger = Trigger(channel="watched", model="app.any", after=ALL, durable=True)
-        names = {"schema": tenant, "helpers": tenant, "owner": "tests"}
+        names = {"schema": tenant, "helpers": tenant, "app": "tests"}
         site = find_site(connection, trigger, f'"{tenant}"."watched"', **names)
         for statement in create(trigger, site):
             sql(statement)

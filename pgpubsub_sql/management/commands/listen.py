@@ -11,16 +11,19 @@ from argparse import ArgumentTypeError
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import connections
+from django.db import ProgrammingError, connections
 
 from pgpubsub_sql.channels import BaseChannel, select_channels
 from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.logs import is_written
 from pgpubsub_sql.management.databases import DatabaseCommand, add_database, reached
+from pgpubsub_sql.migrations_ops.audit import audit
 from pgpubsub_sql.sql.readiness import check_workable, place
 from pgpubsub_sql.worker.processes import Ending, Plan, work
 from pgpubsub_sql.worker.supervisor import STARTERS, Supervisor
+
+logger = logging.getLogger("pgpubsub_sql.worker")
 
 DESCRIPTION = """\
 Listen to channels and call their listeners, until SIGTERM or Ctrl-C.
@@ -131,6 +134,7 @@ class Command(DatabaseCommand):
         with reached(plan.database):
             connection = connections[plan.database]
             check_workable(connection)
+            self._warn_of_drift(plan)
             plan = dataclasses.replace(plan, place=place(connection))
         if plan.loglevel is None:
             self._announce(plan)
@@ -145,6 +149,17 @@ class Command(DatabaseCommand):
             restart=not (is_alone or options["no_restart_on_failure"]),
         )
         sys.exit(supervisor.run())
+
+    def _warn_of_drift(self, plan: Plan) -> None:
+        """Say of which channels nothing, or something else, would be heard, and what to run."""
+        try:
+            problems = list(audit(connections[plan.database]).problems())
+        except ProgrammingError as error:  # a role that may not even see what has run
+            logger.debug("What is installed cannot be compared: %s", error)
+            return
+        for problem in problems:
+            if problem.channel in plan.channels or not problem.channel:
+                logger.warning("%s %s", problem.sentence, problem.remedy)
 
     def _announce(self, plan: Plan) -> None:
         """Say that it starts, where the project's LOGGING hides what the log says of it."""

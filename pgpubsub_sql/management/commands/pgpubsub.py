@@ -60,7 +60,8 @@ class Command(DatabaseCommand):
         by_name = {subcommand.name: subcommand for subcommand in SUBCOMMANDS}
         with reached(options["database"]):
             subcommand = by_name[options["word"]]
-            check_ready(connections[options["database"]])
+            if subcommand not in installing.SUBCOMMANDS:  # which look for themselves
+                check_ready(connections[options["database"]])
             check_role(connections[options["database"]], subcommand.role)
             subcommand.run(self, options)
 

@@ -1,5 +1,6 @@
 -- What decides how a table is watched: partitions, and the triggers it has. No row where there is no such table yet.
 SELECT
+    pg_class.oid::bigint,
     nspname,
     relname,
     relkind::text,

@@ -10,6 +10,7 @@ SET timezone = :'timezone'
 SET bytea_output = 'hex'
 SET extra_float_digits = 1
 AS $pgpubsub$
+-- :{tag}
 #variable_conflict use_column
 <<channel_function>>
 DECLARE

@@ -1,0 +1,249 @@
+"""What every channel shares: is it as our own migrations make it, and what mends it?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, NamedTuple
+
+from django.apps import apps
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from pgpubsub_sql.migrations_ops.applying import Editor, execute
+from pgpubsub_sql.migrations_ops.helpers import CreateHelper, CreateSecret, CreateShared
+from pgpubsub_sql.sql import SQL, query, quote_identifier, render
+from pgpubsub_sql.sql.catalogue import function_form
+from pgpubsub_sql.sql.forms import FunctionForm
+from pgpubsub_sql.sql.ours import INDEXES, KEYED, SECRET, TABLES, Column
+
+OURS = "pgpubsub_sql"
+_MODELS = {"pgpubsub_sql_notification": "Notification", "pgpubsub_sql_longpayload": "LongPayload"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """One thing that is not as our migrations make it."""
+
+    text: str
+    """What is wrong, as a sentence without its full stop."""
+    mend: Callable[[Editor], object] = dataclasses.field(compare=False)
+    """Makes it right."""
+
+
+class _Found(NamedTuple):
+    """A column that a table of ours has."""
+
+    name: str
+    position: int
+    type: str
+    is_required: bool
+    is_identity: bool
+    default: str | None
+
+
+def operations() -> Iterator[CreateShared]:
+    """Yield what our own migrations install beside models, whether they are in use or not."""
+    package = import_module(f"{OURS}.migrations")
+    for name in sorted(module.name for module in iter_modules(package.__path__)):
+        for operation in import_module(f"{package.__name__}.{name}").Migration.operations:
+            if isinstance(operation, CreateShared):
+                yield operation
+
+
+def faults(connection: BaseDatabaseWrapper, schema: str) -> list[Fault]:
+    """Return what is wrong in the *schema* of our tables, in the order of mending."""
+    return [*_table_faults(connection, schema), *_helper_faults(connection, schema)]
+
+
+def mend(connection: BaseDatabaseWrapper, schema: str, found: Sequence[Fault]) -> None:
+    """Mend what was *found*, all of it or none."""
+    if found:
+        with connection.schema_editor(atomic=True) as editor:
+            with connection.cursor() as cursor:
+                cursor.execute(query("set_search_path"), {"path": quote_identifier(schema)})
+            for fault in found:
+                fault.mend(editor)
+
+
+def _table_faults(connection: BaseDatabaseWrapper, schema: str) -> Iterator[Fault]:
+    columns, unlogged = _columns(connection, schema)
+    indexes = _indexes(connection, schema)
+    for table in TABLES:
+        if table not in columns:
+            yield _missing_table(connection, schema, table)
+            continue
+        where = {"schema": schema, "table": table}
+        if table in unlogged:
+            yield _fault(f"The table {table} is unlogged", "set_logged", where)
+        yield from _column_faults(where, columns[table])
+        yield from _index_faults(where, indexes[table])
+
+
+def _missing_table(connection: BaseDatabaseWrapper, schema: str, table: str) -> Fault:
+    with connection.cursor() as cursor:
+        values: dict[str, Any] = {"schema": schema, "indexes": list(INDEXES[table])}
+        cursor.execute(query("renamed_table"), values)
+        renamed = cursor.fetchone()
+    if renamed:
+        where = {"schema": schema, "table": table, "present": renamed[0]}
+        return _fault(f"The table {table} is called {renamed[0]}", "rename_table", where)
+    return Fault(f"The table {table} is missing", partial(_create_table, table, schema))
+
+
+def _columns(
+    connection: BaseDatabaseWrapper, schema: str
+) -> tuple[dict[str, list[_Found]], set[str]]:
+    columns, unlogged = defaultdict(list), set()
+    with connection.cursor() as cursor:
+        cursor.execute(query("our_columns"), {"schema": schema, "tables": list(TABLES)})
+        for table, is_logged, name, position, kind, *properties in cursor.fetchall():
+            columns[table].append(_Found(name, position, kind, *properties))
+            if not is_logged:
+                unlogged.add(table)
+    return dict(columns), unlogged
+
+
+def _indexes(
+    connection: BaseDatabaseWrapper, schema: str
+) -> dict[str, dict[str, tuple[bool, str, bool]]]:
+    found: dict[str, dict[str, tuple[bool, str, bool]]] = defaultdict(dict)
+    with connection.cursor() as cursor:
+        cursor.execute(query("our_indexes"), {"schema": schema, "tables": list(TABLES)})
+        for table, name, *properties in cursor.fetchall():
+            found[table][name] = tuple(properties)
+    return found
+
+
+def _column_faults(where: dict[str, str], present: list[_Found]) -> Iterator[Fault]:
+    table = where["table"]
+    wanted, found = TABLES[table], {one.name: one for one in present}
+    unknown = [one for one in present if one.name not in wanted]
+    for position, (name, column) in enumerate(wanted.items(), start=1):
+        if one := found.get(name):
+            yield from _property_faults(where | {"column": name}, column, one)
+        elif renamed := _renamed(column, position, unknown):
+            unknown.remove(renamed)
+            yield _fault(
+                f"The column {name} of {table} is called {renamed.name}",
+                "rename_column",
+                where | {"column": name, "present": renamed.name},
+            )
+            yield from _property_faults(where | {"column": name}, column, renamed)
+        else:
+            mend = partial(_add_column, where | {"column": name}, column)
+            yield Fault(f"The column {name} of {table} is missing", mend)
+    for one in unknown:
+        if one.is_required and one.default is None and not one.is_identity:
+            # It stays, as it is somebody's; but what we store has no value for it.
+            yield _change(
+                f"The column {one.name} of {table}, which is not ours, is NOT NULL",
+                where | {"column": one.name},
+                "DROP NOT NULL",
+            )
+
+
+def _renamed(column: Column, position: int, unknown: list[_Found]) -> _Found | None:
+    """Return the unknown column that stands where a missing one stood, if it is of its type."""
+    for one in unknown:
+        if (one.position, one.type) == (position, column.type):
+            return one
+    return None
+
+
+def _property_faults(where: dict[str, str], column: Column, one: _Found) -> Iterator[Fault]:
+    named = f"The column {where['column']} of {where['table']}"
+    default = one.default
+    if one.type != column.type:
+        values = {**where, "type": SQL(column.type)}
+        text = f"{named} is {one.type}, not {column.type}"
+        yield _fault(text, "change_type", values)
+        default = None
+    if default != column.default:
+        value = f"SET DEFAULT {column.default}" if column.default else "DROP DEFAULT"
+        yield _change(f"{named} has another default", where, value)
+    if one.is_required != column.is_required:
+        text = f"{named} is {'NULL' if column.is_required else 'NOT NULL'}"
+        yield _change(text, where, f"{'SET' if column.is_required else 'DROP'} NOT NULL")
+    if column.is_identity and not one.is_identity:
+        yield Fault(f"{named} is not numbered", partial(_number, where))
+
+
+def _index_faults(
+    where: dict[str, str], found: dict[str, tuple[bool, str, bool]]
+) -> Iterator[Fault]:
+    table = where["table"]
+    complete = [definition for _, definition, is_valid in found.values() if is_valid]
+    if table in KEYED and not any(is_key for is_key, *_ in found.values()):
+        yield _fault(f"The primary key of {table} is missing", "create_key", where)
+    for name, definition in INDEXES[table].items():
+        if definition not in complete:
+            text = f"The index {name} of {table} is missing or differs"
+            yield Fault(text, partial(_create_index, where, name, definition))
+
+
+def _helper_faults(connection: BaseDatabaseWrapper, schema: str) -> Iterator[Fault]:
+    helpers = [one for one in operations() if isinstance(one, CreateHelper)]
+    with connection.cursor() as cursor:
+        signatures = [helper.signature for helper in helpers]
+        cursor.execute(query("our_functions"), {"schema": schema, "signatures": signatures})
+        rows = cursor.fetchall()
+    for helper, row in zip(helpers, rows, strict=True):
+        wanted = FunctionForm.parse(helper.statement(schema))
+        if row[0] is None:
+            text = f"The function {helper.signature} is missing"
+            yield Fault(text, partial(_create_helper, helper, schema, is_dropped=False))
+        elif reasons := list((form := function_form(*row)).differences(wanted)):
+            text = f"The function {helper.signature} is not ours: {', '.join(reasons)}"
+            is_dropped = not form.is_replaceable(wanted)
+            yield Fault(text, partial(_create_helper, helper, schema, is_dropped=is_dropped))
+
+
+def _create_table(table: str, schema: str, editor: Editor) -> None:
+    if table == SECRET:
+        CreateSecret().create(schema, editor)
+    else:
+        editor.create_model(apps.get_model(OURS, _MODELS[table]))
+
+
+def _create_helper(helper: CreateHelper, schema: str, editor: Editor, *, is_dropped: bool) -> None:
+    if is_dropped:
+        helper.drop(schema, editor)
+    helper.create(schema, editor)
+
+
+def _add_column(where: dict[str, str], column: Column, editor: Editor) -> None:
+    execute(editor, [render("tables/add_column", definition=column.definition, **where)])
+    if column.default is None and not column.is_identity:
+        execute(editor, [_changing(where, "DROP DEFAULT")])
+
+
+def _number(where: dict[str, str], editor: Editor) -> None:
+    quoted = f"{quote_identifier(where['schema'])}.{quote_identifier(where['table'])}"
+    advance = render("tables/advance_identity", name=quoted, quoted=SQL(quoted))
+    execute(editor, [_changing(where, "ADD GENERATED BY DEFAULT AS IDENTITY"), advance])
+
+
+def _create_index(where: dict[str, str], name: str, definition: str, editor: Editor) -> None:
+    dropped = render("tables/drop_index", schema=where["schema"], index=name)
+    created = render("tables/create_index", index=name, definition=SQL(definition), **where)
+    execute(editor, [dropped, created])
+
+
+def _change(text: str, where: dict[str, str], change: str) -> Fault:
+    return Fault(text, partial(_run, _changing(where, change)))
+
+
+def _fault(text: str, template: str, values: dict[str, Any]) -> Fault:
+    return Fault(text, partial(_run, render(f"tables/{template}", **values)))
+
+
+def _changing(where: dict[str, str], change: str) -> str:
+    return render("tables/change_column", change=SQL(change), **where)
+
+
+def _run(statement: str, editor: Editor) -> None:
+    execute(editor, [statement])

@@ -1,0 +1,136 @@
+"""Functions and triggers, wanted or installed, in a form in which they can be compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+
+from pgpubsub_sql.sql.quoting import DOLLAR_TAG
+
+_LANGUAGE = re.compile(r"^LANGUAGE (\w+)(.*)$", re.MULTILINE)
+_SETTING = re.compile(r"^SET (\w+) = (.+)$", re.MULTILINE)
+_SIGNATURE = re.compile(r"\(([^)]*)\) RETURNS (\w+)")
+_NAME = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
+_VOLATILITIES = {"IMMUTABLE": "i", "STABLE": "s"}
+
+ROW, BEFORE = 1, 2
+_EVENTS = {"insert": 4, "delete": 8, "update": 16, "truncate": 32}
+"""Bits of ``pg_trigger.tgtype``, from PostgreSQL's catalog/pg_trigger.h."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FunctionForm:
+    """What a function is, but for its name and owner."""
+
+    arguments: str
+    """As ``pg_get_function_arguments()`` spells them."""
+    result: str
+    """Name of the type that it returns."""
+    language: str
+    is_definer: bool
+    """Whether it is SECURITY DEFINER."""
+    volatility: str
+    """As ``pg_proc.provolatile`` has it."""
+    settings: Mapping[str, str | tuple[str, ...]]
+    """What it sets while it runs; ``search_path`` schema by schema."""
+    source: str
+    """Its body."""
+
+    @classmethod
+    def parse(cls, statement: str) -> FunctionForm:
+        """Return what a CREATE FUNCTION statement of our templates makes."""
+        header, _, rest = statement.partition(DOLLAR_TAG)
+        language = _LANGUAGE.search(header)
+        signature = _SIGNATURE.search(header)
+        if language is None or signature is None:
+            raise ValueError(f"No CREATE FUNCTION of a template of ours: {statement!r}")
+        options = language[2]
+        found = [letter for word, letter in _VOLATILITIES.items() if word in options]
+        return cls(
+            arguments=" ".join(signature[1].split()).replace(
+                "timestamptz", "timestamp with time zone"
+            ),
+            result=signature[2],
+            language=language[1],
+            is_definer="SECURITY DEFINER" in options,
+            volatility=(found or ["v"])[0],
+            settings=dict(
+                setting(name, _unquoted(name, value)) for name, value in _SETTING.findall(header)
+            ),
+            source=rest.partition(DOLLAR_TAG)[0],
+        )
+
+    def differences(self, wanted: FunctionForm) -> Iterator[str]:
+        """Yield in what it is not as *wanted*."""
+        names = {
+            "arguments": "arguments",
+            "result": "result",
+            "language": "language",
+            "volatility": "volatility",
+            "source": "body",
+        }
+        for name, words in names.items():
+            if getattr(self, name) != getattr(wanted, name):
+                yield f"its {words} differs" if words != "arguments" else "its arguments differ"
+        if self.is_definer != wanted.is_definer:
+            words = "SECURITY DEFINER" if wanted.is_definer else "SECURITY INVOKER"
+            yield f"it is not {words}"
+        for name in sorted(self.settings.keys() | wanted.settings.keys()):
+            if self.settings.get(name) != wanted.settings.get(name):
+                yield f"its setting {name} differs"
+
+    def is_replaceable(self, wanted: FunctionForm) -> bool:
+        """Whether CREATE OR REPLACE makes it so; else it has to be dropped first."""
+        return (self.arguments, self.result) == (wanted.arguments, wanted.result)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TriggerForm:
+    """When a trigger fires, and what it is given."""
+
+    type: int
+    """Timing, level and events, as ``pg_trigger.tgtype`` has them."""
+    old_table: str | None = None
+    new_table: str | None = None
+    """Names of its transition tables."""
+    is_plain: bool = True
+    """Whether it has no WHEN, columns or arguments, and is no constraint trigger."""
+
+    @classmethod
+    def of(cls, event: str, *, by_row: bool) -> TriggerForm:
+        """Return what is wanted for *event*, as ``after_insert``."""
+        timing, _, kind = event.partition("_")
+        kinds = (ROW if by_row else 0) | (BEFORE if timing == "before" else 0) | _EVENTS[kind]
+        has_tables = not by_row and kind != "truncate"
+        return cls(
+            type=kinds,
+            old_table="pgpubsub_old" if has_tables and kind != "insert" else None,
+            new_table="pgpubsub_new" if has_tables and kind != "delete" else None,
+        )
+
+    def differences(self, wanted: TriggerForm) -> Iterator[str]:
+        """Yield in what it is not as *wanted*."""
+        if (self.type ^ wanted.type) & ROW:
+            each = "row" if wanted.type & ROW else "statement"
+            yield f"does not fire for each {each}"
+        if (self.type ^ wanted.type) & ~ROW:
+            yield "fires for another event"
+        if not self.is_plain:
+            yield "has a condition, columns or arguments, or is a constraint trigger"
+        if (self.old_table, self.new_table) != (wanted.old_table, wanted.new_table):
+            yield "has other transition tables"
+
+
+def setting(name: str, value: str) -> tuple[str, str | tuple[str, ...]]:
+    """Return a setting so that it can be compared, however it was spelled."""
+    if name.lower() == "search_path":
+        found = _NAME.findall(value)
+        return "search_path", tuple(
+            quoted.replace('""', '"') or plain.lower() for quoted, plain in found
+        )
+    return name.lower(), value
+
+
+def _unquoted(name: str, value: str) -> str:
+    return value if name == "search_path" else value.strip("'")

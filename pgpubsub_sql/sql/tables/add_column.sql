@@ -1,0 +1,2 @@
+-- Brings back a column that somebody has dropped.
+ALTER TABLE :"schema".:"table" ADD COLUMN :"column" :{definition};

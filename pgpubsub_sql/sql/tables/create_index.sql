@@ -1,0 +1,2 @@
+-- Makes an index that is not there.
+CREATE INDEX :"index" ON :"schema".:"table" :{definition};

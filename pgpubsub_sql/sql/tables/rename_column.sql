@@ -1,0 +1,2 @@
+-- Gives a column its name back.
+ALTER TABLE :"schema".:"table" RENAME COLUMN :"present" TO :"column";

@@ -1,0 +1,2 @@
+-- Gives a table its name back.
+ALTER TABLE :"schema".:"present" RENAME TO :"table";

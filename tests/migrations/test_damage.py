@@ -1,0 +1,154 @@
+"""Whatever is done to what is installed: every command sees it, ``install`` mends it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.migrations.damage import DAMAGE, N, Damage
+from tests.migrations.harness import Commands, Project
+from tests.migrations.versions import authors
+
+AGREE = "Code, migrations and catalogue agree.\n"
+WRITES = (
+    "INSERT INTO blog_author (name) VALUES ('Zoë'), ('Ann')",
+    "UPDATE blog_author SET name = 'Eve' WHERE name = 'Ann'",
+)
+DECLARED = [
+    ("blog.Authors", "AFTER", "INSERT", None, "Zoë"),
+    ("blog.Authors", "AFTER", "INSERT", None, "Ann"),
+    ("blog.Authors", "AFTER", "UPDATE", "Ann", "Eve"),
+]
+STORED = f"""
+    SELECT channel, payload::jsonb->>'when', payload::jsonb->>'op', payload::jsonb->'old'->>'name',
+        payload::jsonb->'new'->>'name'
+    FROM {N} WHERE payload::jsonb->'context' = '{{}}' ORDER BY id"""
+
+
+@pytest.fixture(scope="module")
+def installed(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project that lives through all of it, and an ordinary role that writes."""
+    project = Project(tmp_path_factory.mktemp("damaged"), commands)
+    project.write(authors("insert", "update"))
+    project.run("makemigrations", "blog")
+    project.run("migrate", "-v0")
+    role = project.name
+    project.sql(f"CREATE ROLE {role}_writer")
+    project.sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON blog_author TO {role}_writer")
+    project.sql(f"GRANT USAGE ON SEQUENCE blog_author_id_seq TO {role}_writer")
+    project.sql("CREATE TABLE theirs (id integer PRIMARY KEY)")
+    project.sql(
+        "CREATE FUNCTION their_function() RETURNS trigger LANGUAGE plpgsql "
+        "AS 'BEGIN RETURN NEW; END'"
+    )
+    project.sql(
+        "CREATE TRIGGER their_trigger BEFORE INSERT ON blog_author "
+        "FOR EACH ROW EXECUTE FUNCTION their_function()"
+    )
+    yield project
+    project.close()
+    project.sql(f"DROP OWNED BY {role}_writer")
+    project.sql(f"DROP ROLE {role}_writer")
+    project.drop()
+
+
+def is_told(project: Project) -> bool:
+    """Whether what an ordinary role writes is told exactly as declared. All of it is undone."""
+    with project.connect() as cursor:
+        try:
+            cursor.execute("BEGIN")
+            cursor.execute(f"SET LOCAL ROLE {project.name}_writer")
+            for write in WRITES:
+                cursor.execute(write)
+            cursor.execute("RESET ROLE")
+            cursor.execute(STORED)
+            return bool(cursor.fetchall() == DECLARED)
+        except psycopg2.Error:
+            return False
+        finally:
+            cursor.execute("ROLLBACK")
+
+
+def of_others(project: Project) -> list[Any]:
+    return project.sql(
+        "SELECT pg_get_triggerdef(oid), tgenabled FROM pg_trigger WHERE tgname = 'their_trigger' "
+        "UNION ALL SELECT pg_get_functiondef('their_function'::regproc), NULL "
+        "UNION ALL SELECT 'theirs'::regclass::text, NULL ORDER BY 1"
+    )
+
+
+def problems(project: Project, *, code: int | None = None) -> list[dict[str, str]]:
+    output = project.run("pgpubsub", "verify", "--json", code=code)
+    found: list[dict[str, str]] = json.JSONDecoder().raw_decode(output)[0]
+    return found
+
+
+def mend(project: Project) -> None:
+    others = of_others(project)
+    project.run("pgpubsub", "install")
+    assert project.run("pgpubsub", "verify") == AGREE
+    assert is_told(project)
+    assert "All was installed already." in project.run("pgpubsub", "install")
+    project.sql("ALTER TABLE blog_author ENABLE TRIGGER their_trigger")  # DISABLE TRIGGER ALL
+    assert [row[0] for row in of_others(project)] == [row[0] for row in others]
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_every_command_says_the_same(installed: Project, damage: Damage) -> None:
+    """F1, F2, F10: verify, ls, check, listen and install never contradict each other."""
+    installed.run("pgpubsub", "install")  # another test may have failed
+    assert is_told(installed)
+    for statement in damage.statements:
+        installed.sql(statement)
+    assert is_told(installed) is not damage.is_felt
+    found = problems(installed, code=1)
+    assert any(damage.says in one["text"] for one in found), found
+    checked = installed.run("check", "--database", "default")
+    assert all(one["text"] in checked and one["remedy"] in checked for one in found)
+    (row,) = json.JSONDecoder().raw_decode(
+        installed.run("pgpubsub", "ls", "blog.Authors", "--json")
+    )[0]
+    is_own = any(one["channel"] == "blog.Authors" for one in found)
+    assert (row["state"] != "installed") is is_own
+    mend(installed)
+
+
+@pytest.mark.parametrize(
+    "name", ["a trigger is dropped", "a trigger is disabled", "a helper is replaced"]
+)
+def test_a_worker_that_starts_says_so(installed: Project, name: str) -> None:
+    """F10: it said which channels it listens to, and nothing of those that nobody tells it of."""
+    for statement in DAMAGE[name].statements:
+        installed.sql(statement)
+    (problem,) = problems(installed, code=1)
+    listening = installed.start_all("listen", "--drain", "--worker")
+    assert problem["text"] in listening
+    assert problem["remedy"] in listening
+    mend(installed)
+    assert "WARN" not in installed.start_all("listen", "--drain", "--worker")
+
+
+@settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(names=st.lists(st.sampled_from(sorted(DAMAGE)), min_size=2, max_size=5, unique=True))
+def test_damage_of_every_kind_at_once(installed: Project, names: list[str]) -> None:
+    """F1: verify is quiet only where a write is told as declared; after ``install`` both are so."""
+    assert is_told(installed)
+    for name in names:
+        for statement in DAMAGE[name].statements:
+            try:
+                installed.sql(statement)
+            except psycopg2.Error:
+                break  # an earlier one has left nothing for it to damage
+    is_quiet = installed.run("pgpubsub", "verify", code=None) == AGREE
+    assert is_told(installed) or not is_quiet
+    mend(installed)
