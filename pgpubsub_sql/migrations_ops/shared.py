@@ -38,7 +38,6 @@ class _Found(NamedTuple):
     """A column that a table of ours has."""
 
     name: str
-    position: int
     type: str
     is_required: bool
     is_identity: bool
@@ -100,8 +99,8 @@ def _columns(
     columns, unlogged = defaultdict(list), set()
     with connection.cursor() as cursor:
         cursor.execute(query("our_columns"), {"schema": schema, "tables": list(TABLES)})
-        for table, is_logged, name, position, kind, *properties in cursor.fetchall():
-            columns[table].append(_Found(name, position, kind, *properties))
+        for table, is_logged, *properties in cursor.fetchall():
+            columns[table].append(_Found(*properties))
             if not is_logged:
                 unlogged.add(table)
     return dict(columns), unlogged
@@ -122,10 +121,10 @@ def _column_faults(where: dict[str, str], present: list[_Found]) -> Iterator[Fau
     table = where["table"]
     wanted, found = TABLES[table], {one.name: one for one in present}
     unknown = [one for one in present if one.name not in wanted]
-    for position, (name, column) in enumerate(wanted.items(), start=1):
+    for name, column in wanted.items():
         if one := found.get(name):
             yield from _property_faults(where | {"column": name}, column, one)
-        elif renamed := _renamed(column, position, unknown):
+        elif renamed := _renamed(column, unknown):
             unknown.remove(renamed)
             yield _fault(
                 f"The column {name} of {table} is called {renamed.name}",
@@ -146,12 +145,10 @@ def _column_faults(where: dict[str, str], present: list[_Found]) -> Iterator[Fau
             )
 
 
-def _renamed(column: Column, position: int, unknown: list[_Found]) -> _Found | None:
-    """Return the unknown column that stands where a missing one stood, if it is of its type."""
-    for one in unknown:
-        if (one.position, one.type) == (position, column.type):
-            return one
-    return None
+def _renamed(column: Column, unknown: list[_Found]) -> _Found | None:
+    """Return what a missing column is called now: the only one that is unknown and like it."""
+    alike = [one for one in unknown if (one.type, one.default) == (column.type, column.default)]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _property_faults(where: dict[str, str], column: Column, one: _Found) -> Iterator[Fault]:
