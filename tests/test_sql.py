@@ -293,6 +293,7 @@ def test_every_file_is_used() -> None:
             ],
             "helpers": [f'CreateHelper("{file}"', f'"helpers/{file}"'],
             "triggers": [f'"triggers/{file}"'],
+            "tables": [f'"tables/{file}"', f'"{file}",'],
         }
         made = re.fullmatch(r"triggers/(after|on|rows|chosen|json|no)_\w+", name)
         return bool(made) or any(spelling in code for spelling in named[folder])

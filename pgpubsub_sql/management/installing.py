@@ -14,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from sqlparse.exceptions import SQLParseError
 
 from pgpubsub_sql.channels import BaseChannel, Channel, codec, declared_channels, dotted_path
+from pgpubsub_sql.installed import APP
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.asking import ask, demand_choice, with_consent
 from pgpubsub_sql.management.subcommands import (
@@ -123,7 +124,11 @@ def install(command: BaseCommand, options: Options) -> None:
     functions = [function for key in silent if (function := found.function_of(key))]
     repair.enable(connection, functions, on=True)
     rows += _give_privileges(connection, found, keys)
-    write(command, rows, as_json=options["json"], empty="All was installed already.")
+    if options["json"]:
+        show_json(command, rows)
+    else:
+        lines = [f"{one['channel'] or APP}: {one['done']} ({one['was']})" for one in rows]
+        command.stdout.write("\n".join(lines) or "All was installed already.")
 
 
 def uninstall(command: BaseCommand, options: Options) -> None:
@@ -238,7 +243,7 @@ def _give_privileges(
     about = {None, *chosen}
     missing = [one for one in found.missing if one.channel in about]
     if hopeless := [one for one in missing if not one.is_ours_to_give]:
-        lines = [f"{one.channel or 'pgpubsub_sql'} {one.text}. {one.remedy}" for one in hopeless]
+        lines = [f"{one.channel or APP} {one.text}. {one.remedy}" for one in hopeless]
         raise CommandError("\n".join(lines))
     repair.give(connection, missing)
     for one in missing:

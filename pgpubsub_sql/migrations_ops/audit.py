@@ -26,7 +26,7 @@ from pgpubsub_sql.migrations_ops.tables import misfit
 from pgpubsub_sql.sql.catalogue import InstalledFunction, InstalledTrigger, installed_functions
 from pgpubsub_sql.sql.installing import Site, wanted_function, wanted_triggers
 from pgpubsub_sql.sql.privileges import Missing, missing_privileges
-from pgpubsub_sql.sql.readiness import check_autocommit, check_ready
+from pgpubsub_sql.sql.readiness import check_postgresql, check_ready
 from pgpubsub_sql.sql.trigger import Trigger
 
 
@@ -228,8 +228,9 @@ class Audit:
         for key in sorted(self.expected):
             yield from self._astray(key[1], self.state_of(key), self.reason_of(key))
         for one in self.missing:
-            remedy = f"Run: python manage.py pgpubsub install{self._database}"
-            remedy = remedy if one.is_ours_to_give else one.remedy
+            install = f"python manage.py pgpubsub install{self._database}"
+            mends = f"Run: {install}\nIt executes: {' '.join(one.statements)}"
+            remedy = mends if one.is_ours_to_give else one.remedy
             text = one.text if one.channel else f"pgpubsub_sql {one.text}"
             yield Problem(one.channel or "", text, remedy)
         for function, reason in self.leftovers():
@@ -342,13 +343,11 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
 
 def _loader(connection: BaseDatabaseWrapper) -> MigrationLoader:
     """Return what has run here, if ours has; what it has made may be gone, and is then missing."""
-    if connection.vendor == "postgresql":
-        loader = load(connection)
-        if any(label == shared.OURS for label, _ in loader.applied_migrations):
-            check_autocommit(connection)
-            return loader
-    check_ready(connection)
-    return load(connection)
+    check_postgresql(connection)
+    loader = load(connection)
+    if not any(label == shared.OURS for label, _ in loader.applied_migrations):
+        check_ready(connection)
+    return loader
 
 
 def _known_apps(loader: MigrationLoader) -> set[str]:

@@ -14,6 +14,23 @@ def check_ready(connection: BaseDatabaseWrapper) -> str:
 
     Raises :class:`NotReady` if it is not PostgreSQL, or our own migrations have not run there.
     """
+    schema, is_migrated = check_postgresql(connection)
+    alias = connection.alias
+    if not is_migrated:
+        raise NotReady(
+            f"The tables of pgpubsub_sql are missing in the database {alias!r}. "
+            f"Run: python manage.py migrate --database {alias}\n"
+            "If that has nothing to do, somebody has dropped them. Run: "
+            f"python manage.py pgpubsub install --database {alias}"
+        )
+    return schema
+
+
+def check_postgresql(connection: BaseDatabaseWrapper) -> tuple[str, bool]:
+    """Return the schema that *connection* works in, and whether our tables can be seen from it.
+
+    Raises :class:`NotReady` if it is not PostgreSQL, commits nothing, or may not see our tables.
+    """
     alias = connection.alias
     if connection.vendor != "postgresql":
         raise NotReady(
@@ -23,20 +40,13 @@ def check_ready(connection: BaseDatabaseWrapper) -> str:
     check_autocommit(connection)
     with connection.cursor() as cursor:
         cursor.execute(query("ready_to_listen"))
-        schema, migrated, role, grant = cursor.fetchone()
-    if grant and not migrated:
+        schema, is_migrated, role, grant = cursor.fetchone()
+    if grant and not is_migrated:
         raise NotReady(
             f"The tables of pgpubsub_sql are hidden from the role {role!r} in the database "
             f"{alias!r}: it lacks USAGE on their schema. Let the owner of the schema run: {grant};"
         )
-    if not migrated:
-        raise NotReady(
-            f"The tables of pgpubsub_sql are missing in the database {alias!r}. "
-            f"Run: python manage.py migrate --database {alias}\n"
-            "If that has nothing to do, somebody has dropped them. Run: "
-            f"python manage.py pgpubsub install --database {alias}"
-        )
-    return str(schema)
+    return str(schema), bool(is_migrated)
 
 
 def check_workable(connection: BaseDatabaseWrapper) -> str:

@@ -12,7 +12,7 @@ from django.db import connections
 from pgpubsub_sql.management import installing, leaving, seeing, status, stored
 from pgpubsub_sql.management.databases import DatabaseCommand, add_database, reached
 from pgpubsub_sql.management.subcommands import Subcommand
-from pgpubsub_sql.sql.readiness import check_ready, check_role
+from pgpubsub_sql.sql.readiness import check_postgresql, check_ready, check_role
 
 SUBCOMMANDS: tuple[Subcommand, ...] = (
     *installing.SUBCOMMANDS,
@@ -60,9 +60,12 @@ class Command(DatabaseCommand):
         by_name = {subcommand.name: subcommand for subcommand in SUBCOMMANDS}
         with reached(options["database"]):
             subcommand = by_name[options["word"]]
-            if subcommand not in installing.SUBCOMMANDS:  # which look for themselves
-                check_ready(connections[options["database"]])
-            check_role(connections[options["database"]], subcommand.role)
+            connection = connections[options["database"]]
+            if subcommand in installing.SUBCOMMANDS:  # which mend our tables, too
+                check_postgresql(connection)
+            else:
+                check_ready(connection)
+            check_role(connection, subcommand.role)
             subcommand.run(self, options)
 
 
