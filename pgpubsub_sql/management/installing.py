@@ -238,14 +238,14 @@ def _give_privileges(
 ) -> Iterator[dict[str, str]]:
     """Give roles what they lack; return what they were given.
 
-    Raises :class:`CommandError` for what others have to give.
+    Raises :class:`CommandError` for what others have to give, once the rest is given.
     """
     about = {None, *chosen}
     missing = [one for one in found.missing if one.channel in about]
+    repair.give(connection, missing)
     if hopeless := [one for one in missing if not one.is_ours_to_give]:
         lines = [f"{one.channel or APP} {one.text}. {one.remedy}" for one in hopeless]
         raise CommandError("\n".join(lines))
-    repair.give(connection, missing)
     for one in missing:
         yield {"channel": one.channel or "", "was": one.text, "done": " ".join(one.statements)}
 

@@ -11,7 +11,7 @@ from argparse import ArgumentTypeError
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import ProgrammingError, connections
+from django.db import connections
 
 from pgpubsub_sql.channels import BaseChannel, select_channels
 from pgpubsub_sql.errors import PubSubError
@@ -19,6 +19,7 @@ from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.logs import is_written
 from pgpubsub_sql.management.databases import DatabaseCommand, add_database, reached
 from pgpubsub_sql.migrations_ops.audit import audit
+from pgpubsub_sql.sql.privileges import Role, missing_for
 from pgpubsub_sql.sql.readiness import check_workable, place
 from pgpubsub_sql.worker.processes import Ending, Plan, work
 from pgpubsub_sql.worker.supervisor import STARTERS, Supervisor
@@ -152,12 +153,11 @@ class Command(DatabaseCommand):
 
     def _warn_of_drift(self, plan: Plan) -> None:
         """Say of which channels nothing, or something else, would be heard, and what to run."""
-        try:
-            problems = list(audit(connections[plan.database]).problems())
-        except ProgrammingError as error:  # a role that may not even see what has run
-            logger.debug("What is installed cannot be compared: %s", error)
+        connection = connections[plan.database]
+        if missing := missing_for(connection, Role.VERIFIER):
+            logger.debug("What is installed cannot be compared. %s.", missing.text)
             return
-        for problem in problems:
+        for problem in audit(connection).problems():
             if problem.channel in plan.channels or not problem.channel:
                 logger.warning("%s %s", problem.sentence, problem.remedy)
 
