@@ -58,7 +58,7 @@ def heard(channel: type[TriggerChannel]) -> Iterator[Counter[tuple[str, Any, Any
     for name, decorate in LISTENERS.items():
         decorate(channel)(partial(note, name))
     trigger = specify(channel)
-    names = {"schema": "public", "helpers": "public", "owner": "tests"}
+    names = {"schema": "public", "helpers": "public", "app": "tests"}
     for statement in create(trigger, find_site(connection, trigger, "app_item", **names)):
         sql(statement)
     yield heard

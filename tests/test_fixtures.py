@@ -127,7 +127,7 @@ def told_of_truncates() -> Iterator[Callable[..., None]]:
     def watch(db_table: str, **timing: tuple[str, ...]) -> None:
         channel = f"truncated_{len(made)}"
         trigger = Trigger(channel=channel, model="app.any", durable=True, **timing)
-        names = {"schema": "public", "helpers": "public", "owner": "tests"}
+        names = {"schema": "public", "helpers": "public", "app": "tests"}
         made.append(trigger)
         for statement in create(trigger, find_site(connection, trigger, db_table, **names)):
             sql(statement)

@@ -445,10 +445,27 @@ def test_nobody_may_call_our_functions_unless_granted() -> None:
 
 @pytest.mark.django_db
 def test_every_function_pins_its_search_path() -> None:
-    """P14: what a caller puts into search_path must not become part of them, as nothing does of
-    a body of which the names are bound when it is made."""
-    for name, settings in our_functions("proconfig", "prosqlbody IS NULL"):
+    """P14: what a caller puts into search_path must not become part of them."""
+    for name, settings in our_functions("proconfig", "prolang <> 14"):
         assert "search_path=pg_catalog, pg_temp" in (settings or []), name
+
+
+@pytest.mark.django_db
+def test_a_function_in_sql_names_every_schema() -> None:
+    """P14: it has no setting, which would keep it from being inlined."""
+    assert [name for name, _ in our_functions("NULL", "prolang = 14")] == ["pgpubsub_key_v1(jsonb)"]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT public.pgpubsub_key_v1(to_jsonb(array[repeat('x', 2000)]))")
+        before = cursor.fetchone()
+        cursor.execute(
+            "CREATE SCHEMA evil;"
+            "CREATE FUNCTION evil.sha256(bytea) RETURNS bytea LANGUAGE sql AS 'SELECT NULL::bytea';"
+            "CREATE FUNCTION evil.cat(text, text) RETURNS text LANGUAGE sql AS 'SELECT NULL::text';"
+            "CREATE OPERATOR evil.|| (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.cat);"
+            "SET LOCAL search_path = evil, pg_catalog"
+        )
+        cursor.execute("SELECT public.pgpubsub_key_v1(to_jsonb(array[repeat('x', 2000)]))")
+        assert cursor.fetchone() == before
 
 
 @contextmanager

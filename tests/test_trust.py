@@ -625,7 +625,7 @@ def unsilenced(channel: Any) -> Iterator[None]:
     """Install the trigger of *channel* as one that cannot be silenced."""
     trigger = specify(channel)
     for one in (dataclasses.replace(trigger, ignorable=False), trigger):
-        names = {"schema": "public", "helpers": "public", "owner": "tests"}
+        names = {"schema": "public", "helpers": "public", "app": "tests"}
         site = find_site(connection, one, "app_item", **names)
         for statement in create(one, site):
             sql(statement)

@@ -54,7 +54,8 @@ class Delivery:
     """Brings messages of *channels* to their listeners, on Django's connection *using*.
 
     *stopping* is asked between two messages; once it says yes, what was taken but not reached
-    is given back.
+    is given back. *renew* is called after the last one, before it is known outside that they were
+    handled.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Delivery:
         using: str,
         schema: str = "",
         stopping: Callable[[], bool] = lambda: False,
+        renew: Callable[[], object] = lambda: None,
         name: str = "",
     ) -> None:
         self.channels = {channel.postgres_name(): channel for channel in channels}
@@ -72,6 +74,7 @@ class Delivery:
         self.schema = schema
         """The schema this connection works in; messages from others are for others."""
         self.stopping = stopping
+        self._renew = renew
         condition = wanted(using)
         self._lanes = {
             name: Lane(channel, self.session, condition) for name, channel in self.channels.items()
@@ -138,6 +141,7 @@ class Delivery:
                 if claim.taken:
                     batch = self._batch(lane, claim.taken, isolation)
                     batch.handle()
+                    self._renew()
                     isolation.verify()
                     self._put_back(batch)
                 else:
@@ -189,9 +193,10 @@ class Delivery:
     def _tell(self, lane: Lane, handled: Sequence[Handling]) -> None:
         """Tell what came of messages, for good, and let go of what was done about it elsewhere."""
         self.outcomes.update([type(handling.outcome) for handling in handled])
-        if is_told():
+        if is_told() or logger.isEnabledFor(logging.DEBUG):
             for handling in handled:
                 tell_handled(handling)
+        if is_told():
             self.session.reclaim(lane.name)
         self.session.tidy_up()
 

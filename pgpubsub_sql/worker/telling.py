@@ -159,8 +159,7 @@ def tell_handled(handling: Handling) -> None:
 
 def is_told() -> bool:
     """Whether anybody hears what came of messages, and may have used the connection."""
-    signals = (message_succeeded, message_failed, message_parked)
-    return logger.isEnabledFor(logging.DEBUG) or any(one.receivers for one in signals)
+    return any(one.receivers for one in (message_succeeded, message_failed, message_parked))
 
 
 def log_failure(handling: Handling, outcome: Failure) -> None:

@@ -66,7 +66,9 @@ class Worker:
     ) -> None:
         self.using = using
         self.stopping = Stopping(aborts=lifeline is None, lifeline=lifeline)
-        self.delivery = Delivery(channels, using=using, stopping=self.stopping, name=name)
+        self.delivery = Delivery(
+            channels, using=using, stopping=self.stopping, renew=self.stopping.renew, name=name
+        )
         self.doorbell = Doorbell(self.delivery.channels, using=using, name=name)
         self._look_at = dict.fromkeys(self.delivery.channels, 0.0)
         """When each channel is due, by the monotonic clock."""

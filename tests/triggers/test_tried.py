@@ -49,7 +49,7 @@ def fold() -> None:
 def refusal(condition: str) -> str:
     """Return why ``migrate`` does not install a channel with this *condition*; or nothing."""
     trigger = Trigger(channel="watched", model="app.any", condition=f"({condition})")
-    names = {"schema": "public", "helpers": "public", "owner": "tests"}
+    names = {"schema": "public", "helpers": "public", "app": "tests"}
     try:
         check_plan(connection, trigger, find_site(connection, trigger, "watched", **names))
     except NotReady as error:
