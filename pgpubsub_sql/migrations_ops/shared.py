@@ -188,7 +188,7 @@ def _helper_faults(connection: BaseDatabaseWrapper, schema: str) -> Iterator[Fau
         signatures = [helper.signature for helper in helpers]
         cursor.execute(query("our_functions"), {"schema": schema, "signatures": signatures})
         rows = cursor.fetchall()
-    for helper, row in zip(helpers, rows, strict=True):
+    for helper, (*row, is_public) in zip(helpers, rows, strict=True):
         wanted = FunctionForm.parse(helper.statement(schema))
         if row[0] is None:
             text = f"The function {helper.signature} is missing"
@@ -197,6 +197,9 @@ def _helper_faults(connection: BaseDatabaseWrapper, schema: str) -> Iterator[Fau
             text = f"The function {helper.signature} is not ours: {', '.join(reasons)}"
             is_dropped = not form.is_replaceable(wanted)
             yield Fault(text, partial(_create_helper, helper, schema, is_dropped=is_dropped))
+        elif is_public:  # as after a restore without privileges
+            text = f"Every role may execute the function {helper.signature}"
+            yield Fault(text, partial(_create_helper, helper, schema, is_dropped=False))
 
 
 def _create_table(table: str, schema: str, editor: Editor) -> None:

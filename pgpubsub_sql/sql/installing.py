@@ -45,7 +45,7 @@ class Site:
     watched: str | None = None
     """Schema of the table; None where it is not there yet."""
     partitioned: bool = False
-    """Whether the table has partitions, or is one: a statement's trigger would miss rows."""
+    """Whether the table has partitions, or a parent: a statement's trigger would miss rows."""
     installed: Mapping[str, Installed] | None = None
     """The triggers that the table has, by name; None to suppose what the migrations say."""
     type_schemas: tuple[str, ...] = ()

@@ -118,6 +118,11 @@ DAMAGE = {
     "a helper is dropped": Damage(
         ("DROP FUNCTION pgpubsub_ring(text)",), "The function pgpubsub_ring(text) is missing"
     ),
+    "everybody may call a helper": Damage(
+        ("GRANT EXECUTE ON FUNCTION pgpubsub_send_v1(text, jsonb) TO PUBLIC",),
+        "Every role may execute the function pgpubsub_send_v1(text, jsonb)",
+        is_felt=False,
+    ),
     "a helper is replaced": Damage(
         (
             "CREATE OR REPLACE FUNCTION pgpubsub_context_v1() RETURNS jsonb LANGUAGE sql "
