@@ -1,0 +1,22 @@
+"""The description of our tables is true."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+
+from pgpubsub_sql.migrations_ops.shared import faults
+from pgpubsub_sql.sql.ours import TABLES
+
+
+@pytest.mark.django_db
+def test_a_database_that_was_just_migrated_has_no_fault() -> None:
+    """F1: what our migrations make is what is compared."""
+    assert faults(connection, "public") == []
+
+
+@pytest.mark.django_db
+def test_every_table_of_ours_is_described() -> None:
+    assert {*TABLES} == {
+        name for name in connection.introspection.table_names() if name.startswith("pgpubsub_sql")
+    }
