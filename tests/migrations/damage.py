@@ -44,6 +44,14 @@ DAMAGE = {
         _replaced(f"{F}() RETURNS trigger LANGUAGE plpgsql", "BEGIN RETURN NULL; END"),
         "its body differs",
     ),
+    "the body is that of an older version": Damage(
+        (
+            f"DO $$BEGIN EXECUTE replace(pg_get_functiondef('{F}'::regproc), "
+            "'RETURN NEW;', 'RETURN NEW; -- as it was'); END$$",
+        ),
+        "its body differs",
+        is_felt=False,
+    ),
     "the trigger never fires": Damage(
         _recreated(f"{INSERTS} WHEN (false) EXECUTE FUNCTION {F}()"), "has a condition"
     ),
