@@ -122,6 +122,17 @@ DAMAGE = {
         "every role may execute",
         is_felt=False,
     ),
+    "the function goes to a role that may do nothing": Damage(
+        (f"ALTER FUNCTION {F} OWNER TO WRITER",), "that runs as the role"
+    ),
+    "something is left over": Damage(
+        (
+            "CREATE FUNCTION pgpubsub_channel_blog__gone() RETURNS trigger LANGUAGE plpgsql AS "
+            """$$\n-- pgpubsub_sql {"app": "blog", "channel": "blog.Gone"}\nBEGIN END$$""",
+        ),
+        "is left over in the database",
+        is_felt=False,
+    ),
     # --- of what all channels share
     "a helper is dropped": Damage(
         ("DROP FUNCTION pgpubsub_ring(text)",), "The function pgpubsub_ring(text) is missing"
