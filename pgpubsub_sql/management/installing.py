@@ -115,7 +115,11 @@ def install(command: BaseCommand, options: Options) -> None:
         found = _refreshed(options, found)
     keys = _chosen(options, _keys(found))
     _refuse_foreign(found, keys)
-    broken = [key for key in keys.values() if found.state_of(key) in _INSTALLED_AGAIN]
+    broken = [
+        key
+        for key in keys.values()
+        if found.state_of(key) in _INSTALLED_AGAIN and found.sites[key].table_oid
+    ]
     rows += [_changed(found, key, "installed") for key in broken]
     repair.install(connection, found, broken)
     found = _audit(options)
@@ -129,6 +133,7 @@ def install(command: BaseCommand, options: Options) -> None:
     else:
         lines = [f"{one['channel'] or APP}: {one['done']} ({one['was']})" for one in rows]
         command.stdout.write("\n".join(lines) or "All was installed already.")
+    _refuse_hopeless(found, keys)
 
 
 def uninstall(command: BaseCommand, options: Options) -> None:
@@ -236,18 +241,18 @@ def _refreshed(options: Options, before: Audit) -> Audit:
 def _give_privileges(
     connection: BaseDatabaseWrapper, found: Audit, chosen: Iterable[str]
 ) -> Iterator[dict[str, str]]:
-    """Give roles what they lack; return what they were given.
-
-    Raises :class:`CommandError` for what others have to give, once the rest is given.
-    """
-    about = {None, *chosen}
-    missing = [one for one in found.missing if one.channel in about]
+    """Give roles what they lack, where that is ours to give; return what they were given."""
+    missing = [one for one in found.missing_for(chosen) if one.is_ours_to_give]
     repair.give(connection, missing)
-    if hopeless := [one for one in missing if not one.is_ours_to_give]:
-        lines = [f"{one.channel or APP} {one.text}. {one.remedy}" for one in hopeless]
-        raise CommandError("\n".join(lines))
     for one in missing:
         yield {"channel": one.channel or "", "was": one.text, "done": " ".join(one.statements)}
+
+
+def _refuse_hopeless(found: Audit, chosen: Iterable[str]) -> None:
+    """Raise :class:`CommandError` for what others have to give."""
+    if hopeless := [one for one in found.missing_for(chosen) if not one.is_ours_to_give]:
+        lines = [f"{one.channel or APP} {one.text}. {one.remedy}" for one in hopeless]
+        raise CommandError("\n".join(lines))
 
 
 def _refuse_foreign(found: Audit, keys: dict[str, Key]) -> None:

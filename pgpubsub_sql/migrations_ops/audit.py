@@ -144,6 +144,9 @@ class Audit:
         there = self._triggers_there(key, function)
         if wanted_triggers(self.expected[key], self.sites[key]).keys() - there.keys():
             return State.MISSING
+        wanted = wanted_function(self.expected[key], self.sites[key])
+        if key in self.misfits and function.form.source == wanted.source:
+            return State.STALE  # install would be refused
         if any(self._differences(key, function)):
             return State.OUTDATED
         if any(trigger.is_silent for trigger in there.values()):
@@ -205,6 +208,11 @@ class Audit:
             if function and not self._is_foreign(key, function):
                 found[key[1]] = function
         return found
+
+    def missing_for(self, channels: Iterable[str]) -> list[Missing]:
+        """Return the privileges that these channels miss, or all of them."""
+        about = {None, *channels}
+        return [one for one in self.missing if one.channel in about]
 
     def problems(self) -> Iterator[Problem]:
         """Yield what differs, first what the code lacks, last what the catalogue has too much."""

@@ -11,7 +11,8 @@ from django.db import OperationalError, connections
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.audit import audit, unwritten
 from pgpubsub_sql.migrations_ops.problems import Problem
-from pgpubsub_sql.sql.readiness import unreachable
+from pgpubsub_sql.sql.privileges import Role, missing_for
+from pgpubsub_sql.sql.readiness import check_postgresql, unreachable
 
 
 def check_written(**kwargs: Any) -> list[checks.CheckMessage]:
@@ -27,7 +28,11 @@ def check_installed(databases: Iterable[str] | None = None, **kwargs: Any) -> li
     found: list[checks.CheckMessage] = []
     for alias in databases or ():
         try:
-            found_here = audit(connections[alias])
+            connection = connections[alias]
+            check_postgresql(connection)
+            if missing_for(connection, Role.VERIFIER):
+                continue  # whoever only listens may not see what has run
+            found_here = audit(connection)
             problems = [*found_here.unapplied(), *found_here.astray()]
         except NotReady:
             continue  # other databases need not be, and migrate makes it so

@@ -53,7 +53,10 @@ def uninstall(connection: BaseDatabaseWrapper, functions: Iterable[InstalledFunc
 def enable(
     connection: BaseDatabaseWrapper, functions: Iterable[InstalledFunction], *, on: bool
 ) -> None:
-    """Enable or disable every trigger that calls these functions, all of them or none."""
+    """Enable or disable the triggers that call these functions, all of them or none.
+
+    One that fires is left as it is: it may have been told to fire ALWAYS.
+    """
     state = SQL("ENABLE" if on else "DISABLE")
     _execute(
         connection,
@@ -66,6 +69,7 @@ def enable(
             )
             for function in functions
             for trigger in function.triggers
+            if not on or trigger.is_silent
         ),
     )
 

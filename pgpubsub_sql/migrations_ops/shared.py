@@ -38,6 +38,7 @@ class _Found(NamedTuple):
     """A column that a table of ours has."""
 
     name: str
+    position: int
     type: str
     is_required: bool
     is_identity: bool
@@ -62,10 +63,22 @@ def mend(connection: BaseDatabaseWrapper, schema: str, found: Sequence[Fault]) -
     """Mend what was *found*, all of it or none."""
     if found:
         with connection.schema_editor(atomic=True) as editor:
-            with connection.cursor() as cursor:
-                cursor.execute(query("set_search_path"), {"path": quote_identifier(schema)})
+            before = _search_path(connection)
+            _set_search_path(connection, quote_identifier(schema))
             for fault in found:
                 fault.mend(editor)
+            _set_search_path(connection, before)  # this may be part of a larger transaction
+
+
+def _search_path(connection: BaseDatabaseWrapper) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute(query("get_setting"), {"name": "search_path"})
+        return str(cursor.fetchone()[0])
+
+
+def _set_search_path(connection: BaseDatabaseWrapper, path: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(query("set_search_path"), {"path": path})
 
 
 def _table_faults(connection: BaseDatabaseWrapper, schema: str) -> Iterator[Fault]:
@@ -80,6 +93,15 @@ def _table_faults(connection: BaseDatabaseWrapper, schema: str) -> Iterator[Faul
             yield _fault(f"The table {table} is unlogged", "set_logged", where)
         yield from _column_faults(where, columns[table])
         yield from _index_faults(where, indexes[table])
+    if _is_secret_public(connection, schema):
+        closed = render("helpers/revoke_secret", schema=schema)
+        yield Fault(f"Every role may read the table {SECRET}", partial(_run, closed))
+
+
+def _is_secret_public(connection: BaseDatabaseWrapper, schema: str) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(query("secret_is_public"), {"schema": schema})
+        return bool(cursor.fetchone()[0])
 
 
 def _missing_table(connection: BaseDatabaseWrapper, schema: str, table: str) -> Fault:
@@ -121,10 +143,10 @@ def _column_faults(where: dict[str, str], present: list[_Found]) -> Iterator[Fau
     table = where["table"]
     wanted, found = TABLES[table], {one.name: one for one in present}
     unknown = [one for one in present if one.name not in wanted]
-    for name, column in wanted.items():
+    for position, (name, column) in enumerate(wanted.items(), start=1):
         if one := found.get(name):
             yield from _property_faults(where | {"column": name}, column, one)
-        elif renamed := _renamed(column, unknown):
+        elif renamed := _renamed(column, position, unknown):
             unknown.remove(renamed)
             yield _fault(
                 f"The column {name} of {table} is called {renamed.name}",
@@ -145,16 +167,18 @@ def _column_faults(where: dict[str, str], present: list[_Found]) -> Iterator[Fau
             )
 
 
-def _renamed(column: Column, unknown: list[_Found]) -> _Found | None:
-    """Return what a missing column is called now: the only one that is unknown and like it."""
-    alike = [one for one in unknown if (one.type, one.default) == (column.type, column.default)]
-    return alike[0] if len(alike) == 1 else None
+def _renamed(column: Column, position: int, unknown: list[_Found]) -> _Found | None:
+    """Return what a missing column is called now: what stands where our migration made it."""
+    same = (one for one in unknown if (one.position, one.type) == (position, column.type))
+    return next(same, None)
 
 
 def _property_faults(where: dict[str, str], column: Column, one: _Found) -> Iterator[Fault]:
     named = f"The column {where['column']} of {where['table']}"
     default = one.default
     if one.type != column.type:
+        if default is not None:
+            yield _change(f"{named} has another default", where, "DROP DEFAULT")
         values = {**where, "type": SQL(column.type)}
         text = f"{named} is {one.type}, not {column.type}"
         yield _fault(text, "change_type", values)

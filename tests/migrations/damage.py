@@ -183,6 +183,9 @@ DAMAGE = {
         "The table pgpubsub_sql_secret is missing",
         is_felt=False,
     ),
+    "everybody may read the secret": Damage(
+        ("GRANT SELECT ON pgpubsub_sql_secret TO PUBLIC",), "Every role may read", is_felt=False
+    ),
     "a column of ours is dropped": Damage(
         (f"ALTER TABLE {N} DROP COLUMN key",), f"The column key of {N} is missing"
     ),
@@ -191,7 +194,7 @@ DAMAGE = {
     ),
     "a column of ours is renamed": Damage(
         (f"ALTER TABLE {N} RENAME COLUMN payload TO body",),
-        f"The column payload of {N} is called body",
+        f"The column payload of {N} is",  # called body, or missing where it was brought back before
     ),
     "a column is added": Damage(
         (f"ALTER TABLE {N} ADD COLUMN tenant integer NOT NULL",), "which is not ours, is NOT NULL"
@@ -209,6 +212,13 @@ DAMAGE = {
     ),
     "a column is of another type": Damage(
         (f"ALTER TABLE {N} ALTER payload TYPE text",), "is text, not jsonb", is_felt=False
+    ),
+    "an id is of another type": Damage(
+        (f"ALTER TABLE {N} ALTER id TYPE integer",), "is integer, not bigint", is_felt=False
+    ),
+    "a column is added and another dropped": Damage(
+        (f"ALTER TABLE {N} ADD COLUMN note text, DROP COLUMN key",),
+        f"The column key of {N} is missing",
     ),
     "ids are not given": Damage(
         (f"ALTER TABLE {N} ALTER id DROP IDENTITY",), f"id of {N} is not numbered"

@@ -1,6 +1,6 @@
 -- The columns of some tables of a schema, and whether the tables are logged. A table that is not there has none.
 SELECT
-    relname::text, relpersistence = 'p', attname::text, format_type(atttypid, atttypmod),
+    relname::text, relpersistence = 'p', attname::text, attnum::integer, format_type(atttypid, atttypmod),
     attnotnull, attidentity <> '', pg_get_expr(adbin, adrelid)
 FROM pg_class
 JOIN pg_namespace ON pg_namespace.oid = relnamespace

@@ -1,4 +1,2 @@
--- Gives a column its type back, without its default, which may not fit.
-ALTER TABLE :"schema".:"table"
-    ALTER COLUMN :"column" DROP DEFAULT,
-    ALTER COLUMN :"column" TYPE :{type} USING CAST(:"column"::text AS :{type});
+-- Gives a column its type back; a default that may not fit has been dropped before.
+ALTER TABLE :"schema".:"table" ALTER COLUMN :"column" TYPE :{type} USING CAST(:"column"::text AS :{type});

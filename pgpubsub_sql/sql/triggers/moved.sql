@@ -4,7 +4,8 @@ IF quote_ident(TG_TABLE_SCHEMA) || '.' <> :'watched' OR to_regclass(:'"home".pgp
         SELECT nspname INTO home FROM pg_trigger
         JOIN pg_proc ON pg_proc.oid = tgfoid JOIN pg_namespace ON pg_namespace.oid = pronamespace
         WHERE tgrelid = TG_RELID AND tgname = TG_NAME;
-        IF home <> (parse_ident(:'"home".pgpubsub_sql_notification'))[1] THEN
+        IF home <> (parse_ident(:'"home".pgpubsub_sql_notification'))[1]
+            AND to_regclass(quote_ident(home) || '.pgpubsub_sql_notification') IS NOT NULL THEN
             :{branches}
             EXECUTE format(
                 'INSERT INTO %1$I.pgpubsub_sql_notification (channel, payload, key) '
