@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from django.apps import apps
@@ -24,6 +25,7 @@ from pgpubsub_sql.migrations_ops.replication import untold
 from pgpubsub_sql.migrations_ops.state import declared
 from pgpubsub_sql.migrations_ops.tables import misfit
 from pgpubsub_sql.sql.catalogue import InstalledFunction, InstalledTrigger, installed_functions
+from pgpubsub_sql.sql.forms import FunctionForm
 from pgpubsub_sql.sql.installing import Site, wanted_function, wanted_triggers
 from pgpubsub_sql.sql.privileges import Missing, missing_privileges
 from pgpubsub_sql.sql.readiness import check_postgresql, check_ready
@@ -136,36 +138,36 @@ class Audit:
 
     def state_of(self, key: Key) -> State:
         """Return how the catalogue stands to one channel that is expected."""
-        function = self.function_of(key)
-        if function is None:
-            return State.MISSING
-        if self._is_foreign(key, function):
-            return State.FOREIGN
-        there = self._triggers_there(key, function)
-        if wanted_triggers(self.expected[key], self.sites[key]).keys() - there.keys():
-            return State.MISSING
-        wanted = wanted_function(self.expected[key], self.sites[key])
-        if key in self.misfits and function.form.source == wanted.source:
-            return State.STALE  # install would be refused
-        if any(self._differences(key, function)):
-            return State.OUTDATED
-        if any(trigger.is_silent for trigger in there.values()):
-            return State.DISABLED
-        if any(one.channel == key[1] for one in self.missing):
-            return State.DENIED
-        return State.STALE if key in self.misfits else State.INSTALLED
+        return self._judgements[key][0]
 
     def reason_of(self, key: Key) -> str:
         """Say why a channel that is expected is in its state, where there is more to say."""
+        return self._judgements[key][1]
+
+    @cached_property
+    def _judgements(self) -> dict[Key, tuple[State, str]]:
+        """States and reasons, found once: to render a function takes milliseconds."""
+        return {key: self._judge(key) for key in self.expected}
+
+    def _judge(self, key: Key) -> tuple[State, str]:
         function = self.function_of(key)
-        match self.state_of(key):
-            case State.OUTDATED if function:
-                return "; ".join(self._differences(key, function))
-            case State.FOREIGN if function:
-                return f"the channel {function.channel} of the app {function.app!r}"
-            case State.STALE:
-                return self.misfits[key]
-        return ""
+        if function is None:
+            return State.MISSING, ""
+        if self._is_foreign(key, function):
+            return State.FOREIGN, f"the channel {function.channel} of the app {function.app!r}"
+        there = self._triggers_there(key, function)
+        if wanted_triggers(self.expected[key], self.sites[key]).keys() - there.keys():
+            return State.MISSING, ""
+        wanted = wanted_function(self.expected[key], self.sites[key])
+        if key in self.misfits and function.form.source == wanted.source:
+            return State.STALE, self.misfits[key]  # install would be refused
+        if differences := list(self._differences(key, function, wanted)):
+            return State.OUTDATED, "; ".join(differences)
+        if any(trigger.is_silent for trigger in there.values()):
+            return State.DISABLED, ""
+        if any(one.channel == key[1] for one in self.missing):
+            return State.DENIED, ""
+        return State.INSTALLED, ""
 
     def surplus_triggers(self, key: Key) -> list[InstalledTrigger]:
         """Return the triggers of a channel that have to be dropped, as nothing replaces them."""
@@ -261,9 +263,11 @@ class Audit:
         table = self.sites[key].table_oid
         return {one.name: one for one in function.triggers if one.table_oid == table}
 
-    def _differences(self, key: Key, function: InstalledFunction) -> Iterator[str]:
+    def _differences(
+        self, key: Key, function: InstalledFunction, form: FunctionForm
+    ) -> Iterator[str]:
         trigger, site = self.expected[key], self.sites[key]
-        found = list(function.form.differences(wanted_function(trigger, site)))
+        found = list(function.form.differences(form))
         if found:
             yield f"the function {function.name} differs ({', '.join(found)})"
         if function.is_public:
