@@ -178,10 +178,9 @@ def declared_channels() -> list[type[BaseChannel]]:
 
 def current(channel: type[BaseChannel]) -> type[BaseChannel]:
     """Return what stands in the place of *channel*, if its module was loaded again."""
-    declared = declared_channels()
-    if channel in declared:
+    if not is_outdated(_specs.get(channel)):
         return channel
-    later = [other for other in declared if _identity(other) == _identity(channel)]
+    later = [other for other in declared_channels() if _identity(other) == _identity(channel)]
     return later[-1] if later else channel
 
 

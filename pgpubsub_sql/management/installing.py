@@ -29,15 +29,14 @@ from pgpubsub_sql.management.subcommands import (
 )
 from pgpubsub_sql.management.tables import blocks, table, width_of
 from pgpubsub_sql.migrations_ops import repair, shared
-from pgpubsub_sql.migrations_ops.audit import Audit, State, audit
+from pgpubsub_sql.migrations_ops.audit import Audit, audit
 from pgpubsub_sql.migrations_ops.history import Key
+from pgpubsub_sql.migrations_ops.problems import State
 from pgpubsub_sql.sql import quote_literal
 from pgpubsub_sql.sql.catalogue import InstalledFunction
 from pgpubsub_sql.sql.trigger import Trigger
 
 T = TypeVar("T")
-
-_INSTALLED_AGAIN = (State.MISSING, State.OUTDATED)
 
 _NAMED = 5
 """Channels that a question names."""
@@ -115,11 +114,7 @@ def install(command: BaseCommand, options: Options) -> None:
         found = _refreshed(options, found)
     keys = _chosen(options, _keys(found))
     _refuse_foreign(found, keys)
-    broken = [
-        key
-        for key in keys.values()
-        if found.state_of(key) in _INSTALLED_AGAIN and found.sites[key].table_oid
-    ]
+    broken = [key for key in found.installable() if key in keys.values()]
     rows += [_changed(found, key, "installed") for key in broken]
     repair.install(connection, found, broken)
     found = _audit(options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -16,11 +15,12 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ProjectState
 
 from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.installed import APP
 from pgpubsub_sql.migrations_ops import history, shared
 from pgpubsub_sql.migrations_ops.applying import find_schemas, is_allowed, nowhere, site_of
 from pgpubsub_sql.migrations_ops.history import Key, Node, Triggers
 from pgpubsub_sql.migrations_ops.labels import load
-from pgpubsub_sql.migrations_ops.problems import Problem
+from pgpubsub_sql.migrations_ops.problems import ASTRAY, Problem, State
 from pgpubsub_sql.migrations_ops.replication import untold
 from pgpubsub_sql.migrations_ops.state import declared
 from pgpubsub_sql.migrations_ops.tables import misfit
@@ -30,56 +30,6 @@ from pgpubsub_sql.sql.installing import Site, wanted_function, wanted_triggers
 from pgpubsub_sql.sql.privileges import Missing, missing_privileges
 from pgpubsub_sql.sql.readiness import check_postgresql, check_ready
 from pgpubsub_sql.sql.trigger import Trigger
-
-
-class State(enum.StrEnum):
-    """How the catalogue stands to what should be installed."""
-
-    INSTALLED = "installed"
-    """All of it, as it would be installed now."""
-    OUTDATED = "outdated"
-    """Function or triggers are not as they would be installed now."""
-    MISSING = "missing"
-    """The function is not there, or not all of its triggers on the model's table."""
-    DISABLED = "disabled"
-    """All of it, but somebody has disabled a trigger."""
-    DENIED = "denied"
-    """All of it, but a role lacks a privilege, so that writes fail."""
-    STALE = "stale"
-    """All of it, but the columns that it names are not there, or not as it needs them."""
-    FOREIGN = "foreign"
-    """The function's name is taken by a channel of another project."""
-    LEFTOVER = "leftover"
-    """A migration of this project has made it, and nothing asks for it any more."""
-
-
-_ASTRAY = {
-    State.MISSING: (
-        "has no trigger in the database, or not all of its triggers",
-        "Run: python manage.py pgpubsub install {channel}{database}",
-    ),
-    State.OUTDATED: (
-        "is not installed as it should be: {reason}",
-        "Run: python manage.py pgpubsub install {channel}{database}",
-    ),
-    State.DISABLED: (
-        "has a disabled trigger",
-        "Run: python manage.py pgpubsub enable {channel}{database}",
-    ),
-    State.STALE: (
-        "names columns that its table lacks or has changed, so every row is sent whole: {reason}",
-        "Change the channel's columns, watch or condition. Run: python manage.py makemigrations",
-    ),
-    State.FOREIGN: (
-        "needs the name of a function that belongs to {reason}",
-        "Set another channel_name.",
-    ),
-    State.LEFTOVER: (
-        "is left over in the database: {reason}",
-        "Run: python manage.py pgpubsub prune{database}",
-    ),
-}
-"""What to say of each state but the right one, and what to do about it."""
 
 
 class Leftover(NamedTuple):
@@ -150,11 +100,16 @@ class Audit:
         return {key: self._judge(key) for key in self.expected}
 
     def _judge(self, key: Key) -> tuple[State, str]:
+        if not self.sites[key].table_oid:
+            return State.TABLELESS, ""
         function = self.function_of(key)
         if function is None:
             return State.MISSING, ""
         if self._is_foreign(key, function):
             return State.FOREIGN, f"the channel {function.channel} of the app {function.app!r}"
+        return self._compare(key, function)
+
+    def _compare(self, key: Key, function: InstalledFunction) -> tuple[State, str]:
         there = self._triggers_there(key, function)
         if wanted_triggers(self.expected[key], self.sites[key]).keys() - there.keys():
             return State.MISSING, ""
@@ -168,6 +123,11 @@ class Audit:
         if any(one.channel == key[1] for one in self.missing):
             return State.DENIED, ""
         return State.INSTALLED, ""
+
+    def installable(self) -> list[Key]:
+        """Return what is to be installed, and can be."""
+        wanting = (State.MISSING, State.OUTDATED)
+        return [key for key in sorted(self.expected) if self.state_of(key) in wanting]
 
     def surplus_triggers(self, key: Key) -> list[InstalledTrigger]:
         """Return the triggers of a channel that have to be dropped, as nothing replaces them."""
@@ -247,8 +207,8 @@ class Audit:
             yield from self._astray(function.channel or function.name, State.LEFTOVER, reason)
 
     def _astray(self, channel: str, state: State, reason: str) -> Iterator[Problem]:
-        if state in _ASTRAY:
-            text, remedy = _ASTRAY[state]
+        if state in ASTRAY:
+            text, remedy = ASTRAY[state]
             names = {"channel": shlex.quote(channel), "database": self._database}
             yield Problem(channel, text.format(reason=reason), remedy.format(**names))
 
@@ -357,7 +317,7 @@ def _loader(connection: BaseDatabaseWrapper) -> MigrationLoader:
     """Return what has run here, if ours has; what it has made may be gone, and is then missing."""
     check_postgresql(connection)
     loader = load(connection)
-    if not any(label == shared.OURS for label, _ in loader.applied_migrations):
+    if not any(label == APP for label, _ in loader.applied_migrations):
         check_ready(connection)
     return loader
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from django.apps import apps
 from django.core.management.base import CommandError
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -89,11 +90,20 @@ def _installed(connection: BaseDatabaseWrapper) -> list[InstalledFunction]:
 
 
 def _dropping(functions: Iterable[InstalledFunction]) -> str:
-    """Return the SQL that drops functions, and with them the triggers that call them."""
-    return " ".join(
-        f"{render('triggers/drop_function', schema=one.schema, function=one.name).strip()};"
-        for one in functions
+    """Return the SQL that drops functions, and with them the triggers that call them.
+
+    Those of apps that this project has not are named alone: they may be another project's.
+    """
+    labels = {None, *(config.label for config in apps.get_app_configs())}
+    found = [*functions]
+    ours = [one for one in found if one.app in labels]
+    dropped = " ".join(
+        render("triggers/drop_function", schema=one.schema, function=one.name) for one in ours
     )
+    if len(ours) == len(found):
+        return dropped
+    others = _listed(one.name for one in found if one not in ours)
+    return f"{dropped} (Of apps that this project has not, there are also {others}.)".lstrip()
 
 
 def _listed(names: Iterable[str]) -> str:

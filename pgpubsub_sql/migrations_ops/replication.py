@@ -58,7 +58,8 @@ def _untold(channel: str, table: str, triggers: list[_Trigger]) -> Iterator[Prob
     if not all(trigger.can_fire for trigger in triggers):
         yield Problem(
             channel,
-            f"is not told {brought}, as its triggers fire by statement, and there are only rows",
+            f"is not told {brought}, as its triggers fire by statement, and replication writes "
+            "single rows",
             'If it should be, set level = "row" on the channel. Run: python manage.py '
             "makemigrations, and then: python manage.py migrate",
         )

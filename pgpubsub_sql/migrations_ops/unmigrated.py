@@ -13,16 +13,17 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.migrations_ops.audit import State, audit
+from pgpubsub_sql.installed import APP
+from pgpubsub_sql.migrations_ops.audit import audit
 from pgpubsub_sql.migrations_ops.repair import install
-from pgpubsub_sql.migrations_ops.shared import OURS, operations
+from pgpubsub_sql.migrations_ops.shared import operations
 from pgpubsub_sql.migrations_ops.state import declared
 
 
 def install_unmigrated(using: str, **kwargs: Any) -> None:
     """Install what no migration has, where its tables are."""
     connection, unmigrated = connections[using], _unmigrated_apps()
-    if connection.vendor == "postgresql" and OURS in unmigrated:
+    if connection.vendor == "postgresql" and APP in unmigrated:
         _install_helpers(connection)
     if any(label in unmigrated for label, _ in declared()):
         _install_triggers(connection)
@@ -31,7 +32,7 @@ def install_unmigrated(using: str, **kwargs: Any) -> None:
 def _install_helpers(connection: BaseDatabaseWrapper) -> None:
     with connection.schema_editor(atomic=True) as editor:
         for operation in operations():
-            operation.database_forwards(OURS, editor)
+            operation.database_forwards(APP, editor)
 
 
 def _install_triggers(connection: BaseDatabaseWrapper) -> None:
@@ -39,12 +40,7 @@ def _install_triggers(connection: BaseDatabaseWrapper) -> None:
         found = audit(connection)
     except NotReady:
         return  # no database for channels
-    wanting = [
-        key
-        for key in sorted(found.unmigrated.keys() & found.sites.keys())
-        if found.sites[key].table_oid and found.state_of(key) in (State.MISSING, State.OUTDATED)
-    ]
-    install(connection, found, wanting)
+    install(connection, found, [key for key in found.installable() if key in found.unmigrated])
 
 
 def _unmigrated_apps() -> set[str]:

@@ -10,6 +10,7 @@ from pgpubsub_sql.sql.quoting import (
     quote_literal,
     quote_table,
     shorten,
+    split_identifiers,
 )
 from pgpubsub_sql.sql.states import (
     INVALID_PARAMETER_VALUE,
@@ -37,5 +38,6 @@ __all__ = [
     "read_interval",
     "render",
     "shorten",
+    "split_identifiers",
     "sqlstate",
 ]

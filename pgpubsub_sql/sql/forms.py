@@ -6,12 +6,11 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 
-from pgpubsub_sql.sql.quoting import DOLLAR_TAG
+from pgpubsub_sql.sql.quoting import DOLLAR_TAG, split_identifiers
 
 _LANGUAGE = re.compile(r"^LANGUAGE (\w+)(.*)$", re.MULTILINE)
 _SETTING = re.compile(r"^SET (\w+) = (.+)$", re.MULTILINE)
 _SIGNATURE = re.compile(r"\(([^)]*)\) RETURNS (\w+)")
-_NAME = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 _VOLATILITIES = {"IMMUTABLE": "i", "STABLE": "s"}
 
 ROW, BEFORE = 1, 2
@@ -63,16 +62,13 @@ class FunctionForm:
 
     def differences(self, wanted: FunctionForm) -> Iterator[str]:
         """Yield in what it is not as *wanted*."""
-        names = {
-            "arguments": "arguments",
-            "result": "result",
-            "language": "language",
-            "volatility": "volatility",
-            "source": "body",
-        }
-        for name, words in names.items():
+        if self.arguments != wanted.arguments:
+            yield "its arguments differ"
+        for name in ("result", "language", "volatility"):
             if getattr(self, name) != getattr(wanted, name):
-                yield f"its {words} differs" if words != "arguments" else "its arguments differ"
+                yield f"its {name} differs"
+        if self.source != wanted.source:
+            yield "its body differs"
         if self.is_definer != wanted.is_definer:
             words = "SECURITY DEFINER" if wanted.is_definer else "SECURITY INVOKER"
             yield f"it is not {words}"
@@ -125,10 +121,7 @@ class TriggerForm:
 def setting(name: str, value: str) -> tuple[str, str | tuple[str, ...]]:
     """Return a setting so that it can be compared, however it was spelled."""
     if name.lower() == "search_path":
-        found = _NAME.findall(value)
-        return "search_path", tuple(
-            quoted.replace('""', '"') or plain.lower() for quoted, plain in found
-        )
+        return "search_path", tuple(split_identifiers(value))
     return name.lower(), value
 
 

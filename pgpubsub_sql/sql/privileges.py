@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.sql.installing import Site
+from pgpubsub_sql.sql.ours import LONG_PAYLOAD, NOTIFICATION, SECRET
 from pgpubsub_sql.sql.templates import query
 from pgpubsub_sql.sql.trigger import Trigger
 
@@ -58,9 +59,6 @@ def _call_postgres(*functions: str) -> tuple[Privilege, ...]:
     return tuple(Privilege("EXECUTE", "FUNCTION", name, "pg_catalog") for name in functions)
 
 
-_NOTIFICATION = "pgpubsub_sql_notification"
-_LONG = "pgpubsub_sql_longpayload"
-_SECRET = "pgpubsub_sql_secret"  # noqa: S105
 _KEY = "pgpubsub_key_v1"
 _IGNORED = "pgpubsub_ignored_v1"
 _RING = (*_call("pgpubsub_ring", "pgpubsub_ring_v1"), *_call_postgres("pg_notify"))
@@ -73,20 +71,20 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
     Role.EPHEMERAL_SENDER: _call("pgpubsub_publish_v1"),
     Role.MANY_SENDER: _call("pgpubsub_notify_many_v1"),
     Role.LISTENER: (
-        *_table(_NOTIFICATION, "SELECT", "INSERT", "UPDATE", "DELETE"),
-        *_table(_LONG, "SELECT", "DELETE"),
-        *_table(_SECRET, "SELECT"),
+        *_table(NOTIFICATION, "SELECT", "INSERT", "UPDATE", "DELETE"),
+        *_table(LONG_PAYLOAD, "SELECT", "DELETE"),
+        *_table(SECRET, "SELECT"),
         *_call(_KEY),
         *_call_postgres("pg_notify", "pg_try_advisory_lock", "pg_try_advisory_xact_lock"),
     ),
-    Role.READER: _table(_NOTIFICATION, "SELECT"),
+    Role.READER: _table(NOTIFICATION, "SELECT"),
     Role.KEEPER: (
-        *_table(_NOTIFICATION, "SELECT", "UPDATE", "DELETE"),
+        *_table(NOTIFICATION, "SELECT", "UPDATE", "DELETE"),
         *_call_postgres("pg_notify"),
     ),
     Role.VERIFIER: _table("django_migrations", "SELECT"),
     Role.DURABLE_OWNER: (
-        *_table(_NOTIFICATION, "INSERT"),
+        *_table(NOTIFICATION, "INSERT"),
         *_call("pgpubsub_context_v1", _IGNORED, _KEY),
         *_RING,
     ),
@@ -97,18 +95,18 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
 HELPERS: Mapping[str, tuple[Privilege, ...]] = {
     "pgpubsub_notify": _call("pgpubsub_store_v1"),
     "pgpubsub_store_v1": (
-        *_table(_NOTIFICATION, "SELECT", "INSERT"),
+        *_table(NOTIFICATION, "SELECT", "INSERT"),
         *_call("pgpubsub_context_v1", _KEY),
         *_RING,
     ),
     "pgpubsub_publish_v1": _call("pgpubsub_context_v1", "pgpubsub_send_v1"),
     "pgpubsub_send_v1": (
-        *_table(_LONG, "SELECT", "INSERT"),
-        *_table(_SECRET, "SELECT", "INSERT"),
+        *_table(LONG_PAYLOAD, "SELECT", "INSERT"),
+        *_table(SECRET, "SELECT", "INSERT"),
         *_call_postgres("pg_notify"),
     ),
     "pgpubsub_notify_many_v1": (
-        *_table(_NOTIFICATION, "INSERT"),
+        *_table(NOTIFICATION, "INSERT"),
         *_call("pgpubsub_context_v1", _KEY, "pgpubsub_send_v1"),
         *_RING,
     ),

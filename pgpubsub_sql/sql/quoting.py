@@ -17,6 +17,8 @@ MAX_NAME_BYTES = 63
 DOLLAR_TAG = "$pgpubsub$"
 """What delimits the function bodies in our templates."""
 
+_LISTED = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
+
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 
 _RESERVED = """
@@ -105,6 +107,16 @@ def name_parts(name: str) -> list[str]:
     if ".".join(f'"{part}"' for part in parts) != quoted:
         return [name]
     return [part.replace('""', '"') for part in parts]
+
+
+def split_identifiers(text: str) -> list[str]:
+    """Return the names in a list such as a search_path, which has in quotes what needs them.
+
+    >>> split_identifiers('pg_catalog, Tenant, "Odd""one"')
+    ['pg_catalog', 'tenant', 'Odd"one']
+    """
+    found = _LISTED.findall(text)
+    return [quoted.replace('""', '"') or plain.lower() for quoted, plain in found]
 
 
 def shorten(name: str, limit: int = MAX_NAME_BYTES) -> str:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pgpubsub_sql.sql import SQL, quote_identifier, quote_literal, render
+from pgpubsub_sql.sql import SQL, quote_identifier, quote_literal, render, split_identifiers
 
 CONSTRAINTS_SECONDS = 60.0
 """For so long a worker may not know of a constraint that is new, or gone."""
-
-_SCHEMA = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 
 Execute = Callable[[str], list[Any]]
 
@@ -132,8 +129,7 @@ def _restoring(settings: Iterable[tuple[str, str]], *, is_local: bool) -> str:
 
 def _schemas(path: str) -> SQL:
     """Return the schemas of a search_path, which has in quotes what is not to be lower case."""
-    names = [quoted.replace('""', '"') or plain.lower() for quoted, plain in _SCHEMA.findall(path)]
-    return SQL(", ".join(map(quote_literal, names or [""])))
+    return SQL(", ".join(map(quote_literal, split_identifiers(path) or [""])))
 
 
 def _settling(immediate: str, restore: str) -> str:

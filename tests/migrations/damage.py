@@ -223,6 +223,17 @@ DAMAGE = {
     "ids are not given": Damage(
         (f"ALTER TABLE {N} ALTER id DROP IDENTITY",), f"id of {N} is not numbered"
     ),
+    "ids came from another sequence": Damage(
+        (
+            f"INSERT INTO {N} (id, channel, payload) VALUES (1, 'other', '{{}}') "
+            "ON CONFLICT DO NOTHING",
+            f"ALTER TABLE {N} ALTER id DROP IDENTITY",
+            f"CREATE SEQUENCE IF NOT EXISTS others START 1000 OWNED BY {N}.id",
+            f"ALTER TABLE {N} ALTER id SET DEFAULT nextval('others')",
+        ),
+        f"id of {N} is not numbered",
+        is_felt=False,
+    ),
     "an index is dropped": Damage(
         ("DROP INDEX pgpubsub_sql_available",), "The index pgpubsub_sql_available", is_felt=False
     ),

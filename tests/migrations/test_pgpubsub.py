@@ -251,6 +251,19 @@ def of_another(app: str, channel: str, function: str, database: Database) -> Non
     )
 
 
+def test_a_table_that_is_gone_keeps_its_triggers(project: Project) -> None:
+    """F1: install dropped those of a table that was renamed, and said that all was installed."""
+    project.sql("ALTER TABLE blog_author RENAME TO renamed")
+    assert state(project) == "tableless"
+    (problem,) = rows(project, "verify", code=1)
+    assert "watches a table that is not there" in problem["text"]
+    before = project.catalogue()
+    assert "All was installed already." in project.run("pgpubsub", "install")
+    assert project.catalogue() == before
+    project.sql("ALTER TABLE renamed RENAME TO blog_author")
+    assert rows(project, "verify") == []
+
+
 def test_options_that_no_longer_fit(project: Project) -> None:
     """T3, T13: rows travel whole then, and ``verify`` says why, for no write fails of it."""
     models = model("Author", "age = models.IntegerField(null=True)")

@@ -15,7 +15,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.graph import MigrationGraph
 
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.migrations_ops.audit import State, audit
+from pgpubsub_sql.migrations_ops.audit import audit
+from pgpubsub_sql.migrations_ops.problems import State
 from pgpubsub_sql.sql import quote_identifier
 from tests.migrations.harness import Database
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.commands import dumpdata
 
-APP = "pgpubsub_sql"
+from pgpubsub_sql.installed import APP
 
 
 class Command(dumpdata.Command):

@@ -6,15 +6,16 @@
 WITH object AS (
     SELECT 'SCHEMA' AS kind, nspname::text AS schema, nspname::text AS name, oid, true AS is_visible,
         format('SCHEMA %%I', nspname) AS quoted
-    FROM pg_namespace
+    FROM pg_namespace WHERE nspname = ANY (%(names)s::text[])
     UNION ALL
     SELECT 'TABLE', nspname, relname, pg_class.oid, pg_table_is_visible(pg_class.oid), format('%%I.%%I', nspname, relname)
     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-    WHERE relkind IN ('r', 'p')
+    WHERE relkind IN ('r', 'p') AND relname = ANY (%(names)s::text[])
     UNION ALL
     SELECT 'FUNCTION', nspname, proname, pg_proc.oid, pg_function_is_visible(pg_proc.oid),
         format('FUNCTION %%I.%%I(%%s)', nspname, proname, oidvectortypes(proargtypes))
     FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace
+    WHERE proname = ANY (%(names)s::text[])
 ), needed AS (
     SELECT wanted.need, wanted.position, wanted.kind, wanted.privilege, object.oid, object.quoted, role.rolname, role.oid AS role,
         role.rolsuper OR role.rolbypassrls AS sees_all

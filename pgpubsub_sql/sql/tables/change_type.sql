@@ -1,2 +1,2 @@
--- Gives a column its type back; a default that may not fit has been dropped before.
+-- Gives a column its type back.
 ALTER TABLE :"schema".:"table" ALTER COLUMN :"column" TYPE :{type} USING CAST(:"column"::text AS :{type});

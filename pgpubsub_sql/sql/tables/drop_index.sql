@@ -1,2 +1,2 @@
 -- Takes an index away that has another definition, or that nobody finished.
-DROP INDEX IF EXISTS :"schema".:"index";
+DROP INDEX :"schema".:"index";
