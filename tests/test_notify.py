@@ -452,11 +452,16 @@ def test_every_function_pins_its_search_path() -> None:
 
 @pytest.mark.django_db
 def test_a_function_in_sql_names_every_schema() -> None:
-    """P14: it has no setting, which would keep it from being inlined."""
+    """P14: it has no setting, which would keep it from being inlined; and it is inlined."""
     assert [name for name, _ in our_functions("NULL", "prolang = 14")] == ["pgpubsub_key_v1(jsonb)"]
     with connection.cursor() as cursor:
         cursor.execute("SELECT public.pgpubsub_key_v1(to_jsonb(array[repeat('x', 2000)]))")
         before = cursor.fetchone()
+        cursor.execute(
+            "EXPLAIN (VERBOSE) SELECT public.pgpubsub_key_v1(to_jsonb(number)) "
+            "FROM generate_series(1, 2) AS number"
+        )
+        assert not [line for (line,) in cursor.fetchall() if "pgpubsub_key_v1" in line]
         cursor.execute(
             "CREATE SCHEMA evil;"
             "CREATE FUNCTION evil.sha256(bytea) RETURNS bytea LANGUAGE sql AS 'SELECT NULL::bytea';"

@@ -11,7 +11,6 @@ from pgpubsub_sql.sql.quoting import DOLLAR_TAG, split_identifiers
 _LANGUAGE = re.compile(r"^LANGUAGE (\w+)(.*)$", re.MULTILINE)
 _SETTING = re.compile(r"^SET (\w+) = (.+)$", re.MULTILINE)
 _SIGNATURE = re.compile(r"\(([^)]*)\) RETURNS (\w+)")
-_VOLATILITIES = {"IMMUTABLE": "i", "STABLE": "s"}
 
 ROW, BEFORE = 1, 2
 _EVENTS = {"insert": 4, "delete": 8, "update": 16, "truncate": 32}
@@ -45,7 +44,6 @@ class FunctionForm:
         if language is None or signature is None:
             raise ValueError(f"No CREATE FUNCTION of a template of ours: {statement!r}")
         options = language[2]
-        found = [letter for word, letter in _VOLATILITIES.items() if word in options]
         return cls(
             arguments=" ".join(signature[1].split()).replace(
                 "timestamptz", "timestamp with time zone"
@@ -53,7 +51,7 @@ class FunctionForm:
             result=signature[2],
             language=language[1],
             is_definer="SECURITY DEFINER" in options,
-            volatility=(found or ["v"])[0],
+            volatility="s" if "STABLE" in options else "v",
             settings=dict(
                 setting(name, _unquoted(name, value)) for name, value in _SETTING.findall(header)
             ),

@@ -1,8 +1,8 @@
 -- The ordering key of a message, as it is stored: the JSON array of its values, NULL where all of them are
--- null, and a digest where an index could not hold it. It names schemas and has no SET, which would keep it
--- from being inlined.
+-- null, and a digest where an index could not hold it. It is inlined: so it names schemas and has no SET, and
+-- it is no more than STABLE, as convert_to() is.
 CREATE OR REPLACE FUNCTION :"schema".pgpubsub_key_v1(parts jsonb) RETURNS text
-LANGUAGE sql IMMUTABLE
+LANGUAGE sql STABLE
 AS $pgpubsub$
 SELECT CASE
     WHEN parts OPERATOR(pg_catalog.<@) '[null]'::pg_catalog.jsonb THEN NULL
