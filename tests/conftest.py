@@ -24,6 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 DEADLINE_SECONDS = 30.0
 
 
+# Else each of the many processes that the tests start compiles the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 hypothesis_settings.register_profile("long")
 """For ``make test-long``: tests that have a short and a long form look at its name."""
 
