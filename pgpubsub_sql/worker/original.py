@@ -40,9 +40,9 @@ class Original:
         self._unreported = [one for one in settings if one[0] not in self._reported]
         self.restore = _restoring(settings, is_local=is_local)
         """What gives its settings back to the session."""
-        self.settle = self.settle_prelude = ""
-        """What ends a message that has queried; and what receivers did for it beforehand. The first
-        gives back what the server does not report: each SET has its price."""
+        self._settle = self._settle_changed = ""
+        self.settle_prelude = ""
+        """SQL that ends what receivers did for a message, and keeps what they have set for it."""
         self._settle_until = 0.0
 
     def refresh(self, execute: Execute) -> None:
@@ -52,8 +52,18 @@ class Original:
             names = [_qualified(*name) for name in execute("immediate_constraints")]
             immediate = f"{_immediate(names)};" if names else ""
             restore = _restoring(self._unreported, is_local=self._is_local)
-            self.settle = _settling(immediate, restore)
+            self._settle = _settling(immediate, restore)
+            self._settle_changed = _settling(immediate, self.restore)
             self.settle_prelude = _settling(immediate, "")
+
+    @property
+    def settle(self) -> str:
+        """SQL that ends a message that has queried, and gives its settings back to the session.
+
+        Those that the server reports are left out as long as none of them has changed: each SET has
+        its price.
+        """
+        return self._settle_changed if self.is_reported_changed() else self._settle
 
     def is_reported_changed(self) -> bool:
         """Whether the server has told of a setting that is not what it was."""
@@ -85,8 +95,6 @@ class Original:
     def _find_reported(self, settings: Iterable[tuple[str, str]]) -> dict[str, str]:
         # https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC
         found = {name: self._report(name) for name, _ in settings}
-        # Who one is decides what one may set, so it is set back along with the rest.
-        found.pop("session_authorization", None)
         return {name: value for name, value in found.items() if value is not None}
 
     def _driver_state(self) -> list[Any]:
