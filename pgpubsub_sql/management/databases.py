@@ -8,10 +8,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, OperationalError, ProgrammingError, connections
 
 from pgpubsub_sql.errors import PubSubError
+from pgpubsub_sql.sql import sqlstate
 from pgpubsub_sql.sql.readiness import unreachable
+
+_REFUSED = {
+    "42501": "Connect as the role that runs migrate: it owns our tables and functions.",
+    "42P07": "Rename the object that has this name: it is not one of ours.",
+}
+"""Remedies for what PostgreSQL refuses, by SQLSTATE: insufficient_privilege, duplicate_table."""
 
 
 class DatabaseCommand(BaseCommand):
@@ -48,3 +55,8 @@ def reached(alias: str) -> Iterator[None]:
         if connections[alias].connection is not None and connections[alias].is_usable():
             raise  # what is wrong is not the connection
         raise CommandError(str(unreachable(alias, error))) from error
+    except ProgrammingError as error:
+        if remedy := _REFUSED.get(sqlstate(error)):
+            refusal = str(error).partition("\n")[0]
+            raise CommandError(f"PostgreSQL refused: {refusal}. {remedy}") from error
+        raise

@@ -113,7 +113,6 @@ def install(command: BaseCommand, options: Options) -> None:
         shared.mend(connection, found.schema, found.faults)
         found = _refreshed(options, found)
     keys = _chosen(options, _keys(found))
-    _refuse_foreign(found, keys)
     broken = [key for key in found.installable() if key in keys.values()]
     rows += [_changed(found, key, "installed") for key in broken]
     repair.install(connection, found, broken)
@@ -128,6 +127,7 @@ def install(command: BaseCommand, options: Options) -> None:
     else:
         lines = [f"{one['channel'] or APP}: {one['done']} ({one['was']})" for one in rows]
         command.stdout.write("\n".join(lines) or "All was installed already.")
+    _refuse_foreign(found, keys)
     _refuse_hopeless(found, keys)
 
 

@@ -116,6 +116,37 @@ def test_a_role_that_may_not_make_triggers_is_told_which_grant_it_lacks(
     ]
 
 
+def test_install_by_a_role_that_does_not_own_our_functions_says_who_may(
+    project: Project, role: str
+) -> None:
+    """F12: a restored or shared database, mended by somebody who may not."""
+    install(project, authors("insert"))
+    project.sql("GRANT ALL ON SCHEMA public TO PUBLIC")
+    for kind in ("TABLES", "SEQUENCES"):
+        project.sql(f"GRANT ALL ON ALL {kind} IN SCHEMA public TO {role}")
+    (function,) = project.catalogue().functions
+    project.sql(f"ALTER FUNCTION {function} RESET timezone")
+    connect_as(project, role)
+    output = project.run("pgpubsub", "install", code=1)
+    assert "PostgreSQL refused: must be owner of function" in output
+    assert "Connect as the role that runs migrate" in output
+    assert "Traceback" not in output
+
+
+def test_install_says_what_has_the_name_of_an_index_of_ours(project: Project) -> None:
+    """F12: somebody keeps the old table under another name, and its index with it."""
+    install(project, authors("insert"))
+    project.sql("DROP INDEX pgpubsub_sql_available")
+    project.sql("CREATE TABLE pgpubsub_sql_available ()")
+    output = project.run("pgpubsub", "install", code=1)
+    assert 'PostgreSQL refused: relation "pgpubsub_sql_available" already exists.' in output
+    assert "Rename the object that has this name" in output
+    assert "Traceback" not in output
+    project.sql("ALTER TABLE pgpubsub_sql_available RENAME TO archive")
+    project.run("pgpubsub", "install")
+    assert_agreed(project)
+
+
 # --- Partitions -----------------------------------------------------------------------------------
 
 PARTITIONED = """
