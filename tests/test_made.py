@@ -252,4 +252,7 @@ def test_a_module_of_two_names_is_an_error(install_app: Callable[..., None]) -> 
     finally:
         del sys.modules["listeners_again"]
     assert "pgpubsub_sql.E006" in error
-    assert "shop.listeners.sold and listeners_again.sold are the same function" in error
+    assert (
+        "shop.listeners.sold and listeners_again.sold are the same function, imported under"
+        in error
+    )

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from django.apps import apps
-from django.core import checks
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 from django.db.migrations.exceptions import NodeNotFoundError
@@ -19,7 +18,7 @@ from django.db.migrations.loader import MigrationLoader
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.history import Change, History, flat, read
 
-_REMEDY = (
+REMEDY = (
     "Where an app has been renamed, or has another label now, write the new label in all of these "
     "places. Where it is gone for good, remove the dependency alone. Then run makemigrations."
 )
@@ -57,7 +56,7 @@ def load(connection: BaseDatabaseWrapper | None = None) -> MigrationLoader:
         problems = _described([*_misnamed(_on_disk())])
         if not problems and isinstance(error, ValueError):
             raise
-        raise NotReady(" ".join([*problems, _REMEDY] if problems else [str(error)])) from error
+        raise NotReady(" ".join([*problems, REMEDY] if problems else [str(error)])) from error
 
 
 def read_from_disk() -> History:
@@ -68,17 +67,16 @@ def read_from_disk() -> History:
     return read(load().graph)
 
 
-def check_labels(**kwargs: Any) -> list[checks.CheckMessage]:
-    """E010: do migrations with triggers name apps that are installed?"""
+def unusable_labels() -> list[str]:
+    """Describe the places where migrations with triggers name apps that are not installed.
+
+    None if the migrations can be loaded nevertheless.
+    """
     try:
         found = [*_misnamed(_on_disk())]
-    except Exception:  # noqa: BLE001 - what else is wrong with a migration is Django's to tell
+    except Exception:  # noqa: BLE001 - Django reports whatever else is wrong with a migration
         return []
-    if not found or _is_complete():
-        return []
-    return [
-        checks.Error(problem, hint=_REMEDY, id="pgpubsub_sql.E010") for problem in _described(found)
-    ]
+    return _described(found) if found and not _is_complete() else []
 
 
 def _is_complete() -> bool:

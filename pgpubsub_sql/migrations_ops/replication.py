@@ -1,17 +1,14 @@
-"""The system check of triggers that logical replication does not fire."""
+"""Triggers that logical replication does not fire."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from django.core import checks
-from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.migrations_ops.problems import Problem
-from pgpubsub_sql.migrations_ops.state import declared
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.trigger import Trigger
 
@@ -24,23 +21,6 @@ class _Trigger(NamedTuple):
     name: str
     can_fire: bool
     is_enabled: bool
-
-
-def check_replicated(databases: Iterable[str] | None = None, **kwargs: Any) -> list[Any]:
-    """W204: are channels told what logical replication brings?"""
-    found: list[checks.CheckMessage] = []
-    for alias in databases or ():
-        connection = connections[alias]
-        if connection.vendor == "postgresql":
-            found += [
-                checks.Warning(
-                    f"In the database {alias!r} the channel {channel} {text}.",
-                    hint=remedy,
-                    id="pgpubsub_sql.W204",
-                )
-                for channel, text, remedy in _found(connection)
-            ]
-    return found
 
 
 def untold(connection: BaseDatabaseWrapper, triggers: Iterable[Trigger]) -> Iterator[Problem]:
@@ -70,10 +50,3 @@ def _untold(channel: str, table: str, triggers: list[_Trigger]) -> Iterator[Prob
             f"is not told {brought}, as its triggers are not enabled for that",
             f"If it should be, execute: ALTER TABLE {table} {enable}",
         )
-
-
-def _found(connection: BaseDatabaseWrapper) -> list[Problem]:
-    try:
-        return list(untold(connection, declared().values()))
-    except (AttributeError, DatabaseError, LookupError, ValueError):
-        return []  # other checks say what is wrong with a channel, or the database

@@ -38,7 +38,7 @@ class Sale(pgpubsub_sql.Channel):
 @pytest.mark.parametrize(
     ("channels", "listeners", "words"),
     [
-        (TWINS, "", ["E002", "blog.channels.One, blog.channels.Two", "channel_name of its own"]),
+        (TWINS, "", ["E002", "blog.channels.One, blog.channels.Two", "a different channel_name"]),
         (UNDECORATED, SALES, ["E001", "'number' is annotated in Sale", "Sale with @dataclass"]),
         (
             channel(model="shop.Order"),
@@ -48,7 +48,11 @@ class Sale(pgpubsub_sql.Channel):
         (
             MISSPELLED,
             SALES.replace("blog.Sale", "blog.Sael"),
-            ["E004", "blog.listeners.sell listens to nothing", "Did you mean 'blog.Sale'?"],
+            [
+                "E004",
+                "blog.listeners.sell listens to a channel that is not declared.",
+                "Did you mean 'blog.Sale'?",
+            ],
         ),
         (
             MISSPELLED,

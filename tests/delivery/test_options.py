@@ -32,23 +32,23 @@ def complaints(**options: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("retry", 5, "Parcel has a retry that is no policy: give it pgpubsub_sql.Retry("),
-        ("retry", None, "Parcel has a retry that is no policy"),
-        ("timeout", 0, "Parcel has the timeout 0: give it seconds, more than 0, or None"),
+        ("retry", 5, "Parcel has the retry 5: set a pgpubsub_sql.Retry("),
+        ("retry", None, "Parcel has the retry None: set a"),
+        ("timeout", 0, "Parcel has the timeout 0: set seconds, more than 0, or None"),
         ("timeout", "1", "Parcel has the timeout '1'"),
         ("timeout", True, "Parcel has the timeout True"),
         ("timeout", datetime.timedelta(1), "Parcel has the timeout datetime.timedelta"),
         ("timeout", float("inf"), "Parcel has the timeout inf"),
-        ("batch_size", 0, "Parcel has the batch_size 0: give it a number of at least 1, or None"),
+        ("batch_size", 0, "Parcel has the batch_size 0: set an integer of at least 1, or None"),
         ("batch_size", 1.5, "Parcel has the batch_size 1.5"),
         ("batch_size", True, "Parcel has the batch_size True"),
         (
             "ordering_key",
             "nmber",
-            "has no field 'nmber', which its ordering_key names: choose from",
+            "has no field 'nmber', which its ordering_key names. Its fields are",
         ),
         ("ordering_key", ("number", "x"), "has no field 'x'"),
-        ("ordering_key", "", "Parcel has the ordering_key '': give it the name of a field"),
+        ("ordering_key", "", "Parcel has the ordering_key '': set the name of a field"),
         ("ordering_key", None, "Parcel has the ordering_key None"),
         ("ordering_key", {"number"}, "Parcel has the ordering_key {'number'}"),
     ],
@@ -60,8 +60,8 @@ def test_nonsense_is_named_with_its_remedy(option: str, value: Any, words: str) 
 
 def test_an_order_needs_a_store() -> None:
     (complaint,) = complaints(lock_notifications=False, ordering_key="number")
-    assert "Parcel has an ordering_key and is ephemeral" in complaint
-    assert "add lock_notifications = True" in complaint
+    assert "Parcel has an ordering_key but is ephemeral" in complaint
+    assert "Set lock_notifications = True" in complaint
 
 
 @pytest.mark.parametrize(

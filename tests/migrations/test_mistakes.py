@@ -85,7 +85,7 @@ def test_listeners_beside_the_settings_are_not_found(project: Project) -> None:
     """F36: the package of a project is no app."""
     rename(project, "blog/listeners.py", "project/listeners.py")
     output = project.run("check")
-    assert "project/listeners.py is not imported, as 'project' is not an installed app." in output
+    assert "project/listeners.py is not imported: 'project' is not an installed app." in output
     assert 'add "project" to INSTALLED_APPS' in output
 
 

@@ -138,7 +138,7 @@ def test_every_word_keeps_to_its_database(project: Project, other: Database) -> 
     assert other.catalogue() == frozenset()
     output = project.run("check", *database)
     assert (
-        "In the database 'other' the channel blog.Authors has no trigger in the database" in output
+        "In the database 'other', the channel blog.Authors has no trigger in the database" in output
     )
     assert "HINT: Run: python manage.py pgpubsub install blog.Authors --database other" in output
     (shown,) = rows(project, "sql", "blog.Authors", *database)
@@ -447,7 +447,7 @@ def test_check_database_tells_of_what_is_not_installed(project: Project) -> None
     project.sql(f'DROP FUNCTION "{FUNCTION}" CASCADE')
     output = project.run("check", "--database", "default")
     assert (
-        "In the database 'default' the channel blog.Authors has no trigger in the database"
+        "In the database 'default', the channel blog.Authors has no trigger in the database"
         in output
     )
     assert "HINT: Run: python manage.py pgpubsub install blog.Authors" in output

@@ -103,7 +103,7 @@ def test_by_statement_replication_is_told_of_its_copy_and_of_truncate_alone(
     assert replica.every_write() == ["TRUNCATE"]
     output = warnings(project)
     assert (
-        "W204) In the database 'default' the channel blog.Authors is not told what logical"
+        "W204) In the database 'default', the channel blog.Authors is not told what logical"
         " replication brings to blog_author, as its triggers fire by statement" in output
     )
     assert 'set level = "row" on the channel' in output

@@ -1,4 +1,4 @@
-"""The system check of what trigger channels let everybody read."""
+"""Check of what ephemeral trigger channels let every role read: W203."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.migrations_ops.options import specified
 
 MANY_TEXTS = 5
-"""From this number of columns of free text on, a channel that sends whatever there is is named."""
+"""Number of free-text columns from which on a channel that sends every column is reported."""
 
 _SECRET = re.compile(
     r"passw|passphrase|secret|token|credential|\b(api|private|access|session) ?key"
@@ -23,7 +23,7 @@ _SECRET = re.compile(
 )
 
 
-def check_exposed(**kwargs: Any) -> list[checks.CheckMessage]:
+def check_exposure(**kwargs: Any) -> list[checks.CheckMessage]:
     """W203: do ephemeral trigger channels send what not everybody should read?"""
     return [problem for channel in registry.channels() for problem in _exposed(channel)]
 
@@ -32,29 +32,30 @@ def _exposed(channel: Any) -> Iterator[checks.CheckMessage]:
     if not issubclass(channel, TriggerChannel) or channel.lock_notifications:
         return
     try:
-        fields = _travelling(channel)
+        fields = _sent_fields(channel)
     except (AttributeError, LookupError, ValueError):
-        return  # other checks say what is wrong with its model and options
+        return  # other checks report what is wrong with its model and options
     secret = [field.name for field in fields if _SECRET.search(_words(field.name))]
     texts = [field.name for field in fields if _is_text(field)]
     if secret:
         what = f"the fields {', '.join(secret)}, which look like secrets"
     elif channel.columns is None and len(texts) >= MANY_TEXTS:
-        what = f"many fields of text: {', '.join(texts)}"
+        what = f"many text fields: {', '.join(texts)}"
     else:
         return
     yield checks.Warning(
-        f"{dotted_path(channel)} is ephemeral, so any role that may connect to the database can "
+        f"{dotted_path(channel)} is ephemeral, so any role that can connect to the database can "
         f"LISTEN and read what it sends of {model_of(channel)._meta.label}: {what}.",
         hint=(
-            "Keep them back with columns or exclude (columns = () sends the primary key alone), or "
-            "set lock_notifications = True: messages of durable channels are in a table."
+            "Leave them out with columns or exclude (columns = () sends the primary key alone), or "
+            "set lock_notifications = True: durable channels keep messages in a table, which is "
+            "protected by privileges."
         ),
         id="pgpubsub_sql.W203",
     )
 
 
-def _travelling(channel: type[TriggerChannel]) -> list[models.Field[Any, Any]]:
+def _sent_fields(channel: type[TriggerChannel]) -> list[models.Field[Any, Any]]:
     columns = specified(channel)["columns"]
     model = model_of(channel)
     fields = (model._meta.concrete_model or model)._meta.local_concrete_fields
@@ -62,7 +63,7 @@ def _travelling(channel: type[TriggerChannel]) -> list[models.Field[Any, Any]]:
 
 
 def _words(name: str) -> str:
-    """Return *name* with its words apart, where ``_`` would count as a letter between them."""
+    """Return *name* with spaces for ``_``, which ``\\b`` counts as a letter."""
     return name.replace("_", " ")
 
 

@@ -1,0 +1,85 @@
+"""Checks of databases, by ``check --database ALIAS``: E201, W202 and W204.
+
+``pgpubsub verify`` reports the same, and more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.core import checks
+from django.db import DatabaseError, OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.migrations_ops.audit import audit
+from pgpubsub_sql.migrations_ops.problems import Problem
+from pgpubsub_sql.migrations_ops.replication import untold
+from pgpubsub_sql.migrations_ops.state import declared
+from pgpubsub_sql.sql.privileges import Role, missing_for
+from pgpubsub_sql.sql.readiness import check_postgresql, unreachable
+
+
+def check_databases(
+    databases: Iterable[str] | None = None, **kwargs: Any
+) -> list[checks.CheckMessage]:
+    """E201 and W202: does each database have what its migrations install?
+
+    Databases that are not PostgreSQL, or not migrated yet, are passed over.
+    """
+    found: list[checks.CheckMessage] = []
+    for alias in databases or ():
+        try:
+            problems = _differences(connections[alias])
+        except NotReady:
+            continue
+        except OperationalError as error:
+            found.append(checks.Error(str(unreachable(alias, error)), id="pgpubsub_sql.E201"))
+        else:
+            found += as_warnings(f"In the database {alias!r}, the", problems, "W202")
+    return found
+
+
+def check_replication(
+    databases: Iterable[str] | None = None, **kwargs: Any
+) -> list[checks.CheckMessage]:
+    """W204: does logical replication fire the triggers of channels?"""
+    return [
+        problem
+        for alias in databases or ()
+        for problem in as_warnings(
+            f"In the database {alias!r}, the", _unreplicated(connections[alias]), "W204"
+        )
+    ]
+
+
+def as_warnings(where: str, problems: Iterable[Problem], code: str) -> list[checks.CheckMessage]:
+    """Return a warning for each of *problems*; *where* begins its sentence, and ends in "the"."""
+    return [
+        checks.Warning(
+            f"{where} channel {one.sentence}"
+            if one.channel
+            else f"{where} tables and functions shared by all channels differ: {one.sentence}",
+            hint=one.remedy,
+            id=f"pgpubsub_sql.{code}",
+        )
+        for one in problems
+    ]
+
+
+def _differences(connection: BaseDatabaseWrapper) -> list[Problem]:
+    check_postgresql(connection)
+    if missing_for(connection, Role.VERIFIER):
+        return []  # a role that only listens may not see which migrations have run
+    found = audit(connection)
+    return [*found.unapplied(), *found.astray()]
+
+
+def _unreplicated(connection: BaseDatabaseWrapper) -> list[Problem]:
+    if connection.vendor != "postgresql":
+        return []
+    try:
+        return list(untold(connection, declared().values()))
+    except (AttributeError, DatabaseError, LookupError, ValueError):
+        return []  # other checks report what is wrong with a channel or the database
