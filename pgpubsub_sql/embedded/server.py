@@ -1,10 +1,12 @@
-"""The server, as its users see it."""
+"""The server as its users see it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -15,10 +17,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from pgpubsub_sql.embedded.binaries import find_binaries
-from pgpubsub_sql.embedded.handshake import answers
-from pgpubsub_sql.embedded.link import give_order, next_report, start_keeper, wait_or_kill
-from pgpubsub_sql.embedded.log import tail_of
-from pgpubsub_sql.embedded.protocol import Mode, Plan
+from pgpubsub_sql.embedded.cluster import tail
+from pgpubsub_sql.embedded.protocol import (
+    Mode,
+    ServerConfig,
+    next_report,
+    send_order,
+    start_keeper,
+)
 from pgpubsub_sql.errors import ServerError
 
 
@@ -32,14 +38,14 @@ class Server:
     """
 
     host: str
-    """Directory of the unix socket. Stays the same over ``stop()`` and ``start()``."""
+    """Directory of the unix socket; ``stop()`` and ``start()`` keep it."""
     port: int = 5432
     user: str = "postgres"
     dbname: str = "postgres"
     bin_dir: Path
     """Where ``initdb`` and ``postgres`` were found."""
     log: Path | None
-    """The server's log: in ``data_dir`` and kept if persistent, else gone with the server."""
+    """The server's log: kept in ``data_dir`` if persistent, otherwise removed with the server."""
     pid: int | None
     """Process id of the running server."""
 
@@ -54,12 +60,11 @@ class Server:
     ) -> None:
         """Describe a server; ``start()`` or ``with`` starts it.
 
-        ``data_dir`` is created if its parent exists. ``settings`` are server settings, e.g.
-        ``{"fsync": "off"}``; without them the server is as durable as PostgreSQL's defaults.
-        ``start_timeout`` and ``shutdown_timeout`` are seconds; a server that has not stopped after
-        ``shutdown_timeout`` is stopped harder.
+        ``data_dir`` is created if its parent exists. ``settings`` are PostgreSQL's, such as
+        ``{"fsync": "off"}``; the default ones make the server durable. Timeouts are in seconds;
+        a server that has not stopped after ``shutdown_timeout`` is killed.
 
-        Raises ``ServerError`` if there are no binaries.
+        Raises ``ServerError`` if PostgreSQL's programs are not found.
         """
         self.data_dir = Path(data_dir).absolute() if data_dir is not None else None
         self.bin_dir = Path(bin_dir).absolute() if bin_dir is not None else find_binaries()
@@ -90,7 +95,7 @@ class Server:
         Raises ``ServerError`` if the server was never started.
         """
         if not self.host:
-            raise ServerError("The server has no address before it is started.")
+            raise ServerError("The server has no address until it has been started.")
         return {
             "PGHOST": self.host,
             "PGPORT": str(self.port),
@@ -99,15 +104,15 @@ class Server:
         }
 
     def start(self) -> None:
-        """Initialise the cluster if need be, start the server and wait until it answers.
+        """Initialise the cluster if necessary, start the server and wait until it answers.
 
-        Raises ``ServerError``, with the end of the server's log, if it does not answer within
-        ``start_timeout`` seconds, exits, or if ``data_dir`` is in use.
+        Raises ``ServerError``, with the end of the server's log, if the server exits or does not
+        answer within ``start_timeout`` seconds, or if ``data_dir`` is in use.
         """
         if self._keeper is not None:
-            raise ServerError("The server is already started.")
+            raise ServerError("The server has already been started.")
         self._owner = os.getpid()
-        self._keeper = start_keeper(self._plan())
+        self._keeper = start_keeper(self._config())
         try:
             self._await_answer(self._keeper)
         except BaseException:
@@ -115,35 +120,35 @@ class Server:
             raise
 
     def stop(self, mode: Mode = "fast") -> None:
-        """Stop the server and remove what it left; ``immediate`` is without a checkpoint.
+        """Stop the server and remove its temporary files; ``immediate`` skips the checkpoint.
 
-        Without effect if it is not started, and in a forked child (it is the parent's server).
+        Does nothing if the server is not running, or in a forked child: it is the parent's server.
 
-        Raises ``ServerError`` if the cleaning up went wrong; the message names what may be left.
+        Raises ``ServerError`` if files may be left behind; the message says where.
         """
         if self._keeper is None or self._owner != os.getpid():
             return
         keeper, self._keeper, self.pid = self._keeper, None, None
-        give_order(keeper, False, mode)
-        with keeper:  # closes the pipes, which is the same order once more
-            code = wait_or_kill(keeper, 2 * self.shutdown_timeout + 30)
+        send_order(keeper, False, mode)
+        with keeper:  # closes the pipes, which is an order to stop, too
+            code = _wait_or_kill(keeper, 2 * self.shutdown_timeout + 30)
         if code != 0:
             self._clean_up_after_keeper(code)
 
     def restart(self, mode: Mode = "fast") -> None:
         """Stop the server, start it again on the same data and wait until it answers.
 
-        Every connection is lost. ``immediate`` is a crash: the server recovers from its log.
+        Every connection is lost. ``immediate`` is like a crash: the server recovers from its WAL.
 
-        Raises ``ServerError`` if it is not started, or as ``start()`` does.
+        Raises ``ServerError`` if the server is not running, or as ``start()`` does.
         """
         if self._keeper is None:
-            raise ServerError("The server is not started.")
-        give_order(self._keeper, True, mode)
+            raise ServerError("The server is not running.")
+        send_order(self._keeper, True, mode)
         self._await_answer(self._keeper)
 
-    def _plan(self) -> Plan:
-        return Plan(
+    def _config(self) -> ServerConfig:
+        return ServerConfig(
             bin_dir=str(self.bin_dir),
             data_dir=str(self.data_dir) if self.data_dir else None,
             host=self.host,
@@ -159,36 +164,69 @@ class Server:
     def _await_answer(self, keeper: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + self.start_timeout
         self._await_process(keeper, deadline)
-        socket = f"{self.host}/.s.PGSQL.{self.port}"
-        while not answers(socket, self.user, self.dbname):
+        socket_path = f"{self.host}/.s.PGSQL.{self.port}"
+        while not _answers(socket_path, self.user, self.dbname):
             report = next_report(keeper, 0.02)
             if "exited" in report:
-                raise ServerError(f"The server exited with code {report['exited']}.{self._tail()}")
+                raise ServerError(
+                    f"The server exited with code {report['exited']}.{self._log_tail()}"
+                )
             if time.monotonic() > deadline:
                 waited = f"{self.start_timeout:g} seconds"
-                raise ServerError(f"The server does not answer after {waited}.{self._tail()}")
+                raise ServerError(f"The server did not answer within {waited}.{self._log_tail()}")
 
     def _await_process(self, keeper: subprocess.Popen[bytes], deadline: float) -> None:
         report: dict[str, Any] = {}
-        while "pid" not in report:  # it may be preceded by the end of the previous process
+        while "pid" not in report:  # the exit of the previous process may be reported first
             report = next_report(keeper, deadline - time.monotonic())
             if not report:
-                raise ServerError(f"The server is not up after {self.start_timeout:g} seconds.")
+                raise ServerError(
+                    f"The server did not start within {self.start_timeout:g} seconds."
+                )
         self.pid, self.host, self.log = report["pid"], report["host"], Path(report["log"])
 
-    def _tail(self) -> str:
+    def _log_tail(self) -> str:
         with contextlib.suppress(OSError):
             if self.log is not None:
                 text = self.log.read_text(encoding="utf-8", errors="replace")
-                return tail_of(text, f"The end of its log, {self.log}")
+                return tail(text, f"The end of its log, {self.log}")
         return " Its log cannot be read."
 
     def _clean_up_after_keeper(self, code: int) -> None:
-        """Do the rest of the keeper's work: it was killed, and on Linux the server with it."""
+        """Remove the files of a keeper that was killed; on Linux its server was stopped with it."""
         if code > 0 or sys.platform != "linux":
-            raise ServerError(f"The keeper of {self.host} ended with {code}; files may be left.")
+            raise ServerError(
+                f"The keeper of {self.host} exited with {code}. Files and processes may be left."
+            )
         lock = (self.data_dir or Path(self.host, "data")) / "postmaster.pid"
         deadline = time.monotonic() + self.shutdown_timeout
         while lock.exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         shutil.rmtree(self.host, ignore_errors=True)
+
+
+def _answers(path: str, user: str, dbname: str) -> bool:
+    """Open a session without a driver, and end it properly: only a ready server grants one.
+
+    https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
+    """
+    names = f"user\0{user}\0database\0{dbname}\0\0".encode()
+    start_up = struct.pack("!ii", 8 + len(names), 3 << 16) + names
+    ready, terminate = b"Z\0\0\0\5I", b"X\0\0\0\4"
+    received = b""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(5)
+        connection.connect(path)
+        connection.sendall(start_up)
+        while not received.endswith(ready) and (chunk := connection.recv(4096)):
+            received += chunk
+        connection.sendall(terminate)
+    return received.endswith(ready)
+
+
+def _wait_or_kill(process: subprocess.Popen[bytes], timeout: float) -> int:
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
