@@ -37,7 +37,7 @@ def test_a_worker_that_does_not_read_is_seen(listen: Callable[..., Listen]) -> N
         assert status()["behind"] == 0
         message = "json_build_object('number', n, 'text', repeat('x', 7000))::text"
         sql(f"SELECT pg_notify('app.Shout', {message}) FROM generate_series(1, 1000) AS n")
-        eventually(lambda: "1 worker cannot be sent more: a listener runs" in problems())
+        eventually(lambda: "1 worker cannot be sent more: while a listener runs" in problems())
         ((has_snapshot,),) = sql(
             "SELECT backend_xmin IS NOT NULL FROM pg_stat_activity "
             "WHERE application_name = 'pgpubsub_sql listen'"

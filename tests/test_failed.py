@@ -148,7 +148,7 @@ class TestShow:
         ("channel", "payload", "words"),
         [
             ("app.Gone", {}, "none: no channel of this name is declared"),
-            (NAME, {"nummer": 1}, "none: it cannot be read. app.Job: "),
+            (NAME, {"nummer": 1}, "none: the payload cannot be read. app.Job: "),
             ("app.ItemChannel", {"op": "TRUNCATE"}, "none for after_truncate"),
         ],
     )

@@ -220,7 +220,7 @@ def test_what_makes_writes_fail_is_seen_named_and_mended(damage: str) -> None:
     assert f"TO {role}" in install()
     assert not verify()
     assert told() == (2, 1)
-    assert install() == "All was installed already.\n"
+    assert install() == "Everything is installed already.\n"
 
 
 HARMLESS = {

@@ -263,9 +263,9 @@ def test_a_progress_bar_where_somebody_looks(db: None) -> None:
 def test_nothing_is_done_to_everything_unless_that_is_said(db: None, word: str) -> None:
     """F56: to leave out the channel meant every channel."""
     park()
-    with pytest.raises(CommandError, match=r"Say which ones\. Name channels, or choose by --id"):
+    with pytest.raises(CommandError, match=r"is selected\. Name channels, or select by --id"):
         run(word)
-    with pytest.raises(CommandError, match="--all means every one: leave out either"):
+    with pytest.raises(CommandError, match="--all selects everything: leave out either"):
         run(word, NAME, "--all")
     assert Notification.objects.parked().count() == 1
 
@@ -273,7 +273,7 @@ def test_nothing_is_done_to_everything_unless_that_is_said(db: None, word: str) 
 QUESTIONS = {
     "discard": (["discard", NAME], "Delete 2 messages for good?"),
     "discard by id": (["discard", "--id", "ID"], "Delete 1 message for good?"),
-    "replay all": (["replay", "--all"], "Have 2 messages handled again?"),
+    "replay all": (["replay", "--all"], "Handle 2 messages again?"),
     "move": (["move", NAME, "app.Step"], "Move 2 messages from app.Job to app.Step?"),
 }
 

@@ -101,7 +101,7 @@ def mend(project: Project) -> None:
     project.run("pgpubsub", "install")
     assert project.run("pgpubsub", "verify") == AGREE
     assert is_told(project)
-    assert "All was installed already." in project.run("pgpubsub", "install")
+    assert "Everything is installed already." in project.run("pgpubsub", "install")
     project.sql("ALTER TABLE blog_author ENABLE TRIGGER their_trigger")  # DISABLE TRIGGER ALL
     assert [row[0] for row in of_others(project)] == [row[0] for row in others]
 

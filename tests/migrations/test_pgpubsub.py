@@ -220,7 +220,7 @@ def test_drift_of_the_catalogue_is_seen_and_repaired(
 
 def test_install_leaves_alone_what_is_as_it_should_be(project: Project) -> None:
     before = project.catalogue()
-    assert "All was installed already." in project.run("pgpubsub", "install")
+    assert "Everything is installed already." in project.run("pgpubsub", "install")
     assert project.catalogue() == before
 
 
@@ -258,7 +258,7 @@ def test_a_table_that_is_gone_keeps_its_triggers(project: Project) -> None:
     (problem,) = rows(project, "verify", code=1)
     assert "watches a table that is not there" in problem["text"]
     before = project.catalogue()
-    assert "All was installed already." in project.run("pgpubsub", "install")
+    assert "Everything is installed already." in project.run("pgpubsub", "install")
     assert project.catalogue() == before
     project.sql("ALTER TABLE renamed RENAME TO blog_author")
     assert rows(project, "verify") == []
@@ -326,8 +326,10 @@ def test_uninstall_and_install(project: Project) -> None:
 
 
 QUESTIONS = {
-    "uninstall": "Drop the triggers of 1 channel (blog.Authors)? Nobody is told of changes then.",
-    "disable": "Disable the triggers of 1 channel (blog.Authors)? Nobody is told of changes then.",
+    "uninstall": "Drop the triggers of 1 channel (blog.Authors)? Until they are installed again, "
+    "no change sends a message.",
+    "disable": "Disable the triggers of 1 channel (blog.Authors)? Until they are enabled again, "
+    "no change sends a message.",
 }
 
 
@@ -337,11 +339,11 @@ def test_triggers_are_taken_away_only_with_consent(
 ) -> None:
     """F56: ``uninstall`` without arguments dropped everything, and asked nothing."""
     output = project.run("pgpubsub", word, code=1)
-    assert "Say which ones. Name channels, as ls shows them. --all means every one." in output
+    assert "is selected. Name channels, as ls shows them. --all selects everything." in output
     assert "leave out either" in project.run("pgpubsub", word, "--all", "blog.Authors", code=1)
     for argv in ((word, "--all"), (word, "blog.Authors")):
         output = project.run("pgpubsub", *argv, code=1)
-        assert f"{question} The answer is read from a terminal only." in output
+        assert f"{question} The answer can only be given at a terminal." in output
         assert question in project.run("pgpubsub", *argv, answers="n\n", code=1)
     assert state(project) == "installed"
     assert f"{question} [y/N] " in project.run("pgpubsub", word, "--all", answers="y\n")
@@ -365,7 +367,7 @@ def test_prune_shows_asks_and_drops_only_our_own(project: Project) -> None:
     before = project.catalogue()
     assert "add --noinput" in project.run("pgpubsub", "prune", code=1)  # F56
     output = project.run("pgpubsub", "prune", answers="n\n", code=1)
-    assert "Drop what is left over of 1 channel (blog.Gone)? [y/N]" in output
+    assert "Drop the leftovers of 1 channel (blog.Gone)? [y/N]" in output
     assert "shop" not in output
     assert project.catalogue() == before
     project.run("pgpubsub", "prune", answers="y\n")
@@ -427,7 +429,9 @@ def test_help_teaches(project: Project) -> None:
     output = project.run("pgpubsub", "--help")
     for word in ("ls", "verify", "sql", "install", "uninstall", "enable", "disable", "prune"):
         assert f"    {word} " in output
-    assert "Drop what this project has installed" in project.run("pgpubsub", "prune", "--help")
+    assert "Drop functions and triggers that this project installed" in project.run(
+        "pgpubsub", "prune", "--help"
+    )
 
 
 def test_djangos_own_options_may_come_last(project: Project) -> None:

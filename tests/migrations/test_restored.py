@@ -46,7 +46,7 @@ def mend(project: Project, says: str) -> None:
     assert says in output, output
     project.run("pgpubsub", "install")
     assert AGREE in project.run("pgpubsub", "verify")
-    assert "All was installed already." in project.run("pgpubsub", "install")
+    assert "Everything is installed already." in project.run("pgpubsub", "install")
 
 
 def client(name: str) -> str:

@@ -1,4 +1,4 @@
-"""``manage.py dumpdata``, as Django has it."""
+"""``manage.py dumpdata``, without stored messages."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pgpubsub_sql.installed import APP
 
 
 class Command(dumpdata.Command):
-    """Leaves out the messages that wait, unless apps are named.
+    """Leave stored messages out of the dump, unless apps are named.
 
-    The rows that they are about are told of when they are loaded, and messages would come twice.
+    Loading rows fires the triggers of their table, which send these messages again; with the stored
+    ones each would arrive twice.
     """
 
     def handle(self, *app_labels: str, **options: Any) -> str | None:
-        """Dump what is asked for."""
+        """Exclude this app, then dump."""
         if not app_labels:
             options["exclude"] = [*options["exclude"], APP]
         result: str | None = super().handle(*app_labels, **options)

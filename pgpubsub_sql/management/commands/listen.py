@@ -1,4 +1,4 @@
-"""``manage.py listen``: arguments in, a call, output out."""
+"""``manage.py listen``: run the worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pgpubsub_sql.channels import BaseChannel, select_channels
 from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.logs import is_written
-from pgpubsub_sql.management.databases import DatabaseCommand, add_database, reached
+from pgpubsub_sql.management.base import DatabaseCommand, add_database, readable_errors
 from pgpubsub_sql.migrations_ops.audit import audit
 from pgpubsub_sql.sql.privileges import Role, missing_for
 from pgpubsub_sql.sql.readiness import check_workable, place
@@ -27,32 +27,33 @@ from pgpubsub_sql.worker.supervisor import STARTERS, Supervisor
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 DESCRIPTION = """\
-Listen to channels and call their listeners, until SIGTERM or Ctrl-C.
+Run a worker: listen to channels and call their listeners, until SIGTERM or Ctrl-C.
 
-Durable channels (lock_notifications = True): each stored notification is handled by one
-worker, also what was stored while none was running. Other channels: every process handles
-every message that is sent while it listens.
+Without a worker no listener is called, so keep one running beside the web server. Messages of
+durable channels (lock_notifications = True) are stored, and each is handled by one worker, even
+if it was sent while none was running. Messages of ephemeral channels are handled by every
+process that listens when they are sent.
 
-  manage.py listen                                 everything that has a listener
+  manage.py listen                                 every channel that has a listener
   manage.py listen --processes 4                   four worker processes
   manage.py listen --channels blog.AuthorChannel   one channel
-  manage.py listen --exclude blog.PostReads        all but one
-  manage.py listen --drain                         what is stored, then exit
+  manage.py listen --exclude blog.PostReads        every channel but one
+  manage.py listen --drain                         handle what is stored, then exit
 
 A channel is named as in PostgreSQL (blog.AuthorChannel) or by its module path
 (blog.channels.AuthorChannel); a base class selects its subclasses. The first signal lets the
-message in hand finish; a second one, at least a second later, aborts.
+message in flight finish; a second one, at least a second later, aborts.
 """
 
 
 _LEVELS = {0: "warning", 2: "debug", 3: "debug"}
-"""Levels to log for a ``--verbosity`` other than Django's own."""
+"""Log level for each ``--verbosity`` but 1, Django's default."""
 
 
 def positive(value: str) -> int:
-    """Return *value* as a number of at least one."""
+    """Parse an integer of at least 1."""
     if not value.isdecimal() or int(value) < 1:
-        raise ArgumentTypeError(f"{value!r} is not a number of at least 1.")
+        raise ArgumentTypeError(f"{value!r} is not an integer of at least 1.")
     return int(value)
 
 
@@ -62,32 +63,32 @@ class Command(DatabaseCommand):
     help = DESCRIPTION
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Say what may be asked for."""
+        """Add the options of the worker."""
         parser.add_argument(
-            "--channels", nargs="+", metavar="CHANNEL", help="Listen to these (default: all)."
+            "--channels", nargs="+", metavar="CHANNEL", help="Channels to listen to (default: all)."
         )
         parser.add_argument(
-            "--exclude", nargs="+", metavar="CHANNEL", default=[], help="Leave these out."
+            "--exclude", nargs="+", metavar="CHANNEL", default=[], help="Channels to leave out."
         )
         parser.add_argument(
             "--processes", type=positive, default=1, metavar="N", help="Worker processes (1)."
         )
-        add_database(parser, "Database to listen on.")
+        add_database(parser, "Alias of the database to listen on (default: default).")
         parser.add_argument(
             "--drain",
             action="store_true",
-            help="Handle what is stored and ready, then exit; do not listen.",
+            help="Handle the stored messages that are ready, then exit instead of listening.",
         )
         parser.add_argument(
             "--worker",
             action="store_true",
-            help="Work in this process, without a supervisor that restarts it.",
+            help="Work in this process, without a supervisor that restarts it: for debuggers.",
         )
         parser.add_argument(
             "--worker-start-method",
             choices=tuple(STARTERS),
             default="spawn",
-            help="How worker processes start (spawn).",
+            help="How worker processes start (default: spawn).",
         )
         parser.add_argument(
             "--no-restart-on-failure",
@@ -97,28 +98,28 @@ class Command(DatabaseCommand):
         parser.add_argument(
             "--recover",
             action="store_true",
-            help="No effect: what is stored is always handled. django-pgpubsub has this option.",
+            help="No effect: stored messages are always handled. Kept for django-pgpubsub users.",
         )
         parser.add_argument(
             "--loglevel",
             type=str.lower,
             choices=("debug", "info", "warning", "error", "critical"),
-            help="Least severe records to log (info, or what LOGGING in the settings says). "
-            "-v 2 is debug, which logs each message that was handled; -v 0 is warning.",
+            help="Lowest level to log (default: info, or as LOGGING in the settings says). -v 2 "
+            "means debug, which logs each handled message; -v 0 means warning.",
         )
         lines = parser.add_mutually_exclusive_group()
         lines.add_argument(
-            "--logformat", default=Plan.logformat, metavar="FORMAT", help="As logging.Formatter."
+            "--logformat", default=Plan.logformat, metavar="FORMAT", help="A logging format string."
         )
-        lines.add_argument("--json-logs", action="store_true", help="Log one JSON object a line.")
+        lines.add_argument("--json-logs", action="store_true", help="Log one JSON object per line.")
         parser.add_argument(
             "--name",
             default="",
-            help="What the workers are called in the log and in pg_stat_activity.",
+            help="Name of the workers in the log and in pg_stat_activity (default: listen).",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Check what can be checked, then run."""
+        """Check the options and the database, then work."""
         if options["worker"] and options["processes"] > 1:
             raise CommandError("--worker runs one process: leave out --processes.")
         plan = Plan(
@@ -132,7 +133,7 @@ class Command(DatabaseCommand):
         )
         multiprocessing.current_process().name = plan.process_name()
         plan.configure_logging()
-        with reached(plan.database):
+        with readable_errors(plan.database):
             connection = connections[plan.database]
             check_workable(connection)
             self._warn_of_drift(plan)
@@ -140,7 +141,7 @@ class Command(DatabaseCommand):
         if plan.loglevel is None:
             self._announce(plan)
         is_alone = options["worker"]
-        if is_alone and os.getpid() != 1:  # which would have to bury orphans
+        if is_alone and os.getpid() != 1:  # which has to reap orphans, as a supervisor does
             self._work(plan)
             return
         supervisor = Supervisor(
@@ -152,7 +153,7 @@ class Command(DatabaseCommand):
         sys.exit(supervisor.run())
 
     def _warn_of_drift(self, plan: Plan) -> None:
-        """Say of which channels nothing, or something else, would be heard, and what to run."""
+        """Warn of channels whose triggers are not as they should be, and say what to run."""
         connection = connections[plan.database]
         if missing := missing_for(connection, Role.VERIFIER):
             logger.debug("What is installed cannot be compared. %s.", missing.text)
@@ -162,7 +163,7 @@ class Command(DatabaseCommand):
                 logger.warning("%s %s", problem.sentence, problem.remedy)
 
     def _announce(self, plan: Plan) -> None:
-        """Say that it starts, where the project's LOGGING hides what the log says of it."""
+        """Say that it starts, if the project's LOGGING hides the log line that says so."""
         if not is_written(logging.getLogger("pgpubsub_sql.worker"), logging.INFO):
             self.stdout.write(
                 f"Starting to listen to {', '.join(plan.channels)} ({plan.place}). LOGGING hides "
@@ -174,9 +175,9 @@ class Command(DatabaseCommand):
         try:
             ending = work(plan)
         except PubSubError as error:
-            raise CommandError(f"The worker cannot work: {error}") from error
+            raise CommandError(f"The worker has stopped: {error}") from error
         if ending == Ending.MESSAGES_FAILED:
-            raise CommandError("Messages failed; the log above tells which, and why.")
+            raise CommandError("Messages failed. The log above says which, and why.")
 
     def _channels(self, wanted: list[str] | None, excluded: list[str]) -> tuple[str, ...]:
         """Return the names of the channels to listen to."""
@@ -191,6 +192,6 @@ class Command(DatabaseCommand):
         if not chosen:
             raise CommandError(
                 "There is nothing to listen to: these channels have no listener. "
-                "Put listeners into the listeners.py of an installed app."
+                "Write listeners in the listeners.py of an installed app."
             )
         return chosen

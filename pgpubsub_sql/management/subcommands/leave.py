@@ -1,4 +1,4 @@
-"""``manage.py pgpubsub leave``."""
+"""``manage.py pgpubsub leave``: the project's migrations no longer need this package."""
 
 from __future__ import annotations
 
@@ -7,42 +7,46 @@ from pathlib import Path
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
-from pgpubsub_sql.management.asking import ask, with_consent
-from pgpubsub_sql.management.subcommands import Options, Subcommand, counted, write
+from pgpubsub_sql.management.base import Options, Subcommand
+from pgpubsub_sql.management.output import pluralize, write_rows
+from pgpubsub_sql.management.prompts import add_noinput, confirm
 from pgpubsub_sql.migrations_ops import editing
 from pgpubsub_sql.migrations_ops.leaving import check_unused, dependents
 
 _NEXT = """\
 Run on every database: python manage.py migrate pgpubsub_sql zero
-Then take "pgpubsub_sql" out of INSTALLED_APPS."""
+Then remove "pgpubsub_sql" from INSTALLED_APPS."""
 
 
 def leave(command: BaseCommand, options: Options) -> None:
-    """Take this package out of the project's migrations, once nothing uses it any more.
+    """Remove this package from the project's migrations, once no channel uses it.
 
-    Their files are changed: our operations, the dependencies on our migrations and the imports
-    go, and the migrations stay. After that Django can unapply ours without theirs.
+    Use it before you uninstall the package. The migrations stay, but their files are edited: the
+    operations, imports and dependencies of pgpubsub_sql are removed, so Django can then unapply
+    its migrations without yours.
+
+      manage.py pgpubsub leave
     """
     check_unused(connections[options["database"]])
     paths = [*dependents()]
     if paths:
         for path in paths if options["interactive"] else ():
             command.stderr.write(_shown(path))
-        ask(command, options, f"Change {counted(len(paths), 'migration')}?")
+        confirm(command, options, f"Change {pluralize(len(paths), 'migration')}?")
     for path in paths:
         path.write_bytes(editing.without_us(path.read_bytes()))
     rows = [{"migration": _shown(path), "done": "changed"} for path in paths]
-    write(command, rows, as_json=options["json"], empty="No migration needs this package.")
+    write_rows(command, rows, as_json=options["json"], empty="No migration needs this package.")
     if left := [f"{_shown(path)}:{line}" for path in paths for line in _lines(path)]:
         raise CommandError(
-            f"What is written otherwise than makemigrations does is yours to change: take "
-            f"pgpubsub_sql out of {', '.join(left)}"
+            "These lines are not as makemigrations writes them, so remove pgpubsub_sql from them "
+            f"by hand: {', '.join(left)}"
         )
     if not options["json"]:
         command.stdout.write(_NEXT)
 
 
-SUBCOMMANDS = (Subcommand(leave, lambda parser: with_consent(parser, everything=False)),)
+SUBCOMMANDS = (Subcommand(leave, add_noinput),)
 
 
 def _lines(path: Path) -> list[int]:

@@ -1,4 +1,4 @@
-"""``manage.py pgpubsub failed | parked | show``: stored messages, to be looked at."""
+"""``manage.py pgpubsub failed | parked | show``: stored messages, and what went wrong."""
 
 from __future__ import annotations
 
@@ -17,9 +17,16 @@ from django.db.models.functions import Now
 from pgpubsub_sql.channels import BaseChannel, find_channel
 from pgpubsub_sql.errors import ChannelNotFound, PayloadError
 from pgpubsub_sql.listeners import registry
-from pgpubsub_sql.management.choosing import chosen, stored, with_choice
-from pgpubsub_sql.management.subcommands import Options, Subcommand, counted, run, show_json
-from pgpubsub_sql.management.tables import blocks, one_line, table, width_of
+from pgpubsub_sql.management.base import Options, Row, Subcommand, fetch
+from pgpubsub_sql.management.output import (
+    blocks,
+    one_line,
+    output_width,
+    pluralize,
+    table,
+    write_json,
+)
+from pgpubsub_sql.management.selection import add_channels, add_filters, select, stored_messages
 from pgpubsub_sql.models import NotificationQuerySet
 from pgpubsub_sql.sql.privileges import Role
 from pgpubsub_sql.worker.messages import decode_message
@@ -31,79 +38,97 @@ _COLUMNS = (
     *("attempts", "last_error", "key", "payload"),
 )
 
-Row = dict[str, Any]
-
 
 def failed(command: BaseCommand, options: Options) -> None:
-    """Show messages that have failed and wait for their next attempt, or are parked, and why."""
-    _list(command, options, stored(options).failed(), empty="No message has failed.")
+    """List messages that failed: those that will be tried again, and those that are parked.
+
+    Use it to see what goes wrong while workers still retry. It shows the attempts of each message,
+    when it is tried next, and the last line of its error.
+
+      manage.py pgpubsub failed
+      manage.py pgpubsub failed blog.AuthorChannel --error timeout
+    """
+    _list(command, options, stored_messages(options).failed(), empty="No message has failed.")
 
 
 def parked(command: BaseCommand, options: Options) -> None:
-    """Show parked messages, which are not tried again until somebody replays them, and why."""
-    _list(command, options, stored(options).parked(), empty=_nothing_parked(options))
+    """List parked messages: those that failed for good, and wait for replay or discard.
+
+    manage.py pgpubsub parked
+    manage.py pgpubsub parked blog.AuthorChannel --older-than 1d
+    """
+    _list(command, options, stored_messages(options).parked(), empty=_nothing_parked(options))
 
 
 def show(command: BaseCommand, options: Options) -> None:
-    """Show all that is known of stored messages: who handles them, when, and what went wrong."""
-    rows = _rows(stored(options).filter(pk__in=options["ids"]))
+    """Show everything about messages: state, listeners, payload, context and traceback.
+
+    Use it to find out why a message is not handled. failed and parked show the ids.
+
+      manage.py pgpubsub show 7
+    """
+    rows = _rows(stored_messages(options).filter(pk__in=options["ids"]))
     if missing := sorted({*options["ids"]} - {row["id"] for row in rows}):
         raise CommandError(
-            f"No message {missing[0]} is stored in the database {options['database']!r}: it was "
-            "handled or discarded, or there never was one."
+            f"No message {missing[0]} is stored in the database {options['database']!r}: it has "
+            "been handled or discarded, or it never existed."
         )
     for row in rows:
-        hands = run(options, "in_hand", {"id": row["id"]})
-        row |= {"in_hand": hands[0] if hands else None} | _handled_by(row, options)
+        sessions = fetch(options, "in_hand", {"id": row["id"]})
+        row |= {"in_hand": sessions[0] if sessions else None} | _handled_by(row, options)
     if options["json"]:
-        show_json(command, rows)
+        write_json(command, rows)
     else:
         command.stdout.write("\n\n".join(map(_whole, rows)))
 
 
-def with_limit(parser: ArgumentParser) -> None:
-    """Let messages be chosen, and no more be shown than wanted."""
-    with_choice(parser)
+def _add_selection(parser: ArgumentParser) -> None:
+    add_channels(parser)
+    add_filters(parser)
     parser.add_argument(
-        "--limit", type=int, default=50, metavar="N", help="Show no more than these (50)."
+        "--limit",
+        type=int,
+        default=50,
+        metavar="N",
+        help="Show at most N messages (default: 50).",
     )
 
 
-def with_ids(parser: ArgumentParser) -> None:
-    """Let messages be named."""
+def _add_ids(parser: ArgumentParser) -> None:
     parser.add_argument("ids", nargs="+", type=int, metavar="ID", help="Id of a message.")
 
 
 SUBCOMMANDS = (
-    Subcommand(failed, with_limit, Role.READER),
-    Subcommand(parked, with_limit, Role.READER),
-    Subcommand(show, with_ids, Role.READER),
+    Subcommand(failed, _add_selection, Role.READER),
+    Subcommand(parked, _add_selection, Role.READER),
+    Subcommand(show, _add_ids, Role.READER),
 )
 
 
 def _list(
     command: BaseCommand, options: Options, rows: NotificationQuerySet, *, empty: str
 ) -> None:
-    """Show *rows*, the oldest first, and say how many are left out."""
-    rows, limit = chosen(rows, options), max(0, options["limit"])
+    """List *rows*, the oldest first, and say how many are left out."""
+    rows, limit = select(rows, options), max(0, options["limit"])
     total, shown = rows.count(), _rows(rows, limit)
     if options["json"]:
-        show_json(command, {"total": total, "messages": shown})
+        write_json(command, {"total": total, "messages": shown})
         return
-    lines = [table([_brief(row) for row in shown], width_of(command))] if shown else []
+    lines = [table([_brief(row) for row in shown], output_width(command))] if shown else []
     if len(shown) < total:
         lines.append(f"{len(shown)} of {total} shown; --limit {total} shows all.")
-    lines.append("See one whole: python manage.py pgpubsub show ID" if total else empty)
+    lines.append("For details: python manage.py pgpubsub show ID" if total else empty)
     command.stdout.write("\n".join(lines))
 
 
 def _nothing_parked(options: Options) -> str:
-    count = stored(options).retrying().count()
+    count = stored_messages(options).retrying().count()
     if not count:
         return "Nothing is parked."
+    messages = pluralize(count, "message")
     wait, its = ("waits", "its") if count == 1 else ("wait", "their")
     return (
-        f"Nothing is parked. {counted(count, 'message')} failed and {wait} for {its} next attempt: "
+        f"Nothing is parked. {messages} failed and {wait} for {its} next attempt: "
         "python manage.py pgpubsub failed"
     )
 
@@ -114,7 +139,7 @@ def _rows(rows: NotificationQuerySet, limit: int | None = None) -> list[Row]:
 
 
 def _described(row: Row) -> Row:
-    """Return what is told of a message; of its error first the last line, which says most."""
+    """Add what is derived: the state, and the last line of the traceback as the error."""
     channel = _channel(row["channel"])
     traceback = row.pop("last_error")
     return row | {
@@ -137,9 +162,9 @@ def _brief(row: Row) -> Row:
     return {
         "id": row["id"],
         "channel": row["channel"],
-        "sent": f"{ago(row['age'])} ago",
+        "sent": f"{_duration(row['age'])} ago",
         "attempts": _attempts(row),
-        "next": row["state"] if row["state"] != "retrying" else f"in {ago(row['next'])}",
+        "next": row["state"] if row["state"] != "retrying" else f"in {_duration(row['next'])}",
         "error": row["error"],
     }
 
@@ -149,8 +174,8 @@ def _attempts(row: Row) -> str:
     return f"{row['attempts']} of {most}" if most else str(row["attempts"])
 
 
-def ago(passed: datetime.timedelta) -> str:
-    """Return a length of time in its largest unit, such as ``25 s``, ``3 min`` or ``2 d``."""
+def _duration(passed: datetime.timedelta) -> str:
+    """Return a duration in its largest unit, such as ``25 s``, ``3 min`` or ``2 d``."""
     seconds = max(0, round(passed.total_seconds()))
     for unit, length in {"d": 86400, "h": 3600, "min": 60}.items():
         if seconds >= 2 * length:
@@ -159,12 +184,12 @@ def ago(passed: datetime.timedelta) -> str:
 
 
 def _whole(row: Row) -> str:
-    """Return a block of all that is known of a message."""
+    """Return a block with everything about a message."""
     block = {
         "id": row["id"],
         "channel": row["channel"],
         "state": _state_in_words(row),
-        "sent": f"{_moment(row['created_at'])} ({ago(row['age'])} ago)",
+        "sent": f"{_moment(row['created_at'])} ({_duration(row['age'])} ago)",
         "expires": _moment(row["expires_at"]),
         "attempts": _attempts(row),
         "listeners": row["listeners"] or row["unheard"],
@@ -180,9 +205,9 @@ def _whole(row: Row) -> str:
 
 def _state_in_words(row: Row) -> str:
     if hand := row["in_hand"]:
-        since = ago(datetime.timedelta(seconds=hand["seconds"]))
+        since = _duration(datetime.timedelta(seconds=hand["seconds"]))
         return f"in the hands of {hand['worker']} (pid {hand['pid']}) since {since} ago"
-    due = row["next"] and ago(row["next"])
+    due = row["next"] and _duration(row["next"])
     return {
         "parked": "parked: not tried again until somebody replays it",
         "ready": "ready: the next free worker handles it",
@@ -201,7 +226,7 @@ def _lines(value: Any) -> list[str]:
 
 
 def _handled_by(row: Row, options: Options) -> Row:
-    """Return the listeners that a message is for, or why there are none, and its context."""
+    """Return the listeners and the context of a message, or why it has no listener."""
     found: Row = {"listeners": [], "unheard": "", "context": {}}
     channel = _channel(row["channel"])
     if channel is None:
@@ -209,7 +234,7 @@ def _handled_by(row: Row, options: Options) -> Row:
     try:
         message = decode_message(channel, json.dumps(row["payload"]), using=options["database"])
     except PayloadError as error:
-        return found | {"unheard": f"none: it cannot be read. {one_line(str(error))}"}
+        return found | {"unheard": f"none: the payload cannot be read. {one_line(str(error))}"}
     listeners = registry.listeners_of(channel)
     paths = [one.path for one in listeners if one.accepts(message.event)]
     unheard = "" if paths else _unheard(message.event, [one.path for one in listeners])
@@ -217,7 +242,7 @@ def _handled_by(row: Row, options: Options) -> Row:
 
 
 def _unheard(event: str, others: Iterable[str]) -> str:
-    return f"none for {event}" if any(others) else "none is declared for this channel"
+    return f"none for {event}" if any(others) else "none: the channel has no listener"
 
 
 def _channel(name: str) -> type[BaseChannel] | None:

@@ -1,4 +1,4 @@
-"""Rows as people read them, at most as wide as their terminal."""
+"""What commands print: tables no wider than the terminal, blocks, and JSON."""
 
 from __future__ import annotations
 
@@ -10,32 +10,55 @@ from itertools import zip_longest
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.core.serializers.json import DjangoJSONEncoder
 
 WIDTH = 80
-"""Columns of what is no terminal: a file, a pipe."""
+"""Columns of a file or a pipe."""
 _GAP = "  "
-_LEAST = 16
-"""Columns that the last one of a table needs at least, or is as wide as its cells."""
+_MIN_LAST = 16
+"""Least width of a table's last column, unless its cells are narrower."""
 
 
-def width_of(command: BaseCommand) -> int:
-    """Return the columns that the output of *command* has."""
+def write_rows(
+    command: BaseCommand, rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str
+) -> None:
+    """Write *rows* as JSON, or as a table for people; *empty* if there are none."""
+    if as_json:
+        write_json(command, rows)
+    elif rows:
+        command.stdout.write(table(rows, output_width(command)))
+    else:
+        command.stdout.write(empty)
+
+
+def write_json(command: BaseCommand, value: Any) -> None:
+    """Write *value* as JSON."""
+    command.stdout.write(json.dumps(value, indent=2, cls=DjangoJSONEncoder, ensure_ascii=False))
+
+
+def pluralize(number: int, noun: str) -> str:
+    """Return *number* with its noun, such as ``2 messages``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def output_width(command: BaseCommand) -> int:
+    """Return how many columns the output of *command* has."""
     return shutil.get_terminal_size().columns if command.stdout.isatty() else WIDTH
 
 
 def table(rows: Sequence[Mapping[str, Any]], width: int) -> str:
-    """Return *rows* as a table; as blocks, one a row, if they are too wide for one.
+    """Return *rows* as a table, or as blocks if they are too wide for a table.
 
-    The last column takes what the others leave, and is cut there. Where they leave too little, the
-    widest of them is broken into lines. Lists have an item a line.
+    The last column gets what the others leave of *width*, and is truncated there. If they leave too
+    little, the widest of them is broken into lines. A list has one item a line.
     """
     head = list(rows[0])
     cells = [[[name] for name in head], *([_lines(row[name]) for name in head] for row in rows)]
     widths = [max(len(line) for row in cells for line in row[i]) for i in range(len(head))]
     widest = widths.index(max(widths[:-1]))
     left = width - sum(widths[:-1]) - len(_GAP) * (len(head) - 1)
-    missing = max(0, min(_LEAST, widths[-1]) - left)
-    if missing and widths[widest] - missing < _LEAST:
+    missing = max(0, min(_MIN_LAST, widths[-1]) - left)
+    if missing and widths[widest] - missing < _MIN_LAST:
         return blocks(rows)
     widths[widest] -= missing
     widths[-1] = min(widths[-1], left + missing)
@@ -44,29 +67,29 @@ def table(rows: Sequence[Mapping[str, Any]], width: int) -> str:
 
 
 def blocks(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return a block of lines for each of *rows*, a value a line; none is cut."""
+    """Return a block of lines for each of *rows*, one value a line; nothing is truncated."""
     return "\n\n".join(_block(row) for row in rows)
 
 
-def cut(text: str, width: int) -> str:
-    """Return as much of *text* as *width* columns hold."""
+def truncate(text: str, width: int) -> str:
+    """Return *text*, cut to *width* columns."""
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def one_line(text: str) -> str:
     """Return *text* on one line, with single spaces."""
-    return " ".join(harmless(text).split())
+    return " ".join(printable(text).split())
 
 
-def harmless(text: str) -> str:
-    """Return *text* without line breaks and whatever else moves the cursor of a terminal."""
+def printable(text: str) -> str:
+    """Return *text* with spaces for line breaks and all that moves a terminal's cursor."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _row(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> str:
     columns = [
         *(_broken(lines, width) for lines, width in zip(cells[:-1], widths, strict=False)),
-        [cut(line, widths[-1]) for line in cells[-1]],
+        [truncate(line, widths[-1]) for line in cells[-1]],
     ]
     lines = zip_longest(*columns, fillvalue="")
     return "\n".join(_GAP.join(map(str.ljust, line, widths)).rstrip() for line in lines)
@@ -86,9 +109,9 @@ def _block(row: Mapping[str, Any]) -> str:
 
 
 def _lines(value: Any) -> list[str]:
-    """Return the lines of one cell, of which there is at least one."""
+    """Return the lines of a cell, at least one."""
     if isinstance(value, (list, tuple)):
-        return [harmless(_text(item)) for item in value] or [""]
+        return [printable(_text(item)) for item in value] or [""]
     return [one_line(_text(value))]
 
 

@@ -1,0 +1,19 @@
+"""The subcommands of ``manage.py pgpubsub``.
+
+To add one: write a function whose name is the word and whose docstring is the help, and list it in
+the SUBCOMMANDS of its module.
+"""
+
+from __future__ import annotations
+
+from pgpubsub_sql.management.base import Subcommand
+from pgpubsub_sql.management.subcommands import channels, leave, messages, replay, status, triggers
+
+SUBCOMMANDS: tuple[Subcommand, ...] = (
+    *channels.SUBCOMMANDS,
+    *triggers.SUBCOMMANDS,
+    *status.SUBCOMMANDS,
+    *messages.SUBCOMMANDS,
+    *replay.SUBCOMMANDS,
+    *leave.SUBCOMMANDS,
+)

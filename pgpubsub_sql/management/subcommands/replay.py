@@ -1,0 +1,156 @@
+"""``manage.py pgpubsub replay | retry | discard | move``: stored messages are changed."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Callable
+from functools import partial
+
+from django.core.management.base import BaseCommand, CommandError
+
+from pgpubsub_sql.channels import find_channel
+from pgpubsub_sql.errors import ChannelNotFound
+from pgpubsub_sql.management.base import Options, Subcommand
+from pgpubsub_sql.management.output import pluralize, write_json
+from pgpubsub_sql.management.prompts import add_all, add_noinput, confirm, require_selection
+from pgpubsub_sql.management.selection import (
+    FILTERS,
+    add_channels,
+    add_filters,
+    select,
+    stored_messages,
+)
+from pgpubsub_sql.models import NotificationQuerySet, Progress
+from pgpubsub_sql.sql.privileges import Role
+
+_HINT = "Name channels, or select by --id, --older-than or --error."
+
+
+def replay(command: BaseCommand, options: Options) -> None:
+    """Handle parked messages again, counting their attempts from zero.
+
+    Use it once the cause of their failure is removed. Messages named by --id need not be parked.
+
+      manage.py pgpubsub replay blog.AuthorChannel --dry-run
+      manage.py pgpubsub replay --error timeout
+      manage.py pgpubsub replay --id 7 8
+    """
+    rows = _selected(options, stored_messages(options).parked())
+    question = "Handle {} again?" if options["all"] else ""
+    _change(command, options, rows, rows.replay, done="replayed", question=question)
+
+
+def retry(command: BaseCommand, options: Options) -> None:
+    """Try failed messages again now, instead of waiting for their next attempt.
+
+    Use it once the cause of their failure is removed. The attempt counts, as it would have later.
+    Parked messages are left alone: use replay.
+
+      manage.py pgpubsub retry blog.AuthorChannel
+    """
+    rows = _selected(options, stored_messages(options).retrying()).retrying()
+    question = "Try {} again now?" if options["all"] else ""
+    _change(command, options, rows, rows.retry, done="retried", question=question)
+
+
+def discard(command: BaseCommand, options: Options) -> None:
+    """Delete parked messages without handling them. This cannot be undone.
+
+    Messages named by --id need not be parked.
+
+      manage.py pgpubsub discard blog.AuthorChannel --older-than 30d
+    """
+    rows = _selected(options, stored_messages(options).parked())
+    question = "Delete {} for good?"
+    _change(command, options, rows, rows.discard, done="discarded", question=question)
+
+
+def move(command: BaseCommand, options: Options) -> None:
+    """Move stored messages to another channel.
+
+    Use it after a channel was renamed: its messages keep the old name, which has no listener. OLD
+    is the name in PostgreSQL, as status shows it, and need not be declared any more.
+
+      manage.py pgpubsub move blog.WriterChannel blog.AuthorChannel
+    """
+    try:
+        channel = find_channel(options["new"])
+    except ChannelNotFound as error:
+        raise CommandError(str(error)) from error
+    rows = select(stored_messages(options).filter(channel=options["old"]), options)
+    question = f"Move {{}} from {options['old']} to {channel.postgres_name()}?"
+    _change(command, options, rows, partial(rows.move, channel), done="moved", question=question)
+
+
+def _add_selection(parser: ArgumentParser) -> None:
+    add_channels(parser)
+    add_filters(parser)
+    _add_dry_run(parser)
+    add_all(parser)
+    add_noinput(parser)
+
+
+def _add_two_channels(parser: ArgumentParser) -> None:
+    parser.add_argument("old", metavar="OLD", help="The channel that has the messages.")
+    parser.add_argument("new", metavar="NEW", help="The channel to move them to; a declared one.")
+    add_filters(parser)
+    _add_dry_run(parser)
+    add_noinput(parser)
+
+
+def _add_dry_run(parser: ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="Count them, but change nothing.")
+
+
+SUBCOMMANDS = (
+    Subcommand(replay, _add_selection, Role.KEEPER),
+    Subcommand(retry, _add_selection, Role.KEEPER),
+    Subcommand(discard, _add_selection, Role.KEEPER),
+    Subcommand(move, _add_two_channels, Role.KEEPER),
+)
+
+
+def _selected(options: Options, rows: NotificationQuerySet) -> NotificationQuerySet:
+    """Return those of *rows* that were selected; ``--id`` selects messages in any state."""
+    require_selection(options, *FILTERS, hint=_HINT)
+    return select(stored_messages(options) if options["id"] else rows, options)
+
+
+def _change(
+    command: BaseCommand,
+    options: Options,
+    rows: NotificationQuerySet,
+    change: Callable[..., int],
+    *,
+    done: str,
+    question: str,
+) -> None:
+    """Change *rows*, or with ``--dry-run`` count them, and say how many."""
+    count = changed = rows.count()
+    if count and not options["dry_run"]:
+        if question:
+            confirm(command, options, question.format(pluralize(count, "message")))
+        changed = change(progress=_progress(command, count))
+    if options["json"]:
+        write_json(command, {done: changed, "dry_run": options["dry_run"]})
+        return
+    would = "would be" if options["dry_run"] else "was" if changed == 1 else "were"
+    command.stdout.write(f"{pluralize(changed, 'message')} {would} {done}.")
+    if changed < count:
+        left = pluralize(count - changed, "message")
+        command.stdout.write(f"{left} left alone: taken by a worker meanwhile.")
+
+
+def _progress(command: BaseCommand, total: int) -> Progress | None:
+    """Return a function that draws a progress bar; None unless standard error is a terminal."""
+    if not command.stderr.isatty():
+        return None
+
+    def draw(done: int) -> None:
+        bar = "#" * round(30 * done / max(done, total))
+        end = "\n" if done >= total else ""
+        line = f"\r[{bar:<30}] {done}/{max(done, total)}"
+        command.stderr.write(line, style_func=str, ending=end)  # no style: Django's is red
+        command.stderr.flush()
+
+    return draw
