@@ -1,4 +1,4 @@
-"""What a channel may ask for, and what is said to one that asks for nonsense."""
+"""E001: options that say how a channel's messages are delivered."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import pytest
 
 import pgpubsub_sql
 from pgpubsub_sql import checks
-from tests.registries import blank  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("blank")
 
 
-def complaints(**options: Any) -> list[str]:
-    """Return what the checks say of a durable channel with these options."""
+def problems(**options: Any) -> list[str]:
+    """Return what the checks report of a durable channel with these options."""
 
     @dataclass
     class Parcel(pgpubsub_sql.Channel):
@@ -53,15 +52,15 @@ def complaints(**options: Any) -> list[str]:
         ("ordering_key", {"number"}, "Parcel has the ordering_key {'number'}"),
     ],
 )
-def test_nonsense_is_named_with_its_remedy(option: str, value: Any, words: str) -> None:
-    (complaint,) = complaints(**{option: value})
-    assert words in complaint
+def test_e001_reports_an_invalid_option(option: str, value: Any, words: str) -> None:
+    (problem,) = problems(**{option: value})
+    assert words in problem
 
 
-def test_an_order_needs_a_store() -> None:
-    (complaint,) = complaints(lock_notifications=False, ordering_key="number")
-    assert "Parcel has an ordering_key but is ephemeral" in complaint
-    assert "Set lock_notifications = True" in complaint
+def test_e001_reports_an_ordering_key_on_an_ephemeral_channel() -> None:
+    (problem,) = problems(lock_notifications=False, ordering_key="number")
+    assert "Parcel has an ordering_key but is ephemeral" in problem
+    assert "Set lock_notifications = True" in problem
 
 
 @pytest.mark.parametrize(
@@ -75,5 +74,5 @@ def test_an_order_needs_a_store() -> None:
         {"timeout": 10, "batch_size": None, "ordering_key": ()},
     ],
 )
-def test_sense_is_not_complained_of(options: dict[str, Any]) -> None:
-    assert complaints(**options) == []
+def test_e001_accepts_valid_options(options: dict[str, Any]) -> None:
+    assert problems(**options) == []
