@@ -30,7 +30,7 @@ from pgpubsub_sql import Retry, channels, checks, signals
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.commands.listen import Command
 from pgpubsub_sql.payloads import Codec
-from pgpubsub_sql.rows import columns, wires
+from pgpubsub_sql.rows import columns, postgres_types
 from pgpubsub_sql.sql.privileges import HELPERS, PRIVILEGES, Privilege
 from pgpubsub_sql.worker import backlog, claims, pace, runs, timelimit
 from pgpubsub_sql.worker.telling import Handling
@@ -232,4 +232,4 @@ def test_types_of_columns_are_listed() -> None:
         for types, _ in rows(page("types.md"), first="type of the column")
         for name in re.findall(r"`(.+?)`", types)
     }
-    assert listed == {*wires.WIRES, *columns.LOSSY}
+    assert listed == {*postgres_types.POSTGRES_TYPES, *columns.LOSSY}

@@ -1,24 +1,24 @@
-"""A row's JSON becomes a model instance.
+"""Decoding of a row's JSON into a model instance.
 
-A row travels as PostgreSQL's ``to_jsonb(row)``. A listener must see what ``Model.objects.get()``
-would give it, the same values of the same types, so every column goes the same way, planned once
-per model:
+A row travels as PostgreSQL's ``to_jsonb(row)``. A listener gets what ``Model.objects.get()`` would
+return: the same values of the same types. Each column takes the same four steps, planned once per
+model:
 
-1. **typed**: msgspec reads all columns in one pass, each into the type its database type calls for;
-2. **read**: what JSON spells differently (``bytea``, ``interval``, a moment in the writer's time
-   zone) becomes the value the database driver would have given;
-3. **asked**: a type without a faithful JSON form, or a value Python cannot read, is left to
-   PostgreSQL and the driver: one query for the row, and only then;
-4. **converted**: Django's own converters run, ``from_db_value`` among them, as in a queryset.
+1. **parse**: msgspec parses all columns in one pass, each as the JSON type of its database type;
+2. **read**: what JSON spells differently (``bytea``, ``interval``, timestamps in the writer's time
+   zone) becomes the value that the database driver would return;
+3. **ask**: a type without a faithful JSON form, or a value that Python cannot read, is left to
+   PostgreSQL and the driver, in one query per row that needs it;
+4. **convert**: Django's converters run, ``from_db_value()`` included, as in a queryset.
 
-The model's declaration decides a column's type, not the table of today: a row may have waited
-while its table changed. Columns that did not travel, or whose JSON has lost something, are
-deferred, so that nobody takes them for empty or saves them as such.
+A column's type is the one that the model declares, not the table's current one: the table may have
+changed while the message waited. Columns that did not travel, or that JSON does not carry
+faithfully, are deferred, so that nobody takes them for empty or saves them as such.
 
-The instance is made by the model's own code, which may refuse.
+``Model.from_db()`` makes the instance, and runs the model's own code, which may raise.
 """
 
-from pgpubsub_sql.rows.building import Unbuildable
-from pgpubsub_sql.rows.changes import Change, decode_change
+from pgpubsub_sql.rows.instances import Unbuildable
+from pgpubsub_sql.rows.row_change import RowChange, decode_change
 
-__all__ = ["Change", "Unbuildable", "decode_change"]
+__all__ = ["RowChange", "Unbuildable", "decode_change"]

@@ -1,48 +1,61 @@
-"""One column of a model's row: what msgspec reads of it, and what is left to do then."""
+"""One column of a model's row: how msgspec parses it, and how its value becomes Django's."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
+import msgspec
 from django import db
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field
 from django.db.models.expressions import Col
 from django.db.models.sql import Query
 
 from pgpubsub_sql.errors import PayloadError, brief
-from pgpubsub_sql.rows.wires import UNKNOWN, Wire, wire_of
+from pgpubsub_sql.rows.postgres_types import UNKNOWN, PostgresType, postgres_type
+from pgpubsub_sql.sql import sqlstate
 
 AnyField: TypeAlias = "Field[Any, Any]"
 
-# to_jsonb() rounds the coordinates of these, or writes them in the language of the writer.
 LOSSY = ("geography", "geometry", "raster", "money")
+"""Types that to_jsonb() rounds, or writes in the writer's locale: their columns are deferred."""
 
-# Casting to these would round, or refuse, what a column has held since it was widened.
+# A cast to these would round, or refuse, values of a column that has since been widened.
 _LIMITED = re.compile(r"^(varchar|character varying|numeric|decimal)\s*\([^()]*\)")
+
+_VALUE_ERRORS = frozenset({"0A", "22", "23", "42", "54"})
+"""SQLSTATE classes that blame the value or its type: unsupported features, data, constraints,
+names, limits."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column that travels, and what is left to do when msgspec has read it."""
+    """One column that travels."""
 
     label: str
+    """App, model and field, for error messages."""
     name: str
+    """Name of the column in PostgreSQL."""
     key: str
-    wire: Wire
+    """Its name in JSON, if msgspec takes it; else a substitute."""
+    type: PostgresType
     expression: Col
     converters: tuple[Callable[[Any, Col, BaseDatabaseWrapper], Any], ...]
+    """Django's, in their order."""
     alias: str
-    """Its name in our query: whatever the column's own name holds stays out of SQL."""
+    """Its name in our query, which keeps the column's own name out of SQL."""
     cast: str
+    """The type that PostgreSQL reads it as."""
     selection: str
-    """How a queryset would select it from there, with its parameters."""
+    """How a queryset would select it, with *params*."""
     params: tuple[Any, ...]
 
     def convert(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
+        """Run Django's converters on the driver's value."""
         try:
             for converter in self.converters:
                 value = converter(value, self.expression, connection)
@@ -54,7 +67,7 @@ class Column:
 
 
 def column_of(field: AnyField, alias: str, connection: BaseDatabaseWrapper) -> Column | None:
-    """Plan a field's column; None if what travels cannot be what a queryset selects."""
+    """Return the column of *field*; None if its JSON cannot be what a queryset selects."""
     name = cast(str, field.column)  # a concrete field has one
     expression = field.get_col(field.model._meta.db_table)
     db_type = field.db_parameters(connection)["type"]
@@ -66,7 +79,7 @@ def column_of(field: AnyField, alias: str, connection: BaseDatabaseWrapper) -> C
         label=f"{field.model._meta.label}.{field.name}",
         name=name,
         key=name if _is_key(name) else f"${alias}",
-        wire=wire_of(db_type) if sql == f"r.{alias}" else UNKNOWN,
+        type=postgres_type(db_type) if sql == f"r.{alias}" else UNKNOWN,
         expression=expression,
         converters=(
             *connection.ops.get_db_converters(expression),
@@ -80,5 +93,38 @@ def column_of(field: AnyField, alias: str, connection: BaseDatabaseWrapper) -> C
 
 
 def _is_key(column: str) -> bool:
-    """Whether msgspec takes a name as it is: only those that JSON writes without escapes."""
+    """Whether msgspec finds a key of this name: only one that JSON writes without escapes."""
     return column.isprintable() and '"' not in column and "\\" not in column
+
+
+def read_in_database(
+    columns: Sequence[Column], values: Sequence[Any], connection: BaseDatabaseWrapper
+) -> Sequence[Any]:
+    """Return what a queryset would give for these JSON values: PostgreSQL and the driver read them.
+
+    Raises :class:`PayloadError` for values that PostgreSQL or the driver refuses.
+    """
+    row = dict(zip((column.alias for column in columns), values, strict=True))
+    selections = ", ".join(column.selection for column in columns)
+    declarations = ", ".join(f"{column.alias} {column.cast}" for column in columns)
+    # Types and selections are the fields' own SQL, names are ours: this holds no value.
+    query = (
+        f"SELECT {selections} "  # noqa: S608
+        f"FROM pg_catalog.jsonb_to_record(%s::pg_catalog.jsonb) AS r({declarations})"
+    )
+    params = [param for column in columns for param in column.params]
+    try:
+        # The savepoint protects the surrounding transaction from a refusal.
+        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+            cursor.execute(query, [*params, msgspec.json.encode(row).decode()])
+            return cast("Sequence[Any]", cursor.fetchone())
+    except (db.Error, ValueError, OverflowError) as error:
+        if isinstance(error, db.Error) and not _blames_value(error):
+            raise
+        labels = ", ".join(column.label for column in columns)
+        raise PayloadError(f"{labels}: {brief(error)}") from error
+
+
+def _blames_value(error: db.Error) -> bool:
+    """Whether the value is to blame, rather than, say, a lost connection."""
+    return isinstance(error, db.DataError) or sqlstate(error)[:2] in _VALUE_ERRORS

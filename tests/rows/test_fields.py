@@ -14,7 +14,7 @@ from django.contrib.postgres import fields as postgres_fields
 from django.db import DatabaseError, connection, models, transaction
 
 from pgpubsub_sql.errors import PayloadError
-from pgpubsub_sql.rows.plans import plan_of
+from pgpubsub_sql.rows.row_decoder import row_decoder
 from tests.rows.conftest import tables
 from tests.rows.models import Colour, Everything, Exotic, Licence, Words
 from tests.rows.support import (
@@ -120,10 +120,10 @@ def test_converters_of_the_database_backend(monkeypatch: pytest.MonkeyPatch) -> 
         return value.upper() if isinstance(value, str) else value
 
     monkeypatch.setattr(connection.ops, "get_db_converters", lambda expression: [shout])
-    plan_of.cache_clear()
+    row_decoder.cache_clear()
     assert new(Licence, payload({"licence_id": 1, "number": "x"})).number == "X"
     monkeypatch.undo()
-    plan_of.cache_clear()
+    row_decoder.cache_clear()
     assert new(Licence, payload({"licence_id": 1, "number": "x"})).number == "x"
 
 

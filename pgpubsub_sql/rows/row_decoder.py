@@ -1,52 +1,59 @@
-"""How the rows of one model are decoded on one database, planned once."""
+"""The decoder of one model's rows, prepared once per model and database."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import ForeignKey, Model
-from msgspec import UNSET
+from msgspec import UNSET, Raw, UnsetType
 
 from pgpubsub_sql.errors import PayloadError
-from pgpubsub_sql.rows.asking import ask
-from pgpubsub_sql.rows.building import build
-from pgpubsub_sql.rows.columns import AnyField, Column, column_of
-from pgpubsub_sql.rows.envelope import envelope_decoder
-from pgpubsub_sql.rows.readers import Reader
+from pgpubsub_sql.rows.columns import AnyField, Column, column_of, read_in_database
+from pgpubsub_sql.rows.instances import build
+from pgpubsub_sql.rows.postgres_types import Reader
+
+Operation: TypeAlias = Literal["INSERT", "UPDATE", "DELETE", "TRUNCATE"]
+Timing: TypeAlias = Literal["AFTER", "BEFORE"]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How the rows of one model are decoded on one database. Numbers are positions in a row."""
+class RowDecoder:
+    """Decodes the rows of one model on one database. Integers are positions in a row."""
 
     model: type[Model]
     using: str
     label: str
     attnames: list[str]
     columns: tuple[Column, ...]
-    envelope: msgspec.json.Decoder[Any]
-    respelled: Mapping[str, str]
+    message: msgspec.json.Decoder[Any]
+    """Parses a whole message: operation, timing, context, and both rows in the same pass."""
+    renamed: Mapping[str, str]
+    """Columns whose names msgspec does not take, and the keys that replace them."""
     readers: tuple[tuple[int, Reader], ...]
     converted: tuple[tuple[int, Column], ...]
+    """Columns that have converters."""
     slots: tuple[int | None, ...] | None
-    """For each field its column; its parent link's for a parent's key; None if deferred."""
+    """For each field of the model its column, for a parent's key that of the link to the parent,
+    and None if it is deferred. None as a whole if fields and columns are the same."""
     primary: tuple[int, ...]
     generated: tuple[int, ...]
     virtual: tuple[int, ...]
+    """Generated columns that are not stored."""
 
-    def instances(self, envelope: Any) -> tuple[Model | None, Model | None]:
+    def instances(self, message: Any) -> tuple[Model | None, Model | None]:
+        """Return the instances of a parsed message, old and new."""
         connection = connections[self.using]
-        # Generated columns of the new row are computed only after the BEFORE triggers have run.
-        unfinished = self.generated if envelope.when == "BEFORE" else ()
+        # PostgreSQL computes the new row's generated columns only after BEFORE triggers have run.
+        unfinished = self.generated if message.when == "BEFORE" else ()
         return (
-            None if envelope.old is None else self._instance(envelope.old, connection),
-            None if envelope.new is None else self._instance(envelope.new, connection, unfinished),
+            None if message.old is None else self._instance(message.old, connection),
+            None if message.new is None else self._instance(message.new, connection, unfinished),
         )
 
     def _instance(
@@ -56,7 +63,7 @@ class Plan:
         for position in unfinished:
             values[position] = UNSET
         for position in self.virtual:
-            if values[position] is None:  # that is how triggers see every virtual column
+            if values[position] is None:  # triggers see NULL in every virtual column
                 values[position] = UNSET
         self._read(values, connection)
         for key in self.primary:
@@ -75,8 +82,8 @@ class Plan:
         return build(self.model, self.using, names, present)
 
     def _read(self, values: list[Any], connection: BaseDatabaseWrapper) -> None:
-        """Make them what a queryset's would be."""
-        asked: dict[int, Any] = {}
+        """Replace *values* in place by what a queryset would give."""
+        unread: dict[int, Any] = {}
         for position, read in self.readers:
             value = values[position]
             if value is None or value is UNSET:
@@ -84,11 +91,11 @@ class Plan:
             try:
                 values[position] = read(value, connection)
             except (ValueError, OverflowError):
-                asked[position] = value
-        if asked:
-            columns = [self.columns[position] for position in asked]
-            answers = ask(columns, list(asked.values()), connection)
-            for position, answer in zip(asked, answers, strict=True):
+                unread[position] = value
+        if unread:
+            columns = [self.columns[position] for position in unread]
+            answers = read_in_database(columns, list(unread.values()), connection)
+            for position, answer in zip(unread, answers, strict=True):
                 values[position] = answer
         for position, column in self.converted:
             if values[position] is not UNSET:
@@ -96,7 +103,8 @@ class Plan:
 
 
 @cache
-def plan_of(model: type[Model], using: str) -> Plan:
+def row_decoder(model: type[Model], using: str) -> RowDecoder:
+    """Return the decoder of the rows of *model* on the database *using*."""
     connection = connections[using]
     meta = model._meta
     own = (meta.concrete_model or model)._meta.local_concrete_fields  # a proxy has none itself
@@ -104,18 +112,18 @@ def plan_of(model: type[Model], using: str) -> Plan:
     fields = [field for field, column in planned if column]
     columns = tuple(column for _, column in planned if column)
     places = {field: position for position, field in enumerate(fields)}
-    found = places | _parents_keys(places)
+    found = places | _parent_keys(places)
     slots = tuple(found.get(field) for field in meta.concrete_fields)
-    return Plan(
+    return RowDecoder(
         model=model,
         using=using,
         label=meta.label,
         attnames=[field.attname for field in meta.concrete_fields],
         columns=columns,
-        envelope=envelope_decoder(model.__name__, columns),
-        respelled={column.name: column.key for column in columns if column.name != column.key},
+        message=_message_decoder(model.__name__, columns),
+        renamed={column.name: column.key for column in columns if column.name != column.key},
         readers=tuple(
-            (n, column.wire.read) for n, column in enumerate(columns) if column.wire.read
+            (n, column.type.read) for n, column in enumerate(columns) if column.type.read
         ),
         converted=tuple((n, column) for n, column in enumerate(columns) if column.converters),
         slots=None if slots == tuple(range(len(columns))) else slots,
@@ -127,8 +135,30 @@ def plan_of(model: type[Model], using: str) -> Plan:
     )
 
 
-def _parents_keys(places: Mapping[AnyField, int]) -> dict[AnyField, int]:
-    """A parent's primary key equals the link to it, and so do those of its own parents."""
+def _message_decoder(name: str, columns: Sequence[Column]) -> msgspec.json.Decoder[Any]:
+    fields = [(column.alias, _optional(column.type.json_type), UNSET) for column in columns]
+    row = msgspec.defstruct(
+        f"{name}Row", fields, rename={column.alias: column.key for column in columns}, gc=False
+    )
+    message = msgspec.defstruct(
+        f"{name}Change",
+        [
+            ("op", Operation | None, None),
+            ("when", Timing, "AFTER"),
+            ("old", row | None, None),
+            ("new", row | None, None),
+            ("context", dict[str, Any] | None, None),
+        ],
+    )
+    return msgspec.json.Decoder(message)
+
+
+def _optional(type_: Any) -> Any:
+    return Raw | UnsetType if type_ is Raw else type_ | UnsetType | None
+
+
+def _parent_keys(places: Mapping[AnyField, int]) -> dict[AnyField, int]:
+    """Return the places of parents' primary keys: each equals the link that leads to it."""
     known: dict[AnyField, int] = {}
     for field, place in places.items():
         while _is_parent_link(field):

@@ -1,0 +1,89 @@
+"""Decoding of a trigger's payload into a row change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from django.db.models import Model
+from msgspec import Raw
+
+from pgpubsub_sql.errors import PayloadError, brief
+from pgpubsub_sql.rows.row_decoder import Operation, RowDecoder, Timing, row_decoder
+from pgpubsub_sql.sql import holds_nul
+
+
+class RowChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to one row or, by TRUNCATE, to a whole table."""
+
+    op: Operation
+    """The kind of statement; inferred from the rows if the message does not say."""
+
+    when: Timing
+    """Whether the trigger fired before or after the row was written."""
+
+    old: Model | None
+    """The row as it was, as an instance that was never saved; None for INSERT and TRUNCATE."""
+
+    new: Model | None
+    """The row as it became, as an instance that was never saved; None for DELETE and TRUNCATE."""
+
+    context: dict[str, Any]
+    """The notification context of the transaction that wrote."""
+
+
+def decode_change(model: type[Model], raw: str | bytes, *, using: str) -> RowChange:
+    """Decode a trigger's payload into instances of *model*, bound to the database *using*.
+
+    Raises :class:`PayloadError`, which names the column that does not fit. Errors of the connection
+    itself pass through: they are not the payload's fault.
+    """
+    decoder = row_decoder(model, using)
+    message = _parse(decoder, raw)
+    operation = _operation(decoder, message)
+    old, new = decoder.instances(message)
+    return RowChange(
+        op=operation, when=message.when, old=old, new=new, context=message.context or {}
+    )
+
+
+def _parse(decoder: RowDecoder, raw: str | bytes) -> Any:
+    try:
+        text = raw if isinstance(raw, str) else str(raw, "utf-8")
+        if holds_nul(text):
+            raise ValueError("it holds a NUL character, which no PostgreSQL text can")
+        return decoder.message.decode(
+            _rename_keys(text, decoder.renamed) if decoder.renamed else text
+        )
+    except (ValueError, RecursionError) as error:  # msgspec's own errors are ValueErrors
+        raise PayloadError(f"{decoder.label}: {brief(error)}") from error
+
+
+def _rename_keys(text: str, renamed: Mapping[str, str]) -> bytes:
+    """Rename the columns in both rows whose names msgspec does not take."""
+    message = msgspec.json.decode(text, type=dict[str, Raw])
+    for side in ("old", "new"):
+        row = msgspec.json.decode(message.get(side, Raw(b"null")), type=dict[str, Raw] | None)
+        if row is not None:
+            fields = {renamed.get(name, name): value for name, value in row.items()}
+            message[side] = Raw(msgspec.json.encode(fields))
+    return msgspec.json.encode(message)
+
+
+def _operation(decoder: RowDecoder, message: Any) -> Operation:
+    operation: Operation = message.op or _inferred(message)
+    if operation != "TRUNCATE":
+        # One row of an UPDATE is enough: rows that could not be paired travel alone.
+        missing = (message.old is None or operation == "INSERT") and (
+            message.new is None or operation == "DELETE"
+        )
+        if missing:
+            raise PayloadError(f"{decoder.label}: {operation} without its row")
+    return operation
+
+
+def _inferred(message: Any) -> Operation:
+    if message.old is None:
+        return "INSERT"
+    return "DELETE" if message.new is None else "UPDATE"
