@@ -23,7 +23,7 @@ from pgpubsub_sql.channels import (
     select_channels,
 )
 from pgpubsub_sql.errors import NotReady, PayloadError
-from pgpubsub_sql.payloads import key_of
+from pgpubsub_sql.payloads import ordering_key
 from pgpubsub_sql.scope import connection_of
 from pgpubsub_sql.sql import UNDEFINED_FUNCTION, query, sqlstate
 
@@ -170,7 +170,7 @@ def _refuse_options(channel: type[Channel], arguments: Mapping[str, Any]) -> Non
 
 def _key_of(channel: type[Channel], payload: str) -> str | None:
     declared = codec(channel).fields
-    return key_of(payload, {name: declared[name].type for name in channel.ordering_fields()})
+    return ordering_key(payload, {name: declared[name].type for name in channel.ordering_fields()})
 
 
 def _fields(instance: Channel) -> dict[str, Any]:

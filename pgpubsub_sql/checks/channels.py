@@ -89,7 +89,7 @@ def _name_and_fields(channel: type[BaseChannel], path: str) -> Iterator[str]:
             "annotation: options are plain class attributes."
         )
     elif issubclass(channel, Channel):
-        yield from payloads.problems(channel, path)
+        yield from payloads.definition_problems(channel, path)
     elif fields:
         yield (
             f"{path} declares the field {fields[0]!r}, but a trigger channel sends rows. Remove "
@@ -123,7 +123,7 @@ def _ordering_key(channel: type[BaseChannel], path: str) -> Iterator[str]:
             f"{path} has an ordering_key but is ephemeral: nothing stores its messages, so nothing "
             "can order them. Set lock_notifications = True."
         )
-    if issubclass(channel, Channel) and not payloads.problems(channel, path):
+    if issubclass(channel, Channel) and not payloads.definition_problems(channel, path):
         known = codec(channel).fields
         for field in [field for field in fields if field not in known]:
             yield (

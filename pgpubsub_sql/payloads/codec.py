@@ -15,19 +15,20 @@ from msgspec import inspect
 from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.payloads.definitions import (
     FieldInfo,
+    definition_problems,
     enum_schema,
     field_info,
-    problems,
+    init_fields,
     struct_of,
-    travelling,
 )
+from pgpubsub_sql.payloads.encoding import arrives, encoder, refuse_unstorable
 from pgpubsub_sql.payloads.examples import example
-from pgpubsub_sql.payloads.sending import arrives, encoder, refuse_unstorable
-from pgpubsub_sql.payloads.spellings import respell, verbatim
+from pgpubsub_sql.payloads.postgres_text import read_text, verbatim
 from pgpubsub_sql.sql import holds_nul
 
 _MISFITS = (msgspec.MsgspecError, TypeError, ValueError, ArithmeticError, RecursionError)
-_SUSPECT = ("\\u0000", 'Infinity"', 'NaN"', 'inf":')  # all that equality alone lets through
+_SUSPECT = ("\\u0000", 'Infinity"', 'NaN"', 'inf":')
+"""In JSON that may not arrive unchanged although it decodes to an equal message."""
 
 
 class Codec:
@@ -39,17 +40,17 @@ class Codec:
         codec.encode({"model_id": 1, "date": datetime.date(2026, 1, 31)})
         codec.decode('{"model_id": 1, "date": "2026-01-31"}')
 
-    Fields that the class takes when it is called travel; ``field(init=False)`` does not. A class
-    with :func:`problems` cannot be encoded: creating its codec raises :class:`PayloadError`.
+    The fields that ``__init__()`` takes travel; those with ``field(init=False)`` do not. Creating
+    the codec of a class with :func:`definition_problems` raises :class:`PayloadError`.
     """
 
     fields: Mapping[str, FieldInfo]
 
     def __init__(self, cls: type, name: str) -> None:
-        if found := problems(cls, name):
+        if found := definition_problems(cls, name):
             raise PayloadError(" ".join(found))
         hints = typing.get_type_hints(cls, include_extras=True)
-        declared = travelling(cls)
+        declared = init_fields(cls)
         self._name = name
         self._struct = struct_of(cls, declared, hints)
         self._strict = msgspec.json.Decoder(self._struct)
@@ -60,14 +61,15 @@ class Codec:
         self._required = frozenset(f.name for f in self.fields.values() if f.required)
 
     def encode(self, values: Mapping[str, Any]) -> str:
-        """Return the JSON object of all fields: *values*, and defaults for what is left out.
+        """Return all fields as a JSON object: *values*, and defaults for the rest.
 
-        A value of another type is taken where the declared type makes the same of it (a list for
-        a set, ``"2026-01-31"`` for a date). Whatever would arrive changed raises PayloadError.
+        A value of another type is accepted if the declared type can be made of it without a change
+        (a list for a set, ``"2026-01-31"`` for a date). Raises :class:`PayloadError` for a value
+        that would arrive changed.
         """
         self._check_names(values)
         message = self._struct(**values)
-        text = self._faithful(message)
+        text = self._encode_if_faithful(message)
         if text is None:
             for field in self.fields.values():
                 self._check(field, getattr(message, field.name))
@@ -75,36 +77,37 @@ class Codec:
         return text
 
     def decode(self, raw: str | bytes) -> dict[str, Any]:
-        """Return typed keyword arguments from a JSON object.
+        """Return the typed fields of a JSON object.
 
-        Unknown fields and keys that start with ``$`` are ignored. PostgreSQL's spellings and the
-        predecessor's envelope ``{"kwargs": {…}}`` are understood. Raises PayloadError only.
+        Ignores unknown fields, and keys that start with ``$``. Understands PostgreSQL's spellings,
+        and django-pgpubsub's envelope ``{"kwargs": {…}}``. Raises nothing but
+        :class:`PayloadError`.
         """
         text = ""
         try:
             text = raw if isinstance(raw, str) else raw.decode()
             return msgspec.structs.asdict(self._read(text))
         except Exception as error:  # a field's own __post_init__ may raise anything
-            words = f"{self._name}: {brief(error)}. {_hint(text)}{self._expected()}"
-            raise PayloadError(words) from error
+            message = f"{self._name}: {brief(error)}. {_hint(text)}{self._expected()}"
+            raise PayloadError(message) from error
 
     def schema(self) -> dict[str, Any]:
-        """Return the JSON Schema of the payload, for people who send it with SQL."""
+        """Return the JSON Schema of the payload, for people who send with SQL."""
         return {"title": self._name, **msgspec.json.schema(self._struct, schema_hook=enum_schema)}
 
     def example(self) -> dict[str, Any]:
-        """Return a payload that could be sent, with the fields that must be there."""
+        """Return a valid payload that has only the required fields."""
         return cast(dict[str, Any], example(self._kind))
 
-    def _faithful(self, message: msgspec.Struct) -> str | None:
-        """Return *message* as JSON if it surely arrives as it is."""
+    def _encode_if_faithful(self, message: msgspec.Struct) -> str | None:
+        """Return *message* as JSON if it certainly arrives unchanged."""
         try:
             text = encoder.encode(message).decode()
             if any([mark in text for mark in _SUSPECT]):  # noqa: C419 - a generator costs more
                 return None
             return text if self._strict.decode(text) == message else None
         except _MISFITS:
-            return None  # encode() goes on field by field, to name the one that does not fit
+            return None  # encode() then checks each field, to name the one that does not fit
 
     def _check_names(self, values: Mapping[str, Any]) -> None:
         for name in sorted(values.keys() - self._names):
@@ -116,7 +119,7 @@ class Codec:
             raise PayloadError(f"{self._name}: missing {listed}. {self._expected()}")
 
     def _check(self, field: FieldInfo, value: Any) -> None:
-        """Raise PayloadError unless *value* arrives as its declared type understands it."""
+        """Raise :class:`PayloadError` if *value* would not arrive as its declared type reads it."""
         try:
             text = encoder.encode(value).decode()
             refuse_unstorable(text, value)
@@ -135,27 +138,27 @@ class Codec:
 
     def _read(self, text: str) -> msgspec.Struct:
         if holds_nul(text):
-            raise ValueError("NUL (\\u0000) is no text for PostgreSQL: remove it")
-        if self._required or '"kwargs"' not in text:  # else an envelope looks like all defaults
+            raise ValueError("it holds a NUL (\\u0000), which PostgreSQL cannot store: remove it")
+        if self._required or '"kwargs"' not in text:  # an envelope could pass for all defaults
             try:
                 return self._strict.decode(text)
             except msgspec.ValidationError:
-                pass  # well formed, but perhaps spelled by PostgreSQL or by the predecessor
-        return self._lax.decode(self._respelled(text))
+                pass  # well formed, but perhaps spelled by PostgreSQL or django-pgpubsub
+        return self._lax.decode(self._in_msgspec_spelling(text))
 
-    def _respelled(self, text: str) -> bytes:
-        """Return the JSON *text* without envelope and in msgspec's spellings; numbers verbatim."""
+    def _in_msgspec_spelling(self, text: str) -> bytes:
+        """Return the JSON *text* without envelope, values spelled as msgspec reads them."""
         tree = json.loads(text, parse_int=verbatim, parse_float=verbatim, parse_constant=verbatim)
         if isinstance(tree, dict) and "kwargs" not in self.fields:
             own = [key for key in tree if not key.startswith("$")]
             tree = tree["kwargs"] if own == ["kwargs"] else tree
-        return msgspec.json.encode(respell(tree, self._kind))
+        return msgspec.json.encode(read_text(tree, self._kind))
 
     def _expected(self) -> str:
         return "It takes {" + ", ".join(map(str, self.fields.values())) + "}"
 
 
 def _hint(text: str) -> str:
-    """Return what msgspec's words do not tell of a value that PostgreSQL has and Python has not."""
-    is_endless = 'infinity"' in text
-    return "No date or time of Python's is infinite: send null. " if is_endless else ""
+    """Return what to do about a value that Python does not have, if *text* holds one."""
+    is_infinite = 'infinity"' in text
+    return "Python has no infinite dates and times: send null. " if is_infinite else ""

@@ -1,4 +1,4 @@
-"""What a dataclass declares, and what is wrong with it."""
+"""Fields of a channel's dataclass, problems of its definition, and its msgspec equivalent."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class FieldInfo:
         return f"{self.name}: {spelled}" + ("" if self.required else " (optional)")
 
 
-def problems(cls: type, name: str) -> list[str]:
-    """Return what is wrong with the definition of *cls*: sentences with channel, field, remedy."""
+def definition_problems(cls: type, name: str) -> list[str]:
+    """Return what is wrong with the fields of *cls*, and what to do: one sentence a problem."""
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
     except _UNRESOLVED as error:
@@ -44,26 +44,26 @@ def problems(cls: type, name: str) -> list[str]:
         for owner, field in _undecorated(cls, hints)
     ]
     found += [
-        f"{name}: field {field!r} is an InitVar, which is never kept: make it an ordinary field."
+        f"{name}: field {field!r} is an InitVar, which is not stored: make it an ordinary field."
         for field, hint in hints.items()
         if isinstance(hint, dataclasses.InitVar)
     ]
-    fields = travelling(cls)
-    found += [f"{name}: {text}" for field in fields for text in _misfits(field.name, hints)]
-    return found or _defaults_refused(cls, name, hints)
+    fields = init_fields(cls)
+    found += [f"{name}: {text}" for field in fields for text in _type_problems(field.name, hints)]
+    return found or _default_problems(cls, name, hints)
 
 
 def _unresolved(cls: type, name: str, error: Exception) -> str:
     word = getattr(error, "name", None)
     fields = [
         repr(field.name)
-        for field in travelling(cls)
+        for field in init_fields(cls)
         if word and re.search(rf"\b{re.escape(word)}\b", str(field.type))
     ]
     where = f"field {', '.join(fields)}" if fields else "a field"
     return (
-        f"{name}: the type of {where} cannot be read ({error}): import what it names at the top "
-        f"of {cls.__module__}, not only under TYPE_CHECKING or inside a function."
+        f"{name}: the type of {where} cannot be resolved ({error}): import the names it uses "
+        f"at the top of {cls.__module__}, not only under TYPE_CHECKING or inside a function."
     )
 
 
@@ -79,12 +79,12 @@ def _is_class_variable(hint: Any) -> bool:
     return hint is typing.ClassVar or typing.get_origin(hint) is typing.ClassVar
 
 
-def _misfits(field: str, hints: Mapping[str, Any]) -> Iterator[str]:
+def _type_problems(field: str, hints: Mapping[str, Any]) -> Iterator[str]:
     try:
         kind = inspect.type_info(hints[field])
         msgspec.json.Decoder(hints[field])
     except _UNRESOLVED as error:
-        yield f"field {field!r} cannot be decoded: {error}. Declare a type that JSON can tell."
+        yield f"field {field!r} cannot be decoded: {error}. Declare a type that is clear in JSON."
         return
     for custom in _custom_types(kind, set()):
         if issubclass(custom, Model):
@@ -97,9 +97,9 @@ def _misfits(field: str, hints: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _custom_types(node: Any, seen: set[int]) -> Iterator[type]:
-    """Yield the classes within a type that msgspec leaves to hooks; types may be recursive."""
+    """Yield the classes in a type that msgspec does not support itself; types may be recursive."""
     if isinstance(node, inspect.CustomType):
-        # An enum with a metaclass of its own, such as Django's choices, is decoded all the same.
+        # Enums with a metaclass of their own, such as Django's choices, are decoded all the same.
         if not issubclass(node.cls, enum.Enum):
             yield node.cls
     elif isinstance(node, tuple):
@@ -110,20 +110,21 @@ def _custom_types(node: Any, seen: set[int]) -> Iterator[type]:
         yield from _custom_types(msgspec.structs.astuple(node), seen)
 
 
-def _defaults_refused(cls: type, name: str, hints: Mapping[str, Any]) -> list[str]:
+def _default_problems(cls: type, name: str, hints: Mapping[str, Any]) -> list[str]:
     try:
-        struct_of(cls, travelling(cls), hints)
+        struct_of(cls, init_fields(cls), hints)
     except TypeError as error:
         return [f"{name}: {error}: use field(default_factory=…)."]
     return []
 
 
-def travelling(cls: type) -> list[dataclasses.Field[Any]]:
+def init_fields(cls: type) -> list[dataclasses.Field[Any]]:
+    """Return the fields that travel: those that ``__init__()`` takes."""
     return [f for f in dataclasses.fields(cls) if f.init] if dataclasses.is_dataclass(cls) else []
 
 
 def field_info(field: dataclasses.Field[Any], hints: Mapping[str, Any]) -> FieldInfo:
-    type_ = _as_in_predecessor(hints[field.name])
+    type_ = _any_length(hints[field.name])
     return FieldInfo(
         name=field.name,
         type=type_ | None if field.default is None else type_,
@@ -132,8 +133,8 @@ def field_info(field: dataclasses.Field[Any], hints: Mapping[str, Any]) -> Field
     )
 
 
-def _as_in_predecessor(hint: Any) -> Any:
-    """Read ``tuple[X]`` as of any length: it was the one tuple that django-pgpubsub could send."""
+def _any_length(hint: Any) -> Any:
+    """Read ``tuple[X]`` as a tuple of any length, as django-pgpubsub did."""
     if typing.get_origin(hint) is tuple and len(arguments := typing.get_args(hint)) == 1:
         return tuple[arguments[0], ...]  # type: ignore[valid-type]
     return hint
@@ -142,7 +143,7 @@ def _as_in_predecessor(hint: Any) -> Any:
 def struct_of(
     cls: type, fields: list[dataclasses.Field[Any]], hints: Mapping[str, Any]
 ) -> type[msgspec.Struct]:
-    """Return the msgspec twin of a dataclass, which decodes several times faster."""
+    """Return the msgspec equivalent of a dataclass, which decodes several times faster."""
     return msgspec.defstruct(
         cls.__name__,
         [(f.name, field_info(f, hints).type, _msgspec_default(f)) for f in fields],
@@ -160,7 +161,7 @@ def _msgspec_default(field: dataclasses.Field[Any]) -> Any:
 
 
 def enum_schema(cls: type) -> dict[str, Any]:
-    """Return the JSON Schema of an enum whose metaclass msgspec does not know."""
+    """Return the JSON Schema of an enum whose metaclass msgspec does not support."""
     if not issubclass(cls, enum.Enum):
         raise NotImplementedError
     return {"title": cls.__name__, "enum": sorted(member.value for member in cls)}

@@ -1,4 +1,4 @@
-"""A value of every kind of field, for people who are to send one and know no Python."""
+"""Example payloads, for people who send with SQL and do not read Python."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _SCALARS: dict[type, Any] = {
 
 
 def example(kind: Any, within: tuple[type, ...] = ()) -> Any:
-    """Return a JSON value that fits what msgspec tells of a type, but for patterns.
+    """Return a JSON value of the type *kind*; patterns are not honoured.
 
-    Of an object it has what must be there. *within* are the types of objects around it, which
-    it chooses not to repeat.
+    Objects have their required fields only. *within* are the types of the surrounding objects,
+    which are avoided, as types may be recursive.
     """
     match kind:
         case inspect.Metadata(type=inner):
@@ -38,8 +38,8 @@ def example(kind: Any, within: tuple[type, ...] = ()) -> Any:
             return _members(kind, within)
         case inspect.TupleType(item_types=items):
             return [example(item, within) for item in items]
-        case inspect.CollectionType(item_type=item, min_length=least):
-            return [example(item, within) for _ in range(least or 0)]
+        case inspect.CollectionType(item_type=item, min_length=lowest):
+            return [example(item, within) for _ in range(lowest or 0)]
     return _scalar(kind)
 
 
@@ -55,8 +55,8 @@ def _scalar(kind: Any) -> Any:
             return values[0]
         case inspect.EnumType(cls=cls) | inspect.CustomType(cls=cls):
             return next(member.value for member in cast(Iterable[Any], cls))
-        case inspect.StrType(min_length=least, max_length=most):
-            return "text".ljust(least or 0, "t")[:most]
+        case inspect.StrType(min_length=lowest, max_length=highest):
+            return "text".ljust(lowest or 0, "t")[:highest]
         case inspect.DateTimeType(tz=tz):
             return f"2026-01-31T10:00:00{'' if tz is False else 'Z'}"
         case inspect.TimeType(tz=tz):
@@ -69,9 +69,9 @@ def _scalar(kind: Any) -> Any:
 
 
 def _number(kind: inspect.IntType | inspect.FloatType, step: int) -> float:
-    """Return what is within the bounds of *kind*, and *step* within those that exclude."""
-    least = kind.gt + step if kind.ge is None and kind.gt is not None else kind.ge
-    most = kind.lt - step if kind.le is None and kind.lt is not None else kind.le
-    if least is None:
-        return 1 if most is None else most - 1
-    return least + 1 if most is None else (least + most) / 2
+    """Return a number within the bounds of *kind*, and *step* away from exclusive ones."""
+    lowest = kind.gt + step if kind.ge is None and kind.gt is not None else kind.ge
+    highest = kind.lt - step if kind.le is None and kind.lt is not None else kind.le
+    if lowest is None:
+        return 1 if highest is None else highest - 1
+    return lowest + 1 if highest is None else (lowest + highest) / 2

@@ -12,7 +12,7 @@ import pytest
 from django.db.models import Model
 
 from pgpubsub_sql.errors import PayloadError
-from pgpubsub_sql.payloads import Codec, problems
+from pgpubsub_sql.payloads import Codec, definition_problems
 from tests.payloads import declared as eager
 from tests.payloads.declared import Everything, Line, Point, Tree
 from tests.payloads.support import (
@@ -57,7 +57,7 @@ def test_fields_are_inherited() -> None:
 
     codec = Codec(Renamed, "other")
     assert list(codec.fields) == ["model_id", "date", "source", "extra"]
-    assert problems(Renamed, "other") == []
+    assert definition_problems(Renamed, "other") == []
 
 
 def test_a_class_without_fields_is_a_channel() -> None:
@@ -138,7 +138,7 @@ class UnsafeDefault:
         (Overriding, "c: 'model_id' is annotated in Overriding, .* with @dataclass"),
         (Initialised, "c: field 'x' is an InitVar, .* make it an ordinary field"),
         (TypesOnly, "c: the type of field 'author' cannot .*'User'.* not only under TYPE_CHECKING"),
-        (Misspelled, "c: the type of field 'x' cannot be read .*'dat'"),
+        (Misspelled, "c: the type of field 'x' cannot be resolved .*'dat'"),
         (Ambiguous, "c: field 'x' cannot be decoded: Type unions .* Declare"),
         (Nested, "c: field 'x' cannot be decoded: Type unions .* Declare"),
         (Foreign, "c: field 'x' has the type Unknown, .* use plain types"),
@@ -148,7 +148,7 @@ class UnsafeDefault:
 )
 def test_problems_name_channel_field_and_remedy(channel: type, words: str) -> None:
     """P20: said by Django's checks, not by the first message."""
-    (found,) = problems(channel, "c")
+    (found,) = definition_problems(channel, "c")
     assert re.match(words, found), found
     with pytest.raises(PayloadError, match="c: "):
         Codec(channel, "c")
@@ -156,4 +156,4 @@ def test_problems_name_channel_field_and_remedy(channel: type, words: str) -> No
 
 @pytest.mark.parametrize("channel", [PostReads, Everything, Tree, eager.PostReads])
 def test_sound_definitions_have_no_problems(channel: type) -> None:
-    assert problems(channel, "c") == []
+    assert definition_problems(channel, "c") == []

@@ -127,8 +127,8 @@ def test_nan_is_nan(kind: Any, form: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "expression", "words"),
     [
-        (datetime.datetime, "'infinity'::timestamptz", "No date or time of Python's is infinite"),
-        (datetime.date, "'-infinity'::date", "No date or time of Python's is infinite"),
+        (datetime.datetime, "'infinity'::timestamptz", "Python has no infinite dates and times"),
+        (datetime.date, "'-infinity'::date", "Python has no infinite dates and times"),
         (datetime.date, "'0044-03-15 BC'::date", "Invalid RFC3339 encoded date"),
         (datetime.datetime, "'12026-01-01'::timestamp", "Invalid RFC3339 encoded datetime"),
         (datetime.time, "'24:00'::time", "Invalid RFC3339 encoded time"),

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pgpubsub_sql.payloads import Codec, key_of
+from pgpubsub_sql.payloads import Codec, ordering_key
 
 ID = uuid.UUID("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11")
 NOON = datetime.datetime(2026, 7, 1, 12, tzinfo=datetime.UTC)
@@ -25,7 +25,7 @@ class Color(enum.Enum):
 def key(kind: Any, value: Any) -> str | None:
     """Return the key of what a channel sends that orders by its only field."""
     codec = Codec(make_dataclass("Sent", [("field", kind)]), "app.Sent")
-    return key_of(codec.encode({"field": value}), {"field": codec.fields["field"].type})
+    return ordering_key(codec.encode({"field": value}), {"field": codec.fields["field"].type})
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_a_moment_at_the_end_of_the_calendar_is_a_key() -> None:
 
 
 def test_no_fields_make_no_key() -> None:
-    assert key_of('{"field": 1}', {}) is None
+    assert ordering_key('{"field": 1}', {}) is None
