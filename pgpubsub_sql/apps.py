@@ -9,7 +9,7 @@ from django.db.models.signals import post_migrate, pre_migrate, pre_save
 from django.utils.module_loading import autodiscover_modules
 
 from pgpubsub_sql import checks
-from pgpubsub_sql.migrations_ops import autodetector, leaving, unmigrated
+from pgpubsub_sql.migrations_ops import autodetector, maintenance, package_removal
 
 
 class PgPubSubConfig(AppConfig):
@@ -25,8 +25,8 @@ class PgPubSubConfig(AppConfig):
         autodiscover_modules("channels")
         autodiscover_modules("listeners")
         autodetector.install()
-        pre_migrate.connect(leaving.refuse_to_take_away, sender=self)
-        post_migrate.connect(unmigrated.install_unmigrated, sender=self)
+        pre_migrate.connect(package_removal.refuse_unsafe_unapply, sender=self)
+        post_migrate.connect(maintenance.install_unmigrated, sender=self)
         for model in ("Notification", "LongPayload"):
             pre_save.connect(_give_new_id, sender=f"pgpubsub_sql.{model}")
         checks.register()

@@ -13,8 +13,8 @@ from django.utils import timezone
 
 import pgpubsub_sql
 from pgpubsub_sql import Channel, Notification, TriggerChannel
-from pgpubsub_sql.migrations_ops.state import specify
-from pgpubsub_sql.migrations_ops.tables import find_site
+from pgpubsub_sql.migrations_ops.declared_triggers import specify
+from pgpubsub_sql.migrations_ops.watched_tables import find_site
 from pgpubsub_sql.sql.installing import create
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app.models import Item

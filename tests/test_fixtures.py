@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 from pgpubsub_sql import ignore, notify
-from pgpubsub_sql.migrations_ops.tables import find_site
+from pgpubsub_sql.migrations_ops.watched_tables import find_site
 from pgpubsub_sql.models import LongPayload, Notification
 from pgpubsub_sql.sql.installing import create, drop
 from pgpubsub_sql.sql.trigger import Trigger

@@ -13,7 +13,7 @@ from django.core.checks import run_checks
 from pgpubsub_sql.channels import declared_channels, find_channel
 from pgpubsub_sql.errors import ChannelNotFound
 from pgpubsub_sql.listeners import registry
-from pgpubsub_sql.migrations_ops.state import declared
+from pgpubsub_sql.migrations_ops.declared_triggers import declared_triggers
 from tests.registries import blank, install_app  # noqa: F401 - fixtures
 
 MADE = """
@@ -116,7 +116,7 @@ def test_channels_of_one_path_live_side_by_side(
 
     def as_declared() -> None:
         assert heard() == {"one": ["one"], "other": ["other"]}
-        assert {key[1]: one.model for key, one in declared().items()} == {
+        assert {key[1]: one.model for key, one in declared_triggers().items()} == {
             "one": "auth.user",
             "other": "auth.group",
         }

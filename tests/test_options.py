@@ -12,8 +12,7 @@ from django.test.utils import isolate_apps
 import pgpubsub_sql
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import OptionError
-from pgpubsub_sql.migrations_ops import options
-from pgpubsub_sql.migrations_ops.state import specify
+from pgpubsub_sql.migrations_ops.declared_triggers import option_problems, specify
 from pgpubsub_sql.models import LongPayload, Notification
 from tests.conftest import ROOT
 from tests.registries import blank  # noqa: F401 - a fixture
@@ -31,7 +30,7 @@ def channel(model: Any, **attributes: Any) -> Any:
 def columns(model: Any, **attributes: Any) -> tuple[str, ...] | None:
     """Return the columns that travel."""
     declared = channel(model, **attributes)
-    assert options.problems(declared) == []
+    assert option_problems(declared) == []
     found: tuple[str, ...] | None = specify(declared).columns
     return found
 
@@ -165,13 +164,13 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
         r"columns names 'titel', but rows.Plain has no such field. Did you mean 'title'\?",
     ),
     "none like it": (
-        Plain, {"watch": ("colour",)}, r"watch names 'colour', but .* There are id, title, slug,",
+        Plain, {"watch": ("colour",)}, r"watch names 'colour', but .* Its fields: id, title, slug,",
     ),
     "a field of another model": (
         Visit, {"watch": ("place__name",)}, "watch names 'place__name', but rows.Visit has no such",
     ),
     "what points here": (
-        "rows.Place", {"columns": ("visit",)}, "'visit', which is no column of rows.Place. Watch",
+        "rows.Place", {"columns": ("visit",)}, "'visit', which is not a column of rows.Place",
     ),
     "a field of the parent": (
         Pizzeria, {"columns": ("stars",)},
@@ -206,7 +205,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
         Cube, {"condition": Q(new__volume=8)}, "condition cannot become SQL. .*volume is computed",
     ),
     "no string": (Plain, {"columns": (Plain.title,)}, "columns holds <django.*as strings"),
-    "no names": (Plain, {"watch": 7}, "watch is 7: give the names of fields, as a tuple"),
+    "no names": (Plain, {"watch": 7}, "watch is 7: give a tuple of field names"),
     "no such level": (Plain, {"level": "table"}, "level is 'table': choose one of statement, row"),
     "a condition of nothing": (
         Plain, {"condition": Q(titel="x")}, "condition cannot become SQL. .*'titel'",
@@ -219,7 +218,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
 def test_what_does_not_fit(model: Any, attributes: dict[str, Any], said: str) -> None:
     """T7, F17, F18: the check says it, with channel, option and remedy; nothing is specified."""
     declared = channel(model, **attributes)
-    (problem,) = options.problems(declared)
+    (problem,) = option_problems(declared)
     assert problem.startswith("tests.app.channels.Watch: ")
     with pytest.raises(OptionError, match=said) as raised:
         specify(declared)

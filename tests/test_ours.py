@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
-from pgpubsub_sql.migrations_ops.shared import faults
+from pgpubsub_sql.migrations_ops.shared_faults import find_faults
 from pgpubsub_sql.sql.ours import TABLES
 
 
 @pytest.mark.django_db
 def test_a_database_that_was_just_migrated_has_no_fault() -> None:
     """F1: what our migrations make is what is compared."""
-    assert faults(connection, "public") == []
+    assert find_faults(connection, "public") == []
 
 
 @pytest.mark.django_db

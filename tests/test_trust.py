@@ -13,9 +13,9 @@ import pytest
 from django.db import connection, transaction
 
 from pgpubsub_sql import Notification, notify
-from pgpubsub_sql.migrations_ops.helpers import CreateHelper
-from pgpubsub_sql.migrations_ops.state import specify
-from pgpubsub_sql.migrations_ops.tables import find_site
+from pgpubsub_sql.migrations_ops.declared_triggers import specify
+from pgpubsub_sql.migrations_ops.shared_operations import CreateHelper
+from pgpubsub_sql.migrations_ops.watched_tables import find_site
 from pgpubsub_sql.models import LongPayload
 from pgpubsub_sql.sql.installing import create
 from pgpubsub_sql.worker import admission

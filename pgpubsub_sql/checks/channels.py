@@ -23,7 +23,7 @@ from pgpubsub_sql.channels import (
 )
 from pgpubsub_sql.errors import ChannelNotFound, TemplateError
 from pgpubsub_sql.listeners import registry
-from pgpubsub_sql.migrations_ops import options
+from pgpubsub_sql.migrations_ops.declared_triggers import option_problems
 from pgpubsub_sql.retry import Retry, is_number
 from pgpubsub_sql.sql import quote_identifier
 
@@ -182,7 +182,7 @@ def _model(channel: type[TriggerChannel]) -> Iterator[checks.CheckMessage]:
 def _trigger_options(channel: type[TriggerChannel]) -> Iterator[checks.CheckMessage]:
     if model_problem(channel):
         return  # E003
-    for problem in options.problems(channel):
+    for problem in option_problems(channel):
         yield checks.Error(problem, id="pgpubsub_sql.E008")
 
 

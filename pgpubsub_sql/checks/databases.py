@@ -14,9 +14,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.audit import audit
+from pgpubsub_sql.migrations_ops.declared_triggers import declared_triggers
 from pgpubsub_sql.migrations_ops.problems import Problem
-from pgpubsub_sql.migrations_ops.replication import untold
-from pgpubsub_sql.migrations_ops.state import declared
+from pgpubsub_sql.migrations_ops.replication import replication_problems
 from pgpubsub_sql.sql.privileges import Role, missing_for
 from pgpubsub_sql.sql.readiness import check_postgresql, unreachable
 
@@ -73,13 +73,13 @@ def _differences(connection: BaseDatabaseWrapper) -> list[Problem]:
     if missing_for(connection, Role.VERIFIER):
         return []  # a role that only listens may not see which migrations have run
     found = audit(connection)
-    return [*found.unapplied(), *found.astray()]
+    return [*found.unapplied_problems(), *found.installed_problems()]
 
 
 def _unreplicated(connection: BaseDatabaseWrapper) -> list[Problem]:
     if connection.vendor != "postgresql":
         return []
     try:
-        return list(untold(connection, declared().values()))
+        return list(replication_problems(connection, declared_triggers().values()))
     except (AttributeError, DatabaseError, LookupError, ValueError):
         return []  # other checks report what is wrong with a channel or the database

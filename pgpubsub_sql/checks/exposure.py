@@ -11,7 +11,7 @@ from django.db import models
 
 from pgpubsub_sql.channels import TriggerChannel, dotted_path, model_of
 from pgpubsub_sql.listeners import registry
-from pgpubsub_sql.migrations_ops.options import specified
+from pgpubsub_sql.migrations_ops.declared_triggers import option_values
 
 MANY_TEXTS = 5
 """Number of free-text columns from which on a channel that sends every column is reported."""
@@ -56,7 +56,7 @@ def _exposed(channel: Any) -> Iterator[checks.CheckMessage]:
 
 
 def _sent_fields(channel: type[TriggerChannel]) -> list[models.Field[Any, Any]]:
-    columns = specified(channel)["columns"]
+    columns = option_values(channel)["columns"]
     model = model_of(channel)
     fields = (model._meta.concrete_model or model)._meta.local_concrete_fields
     return [field for field in fields if columns is None or field.column in columns]

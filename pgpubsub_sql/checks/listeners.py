@@ -47,7 +47,9 @@ def _check(listener: Listener) -> Iterator[checks.CheckMessage]:
 
 def _is_broken(channel: type[BaseChannel]) -> bool:
     """Whether the fields of *channel* cannot be determined, which E001 reports."""
-    return issubclass(channel, Channel) and bool(payloads.definition_problems(channel, dotted_path(channel)))
+    return issubclass(channel, Channel) and bool(
+        payloads.definition_problems(channel, dotted_path(channel))
+    )
 
 
 def _signature(listener: Listener, channel: type[BaseChannel]) -> Iterator[checks.CheckMessage]:

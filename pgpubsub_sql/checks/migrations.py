@@ -16,8 +16,8 @@ from pgpubsub_sql.channels import app_label, dotted_path, model_of
 from pgpubsub_sql.checks.channels import model_problem, trigger_channels
 from pgpubsub_sql.checks.databases import as_warnings
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.migrations_ops import labels
-from pgpubsub_sql.migrations_ops.audit import unwritten
+from pgpubsub_sql.migrations_ops import stale_labels
+from pgpubsub_sql.migrations_ops.audit import unwritten_problems
 
 
 def check_migrations(**kwargs: Any) -> list[checks.CheckMessage]:
@@ -28,15 +28,15 @@ def check_migrations(**kwargs: Any) -> list[checks.CheckMessage]:
 def check_app_labels(**kwargs: Any) -> list[checks.CheckMessage]:
     """E010: do migrations with triggers name only installed apps?"""
     return [
-        checks.Error(problem, hint=labels.REMEDY, id="pgpubsub_sql.E010")
-        for problem in labels.unusable_labels()
+        checks.Error(problem, hint=stale_labels.REMEDY, id="pgpubsub_sql.E010")
+        for problem in stale_labels.unusable_labels()
     ]
 
 
 def check_unwritten(**kwargs: Any) -> list[checks.CheckMessage]:
     """W201: do the migrations install what the code declares?"""
     try:
-        return as_warnings("The", [*unwritten()], "W201")
+        return as_warnings("The", [*unwritten_problems()], "W201")
     except NotReady:
         return []  # the migrations cannot be loaded: E010, or Django, says why
 

@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-from pgpubsub_sql.migrations_ops.helpers import CreateHelper, CreateSecret
+from pgpubsub_sql.migrations_ops.shared_operations import CreateHelper, CreateSecret
 from pgpubsub_sql.models import PayloadDecoder
 
 

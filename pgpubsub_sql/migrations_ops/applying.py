@@ -1,4 +1,4 @@
-"""What operations do to a database."""
+"""Installing, altering and dropping of triggers by a migration."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from django.db.migrations.state import ProjectState
 from django.db.models import Model
 
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.migrations_ops.labels import read_from_disk
-from pgpubsub_sql.migrations_ops.tables import check_plan, find_site
+from pgpubsub_sql.migrations_ops.stale_labels import triggers_on_disk
+from pgpubsub_sql.migrations_ops.watched_tables import check_columns, find_site
 from pgpubsub_sql.sql import query, quote_table, render
 from pgpubsub_sql.sql.installing import Site, alter, create, drop
 from pgpubsub_sql.sql.privileges import missing_to_install, partition_owners, statements
@@ -27,19 +27,19 @@ Editor = BaseDatabaseSchemaEditor
 logger = logging.getLogger("pgpubsub_sql.migrations")
 
 
-def change(
+def apply_change(
     editor: Editor,
     app_label: str,
     state: ProjectState,
     before: Trigger | None,
     after: Trigger | None,
 ) -> None:
-    """Bring the database from one specification to another; None means that there is none.
+    """Change a trigger from one specification to another; None stands for no trigger.
 
-    Does nothing where the routers keep the model from this database.
+    Does nothing if the routers keep the model off this database.
 
-    Raises :class:`NotReady` for what would make every write fail, and for what PostgreSQL cannot
-    plan.
+    Raises :class:`NotReady` if every write would fail, or if PostgreSQL cannot plan the function's
+    statements.
     """
     same = before and after and (before.channel, before.model) == (after.channel, after.model)
     if before and not same and is_allowed(editor.connection, state, before):
@@ -47,7 +47,7 @@ def change(
     if after and is_allowed(editor.connection, state, after):
         model = _find_model(app_label, state, after)
         if model and not model._meta.swapped:
-            site = _find_site(editor, app_label, after, model._meta.db_table)
+            site = _installation_site(editor, app_label, after, model._meta.db_table)
             if editor.collect_sql or _is_possible(app_label, model, after, site, editor):
                 if not editor.collect_sql:
                     _give_privileges(editor, after, site)
@@ -57,29 +57,29 @@ def change(
 
 
 def execute(editor: Editor, sql: Iterable[str]) -> None:
-    """Execute SQL in which a percent sign is nothing special."""
+    """Execute SQL as it is: percent signs are not placeholders."""
     for statement in sql:
         editor.execute(statement, params=None)
 
 
 class Schemas(NamedTuple):
-    """Where the search_path leads."""
+    """Schemas that the search_path finds."""
 
     current: str
-    """Where new objects go."""
+    """Schema in which new objects are created."""
     helpers: str | None
-    """Where our own tables are, if they are on this database."""
+    """Schema of our own tables and helpers; None if they are not in this database."""
     function: str | None
-    """Where a channel's function is, if it is there already."""
+    """Schema of a channel's function; None if it is not installed."""
 
 
 def find_schemas(
     connection: BaseDatabaseWrapper, function: str = "", table: str | None = None
 ) -> Schemas:
-    """Return the schemas that concern this run of migrate.
+    """Return the schemas that the search_path finds.
 
-    The function is the one of that name which serves no other table than the quoted *table*:
-    where schemas are tenants, one further down the search_path belongs to somebody else.
+    A function of the given name counts only if its triggers are on no table but the quoted *table*:
+    where schemas are tenants, a function further down the search_path belongs to another tenant.
 
     Raises :class:`NotReady` if there is no schema to install anything in.
     """
@@ -88,16 +88,16 @@ def find_schemas(
         schemas = Schemas(*cursor.fetchone())
     if schemas.current is None:
         raise NotReady(
-            "The search_path of this connection names no schema that exists, so there is "
-            "nowhere to install triggers. Set it for the role or in OPTIONS of DATABASES."
+            "The search_path of this connection names no existing schema, so there is nowhere to "
+            "install triggers. Set it for the role, or in OPTIONS of DATABASES."
         )
     return schemas
 
 
 def is_allowed(connection: BaseDatabaseWrapper, state: ProjectState, trigger: Trigger) -> bool:
-    """Whether the table of *trigger* lives on this database, in the eyes of the routers.
+    """Whether the routers allow the table of *trigger* on this database.
 
-    A model that is gone is asked for by name: what was on its table can still be dropped.
+    A model that is gone is known to them by name only. Triggers on its table can still be dropped.
     """
     if connection.vendor != "postgresql":
         return False
@@ -115,32 +115,32 @@ def _drop(editor: Editor, trigger: Trigger, model: type[Model] | None) -> None:
 
 
 def _find_model(app_label: str, state: ProjectState, trigger: Trigger) -> type[Model] | None:
-    """Return the model of *trigger*; None if it is gone, as the trigger will be.
+    """Return the model of *trigger*; None if it is gone and the trigger will go too.
 
-    The package that has the model may have renamed or deleted it, in a migration of which ours
-    knows nothing and which a fresh database runs first.
+    The model's package may have renamed or deleted it in a migration that ours does not depend on
+    and that a new database runs first.
     """
     with contextlib.suppress(LookupError):
         return state.apps.get_model(trigger.model)
-    recorded = read_from_disk()
+    recorded = triggers_on_disk()
     for name in recorded.names(trigger.model):
         with contextlib.suppress(LookupError):
             return state.apps.get_model(name)
     if recorded.keeps(app_label, trigger):
         raise NotReady(
-            f"The model {trigger.model!r}, which the channel {trigger.channel!r} watches, is not "
-            f"there at this point. Add its migration to the dependencies of the one in "
-            f"{app_label!r}, or run makemigrations if the model has gone for good."
+            f"The channel {trigger.channel!r} watches the model {trigger.model!r}, which does not "
+            f"exist at this point of the migrations. Add the model's migration to the dependencies "
+            f"of the one in {app_label!r}. If the model is gone for good, run makemigrations."
         )
     return None
 
 
-def site_of(
+def current_site(
     connection: BaseDatabaseWrapper, app_label: str, trigger: Trigger, db_table: str
 ) -> Site:
-    """Return where *trigger* is, or is to be.
+    """Return where *trigger* is, or is to be, installed.
 
-    Raises :class:`NotReady` for what is no table, and where there is no schema for the function.
+    Raises :class:`NotReady` if *db_table* is not a table, or there is no schema for the function.
     """
     schemas = find_schemas(connection, trigger.function, quote_table(db_table))
     names = {"helpers": schemas.helpers or schemas.current, "app": app_label}
@@ -148,28 +148,28 @@ def site_of(
     return find_site(connection, trigger, db_table, schema=schema, **names)
 
 
-def nowhere(connection: BaseDatabaseWrapper, app_label: str, db_table: str) -> Site:
-    """Return the site of what has no table that could be watched."""
+def tableless_site(connection: BaseDatabaseWrapper, app_label: str, db_table: str) -> Site:
+    """Return the site of a trigger that has no table to watch."""
     schema = find_schemas(connection).current
     return Site(db_table=db_table, schema=schema, helpers=schema, app=app_label)
 
 
-def _find_site(editor: Editor, app_label: str, trigger: Trigger, db_table: str) -> Site:
+def _installation_site(editor: Editor, app_label: str, trigger: Trigger, db_table: str) -> Site:
     if find_schemas(editor.connection).helpers is None and not editor.collect_sql:
         raise NotReady(
-            f"The trigger of channel {trigger.channel!r} would make every write fail: the tables "
-            f"of pgpubsub_sql are not on the database {editor.connection.alias!r}. Let the "
+            f"The trigger of channel {trigger.channel!r} would make every write fail, because the "
+            f"tables of pgpubsub_sql are not in the database {editor.connection.alias!r}. Let the "
             "routers allow the app 'pgpubsub_sql' there, and migrate it."
         )
-    site = site_of(editor.connection, app_label, trigger, db_table)
-    # sqlmigrate shows what runs where the migrations before have run.
+    site = current_site(editor.connection, app_label, trigger, db_table)
+    # sqlmigrate shows what runs on a database that has run the migrations before.
     return dataclasses.replace(site, installed=None) if editor.collect_sql else site
 
 
 def _give_privileges(editor: Editor, trigger: Trigger, site: Site) -> None:
-    """Give the roles that functions run as what they lack, where that is this role's to give.
+    """Grant the privileges that the functions' roles lack.
 
-    Raises :class:`NotReady` where it is not: writes would fail.
+    Raises :class:`NotReady` if this session's role may not grant one: writes would fail.
     """
     missing = missing_to_install(editor.connection, trigger, site)
     if hopeless := next((one for one in missing if not one.is_ours_to_give), None):
@@ -189,25 +189,25 @@ def _grants(editor: Editor, trigger: Trigger, site: Site) -> Iterator[str]:
 def _is_possible(
     app_label: str, model: type[Model], trigger: Trigger, site: Site, editor: Editor
 ) -> bool:
-    """Whether *trigger* can be installed; where it cannot, but must, an error says so."""
+    """Whether *trigger* can be installed. Raises :class:`NotReady` if it cannot, but has to be."""
     if site.qualified is None and not model._meta.managed:
         logger.warning(
             "The trigger of channel %s is not installed: the database %s has no table %s, and no "
-            "migration makes it. Run: python manage.py pgpubsub install, once it is there",
+            "migration creates it. Once it exists, run: python manage.py pgpubsub install",
             *(trigger.channel, editor.connection.alias, site.db_table),
         )
         return False
     if site.qualified is None:
-        # On the way back, the model may have gone in a migration that did not wait for ours.
+        # Backwards, a migration that ours does not depend on may have dropped the table already.
         return _is_kept(app_label, trigger)
     try:
-        check_plan(editor.connection, trigger, site)
+        check_columns(editor.connection, trigger, site)
     except NotReady:
-        # On the way back, and on a fresh database, a column may not be there any more, or yet.
+        # Backwards, or on a new database, a column may not exist any more, or not yet.
         if _is_kept(app_label, trigger):
             raise
     return True
 
 
 def _is_kept(app_label: str, trigger: Trigger) -> bool:
-    return read_from_disk().keeps(app_label, trigger)
+    return triggers_on_disk().keeps(app_label, trigger)

@@ -1,4 +1,4 @@
-"""What should be installed on a database, what is, and what to run where the two differ."""
+"""Comparison of a database with the code and the migrations, and what to run if they differ."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from django.db.migrations.state import ProjectState
 
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.installed import APP
-from pgpubsub_sql.migrations_ops import history, shared
-from pgpubsub_sql.migrations_ops.applying import find_schemas, is_allowed, nowhere, site_of
-from pgpubsub_sql.migrations_ops.history import Key, Node, Triggers
-from pgpubsub_sql.migrations_ops.labels import load
-from pgpubsub_sql.migrations_ops.problems import ASTRAY, Problem, State
-from pgpubsub_sql.migrations_ops.replication import untold
-from pgpubsub_sql.migrations_ops.state import declared
-from pgpubsub_sql.migrations_ops.tables import misfit
+from pgpubsub_sql.migrations_ops.applying import (
+    current_site,
+    find_schemas,
+    is_allowed,
+    tableless_site,
+)
+from pgpubsub_sql.migrations_ops.declared_triggers import declared_triggers
+from pgpubsub_sql.migrations_ops.problems import DIAGNOSES, InstallState, Problem
+from pgpubsub_sql.migrations_ops.recorded_triggers import Key, Node, Triggers, recorded_triggers
+from pgpubsub_sql.migrations_ops.replication import replication_problems
+from pgpubsub_sql.migrations_ops.shared_faults import Fault, find_faults
+from pgpubsub_sql.migrations_ops.stale_labels import load_migrations
+from pgpubsub_sql.migrations_ops.watched_tables import misfit
 from pgpubsub_sql.sql.catalogue import InstalledFunction, InstalledTrigger, installed_functions
 from pgpubsub_sql.sql.forms import FunctionForm
 from pgpubsub_sql.sql.installing import Site, wanted_function, wanted_triggers
@@ -33,104 +38,107 @@ from pgpubsub_sql.sql.trigger import Trigger
 
 
 class Leftover(NamedTuple):
-    """What nothing asks for any more."""
+    """An installed function that nothing needs any more."""
 
     function: InstalledFunction
     reason: str
-    """Why this project takes it for its own."""
+    """Why it counts as this project's."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Audit:
-    """One database, compared with the project. Each mapping is by app label and channel."""
+    """One database, compared with the project. Triggers are by app label and channel."""
 
     alias: str
     """The database."""
     schema: str
-    """Of our own tables and helpers, or where they should be."""
+    """Schema of our own tables and helpers, or where they should be."""
     declared: Triggers
-    """What the code wants, in apps that have migrations."""
+    """Triggers that the code declares in apps that have migrations."""
     recorded: Triggers
-    """What is installed once every migration has run."""
+    """Triggers after all migrations."""
     applied: Triggers
-    """What the migrations that have run here have installed."""
+    """Triggers after the migrations that have run here."""
     unmigrated: Triggers
-    """What the code wants in apps that have no migrations."""
+    """Triggers that the code declares in apps without migrations."""
     known_apps: Collection[str]
-    """Apps of this project of which nothing has run here that its code does not know."""
+    """Labels of this project's apps, except those that a newer release has migrated further."""
     made: Mapping[Key, Node]
-    """Every channel that a migration of this project has to do with, and the last of these."""
+    """For each channel in this project's migrations, the last one that concerns it."""
     state: ProjectState
-    """The models as the migrations applied here have them."""
+    """Models after the migrations that have run here."""
     functions: Mapping[str, InstalledFunction]
-    """What the catalogue has, by the name of the function."""
+    """Installed channel functions, by name."""
     sites: Mapping[Key, Site]
-    """Where what is expected is, or is to be."""
+    """Where each expected trigger is, or is to be."""
     misfits: Mapping[Key, str]
-    """Why what names columns of its table can do nothing with them."""
-    faults: Sequence[shared.Fault]
-    """What is wrong with what all channels share."""
+    """Why a trigger cannot use the columns that it names."""
+    faults: Sequence[Fault]
+    """Faults in what all channels share."""
     missing: Sequence[Missing]
-    """Privileges whose lack makes writes fail."""
-    untold: Sequence[Problem]
-    """Of what logical replication brings."""
+    """Missing privileges that make writes fail."""
+    replication: Sequence[Problem]
+    """Channels that send nothing for what logical replication writes."""
 
     @property
     def expected(self) -> Triggers:
-        """What should be installed now: all whose model is there, whichever migration is next."""
-        asked_for = self.applied | self.unmigrated
-        return {key: asked_for[key] for key in asked_for if key in self.sites}
+        """Triggers that should be installed now: those whose model exists."""
+        needed = self.applied | self.unmigrated
+        return {key: needed[key] for key in needed if key in self.sites}
 
     def function_of(self, key: Key) -> InstalledFunction | None:
-        """Return the function of a channel that is expected, whoever has made it so."""
+        """Return the installed function of an expected channel, whoever installed it."""
         function = self.functions.get(self.expected[key].function)
         return function if function and function.schema == self.sites[key].schema else None
 
-    def state_of(self, key: Key) -> State:
-        """Return how the catalogue stands to one channel that is expected."""
+    def state_of(self, key: Key) -> InstallState:
+        """Return the state of an expected channel."""
         return self._judgements[key][0]
 
     def reason_of(self, key: Key) -> str:
-        """Say why a channel that is expected is in its state, where there is more to say."""
+        """Return why an expected channel is in its state; empty if the state says it all."""
         return self._judgements[key][1]
 
     @cached_property
-    def _judgements(self) -> dict[Key, tuple[State, str]]:
-        """States and reasons, found once: to render a function takes milliseconds."""
+    def _judgements(self) -> dict[Key, tuple[InstallState, str]]:
+        """States and reasons, computed once: rendering a function takes milliseconds."""
         return {key: self._judge(key) for key in self.expected}
 
-    def _judge(self, key: Key) -> tuple[State, str]:
+    def _judge(self, key: Key) -> tuple[InstallState, str]:
         if not self.sites[key].table_oid:
-            return State.TABLELESS, ""
+            return InstallState.TABLELESS, ""
         function = self.function_of(key)
         if function is None:
-            return State.MISSING, ""
+            return InstallState.MISSING, ""
         if self._is_foreign(key, function):
-            return State.FOREIGN, f"the channel {function.channel} of the app {function.app!r}"
+            return (
+                InstallState.FOREIGN,
+                f"the channel {function.channel} of the app {function.app!r}",
+            )
         return self._compare(key, function)
 
-    def _compare(self, key: Key, function: InstalledFunction) -> tuple[State, str]:
+    def _compare(self, key: Key, function: InstalledFunction) -> tuple[InstallState, str]:
         there = self._triggers_there(key, function)
         if wanted_triggers(self.expected[key], self.sites[key]).keys() - there.keys():
-            return State.MISSING, ""
+            return InstallState.MISSING, ""
         wanted = wanted_function(self.expected[key], self.sites[key])
         if key in self.misfits and function.form.source == wanted.source:
-            return State.STALE, self.misfits[key]  # install would be refused
+            return InstallState.STALE, self.misfits[key]  # install would be refused
         if differences := list(self._differences(key, function, wanted)):
-            return State.OUTDATED, "; ".join(differences)
+            return InstallState.OUTDATED, "; ".join(differences)
         if any(trigger.is_silent for trigger in there.values()):
-            return State.DISABLED, ""
+            return InstallState.DISABLED, ""
         if any(one.channel == key[1] for one in self.missing):
-            return State.DENIED, ""
-        return State.INSTALLED, ""
+            return InstallState.DENIED, ""
+        return InstallState.INSTALLED, ""
 
     def installable(self) -> list[Key]:
-        """Return what is to be installed, and can be."""
-        wanting = (State.MISSING, State.OUTDATED)
+        """Return the channels that should be installed and can be."""
+        wanting = (InstallState.MISSING, InstallState.OUTDATED)
         return [key for key in sorted(self.expected) if self.state_of(key) in wanting]
 
     def surplus_triggers(self, key: Key) -> list[InstalledTrigger]:
-        """Return the triggers of a channel that have to be dropped, as nothing replaces them."""
+        """Return the triggers of a channel that installing it would not replace."""
         function, site = self.function_of(key), self.sites[key]
         wanted = wanted_triggers(self.expected[key], site)
         return [
@@ -140,7 +148,7 @@ class Audit:
         ]
 
     def surplus_functions(self, key: Key) -> list[InstalledFunction]:
-        """Return the functions of a channel that have another name than they should."""
+        """Return the functions of a channel whose name is not the expected one."""
         name = self.expected[key].function
         return [
             one
@@ -149,9 +157,9 @@ class Audit:
         ]
 
     def leftovers(self) -> list[Leftover]:
-        """Return what this project has installed in this schema and does not ask for any more."""
-        asked_for = self.applied | self.unmigrated
-        wanted = {trigger.function for trigger in asked_for.values()}
+        """Return what this project has installed in this schema and does not need any more."""
+        needed = self.applied | self.unmigrated
+        wanted = {trigger.function for trigger in needed.values()}
         makers = {Trigger(channel=key[1], model="").function: key for key in self.made}
         found = []
         for name, function in self.functions.items():
@@ -162,7 +170,7 @@ class Audit:
         return found
 
     def owned(self) -> dict[str, InstalledFunction]:
-        """Return the functions that are this project's to change, by channel."""
+        """Return the functions that this project may change, by channel."""
         left = [one.function for one in self.leftovers()]
         found = {one.channel or one.name: one for one in left}
         for key in self.expected:
@@ -172,31 +180,31 @@ class Audit:
         return found
 
     def missing_for(self, channels: Iterable[str]) -> list[Missing]:
-        """Return the privileges that these channels miss, or all of them."""
+        """Return the privileges missing for these channels, or for what all channels share."""
         about = {None, *channels}
         return [one for one in self.missing if one.channel in about]
 
-    def problems(self) -> Iterator[Problem]:
-        """Yield what differs, first what the code lacks, last what the catalogue has too much."""
-        yield from _unwritten(self.declared, self.recorded)
-        yield from self.unapplied()
-        yield from self.astray()
-        yield from self.untold
+    def all_problems(self) -> Iterator[Problem]:
+        """Yield all differences, in the order in which to resolve them."""
+        yield from _unwritten_problems(self.declared, self.recorded)
+        yield from self.unapplied_problems()
+        yield from self.installed_problems()
+        yield from self.replication
 
-    def unapplied(self) -> Iterator[Problem]:
-        """Yield what the database lacks because migrations have not run."""
+    def unapplied_problems(self) -> Iterator[Problem]:
+        """Yield the channels whose migrations have not run on this database."""
         for _, channel in _differing(self.recorded, self.applied):
             text = "has migrations that have not run on this database"
-            # Of which app is another matter: it may be the model's, which renames it.
+            # The migrations may be another app's, such as one that renames the model.
             yield Problem(channel, text, f"Run: python manage.py migrate{self._database}")
 
-    def astray(self) -> Iterator[Problem]:
-        """Yield what the catalogue has otherwise than what has run here should have left it."""
+    def installed_problems(self) -> Iterator[Problem]:
+        """Yield what differs in the database from what the migrations that have run leave there."""
         for fault in self.faults:
             remedy = f"Run: python manage.py pgpubsub install{self._database}"
             yield Problem("", fault.text, remedy)
         for key in sorted(self.expected):
-            yield from self._astray(key[1], self.state_of(key), self.reason_of(key))
+            yield from self._diagnosis(key[1], self.state_of(key), self.reason_of(key))
         for one in self.missing:
             install = f"python manage.py pgpubsub install{self._database}"
             mends = f"Run: {install}\nIt executes: {' '.join(one.statements)}"
@@ -204,16 +212,18 @@ class Audit:
             text = one.text if one.channel else f"pgpubsub_sql {one.text}"
             yield Problem(one.channel or "", text, remedy)
         for function, reason in self.leftovers():
-            yield from self._astray(function.channel or function.name, State.LEFTOVER, reason)
+            yield from self._diagnosis(
+                function.channel or function.name, InstallState.LEFTOVER, reason
+            )
 
-    def _astray(self, channel: str, state: State, reason: str) -> Iterator[Problem]:
-        if state in ASTRAY:
-            text, remedy = ASTRAY[state]
+    def _diagnosis(self, channel: str, state: InstallState, reason: str) -> Iterator[Problem]:
+        if state in DIAGNOSES:
+            text, remedy = DIAGNOSES[state]
             names = {"channel": shlex.quote(channel), "database": self._database}
             yield Problem(channel, text.format(reason=reason), remedy.format(**names))
 
     def _is_foreign(self, key: Key, function: InstalledFunction) -> bool:
-        """Whether it says to be another app's, and does not serve the same table."""
+        """Whether *function* names another app or channel, and has triggers on another table."""
         if _key(function) in (None, key):
             return False
         tables = {trigger.table_oid for trigger in function.triggers}
@@ -243,37 +253,37 @@ class Audit:
             yield f"the function {other.name} should be called {trigger.function}"
 
     def _claim(self, key: Key) -> str:
-        """Say why what is *key*'s is this project's, if it is; and that nobody asks for it."""
+        """Return why a function of *key* is this project's leftover; empty if it may not be."""
         if key in self.applied | self.unmigrated:
             return "its function has another name"
         if node := self.made.get(key):
-            return f"the migration {'.'.join(node)} knows it, and no listener asks for it"
+            return f"the migration {'.'.join(node)} names it, and no listener needs it"
         if key[0] in self.known_apps:
-            return f"it is of the app {key[0]!r}, of which no migration or listener asks for it"
+            return f"it belongs to the app {key[0]!r}, and no migration or listener of it needs it"
         return ""
 
     @property
     def _database(self) -> str:
-        """What to add to a command, so that it is about this database."""
+        """The option of a command that selects this database."""
         return "" if self.alias == DEFAULT_DB_ALIAS else f" --database {shlex.quote(self.alias)}"
 
 
-def unwritten() -> Iterator[Problem]:
-    """Yield what code and migrations differ in. No database is asked.
+def unwritten_problems() -> Iterator[Problem]:
+    """Yield the differences between code and migrations, without a database.
 
-    Raises :class:`NotReady` if the migrations cannot be put in order.
+    Raises :class:`NotReady` if the migrations cannot be loaded.
     """
-    loader = load()
-    wanted = declared()
+    loader = load_migrations()
+    wanted = declared_triggers()
     migrated = {key: wanted[key] for key in wanted if key[0] not in loader.unmigrated_apps}
-    yield from _unwritten(migrated, history.read(loader.graph).triggers)
+    yield from _unwritten_problems(migrated, recorded_triggers(loader.graph).triggers)
 
 
 def audit(connection: BaseDatabaseWrapper) -> Audit:
     """Compare the database of *connection* with the project.
 
     Raises :class:`NotReady` if it is not PostgreSQL, our own migrations have not run there, or
-    the project's cannot be put in order.
+    the project's cannot be loaded.
     """
     loader = _loader(connection)
     schemas = find_schemas(connection)
@@ -281,14 +291,14 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
     state = ProjectState(real_apps=loader.unmigrated_apps)
     if applied:
         state = loader.graph.make_state(applied, real_apps=loader.unmigrated_apps)
-    wanted = _here(connection, state, declared())
+    wanted = _here(connection, state, declared_triggers())
     unmigrated = {key: wanted[key] for key in wanted if key[0] in loader.unmigrated_apps}
-    told = history.read(loader.graph)
-    installed = _here(connection, state, history.read(loader.graph, applied).triggers)
+    recorded = recorded_triggers(loader.graph)
+    installed = _here(connection, state, recorded_triggers(loader.graph, applied).triggers)
     sites, misfits = _sites(connection, state, installed | unmigrated)
     schema = schemas.helpers or schemas.current
     functions = installed_functions(connection)
-    faults = shared.faults(connection, schema)
+    faults = find_faults(connection, schema)
     there = [
         (trigger, sites[key])
         for key, trigger in (installed | unmigrated).items()
@@ -298,38 +308,41 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
         alias=connection.alias,
         schema=schema,
         declared={key: wanted[key] for key in wanted.keys() - unmigrated.keys()},
-        recorded=_here(connection, state, told.triggers),
+        recorded=_here(connection, state, recorded.triggers),
         applied=installed,
         unmigrated=unmigrated,
         known_apps=_known_apps(loader),
-        made=told.made,
+        made=recorded.made,
         state=state,
         functions=functions,
         sites=sites,
         misfits=misfits,
         faults=faults,
         missing=[] if faults else missing_privileges(connection, there, helpers=schema),
-        untold=list(untold(connection, (installed | unmigrated).values())),
+        replication=list(replication_problems(connection, (installed | unmigrated).values())),
     )
 
 
 def _loader(connection: BaseDatabaseWrapper) -> MigrationLoader:
-    """Return what has run here, if ours has; what it has made may be gone, and is then missing."""
+    """Load the migrations and what has run here, if ours has; its tables may be gone since."""
     check_postgresql(connection)
-    loader = load(connection)
+    loader = load_migrations(connection)
     if not any(label == APP for label, _ in loader.applied_migrations):
         check_ready(connection)
     return loader
 
 
 def _known_apps(loader: MigrationLoader) -> set[str]:
-    """Leave out apps that a newer release has migrated further: what it made is no leftover."""
+    """Return the labels of the project's apps without those that a newer release has migrated.
+
+    What the newer release has installed is no leftover.
+    """
     ahead = {node[0] for node in loader.applied_migrations if node not in loader.disk_migrations}
     return {config.label for config in apps.get_app_configs()} - ahead
 
 
 def _here(connection: BaseDatabaseWrapper, state: ProjectState, triggers: Triggers) -> Triggers:
-    """Return those whose table lives on this database."""
+    """Return the triggers whose tables are on this database."""
     return {
         key: trigger for key, trigger in triggers.items() if is_allowed(connection, state, trigger)
     }
@@ -338,9 +351,9 @@ def _here(connection: BaseDatabaseWrapper, state: ProjectState, triggers: Trigge
 def _sites(
     connection: BaseDatabaseWrapper, state: ProjectState, triggers: Triggers
 ) -> tuple[dict[Key, Site], dict[Key, str]]:
-    """Return where each is, and why some can do nothing with their columns.
+    """Return where each trigger is, and why some cannot use the columns that they name.
 
-    Left out are those whose model is not there yet, or has gone in a migration before theirs.
+    Triggers are left out whose model does not exist yet, or any more.
     """
     sites, misfits = {}, {}
     for key, trigger in triggers.items():
@@ -349,9 +362,9 @@ def _sites(
         except LookupError:
             continue
         try:
-            sites[key] = site_of(connection, key[0], trigger, db_table)
-        except NotReady as error:  # it is no table any more, and so has no triggers
-            sites[key] = nowhere(connection, key[0], db_table)
+            sites[key] = current_site(connection, key[0], trigger, db_table)
+        except NotReady as error:  # it is not a table any more, so it has no triggers
+            sites[key] = tableless_site(connection, key[0], db_table)
             misfits[key] = str(error)
             continue
         if reason := misfit(connection, trigger, sites[key]):
@@ -360,18 +373,18 @@ def _sites(
 
 
 def _key(function: InstalledFunction) -> Key | None:
-    """Return whose the function says to be."""
+    """Return the app and the channel that the function's body names."""
     return (function.app, function.channel) if function.app and function.channel else None
 
 
-def _unwritten(wanted: Triggers, written: Triggers) -> Iterator[Problem]:
+def _unwritten_problems(wanted: Triggers, written: Triggers) -> Iterator[Problem]:
     for label, channel in _differing(wanted, written):
         if (label, channel) not in wanted:
-            text = "has a trigger in the migrations, but no listener asks for it any more"
+            text = "has a trigger in the migrations that no listener needs any more"
         elif (label, channel) not in written:
             text = "has no migration yet"
         else:
-            text = "is declared in the code, but the migrations do not install it like that"
+            text = "is not installed by the migrations as the code declares it"
         yield Problem(channel, text, f"Run: python manage.py makemigrations {label}")
 
 

@@ -1,7 +1,7 @@
-"""The one hook into Django: its autodetector compares triggers, too.
+"""Extension of Django's autodetector, so that makemigrations also compares triggers.
 
-It is Django's class itself that is extended. Every other autodetector derives from it, whichever
-package brings it, and whether it is chosen before ours is installed or while a command runs.
+Django's class itself is extended. Autodetectors of other packages derive from it, and may be chosen
+before this app is ready or while a command runs.
 """
 
 from __future__ import annotations
@@ -25,41 +25,40 @@ from django.db.migrations.operations import (
 )
 from django.db.migrations.operations.base import Operation
 
-from pgpubsub_sql.migrations_ops import history
-from pgpubsub_sql.migrations_ops.history import Key, Triggers
+from pgpubsub_sql.migrations_ops.declared_triggers import declared_triggers, table_owner
 from pgpubsub_sql.migrations_ops.operations import (
     AddTrigger,
     AlterTrigger,
     RemoveTrigger,
     TriggerOperation,
 )
-from pgpubsub_sql.migrations_ops.state import declared, owner
+from pgpubsub_sql.migrations_ops.recorded_triggers import Key, Triggers, recorded_triggers
 from pgpubsub_sql.sql.trigger import Trigger
 
 
-class Order(enum.Enum):
-    """What one of our operations waits for, beside what Django's dependencies can say."""
+class After(enum.Enum):
+    """What one of our operations comes after, where Django's dependencies cannot express it."""
 
     TABLE = "the other operations on the model"
-    """Field operations included: a trigger may name columns."""
-    LATEST = "the migrations that the model's app has so far"
-    """They have given the model the name by which it is known now."""
-    RELEASE = "the removal of the trigger"
-    """Of the channel whose name stands where the model's would."""
+    """Including those on its fields: a trigger may name columns."""
+    LATEST = "the existing migrations of the model's app"
+    """They give the model its present name."""
+    REMOVAL = "the removal of the trigger"
+    """The dependency has the name of a channel in place of a model's."""
 
 
 _Autodetector: Any = MigrationAutodetector
-"""Django's class, of which the type stubs know only a part."""
+"""Django's class, which the type stubs describe only in part."""
 
 _GRAPH = "_pgpubsub_graph"
-"""The attribute that holds the graph of migrations during a run."""
+"""The attribute that holds the migration graph during a run."""
 
 
 class TriggerDetector:
-    """Adds our operations to the ones that a run of Django's autodetector has found.
+    """Adds our operations to those that a run of Django's autodetector has found.
 
-    Within an app what is removed goes first and what is added last, so that a trigger meets
-    its model as it was, or as it will be, and our operations never come between Django's.
+    Within an app, removals come first and additions last. So a trigger is removed from the model as
+    it was and added to the model as it will be, and our operations never come between Django's.
     """
 
     def __init__(self, autodetector: Any, graph: MigrationGraph) -> None:
@@ -67,9 +66,9 @@ class TriggerDetector:
         self._graph = graph
 
     def add_operations(self) -> None:
-        """Add what leads from the triggers of the migrations to those of the code."""
-        new = declared()
-        old = history.read(self._graph).triggers
+        """Add the operations that lead from the recorded triggers to the declared ones."""
+        new = declared_triggers()
+        old = recorded_triggers(self._graph).triggers
         renamed = {key: self._follow_renames(trigger) for key, trigger in old.items()}
         kept = {key for key in new.keys() & renamed.keys() if new[key].model == renamed[key].model}
         self._hold_models(old)
@@ -77,102 +76,100 @@ class TriggerDetector:
             self._remove(key[0], RemoveTrigger(old[key]))
         for key in sorted(new):
             if key not in kept:
-                self._add(key[0], AddTrigger(new[key]), released_by=old.keys() - kept)
+                self._add(key[0], AddTrigger(new[key]), removed=old.keys() - kept)
             elif new[key] != renamed[key]:
                 self._add(key[0], AlterTrigger(renamed[key], new[key]))
 
     def _follow_renames(self, trigger: Trigger) -> Trigger:
-        """Return *trigger* as the RenameModel found in this run leaves it."""
+        """Return *trigger* with the name that a RenameModel of this run gives its model."""
         for (label, new), old in self._found.renamed_models.items():
             if trigger.model == f"{label}.{old}".lower():
                 return dataclasses.replace(trigger, model=f"{label}.{new}".lower())
         return trigger
 
     def _hold_models(self, triggers: Triggers) -> None:
-        """Let what a trigger names go only after the apps that have such triggers.
+        """Postpone operations of other apps that take a model or field away from a trigger.
 
-        Their migrations look it up by the name it has now, today and on every fresh database.
+        The migration that removes or alters the trigger looks it up by its present name, here and
+        on every new database.
         """
         for key, trigger in triggers.items():
             label, name = self._old_owner(trigger.model)
             for operation in self._found.generated_operations.get(label, []):
                 if label != key[0] and _takes_away(operation, name, trigger):
-                    operation._auto_deps = [*operation._auto_deps, _wait(*key, Order.RELEASE)]
+                    operation._auto_deps = [*operation._auto_deps, _dependency(*key, After.REMOVAL)]
 
     def _old_owner(self, model: str) -> tuple[str, str]:
-        """Return app and name of the model whose operations made the table of *model*."""
+        """Return app and name of the model whose operations created the table of *model*."""
         label, _, name = model.partition(".")
-        if (
-            label,
-            name,
-        ) in self._found.from_state.models or label in self._found.from_state.real_apps:
-            return label, name
-        with contextlib.suppress(LookupError):
-            return owner(self._found.from_state.apps.get_model(model))
+        state = self._found.from_state
+        if (label, name) not in state.models and label not in state.real_apps:
+            with contextlib.suppress(LookupError):
+                return table_owner(state.apps.get_model(model))
         return label, name
 
     def _remove(self, label: str, operation: RemoveTrigger) -> None:
         model = operation.trigger.model
-        dependency = self._setting(model) or _wait(*self._old_owner(model), Order.LATEST)
-        # Nothing can wait for an app that has gone, or has another label now.
+        dependency = self._swappable_dependency(model) or _dependency(
+            *self._old_owner(model), After.LATEST
+        )
+        # Nothing can depend on an app that is gone or has another label now.
         is_there = dependency.app_label in {*apps.app_configs, "__setting__"}
         dependencies = [dependency] if is_there else []
         self._found.add_operation(label, operation, dependencies=dependencies, beginning=True)
 
-    def _add(
-        self, label: str, operation: TriggerOperation, released_by: Collection[Key] = ()
-    ) -> None:
+    def _add(self, label: str, operation: TriggerOperation, removed: Collection[Key] = ()) -> None:
         dependencies = [
-            _wait("pgpubsub_sql", "notification", OperationDependency.Type.CREATE),
-            *self._after_table(operation.trigger.model),
-            # A channel that moves to another app keeps the name of its function.
+            _dependency("pgpubsub_sql", "notification", OperationDependency.Type.CREATE),
+            *self._table_dependencies(operation.trigger.model),
+            # A channel that moves to another app keeps its name and that of its function.
             *(
-                _wait(*key, Order.RELEASE)
-                for key in sorted(released_by)
+                _dependency(*key, After.REMOVAL)
+                for key in sorted(removed)
                 if key[1] == operation.trigger.channel
             ),
         ]
         self._found.add_operation(label, operation, dependencies=dependencies)
 
-    def _after_table(self, model: str) -> Iterator[OperationDependency]:
-        label, name = owner(apps.get_model(model))
-        setting = self._setting(model)
+    def _table_dependencies(self, model: str) -> Iterator[OperationDependency]:
+        label, name = table_owner(apps.get_model(model))
+        setting = self._swappable_dependency(model)
         if setting:
             yield setting
         if not setting or label in self._found.generated_operations:
-            yield _wait(label, name, Order.TABLE)
+            yield _dependency(label, name, After.TABLE)
 
-    def _setting(self, model: str) -> OperationDependency | None:
-        """Return what waits for the model of a setting, if *model* is one."""
+    def _swappable_dependency(self, model: str) -> OperationDependency | None:
+        """Return the dependency on a swappable model, if *model* is one."""
         name = apps.get_swappable_settings_name(model)
-        return _wait("__setting__", name, OperationDependency.Type.CREATE) if name else None
+        return _dependency("__setting__", name, OperationDependency.Type.CREATE) if name else None
 
 
-def _is_waited_for(operation: Operation, dependency: OperationDependency) -> bool:
-    """Whether *operation* must come first, by a dependency of ours."""
+def _is_required(operation: Operation, dependency: OperationDependency) -> bool:
+    """Whether *operation* must come first to satisfy a dependency of ours."""
     label, name, _, kind = dependency
     match kind:
-        case Order.TABLE:
+        case After.TABLE:
             ours = isinstance(operation, TriggerOperation)
             return not ours and operation.references_model(name, label)
-        case Order.RELEASE:
+        case After.REMOVAL:
             return isinstance(operation, RemoveTrigger) and operation.trigger.channel == name
     return False
 
 
-def _wait(label: str, name: str, kind: Any) -> OperationDependency:
+def _dependency(label: str, name: str, kind: Any) -> OperationDependency:
     return OperationDependency(label, name, None, kind)
 
 
 def _takes_away(operation: Operation, name: str, trigger: Trigger) -> bool:
-    """Whether *trigger*, on the model of that name, may not find something after *operation*."""
+    """Whether *operation* may take away what *trigger* names; *name* is the model's."""
     match operation:
         case RenameModel():
             return operation.old_name_lower == name
         case DeleteModel():
             return operation.name_lower == name
         case RemoveField() | RenameField() | AlterField():
-            # Of a ManyToManyField it may be the table.
+            # The table may be that of a ManyToManyField.
             names_field = trigger.names_columns or not trigger.model.endswith(f".{name}")
             return names_field and operation.model_name_lower == name
     return False
@@ -188,14 +185,13 @@ def install() -> None:
         setattr(_Autodetector, extend.__name__, functools.wraps(method)(extend(method)))
 
 
-# Each returns a method of Django's as it is extended, under the same name.
+# Each function extends the method of Django's autodetector that has its name.
 
 
 def _detect_changes(detect: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Any, convert_apps: Any = None, graph: MigrationGraph | None = None) -> Any:
         setattr(self, _GRAPH, graph)
-        # Django knows an app by its models, and would take every migration of an app that has
-        # none for its initial one.
+        # Django takes an app without models for a new one, whose next migration is its initial one.
         self.existing_apps |= {label for label, _ in graph.nodes} if graph else set()
         return detect(self, convert_apps, graph)
 
@@ -205,7 +201,7 @@ def _detect_changes(detect: Callable[..., Any]) -> Callable[..., Any]:
 def _sort_migrations(sort: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Any) -> None:
         sort(self)
-        # Whoever compares two states that have no migrations wants to hear of the models alone.
+        # Without a graph, two states are compared: only models matter.
         if (graph := getattr(self, _GRAPH)) is not None:
             TriggerDetector(self, graph).add_operations()
 
@@ -214,8 +210,8 @@ def _sort_migrations(sort: Callable[..., Any]) -> Callable[..., Any]:
 
 def check_dependency(check: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Any, operation: Operation, dependency: Any) -> bool:
-        if isinstance(getattr(dependency, "type", None), Order):
-            return _is_waited_for(operation, dependency)
+        if isinstance(getattr(dependency, "type", None), After):
+            return _is_required(operation, dependency)
         found: bool = check(self, operation, dependency)
         return found
 

@@ -1,7 +1,7 @@
-"""The operations that our migrations hold.
+"""The operations in projects' migrations: AddTrigger, AlterTrigger and RemoveTrigger.
 
-Their arguments are plain values, so that a migration written today needs nothing of this
-package but these names. Projects' migrations import them for ever.
+Their arguments are plain values, so that migrations depend on nothing in this package but these
+names, which must therefore never change.
 """
 
 from __future__ import annotations
@@ -19,30 +19,33 @@ from django.db.migrations.operations.fields import FieldOperation
 from django.db.migrations.operations.models import IndexOperation, ModelOptionOperation
 from django.db.migrations.state import ProjectState
 
-from pgpubsub_sql.migrations_ops.applying import change
-from pgpubsub_sql.migrations_ops.history import Change
+from pgpubsub_sql.migrations_ops.applying import apply_change
+from pgpubsub_sql.migrations_ops.recorded_triggers import TriggerChange
 from pgpubsub_sql.sql.trigger import Trigger
 
 Specification = Trigger | Mapping[str, Any]
 
 
-class TriggerOperation(Change):
-    """What the three operations share: each brings a trigger from one specification to another,
-    or from none, or to none; backwards is the same the other way round."""
+class TriggerOperation(TriggerChange):
+    """Base class of the three operations.
+
+    Forwards, each changes a trigger from the specification *before* to the one *after*, either of
+    which may be None; backwards it does the opposite.
+    """
 
     serialization_expand_args = ["trigger", "old", "new"]  # noqa: RUF012 - Django's own name
     description: ClassVar[str]
     fragment: ClassVar[str]
 
     trigger: Trigger
-    """The specification that the operation is about: the new one, if there is one."""
+    """The new specification or, for a removal, the old one."""
 
     def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
-        """Return what a migration file says."""
+        """Return the name and the arguments that a migration file has."""
         return type(self).__qualname__, [], {"trigger": _plain(self.trigger)}
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
-        """Leave the models as they are: what is installed is folded from the operations."""
+        """Do nothing: trigger state is read from the operations themselves."""
 
     def database_forwards(
         self,
@@ -51,8 +54,8 @@ class TriggerOperation(Change):
         from_state: ProjectState,
         to_state: ProjectState,
     ) -> None:
-        """Bring the database to what comes after."""
-        change(schema_editor, app_label, to_state, self.before, self.after)
+        """Install what the operation leads to."""
+        apply_change(schema_editor, app_label, to_state, self.before, self.after)
 
     def database_backwards(
         self,
@@ -61,11 +64,11 @@ class TriggerOperation(Change):
         from_state: ProjectState,
         to_state: ProjectState,
     ) -> None:
-        """Bring it back to what was before."""
-        change(schema_editor, app_label, to_state, self.after, self.before)
+        """Install what the operation starts from."""
+        apply_change(schema_editor, app_label, to_state, self.after, self.before)
 
     def describe(self) -> str:
-        """Return one line for people, which ``sqlmigrate`` shows in a comment."""
+        """Return the line that ``makemigrations`` prints and ``sqlmigrate`` shows in a comment."""
         channel = " ".join(self.trigger.channel.split())
         return self.description.format(channel=channel, model=self.trigger.model)
 
@@ -77,7 +80,7 @@ class TriggerOperation(Change):
         return self.fragment.format(words)
 
     def references_model(self, name: str, app_label: str) -> bool:
-        """Whether the trigger sits, or sat, on this model."""
+        """Whether the trigger is, or was, on this model."""
         label = f"{app_label}.{name}".lower()
         return any(label == trigger.model for trigger in (self.before, self.after) if trigger)
 
@@ -86,33 +89,33 @@ class TriggerOperation(Change):
         return self._names_columns and self.references_model(model_name, app_label)
 
     def reduce(self, operation: Operation, app_label: str) -> bool | list[Operation]:
-        """Merge with a later operation on the same channel, or let others pass."""
+        """Merge with a later operation on the same channel, or let unrelated ones pass."""
         merged = None
         if isinstance(operation, RenameModel):
-            merged = self._follow(operation, app_label)
+            merged = self._after_rename(operation, app_label)
         elif isinstance(operation, TriggerOperation) and self._is_continued_by(operation):
             merged = operations(self.before, operation.after)
         if merged is not None:
             return merged
-        return super().reduce(operation, app_label) or self._is_passed_by(operation)
+        return super().reduce(operation, app_label) or self._is_unrelated_to(operation)
 
     def _is_continued_by(self, operation: TriggerOperation) -> bool:
-        """Whether *operation* begins where this one ends, on the same channel and table."""
+        """Whether *operation* starts from what this one leads to, on the same channel and table."""
         ends, begins = self.trigger, operation.before or operation.trigger
         return self.after == operation.before and (ends.channel, ends.model) == (
             begins.channel,
             begins.model,
         )
 
-    def _follow(self, rename: RenameModel, app_label: str) -> list[Operation] | None:
-        """Return the same with *rename* first, so that it can meet the CreateModel."""
+    def _after_rename(self, rename: RenameModel, app_label: str) -> list[Operation] | None:
+        """Return *rename* and then this operation, so that *rename* can merge with CreateModel."""
         if not self.references_model(rename.old_name, app_label):
             return None
         before, after = (_renamed(one, rename, app_label) for one in (self.before, self.after))
         return [rename, *operations(before, after)]
 
-    def _is_passed_by(self, operation: Operation) -> bool:
-        """Whether it makes no difference which of the two comes first."""
+    def _is_unrelated_to(self, operation: Operation) -> bool:
+        """Whether the order of the two operations makes no difference."""
         if isinstance(operation, TriggerOperation):
             return operation.trigger.channel != self.trigger.channel
         label, _, name = self.trigger.model.partition(".")
@@ -126,7 +129,7 @@ class TriggerOperation(Change):
 
 
 class AddTrigger(TriggerOperation):
-    """Install the function and the triggers of a channel."""
+    """Install the function and triggers of a channel."""
 
     category = OperationCategory.ADDITION
     description = "Add trigger of channel {channel} to {model}"
@@ -137,7 +140,7 @@ class AddTrigger(TriggerOperation):
 
 
 class AlterTrigger(TriggerOperation):
-    """Bring what is installed from one specification to another."""
+    """Change the function and triggers of a channel from one specification to another."""
 
     category = OperationCategory.ALTERATION
     description = "Alter trigger of channel {channel} on {model}"
@@ -148,13 +151,13 @@ class AlterTrigger(TriggerOperation):
         self.trigger = self.after = Trigger.of(new)
 
     def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
-        """Return what a migration file says: both, as there must be a way back."""
+        """Return the name and both specifications, which make the operation reversible."""
         arguments = {"old": _plain(self.old), "new": _plain(self.trigger)}
         return type(self).__qualname__, [], arguments
 
 
 class RemoveTrigger(TriggerOperation):
-    """Take the function and the triggers of a channel away."""
+    """Drop the function and triggers of a channel."""
 
     category = OperationCategory.REMOVAL
     description = "Remove trigger of channel {channel} from {model}"
@@ -165,7 +168,7 @@ class RemoveTrigger(TriggerOperation):
 
 
 def operations(before: Trigger | None, after: Trigger | None) -> list[Operation]:
-    """Return the operation that leads from one specification to another, if one is needed."""
+    """Return the operation from one specification to another, if they differ."""
     match before, after:
         case None, Trigger():
             return [AddTrigger(after)]
@@ -177,14 +180,14 @@ def operations(before: Trigger | None, after: Trigger | None) -> list[Operation]
 
 
 def _renamed(trigger: Trigger | None, rename: RenameModel, app_label: str) -> Trigger | None:
-    """Return *trigger* as *rename* leaves it."""
+    """Return *trigger* with the new name of its model."""
     if trigger is None or trigger.model != f"{app_label}.{rename.old_name_lower}":
         return trigger
     return dataclasses.replace(trigger, model=f"{app_label}.{rename.new_name_lower}")
 
 
 def _plain(trigger: Trigger) -> dict[str, Any]:
-    """Return the values that make *trigger*, with the setting instead of a swappable model."""
+    """Return the values of *trigger*, with a reference to the setting of a swappable model."""
     values = trigger.deconstruct()
     if setting := apps.get_swappable_settings_name(trigger.model):
         values["model"] = SettingsReference(trigger.model, setting)

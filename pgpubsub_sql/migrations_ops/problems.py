@@ -1,4 +1,4 @@
-"""How the catalogue may differ from what should be installed, and what to do about it."""
+"""States of a channel's installation, and what to do about each."""
 
 from __future__ import annotations
 
@@ -6,67 +6,68 @@ import enum
 from typing import NamedTuple
 
 
-class State(enum.StrEnum):
-    """How the catalogue stands to what should be installed."""
+class InstallState(enum.StrEnum):
+    """How what is installed of a channel compares with what should be."""
 
     INSTALLED = "installed"
-    """All of it, as it would be installed now."""
+    """Function and triggers are as they would be installed now."""
     OUTDATED = "outdated"
-    """Function or triggers are not as they would be installed now."""
+    """The function or a trigger differs from what would be installed now."""
     MISSING = "missing"
-    """The function is not there, or not all of its triggers on the model's table."""
+    """The function, or a trigger on the model's table, does not exist."""
     TABLELESS = "tableless"
-    """There is no table that could have its triggers."""
+    """The model's table does not exist."""
     DISABLED = "disabled"
-    """All of it, but somebody has disabled a trigger."""
+    """Installed, but somebody has disabled a trigger."""
     DENIED = "denied"
-    """All of it, but a role lacks a privilege, so that writes fail."""
+    """Installed, but a role lacks a privilege, so writes fail."""
     STALE = "stale"
-    """All of it, but the columns that it names are not there, or not as it needs them."""
+    """Installed, but a column that it names is missing or has changed."""
     FOREIGN = "foreign"
-    """The function's name is taken by a channel of another project."""
+    """Another project's channel has a function of this name."""
     LEFTOVER = "leftover"
-    """A migration of this project has made it, and nothing asks for it any more."""
+    """This project has installed it and does not need it any more."""
 
 
-ASTRAY = {
-    State.MISSING: (
+DIAGNOSES = {
+    InstallState.MISSING: (
         "has no trigger in the database, or not all of its triggers",
         "Run: python manage.py pgpubsub install {channel}{database}",
     ),
-    State.TABLELESS: (
-        "watches a table that is not there",
-        "Make the table. Then run: python manage.py pgpubsub install {channel}{database}",
+    InstallState.TABLELESS: (
+        "watches a table that does not exist",
+        "Create the table. Then run: python manage.py pgpubsub install {channel}{database}",
     ),
-    State.OUTDATED: (
+    InstallState.OUTDATED: (
         "is not installed as it should be: {reason}",
         "Run: python manage.py pgpubsub install {channel}{database}",
     ),
-    State.DISABLED: (
+    InstallState.DISABLED: (
         "has a disabled trigger",
         "Run: python manage.py pgpubsub enable {channel}{database}",
     ),
-    State.STALE: (
-        "names columns that its table lacks or has changed, so every row is sent whole: {reason}",
+    InstallState.STALE: (
+        "names columns that are missing from its table or have changed there, so every row is sent "
+        "whole: {reason}",
         "Change the channel's columns, watch or condition. Run: python manage.py makemigrations",
     ),
-    State.FOREIGN: (
-        "needs the name of a function that belongs to {reason}",
+    InstallState.FOREIGN: (
+        "needs a function name that belongs to {reason}",
         "Set another channel_name.",
     ),
-    State.LEFTOVER: (
+    InstallState.LEFTOVER: (
         "is left over in the database: {reason}",
         "Run: python manage.py pgpubsub prune{database}",
     ),
 }
-"""What to say of each state but the right one, and what to do about it."""
+"""For each state but INSTALLED and DENIED: what is wrong with the channel, and what to do."""
 
 
 class Problem(NamedTuple):
-    """One difference between code, migrations and catalogue."""
+    """One difference between code, migrations and database."""
 
     channel: str
-    """Name of the channel in PostgreSQL; empty for what all of them share."""
+    """Name of the channel in PostgreSQL; empty for what all channels share."""
     text: str
     """What is wrong."""
     remedy: str
@@ -74,5 +75,5 @@ class Problem(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """What is wrong, and with which channel."""
+        """What is wrong, as a sentence that names the channel."""
         return f"{self.channel} {self.text}.".lstrip()

@@ -17,7 +17,7 @@ from django.db.models.signals import post_init
 from django.utils import timezone
 
 import pgpubsub_sql
-from pgpubsub_sql.migrations_ops.state import declared, specify
+from pgpubsub_sql.migrations_ops.declared_triggers import declared_triggers, specify
 from pgpubsub_sql.models import Notification
 from pgpubsub_sql.sql.installing import drop
 from pgpubsub_sql.worker.delivery import Delivery
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 def uninstalled() -> Iterator[None]:
     """Take the triggers away, which no test rolls back."""
     yield
-    (trigger,) = (one for one in declared().values())
+    (trigger,) = (one for one in declared_triggers().values())
     for statement in drop(trigger, schema="public"):
         sql(statement)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pgpubsub_sql.migrations_ops.editing import without_us
+from pgpubsub_sql.migrations_ops.package_removal import without_package
 
 from tests.migrations.cases import assert_quiet, install, tell
 from tests.migrations.harness import Database, Project
@@ -194,13 +194,13 @@ KEPT = [
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_only_what_is_ours_is_cut(newline: str) -> None:
     """F23: in whatever way a file is formatted."""
-    edited = without_us(BLACK.replace("\n", newline).encode())
+    edited = without_package(BLACK.replace("\n", newline).encode())
     assert edited.decode() == PLAIN.replace("\n", newline)
 
 
 @pytest.mark.parametrize("source", KEPT)
 def test_what_is_not_understood_stays(source: str) -> None:
-    edited = without_us(source.encode()).decode()
+    edited = without_package(source.encode()).decode()
     compile(edited, "migration", "exec")
     assert "pgpubsub_sql" in edited or "AddTrigger" not in edited
 
@@ -208,6 +208,6 @@ def test_what_is_not_understood_stays(source: str) -> None:
 def test_our_own_migrations_are_edited_in_the_same_way() -> None:
     """F23: files that people have formatted with ruff."""
     file = Path(__file__).parents[1] / "app" / "migrations" / "0001_initial.py"
-    edited = without_us(file.read_bytes()).decode()
+    edited = without_package(file.read_bytes()).decode()
     assert "pgpubsub_sql" not in edited
     assert "CreateModel" in edited

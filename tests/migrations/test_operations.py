@@ -16,7 +16,7 @@ from django.db.migrations.writer import MigrationWriter
 
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.operations import AddTrigger, AlterTrigger, RemoveTrigger
-from pgpubsub_sql.migrations_ops.history import read
+from pgpubsub_sql.migrations_ops.recorded_triggers import recorded_triggers
 from pgpubsub_sql.sql.catalogue import installed_functions
 from pgpubsub_sql.sql.trigger import Trigger
 from tests.migrations.harness import CATALOGUE, Installed
@@ -505,6 +505,6 @@ def test_what_is_recorded(operations: list[Operation], triggers: list[Trigger]) 
     migration = Migration("0001_initial", "app")
     migration.operations = operations
     graph.add_node(("app", "0001_initial"), migration)
-    recorded = read(graph).triggers
+    recorded = recorded_triggers(graph).triggers
     assert list(recorded.values()) == triggers
     assert set(recorded) == {("app", trigger.channel) for trigger in triggers}

@@ -256,7 +256,7 @@ def test_a_table_that_is_gone_keeps_its_triggers(project: Project) -> None:
     project.sql("ALTER TABLE blog_author RENAME TO renamed")
     assert state(project) == "tableless"
     (problem,) = rows(project, "verify", code=1)
-    assert "watches a table that is not there" in problem["text"]
+    assert "watches a table that does not exist" in problem["text"]
     before = project.catalogue()
     assert "Everything is installed already." in project.run("pgpubsub", "install")
     assert project.catalogue() == before

@@ -103,8 +103,8 @@ def test_by_statement_replication_is_told_of_its_copy_and_of_truncate_alone(
     assert replica.every_write() == ["TRUNCATE"]
     output = warnings(project)
     assert (
-        "W204) In the database 'default', the channel blog.Authors is not told what logical"
-        " replication brings to blog_author, as its triggers fire by statement" in output
+        "W204) In the database 'default', the channel blog.Authors sends nothing for rows that logical"
+        " replication writes to blog_author, because its triggers fire by statement" in output
     )
     assert 'set level = "row" on the channel' in output
 
@@ -118,7 +118,7 @@ def test_by_row_replication_is_told_where_triggers_are_enabled_for_it(
     assert replica.told() == []
     assert replica.every_write() == []
     output = warnings(project)
-    assert "brings to blog_author, as its triggers are not enabled for that" in output
+    assert "writes to blog_author, because its triggers are not enabled for replication" in output
     _, _, statement = output.partition("execute: ")
     project.sql(statement.splitlines()[0])
     assert "W204" not in warnings(project)
@@ -162,7 +162,7 @@ def test_partitions_are_told_of_by_row_anyway(project: Project, replica: Replica
     replica.subscribe()
     assert replica.every_write() == []
     output = warnings(project)
-    assert "brings to blog_author, as its triggers are not enabled for that" in output
+    assert "writes to blog_author, because its triggers are not enabled for replication" in output
     project.sql(output.partition("execute: ")[2].splitlines()[0])
     assert "W204" not in warnings(project)
     assert replica.every_write() == ["INSERT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"]

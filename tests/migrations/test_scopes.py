@@ -118,11 +118,11 @@ def test_what_is_left_over_and_why(project: Project) -> None:
     project.run("migrate", "--fake")
     removed = project.root / "blog/migrations" / f"{project.migrations()[-1]}.py"
     output = project.run("pgpubsub", "prune", code=1)
-    assert f"the migration blog.{removed.stem} knows it, and no listener asks for it" in output
+    assert f"the migration blog.{removed.stem} names it, and no listener needs it" in output
     for file in (added, removed):  # as in a release before them
         file.unlink()
     project.write(authors())
     assert project.run("pgpubsub", "verify") == AGREE
     assert "nothing to prune" in project.run("pgpubsub", "prune", "--noinput")
     project.sql("DELETE FROM django_migrations WHERE app = 'blog' AND name <> '0001_initial'")
-    assert "it is of the app 'blog'" in project.run("pgpubsub", "prune", code=1)
+    assert "it belongs to the app 'blog'" in project.run("pgpubsub", "prune", code=1)

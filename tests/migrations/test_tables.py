@@ -74,7 +74,7 @@ def test_views_cannot_be_watched(project: Project, kind: str, statement: str) ->
     project.run("makemigrations")
     output = project.run("migrate", code=1)
     assert f"The channel 'blog.Authors' cannot watch blog_author, which is {kind}" in output
-    assert "Watch the tables behind" in output
+    assert "Watch the tables underneath" in output
 
 
 def test_a_column_that_is_computed_when_it_is_read(project: Project) -> None:
@@ -91,7 +91,7 @@ def test_a_column_that_is_computed_when_it_is_read(project: Project) -> None:
         project.run("makemigrations")
         output = project.run("migrate", code=1)
         assert "The trigger of channel 'blog.Authors' cannot be installed on" in output
-        assert "PostgreSQL computes length when it is read, so that no trigger sees it" in output
+        assert "PostgreSQL computes length on reading, so no trigger sees it" in output
     install(project, authors("insert", models=long, unmanaged=True))
     assert tell(project) == ["blog.Authors INSERT"]
 

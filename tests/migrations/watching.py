@@ -16,7 +16,7 @@ from django.db.migrations.graph import MigrationGraph
 
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.audit import audit
-from pgpubsub_sql.migrations_ops.problems import State
+from pgpubsub_sql.migrations_ops.problems import InstallState
 from pgpubsub_sql.sql import quote_identifier
 from tests.migrations.harness import Database
 
@@ -142,7 +142,11 @@ def assert_in_step(connection: Any) -> None:
             for key in found.applied
             if key in found.sites and found.sites[key].table_oid
         }
-        assert {*states.values()} <= {State.INSTALLED, State.DISABLED, State.STALE}, states
+        assert {*states.values()} <= {
+            InstallState.INSTALLED,
+            InstallState.DISABLED,
+            InstallState.STALE,
+        }, states
         assert found.leftovers() == []
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import connection
 
-from pgpubsub_sql.migrations_ops.tables import find_site
+from pgpubsub_sql.migrations_ops.watched_tables import find_site
 from pgpubsub_sql.sql.installing import create
 from pgpubsub_sql.sql.trigger import Trigger
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
-from pgpubsub_sql.migrations_ops.tables import find_site
+from pgpubsub_sql.migrations_ops.watched_tables import find_site
 from pgpubsub_sql.sql.trigger import Trigger
 from tests.triggers.tables import sql, taken, watch
 

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.db.utils import ProgrammingError
 
 from pgpubsub_sql.embedded import Server
-from pgpubsub_sql.migrations_ops.tables import find_site
+from pgpubsub_sql.migrations_ops.watched_tables import find_site
 from pgpubsub_sql.models import LongPayload, Notification
 from pgpubsub_sql.sql import render
 from pgpubsub_sql.sql.installing import create

@@ -158,7 +158,7 @@ class Command(DatabaseCommand):
         if missing := missing_for(connection, Role.VERIFIER):
             logger.debug("What is installed cannot be compared. %s.", missing.text)
             return
-        for problem in audit(connection).problems():
+        for problem in audit(connection).all_problems():
             if problem.channel in plan.channels or not problem.channel:
                 logger.warning("%s %s", problem.sentence, problem.remedy)
 

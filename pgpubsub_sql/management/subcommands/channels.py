@@ -22,10 +22,10 @@ from pgpubsub_sql.management.output import (
     write_json,
 )
 from pgpubsub_sql.management.selection import add_channels, resolve_channels
-from pgpubsub_sql.migrations_ops import repair
+from pgpubsub_sql.migrations_ops import maintenance
 from pgpubsub_sql.migrations_ops.audit import Audit, audit
-from pgpubsub_sql.migrations_ops.history import Key
-from pgpubsub_sql.migrations_ops.problems import State
+from pgpubsub_sql.migrations_ops.problems import InstallState
+from pgpubsub_sql.migrations_ops.recorded_triggers import Key
 from pgpubsub_sql.sql import quote_literal
 from pgpubsub_sql.sql.catalogue import InstalledFunction
 from pgpubsub_sql.sql.trigger import Trigger
@@ -63,7 +63,7 @@ def verify(command: BaseCommand, options: Options) -> None:
       manage.py pgpubsub verify
       manage.py pgpubsub verify --database other
     """
-    problems = list(audit_database(options).problems())
+    problems = list(audit_database(options).all_problems())
     if options["channels"]:
         names = [channel.postgres_name() for channel in declared_channels()]
         known = [*names, *(one.channel for one in problems)]
@@ -150,18 +150,18 @@ def _overview(row: Row) -> Row:
 
 def _state(
     name: str, trigger: Trigger | None, function: InstalledFunction | None, found: Audit
-) -> State | None:
+) -> InstallState | None:
     if key := expected_keys(found).get(name):
         return found.state_of(key)
     if name in found.owned():
-        return State.LEFTOVER
+        return InstallState.LEFTOVER
     if function and not trigger:
-        return State.FOREIGN
-    return State.MISSING if trigger else None  # its migration has not run
+        return InstallState.FOREIGN
+    return InstallState.MISSING if trigger else None  # its migration has not run
 
 
 def _installing(connection: BaseDatabaseWrapper, found: Audit, key: Key) -> dict[str, Any]:
-    statements = repair.installing_sql(connection, found, key)
+    statements = maintenance.installing_sql(connection, found, key)
     return {"channel": key[1], "sql": [_formatted(statement) for statement in statements]}
 
 

@@ -10,8 +10,12 @@ from django.db import connections
 from pgpubsub_sql.management.base import Options, Subcommand
 from pgpubsub_sql.management.output import pluralize, write_rows
 from pgpubsub_sql.management.prompts import add_noinput, confirm
-from pgpubsub_sql.migrations_ops import editing
-from pgpubsub_sql.migrations_ops.leaving import check_unused, dependents
+from pgpubsub_sql.migrations_ops.package_removal import (
+    check_unused,
+    dependent_migrations,
+    mentioning_lines,
+    without_package,
+)
 
 _NEXT = """\
 Run on every database: python manage.py migrate pgpubsub_sql zero
@@ -28,13 +32,13 @@ def leave(command: BaseCommand, options: Options) -> None:
       manage.py pgpubsub leave
     """
     check_unused(connections[options["database"]])
-    paths = [*dependents()]
+    paths = [*dependent_migrations()]
     if paths:
         for path in paths if options["interactive"] else ():
             command.stderr.write(_shown(path))
         confirm(command, options, f"Change {pluralize(len(paths), 'migration')}?")
     for path in paths:
-        path.write_bytes(editing.without_us(path.read_bytes()))
+        path.write_bytes(without_package(path.read_bytes()))
     rows = [{"migration": _shown(path), "done": "changed"} for path in paths]
     write_rows(command, rows, as_json=options["json"], empty="No migration needs this package.")
     if left := [f"{_shown(path)}:{line}" for path in paths for line in _lines(path)]:
@@ -50,7 +54,7 @@ SUBCOMMANDS = (Subcommand(leave, add_noinput),)
 
 
 def _lines(path: Path) -> list[int]:
-    return editing.mentions(path.read_bytes())
+    return mentioning_lines(path.read_bytes())
 
 
 def _shown(path: Path) -> str:

@@ -16,10 +16,11 @@ from pgpubsub_sql.management.output import pluralize, write_json, write_rows
 from pgpubsub_sql.management.prompts import add_all, add_noinput, confirm, require_selection
 from pgpubsub_sql.management.selection import add_channels, resolve_channels
 from pgpubsub_sql.management.subcommands.channels import audit_database, expected_keys
-from pgpubsub_sql.migrations_ops import repair, shared
+from pgpubsub_sql.migrations_ops import maintenance
 from pgpubsub_sql.migrations_ops.audit import Audit
-from pgpubsub_sql.migrations_ops.history import Key
-from pgpubsub_sql.migrations_ops.problems import State
+from pgpubsub_sql.migrations_ops.problems import InstallState
+from pgpubsub_sql.migrations_ops.recorded_triggers import Key
+from pgpubsub_sql.migrations_ops.shared_faults import repair_faults
 
 T = TypeVar("T")
 
@@ -42,17 +43,17 @@ def install(command: BaseCommand, options: Options) -> None:
     found, rows = audit_database(options), []
     while found.faults:  # a repaired object may have other faults
         rows += [{"channel": "", "was": fault.text, "done": "repaired"} for fault in found.faults]
-        shared.mend(connection, found.schema, found.faults)
+        repair_faults(connection, found.schema, found.faults)
         found = _audit_again(options, found)
     keys = _selected(options, expected_keys(found))
     broken = [key for key in found.installable() if key in keys.values()]
     rows += [_change(found, key, "installed") for key in broken]
-    repair.install(connection, found, broken)
+    maintenance.install(connection, found, broken)
     found = audit_database(options)
-    disabled = [key for key in keys.values() if found.state_of(key) is State.DISABLED]
+    disabled = [key for key in keys.values() if found.state_of(key) is InstallState.DISABLED]
     rows += [_change(found, key, "enabled") for key in disabled]
     functions = [function for key in disabled if (function := found.function_of(key))]
-    repair.enable(connection, functions, on=True)
+    maintenance.enable(connection, functions, on=True)
     rows += _grant_privileges(connection, found, keys)
     if options["json"]:
         write_json(command, rows)
@@ -79,7 +80,7 @@ def uninstall(command: BaseCommand, options: Options) -> None:
         selected,
         "Drop the triggers of {}? Until they are installed again, no change sends a message.",
     )
-    repair.uninstall(connections[options["database"]], selected.values())
+    maintenance.uninstall(connections[options["database"]], selected.values())
     _report(command, options, selected, "uninstalled", "Nothing is installed.")
 
 
@@ -90,7 +91,7 @@ def enable(command: BaseCommand, options: Options) -> None:
     manage.py pgpubsub enable blog.AuthorChannel
     """
     selected = _selected(options, audit_database(options).owned())
-    repair.enable(connections[options["database"]], selected.values(), on=True)
+    maintenance.enable(connections[options["database"]], selected.values(), on=True)
     _report(command, options, selected, "enabled", "Nothing is installed.")
 
 
@@ -109,7 +110,7 @@ def disable(command: BaseCommand, options: Options) -> None:
         selected,
         "Disable the triggers of {}? Until they are enabled again, no change sends a message.",
     )
-    repair.enable(connections[options["database"]], selected.values(), on=False)
+    maintenance.enable(connections[options["database"]], selected.values(), on=False)
     _report(command, options, selected, "disabled", "Nothing is installed.")
 
 
@@ -130,7 +131,9 @@ def prune(command: BaseCommand, options: Options) -> None:
         where = f"function {function.name} on {tables or 'no table'}"
         command.stderr.write(f"{name}: {where}; {reason}")
     _confirm(command, options, selected, "Drop the leftovers of {}?")
-    repair.uninstall(connections[options["database"]], [one.function for one in selected.values()])
+    maintenance.uninstall(
+        connections[options["database"]], [one.function for one in selected.values()]
+    )
     _report(command, options, selected, "dropped", "There is nothing to prune.")
 
 
@@ -186,7 +189,7 @@ def _grant_privileges(
 ) -> Iterator[dict[str, str]]:
     """Grant the missing privileges that this session's role may grant, and yield them."""
     missing = [one for one in found.missing_for(selected) if one.is_ours_to_give]
-    repair.give(connection, missing)
+    maintenance.grant(connection, missing)
     for one in missing:
         yield {"channel": one.channel or "", "was": one.text, "done": " ".join(one.statements)}
 
@@ -200,7 +203,7 @@ def _refuse_missing_privileges(found: Audit, selected: Iterable[str]) -> None:
 
 def _refuse_foreign(found: Audit, keys: dict[str, Key]) -> None:
     for name, key in keys.items():
-        if found.state_of(key) is State.FOREIGN:
+        if found.state_of(key) is InstallState.FOREIGN:
             raise CommandError(
                 f"The function that channel {name} needs belongs to {found.reason_of(key)}, so it "
                 "is not replaced. Set another channel_name."

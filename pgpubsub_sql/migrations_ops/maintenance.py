@@ -1,22 +1,34 @@
-"""Changing what is installed outside of migrations: for ``manage.py pgpubsub``."""
+"""Changes to what is installed, outside of migrations.
+
+``manage.py pgpubsub`` makes them, and ``migrate`` for apps that have no migrations: those whose
+``MIGRATION_MODULES`` is None, as with ``--nomigrations`` and ``TEST["MIGRATE"]``, and those without
+the package. Our own app may be one of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.loader import MigrationLoader
 
+from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.installed import APP
 from pgpubsub_sql.migrations_ops.applying import execute
-from pgpubsub_sql.migrations_ops.audit import Audit
-from pgpubsub_sql.migrations_ops.history import Key
+from pgpubsub_sql.migrations_ops.audit import Audit, audit
+from pgpubsub_sql.migrations_ops.declared_triggers import declared_triggers
 from pgpubsub_sql.migrations_ops.operations import AddTrigger
+from pgpubsub_sql.migrations_ops.recorded_triggers import Key
+from pgpubsub_sql.migrations_ops.shared_faults import shared_operations
 from pgpubsub_sql.sql import SQL, render
 from pgpubsub_sql.sql.catalogue import InstalledFunction
 from pgpubsub_sql.sql.privileges import Missing, statements
 
 
 def install(connection: BaseDatabaseWrapper, found: Audit, keys: Iterable[Key]) -> None:
-    """Bring these channels to what is expected, all of them or none."""
+    """Install these channels as expected, all of them or none."""
     with connection.schema_editor(atomic=True) as editor:
         for key in keys:
             execute(editor, _dropped(found, key))
@@ -26,7 +38,7 @@ def install(connection: BaseDatabaseWrapper, found: Audit, keys: Iterable[Key]) 
 
 
 def installing_sql(connection: BaseDatabaseWrapper, found: Audit, key: Key) -> list[str]:
-    """Return the statements that install a channel that is expected."""
+    """Return the statements that install one expected channel."""
     with connection.schema_editor(collect_sql=True, atomic=False) as editor:
         operation = AddTrigger(found.expected[key])
         operation.database_forwards(key[0], editor, found.state, found.state)
@@ -34,13 +46,13 @@ def installing_sql(connection: BaseDatabaseWrapper, found: Audit, key: Key) -> l
     return collected
 
 
-def give(connection: BaseDatabaseWrapper, missing: Iterable[Missing]) -> None:
-    """Give what this session's role may give, all of it or nothing."""
+def grant(connection: BaseDatabaseWrapper, missing: Iterable[Missing]) -> None:
+    """Grant what this session's role may grant, all of it or nothing."""
     _execute(connection, statements(one for one in missing if one.is_ours_to_give))
 
 
 def uninstall(connection: BaseDatabaseWrapper, functions: Iterable[InstalledFunction]) -> None:
-    """Drop functions, and with them every trigger that calls them, all of them or none."""
+    """Drop functions and the triggers that call them, all of them or none."""
     _execute(
         connection,
         (
@@ -55,7 +67,7 @@ def enable(
 ) -> None:
     """Enable or disable the triggers that call these functions, all of them or none.
 
-    One that fires is left as it is: it may have been told to fire ALWAYS.
+    Enabling leaves a trigger that fires alone: it may be set to fire ALWAYS.
     """
     state = SQL("ENABLE" if on else "DISABLE")
     _execute(
@@ -75,7 +87,7 @@ def enable(
 
 
 def _dropped(found: Audit, key: Key) -> Iterator[str]:
-    """Yield what takes away what of a channel nothing replaces."""
+    """Yield the statements that drop surplus triggers and functions of a channel."""
     for one in found.surplus_triggers(key):
         yield render("triggers/drop_trigger", trigger=one.name, table=one.quoted_table)
     for other in found.surplus_functions(key):
@@ -85,3 +97,32 @@ def _dropped(found: Audit, key: Key) -> Iterator[str]:
 def _execute(connection: BaseDatabaseWrapper, statements: Iterable[str]) -> None:
     with connection.schema_editor(atomic=True) as editor:
         execute(editor, statements)
+
+
+def install_unmigrated(using: str, **kwargs: Any) -> None:
+    """Install the triggers of apps without migrations, after ``migrate``."""
+    connection, unmigrated = connections[using], _unmigrated_apps()
+    if connection.vendor == "postgresql" and APP in unmigrated:
+        _install_helpers(connection)
+    if any(label in unmigrated for label, _ in declared_triggers()):
+        _install_triggers(connection)
+
+
+def _install_helpers(connection: BaseDatabaseWrapper) -> None:
+    with connection.schema_editor(atomic=True) as editor:
+        for operation in shared_operations():
+            operation.database_forwards(APP, editor)
+
+
+def _install_triggers(connection: BaseDatabaseWrapper) -> None:
+    try:
+        found = audit(connection)
+    except NotReady:
+        return  # channels do not work in this database
+    install(connection, found, [key for key in found.installable() if key in found.unmigrated])
+
+
+def _unmigrated_apps() -> set[str]:
+    loader = MigrationLoader(None, load=False)
+    loader.load_disk()
+    return loader.unmigrated_apps

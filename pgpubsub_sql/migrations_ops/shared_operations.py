@@ -1,4 +1,4 @@
-"""The operations that install what every channel shares. Only our own migrations have them."""
+"""The operations of our own migrations, which install what all channels share."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pgpubsub_sql.sql import SQL, render
 
 
 class CreateShared(Operation):
-    """Create something in the current schema, for the owner alone."""
+    """Create an object in the current schema, without privileges for other roles."""
 
     category = OperationCategory.SQL
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
-        """Leave the models as they are."""
+        """Do nothing: models do not change."""
 
     def database_forwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, *states: Any
@@ -37,7 +37,7 @@ class CreateShared(Operation):
             self.drop(find_schemas(schema_editor.connection).current, schema_editor)
 
     def create(self, schema: str, schema_editor: BaseDatabaseSchemaEditor) -> None:
-        """Create it in *schema*, or bring what is there up to it."""
+        """Create it in *schema*, or replace what is there."""
         execute(schema_editor, self._created(schema))
 
     def drop(self, schema: str, schema_editor: BaseDatabaseSchemaEditor) -> None:
@@ -52,18 +52,18 @@ class CreateShared(Operation):
 
 
 class CreateHelper(CreateShared):
-    """Install a function."""
+    """Create a helper function."""
 
     def __init__(self, name: str, signature: str) -> None:
         self.name = name
         self.signature = signature
 
     def describe(self) -> str:
-        """Return one line for people."""
+        """Return the line that ``sqlmigrate`` shows in a comment."""
         return f"Create function {self.signature}"
 
     def statement(self, schema: str) -> str:
-        """Return what creates or replaces it."""
+        """Return the statement that creates or replaces it."""
         return render(f"helpers/{self.name}", schema=schema)
 
     def _created(self, schema: str) -> Iterator[str]:
@@ -75,10 +75,10 @@ class CreateHelper(CreateShared):
 
 
 class CreateSecret(CreateShared):
-    """Create the table that holds what messages are signed with."""
+    """Create the table of the secret with which messages are signed."""
 
     def describe(self) -> str:
-        """Return one line for people."""
+        """Return the line that ``sqlmigrate`` shows in a comment."""
         return "Create table pgpubsub_sql_secret"
 
     def _created(self, schema: str) -> Iterator[str]:

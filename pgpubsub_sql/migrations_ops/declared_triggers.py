@@ -1,6 +1,7 @@
-"""What the options of a trigger channel say, in terms of its table.
+"""The triggers that the code declares.
 
-Channels name fields, a specification names columns: those that the database has.
+Listeners say which events are wanted, and channels how. Channels name fields; a specification names
+database columns. To add an option, read it in a function of :data:`_READERS`.
 """
 
 from __future__ import annotations
@@ -10,26 +11,64 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist
+from django.db.models import Model
 from django.db.models.options import Options
 
-from pgpubsub_sql.channels import TriggerChannel, dotted_path, model_of
+from pgpubsub_sql.channels import TriggerChannel, app_label, dotted_path, model_of
 from pgpubsub_sql.errors import ConditionError, OptionError
+from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.migrations_ops.recorded_triggers import Triggers
 from pgpubsub_sql.sql import DOLLAR_TAG, is_our_table
 from pgpubsub_sql.sql.conditions import compile_condition
-from pgpubsub_sql.sql.trigger import LEVELS
+from pgpubsub_sql.sql.trigger import EVENTS, LEVELS, Trigger
 
 Columns = tuple[str, ...]
 
 
-def specified(channel: type[TriggerChannel]) -> dict[str, Any]:
+def declared_triggers() -> Triggers:
+    """Return the triggers that this project's listeners need, by app label and channel."""
+    return {
+        (app_label(channel), channel.postgres_name()): trigger
+        for channel in registry.channels()
+        if issubclass(channel, TriggerChannel) and (trigger := specify(channel)).triggers()
+    }
+
+
+def specify(channel: type[TriggerChannel]) -> Trigger:
+    """Return the specification of *channel*, with the events of all its listeners.
+
+    Raises :class:`OptionError` for an option that does not fit the model.
+    """
+    model = model_of(channel)
+    wanted = {event for listener in registry.listeners_of(channel) for event in listener.events}
+    return Trigger(
+        channel=channel.postgres_name(),
+        model=(model._meta.concrete_model or model)._meta.label_lower,  # not a proxy's
+        after=tuple(event for event in EVENTS if f"after_{event}" in wanted),
+        before=tuple(event for event in EVENTS if f"before_{event}" in wanted),
+        durable=channel.lock_notifications,
+        **option_values(channel),
+    )
+
+
+def table_owner(model: type[Model]) -> tuple[str, str]:
+    """Return app and name of the model whose operations create the table of *model*.
+
+    The table of a ManyToManyField comes and goes with the model that declares the field.
+    """
+    creator: Any = model._meta.auto_created or model
+    return creator._meta.app_label, creator._meta.model_name
+
+
+def option_values(channel: type[TriggerChannel]) -> dict[str, Any]:
     """Return the options of *channel* as fields of its specification.
 
-    Raises :class:`OptionError` for one that does not fit the model.
+    Raises :class:`OptionError` for an option that does not fit the model.
     """
     return {name: value for read in _READERS for name, value in read(channel).items()}
 
 
-def problems(channel: type[TriggerChannel]) -> list[str]:
+def option_problems(channel: type[TriggerChannel]) -> list[str]:
     """Return what is wrong with the options of *channel*."""
     found = []
     for read in _READERS:
@@ -41,7 +80,7 @@ def problems(channel: type[TriggerChannel]) -> list[str]:
 
 
 def _model(channel: type[TriggerChannel]) -> dict[str, Any]:
-    """Nothing that is stored may make something be stored again, without end."""
+    """Refuse a model of ours: each stored message would store another, without end."""
     options = _fields_of(channel)
     if is_our_table(options.db_table):
         raise _wrong(
@@ -60,18 +99,24 @@ def _level(channel: type[TriggerChannel]) -> dict[str, Any]:
 
 
 def _columns(channel: type[TriggerChannel]) -> dict[str, Any]:
-    """What travels, always with the primary key, the links to parents, the ordering key, and the
-    dimensions of an image."""
+    """Return the columns that travel.
+
+    The primary key, links to parents, the ordering key and the dimensions of an image always do.
+    """
     if channel.columns is not None and channel.exclude:
         raise _wrong(channel, "columns and exclude contradict each other: keep one of them.")
     if channel.columns is None and not channel.exclude:
         return {"columns": None}
     fields = _fields_of(channel)
-    always = {*_always(fields), *_named(channel, "ordering_key")}
+    always = {*_identifying(fields), *_named(channel, "ordering_key")}
     if channel.columns is not None:
         named = {*always, *_named(channel, "columns")}
         return {"columns": _sorted({*named, *_dimensions(fields, named)})}
-    excluded = {*_named(channel, "exclude")}
+    return {"columns": _sorted(_columns_but_excluded(channel, always))}
+
+
+def _columns_but_excluded(channel: type[TriggerChannel], always: set[str]) -> set[str]:
+    fields, excluded = _fields_of(channel), {*_named(channel, "exclude")}
     if needed := sorted(excluded & always):
         raise _wrong(
             channel,
@@ -86,7 +131,7 @@ def _columns(channel: type[TriggerChannel]) -> dict[str, Any]:
             f"exclude names the column {needed[0]!r}, a dimension of an image that travels. "
             "Exclude the image as well, or neither.",
         )
-    return {"columns": _sorted(left)}
+    return left
 
 
 def _watch(channel: type[TriggerChannel]) -> dict[str, Any]:
@@ -114,15 +159,16 @@ def _ignorable(channel: type[TriggerChannel]) -> dict[str, Any]:
 
 
 _READERS = (_model, _level, _columns, _watch, _condition, _ordering_key, _ignorable)
+"""Each reads one option as fields of the specification, or raises :class:`OptionError`."""
 
 
 def _fields_of(channel: type[TriggerChannel]) -> Options[Any]:
     model = model_of(channel)
-    return (model._meta.concrete_model or model)._meta  # a proxy has none of its own
+    return (model._meta.concrete_model or model)._meta  # a proxy has no fields of its own
 
 
-def _always(fields: Options[Any]) -> Iterator[str]:
-    """Yield the columns without which a row is nobody's."""
+def _identifying(fields: Options[Any]) -> Iterator[str]:
+    """Yield the columns that identify a row: the primary key and links to parents."""
     keys: list[Any] = [*fields.pk_fields, *fields.parents.values()]
     yield from (field.column for field in keys if field in fields.local_concrete_fields)
 
@@ -130,7 +176,7 @@ def _always(fields: Options[Any]) -> Iterator[str]:
 def _dimensions(fields: Options[Any], columns: set[str]) -> Iterator[str]:
     """Yield the columns that an ImageField among *columns* reads when an instance is made.
 
-    Of a row that is gone it could not read them from the database.
+    If they did not travel, they could not be read for a row that is deleted.
     """
     by_name: dict[str, Any] = {field.name: field for field in fields.local_concrete_fields}
     for field in fields.local_concrete_fields:
@@ -140,11 +186,11 @@ def _dimensions(fields: Options[Any], columns: set[str]) -> Iterator[str]:
 
 
 def _named(channel: type[TriggerChannel], option: str) -> Columns:
-    """Return the columns of the fields that an option names, in its order."""
+    """Return the columns of the fields that *option* names, in its order."""
     value = getattr(channel, option)
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, (tuple, list, set, frozenset)):
-        raise _wrong(channel, f"{option} is {value!r}: give the names of fields, as a tuple.")
+        raise _wrong(channel, f"{option} is {value!r}: give a tuple of field names.")
     found = [column for name in names for column in _columns_of(channel, option, name)]
     return tuple(dict.fromkeys(found))
 
@@ -152,7 +198,7 @@ def _named(channel: type[TriggerChannel], option: str) -> Columns:
 def _columns_of(channel: type[TriggerChannel], option: str, name: object) -> Iterator[str]:
     fields = _fields_of(channel)
     if not isinstance(name, str):
-        raise _wrong(channel, f"{option} holds {name!r}: give the names of fields, as strings.")
+        raise _wrong(channel, f"{option} holds {name!r}: give field names, as strings.")
     named: list[Any]
     if fields.pk is not None and name in ("pk", fields.pk.name):
         named = list(fields.pk_fields)
@@ -167,21 +213,21 @@ def _columns_of(channel: type[TriggerChannel], option: str, name: object) -> Ite
 
 
 def _check_field(channel: type[TriggerChannel], option: str, field: Any) -> None:
-    """Refuse what is in another table, or has no value when triggers run."""
+    """Refuse a field of another table, or one that has no value when triggers run."""
     fields = _fields_of(channel)
     if field not in fields.local_concrete_fields:
         reason = (
             f"which is in the table of the parent model {field.model._meta.label}, and a trigger "
-            "sees only the row that changed. Watch that model, in a channel of its own."
+            "sees only the row that changed. Watch that model in a channel of its own."
         )
     elif _is_virtual(field):
         reason = (
-            "which PostgreSQL computes when it is read, so that no trigger sees its value. Leave "
-            "it out, or name the fields that it is computed from."
+            "which PostgreSQL computes when it is read, so no trigger sees its value. Leave it "
+            "out, or name the fields that it is computed from."
         )
     elif DOLLAR_TAG in field.column:
         reason = (
-            f"whose column contains {DOLLAR_TAG}, which no function can hold. Give it another name."
+            f"whose column contains {DOLLAR_TAG}, which no function can hold. Rename the column."
         )
     else:
         return
@@ -189,15 +235,15 @@ def _check_field(channel: type[TriggerChannel], option: str, field: Any) -> None
 
 
 def _no_column(fields: Options[Any], name: str) -> str:
-    """Return why no column goes by *name*."""
+    """Return why *name* is not a column, and what to write instead."""
     try:
         fields.get_field(name)
     except FieldDoesNotExist:
         names = [field.name for field in fields.local_concrete_fields]
         close = difflib.get_close_matches(name, names, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(names)}."
+        hint = f"Did you mean {close[0]!r}?" if close else f"Its fields: {', '.join(names)}."
         return f"but {fields.label} has no such field. {hint}"
-    return f"which is no column of {fields.label}. Watch the model that has it instead."
+    return f"which is not a column of {fields.label}. Watch the model that has it instead."
 
 
 def _is_virtual(field: Any) -> bool:
@@ -205,7 +251,7 @@ def _is_virtual(field: Any) -> bool:
 
 
 def _sorted(columns: set[str]) -> Columns:
-    """Return *columns* in an order that neither fields nor options change by being moved."""
+    """Return *columns* in an order that reordering fields or options does not change."""
     return tuple(sorted(columns))
 
 

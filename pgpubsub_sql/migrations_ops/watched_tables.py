@@ -1,4 +1,4 @@
-"""What the catalogue says of a table that is to be watched."""
+"""The watched table, as the catalogue has it, and whether a trigger fits it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.db import DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.migrations_ops.trying import refusal
+from pgpubsub_sql.migrations_ops.condition_probe import find_refusal
 from pgpubsub_sql.sql import SQL, query, quote_identifier, quote_table
 from pgpubsub_sql.sql.choosing import chooses, plan
 from pgpubsub_sql.sql.installing import Installed, Site
@@ -16,15 +16,15 @@ from pgpubsub_sql.sql.ours import TABLES
 from pgpubsub_sql.sql.trigger import Trigger
 
 _UNWATCHABLE = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
-"""What is no table, by ``pg_class.relkind``."""
+"""Relations that cannot be watched, by ``pg_class.relkind``."""
 
 
 def find_site(
     connection: BaseDatabaseWrapper, trigger: Trigger, db_table: str, **names: Any
 ) -> Site:
-    """Return the site of *trigger*, of which *names* are what the caller knows.
+    """Return the site of *trigger* on *db_table*; *names* are its fields that the caller knows.
 
-    Raises :class:`NotReady` for what is no table, and for our own.
+    Raises :class:`NotReady` for a relation that is not a table, and for our own tables.
     """
     table = quote_table(db_table)
     with connection.cursor() as cursor:
@@ -55,7 +55,8 @@ def _check_kind(kind: str, trigger: Trigger, table: str) -> None:
     if kind in _UNWATCHABLE:
         raise NotReady(
             f"The channel {trigger.channel!r} cannot watch {table}, which is {_UNWATCHABLE[kind]}: "
-            "PostgreSQL tells no trigger which of its rows have changed. Watch the tables behind."
+            "PostgreSQL does not tell triggers on it which rows have changed. Watch the tables "
+            "underneath."
         )
 
 
@@ -63,41 +64,41 @@ def _check_owner(name: str, trigger: Trigger, table: str) -> None:
     if name in TABLES:
         raise NotReady(
             f"The channel {trigger.channel!r} cannot watch {table}, where pgpubsub_sql stores "
-            "messages: each would make it store another, without end. Watch another table, and "
+            "messages: each message would store another, without end. Watch another table, and "
             "remove the operation from the migration."
         )
 
 
-def check_plan(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> None:
-    """Let a migration fail for what would make every message of the channel stale.
+def check_columns(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> None:
+    """Raise :class:`NotReady` if the function of *trigger* could not use the columns it names.
 
-    Raises :class:`NotReady` if the columns that *trigger* names are not as it needs them.
+    Every message of the channel would be stale.
     """
     if reason := misfit(connection, trigger, site):
         raise NotReady(
             f"The trigger of channel {trigger.channel!r} cannot be installed on "
             f"{site.qualified}: {reason} (Operators and functions are looked up in "
             f"{site.search_path}.) Change the channel's columns, watch or condition, or let the "
-            "migration that makes the column run first."
+            "migration that creates the column run first."
         )
 
 
 def misfit(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> str | None:
-    """Return why the function of *trigger* cannot do with the table's columns what it is to do."""
+    """Return why the function of *trigger* cannot use the columns it names; None if it can."""
     if site.qualified is None or not trigger.names_columns:
         return None
     if virtual := _virtual_columns(connection, trigger, site):
         names = ", ".join(virtual)
-        return f"PostgreSQL computes {names} when it is read, so that no trigger sees it."
+        return f"PostgreSQL computes {names} on reading, so no trigger sees it."
     if not chooses(trigger, "row"):
         return None
     if reason := _unplanned(connection, plan(trigger, site.qualified), site.search_path):
         return reason
-    return refusal(connection, trigger, site.qualified, site.search_path)
+    return find_refusal(connection, trigger, site.qualified, site.search_path)
 
 
 def _virtual_columns(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> list[str]:
-    """Return those of the columns that are named which a trigger finds NULL, or fails to read."""
+    """Return the virtual columns among those named: a trigger sees NULL, or fails to read them."""
     with connection.cursor() as cursor:
         values: dict[str, Any] = {
             "table": str(site.qualified),
@@ -108,12 +109,12 @@ def _virtual_columns(connection: BaseDatabaseWrapper, trigger: Trigger, site: Si
 
 
 def _unplanned(connection: BaseDatabaseWrapper, statement: str, search_path: SQL) -> str | None:
-    """Return PostgreSQL's reason for not planning *statement*; None if it does."""
+    """Return why PostgreSQL cannot plan *statement*; None if it can."""
     try:
         with transaction.atomic(connection.alias), connection.cursor() as cursor:
             cursor.execute(query("set_search_path"), {"path": search_path.text})
             cursor.execute(statement, None)
-            transaction.set_rollback(True, connection.alias)  # which puts the search_path back
+            transaction.set_rollback(True, connection.alias)  # restores the search_path
     except DatabaseError as error:
         return str(error).strip()
     return None

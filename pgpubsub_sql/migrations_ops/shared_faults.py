@@ -1,4 +1,4 @@
-"""What every channel shares: is it as our own migrations make it, and what mends it?"""
+"""Faults in the tables and functions that all channels share, and their repair."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.installed import APP
 from pgpubsub_sql.migrations_ops.applying import Editor, execute
-from pgpubsub_sql.migrations_ops.helpers import CreateHelper, CreateSecret, CreateShared
+from pgpubsub_sql.migrations_ops.shared_operations import CreateHelper, CreateSecret, CreateShared
 from pgpubsub_sql.sql import SQL, query, quote_identifier, render
 from pgpubsub_sql.sql.catalogue import function_form
 from pgpubsub_sql.sql.forms import FunctionForm
@@ -34,16 +34,16 @@ _MODELS = {NOTIFICATION: "Notification", LONG_PAYLOAD: "LongPayload"}
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """One thing that is not as our migrations make it."""
+    """One difference from what our migrations create."""
 
     text: str
-    """What is wrong, as a sentence without its full stop."""
-    mend: Callable[[Editor], object] = dataclasses.field(compare=False)
-    """Makes it right."""
+    """What is wrong, as a sentence without a full stop."""
+    repair: Callable[[Editor], object] = dataclasses.field(compare=False)
+    """Repairs it."""
 
 
-class _Found(NamedTuple):
-    """A column that a table of ours has."""
+class _PresentColumn(NamedTuple):
+    """A column that the catalogue has of one of our tables."""
 
     name: str
     position: int
@@ -53,8 +53,11 @@ class _Found(NamedTuple):
     default: str | None
 
 
-def operations() -> Iterator[CreateShared]:
-    """Yield what our own migrations install beside models, whether they are in use or not."""
+def shared_operations() -> Iterator[CreateShared]:
+    """Yield the operations of our own migrations that install something beside models.
+
+    They are read from the package, as MIGRATION_MODULES may turn our migrations off.
+    """
     package = import_module(f"{APP}.migrations")
     for name in sorted(module.name for module in iter_modules(package.__path__)):
         for operation in import_module(f"{package.__name__}.{name}").Migration.operations:
@@ -62,20 +65,20 @@ def operations() -> Iterator[CreateShared]:
                 yield operation
 
 
-def faults(connection: BaseDatabaseWrapper, schema: str) -> list[Fault]:
-    """Return what is wrong in the *schema* of our tables, in the order of mending."""
+def find_faults(connection: BaseDatabaseWrapper, schema: str) -> list[Fault]:
+    """Return the faults in the *schema* of our tables, in the order in which to repair them."""
     return [*_table_faults(connection, schema), *_helper_faults(connection, schema)]
 
 
-def mend(connection: BaseDatabaseWrapper, schema: str, found: Sequence[Fault]) -> None:
-    """Mend what was *found*, all of it or none."""
+def repair_faults(connection: BaseDatabaseWrapper, schema: str, found: Sequence[Fault]) -> None:
+    """Repair what was *found*, all of it or nothing."""
     if found:
         with connection.schema_editor(atomic=True) as editor:
             before = _search_path(connection)
             _set_search_path(connection, quote_identifier(schema))
             for fault in found:
-                fault.mend(editor)
-            _set_search_path(connection, before)  # this may be part of a larger transaction
+                fault.repair(editor)
+            _set_search_path(connection, before)  # our transaction may be part of a larger one
 
 
 def _search_path(connection: BaseDatabaseWrapper) -> str:
@@ -125,12 +128,12 @@ def _missing_table(connection: BaseDatabaseWrapper, schema: str, table: str) -> 
 
 def _columns(
     connection: BaseDatabaseWrapper, schema: str
-) -> tuple[dict[str, list[_Found]], set[str]]:
+) -> tuple[dict[str, list[_PresentColumn]], set[str]]:
     columns, unlogged = defaultdict(list), set()
     with connection.cursor() as cursor:
         cursor.execute(query("our_columns"), {"schema": schema, "tables": list(TABLES)})
         for table, is_logged, *properties in cursor.fetchall():
-            columns[table].append(_Found(*properties))
+            columns[table].append(_PresentColumn(*properties))
             if not is_logged:
                 unlogged.add(table)
     return dict(columns), unlogged
@@ -147,7 +150,7 @@ def _indexes(
     return found
 
 
-def _column_faults(where: dict[str, str], present: list[_Found]) -> Iterator[Fault]:
+def _column_faults(where: dict[str, str], present: list[_PresentColumn]) -> Iterator[Fault]:
     table = where["table"]
     wanted, found = TABLES[table], {one.name: one for one in present}
     unknown = [one for one in present if one.name not in wanted]
@@ -163,11 +166,11 @@ def _column_faults(where: dict[str, str], present: list[_Found]) -> Iterator[Fau
             )
             yield from _property_faults(where | {"column": name}, column, renamed)
         else:
-            mend = partial(_add_column, where | {"column": name}, column)
-            yield Fault(f"The column {name} of {table} is missing", mend)
+            repair = partial(_add_column, where | {"column": name}, column)
+            yield Fault(f"The column {name} of {table} is missing", repair)
     for one in unknown:
         if one.is_required and one.default is None and not one.is_identity:
-            # It stays, as it is somebody's; but what we store has no value for it.
+            # It may be somebody's, so it stays; but our INSERTs have no value for it.
             yield _change(
                 f"The column {one.name} of {table}, which is not ours, is NOT NULL",
                 where | {"column": one.name},
@@ -175,13 +178,13 @@ def _column_faults(where: dict[str, str], present: list[_Found]) -> Iterator[Fau
             )
 
 
-def _renamed(column: Column, position: int, unknown: list[_Found]) -> _Found | None:
-    """Return what a missing column is called now: what stands where our migration made it."""
+def _renamed(column: Column, position: int, unknown: list[_PresentColumn]) -> _PresentColumn | None:
+    """Return the column that was renamed: an unknown one of the same type and position."""
     same = (one for one in unknown if (one.position, one.type) == (position, column.type))
     return next(same, None)
 
 
-def _property_faults(where: dict[str, str], column: Column, one: _Found) -> Iterator[Fault]:
+def _property_faults(where: dict[str, str], column: Column, one: _PresentColumn) -> Iterator[Fault]:
     named = f"The column {where['column']} of {where['table']}"
     if one.type != column.type:
         text = f"{named} is {one.type}, not {column.type}"
@@ -205,13 +208,13 @@ def _index_faults(
     for name, definition in INDEXES[table].items():
         if definition not in complete:
             text = f"The index {name} of {table} is missing or differs"
-            is_dropped = name in found  # one of that name on another table is not ours to drop
-            mend = partial(_create_index, where, name, definition, is_dropped=is_dropped)
-            yield Fault(text, mend)
+            is_dropped = name in found  # an index of that name on another table is not ours
+            repair = partial(_create_index, where, name, definition, is_dropped=is_dropped)
+            yield Fault(text, repair)
 
 
 def _helper_faults(connection: BaseDatabaseWrapper, schema: str) -> Iterator[Fault]:
-    helpers = [one for one in operations() if isinstance(one, CreateHelper)]
+    helpers = [one for one in shared_operations() if isinstance(one, CreateHelper)]
     with connection.cursor() as cursor:
         signatures = [helper.signature for helper in helpers]
         cursor.execute(query("our_functions"), {"schema": schema, "signatures": signatures})
@@ -259,8 +262,10 @@ def _default(column: Column) -> str:
     return f"SET DEFAULT {column.default}" if column.default else "DROP DEFAULT"
 
 
-def _change_type(where: dict[str, str], column: Column, one: _Found, editor: Editor) -> None:
-    """Change it without its default, which may not fit the other type; an identity has none."""
+def _change_type(
+    where: dict[str, str], column: Column, one: _PresentColumn, editor: Editor
+) -> None:
+    """Change its type, and its default separately, which may not fit the other type."""
     changed = render("tables/change_type", type=SQL(column.type), **where)
     before = [_changing(where, "DROP DEFAULT")] if one.default else []
     after = [_changing(where, _default(column))] if column.default else []

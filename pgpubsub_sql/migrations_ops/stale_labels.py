@@ -1,4 +1,7 @@
-"""Migrations that name apps by labels that are no longer in use, as after an app was renamed."""
+"""Loading of migrations, and diagnosis of those that name an app by a label no longer in use.
+
+Renaming an app, or changing its label, leaves such labels in the migrations of other apps.
+"""
 
 from __future__ import annotations
 
@@ -16,28 +19,33 @@ from django.db.migrations.exceptions import NodeNotFoundError
 from django.db.migrations.loader import MigrationLoader
 
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.migrations_ops.history import Change, History, flat, read
+from pgpubsub_sql.migrations_ops.recorded_triggers import (
+    RecordedTriggers,
+    TriggerChange,
+    recorded_triggers,
+    state_operations,
+)
 
 REMEDY = (
-    "Where an app has been renamed, or has another label now, write the new label in all of these "
-    "places. Where it is gone for good, remove the dependency alone. Then run makemigrations."
+    "If an app was renamed or has another label now, write the new label in all of these places. "
+    "If it is gone for good, remove only the dependency. Then run makemigrations."
 )
 
 
-class Misnamed(NamedTuple):
-    """One place in a migration that names an app by a label that is not in use."""
+class StaleLabel(NamedTuple):
+    """A place in a migration that names an app by a label that is not in use."""
 
     place: str
-    """File and lines."""
+    """File and line numbers."""
     what: str
-    """The part of the migration that names it, for people."""
+    """What the migration says there, in words."""
     label: str
     name: str
-    """Of the migration, or the model, of that app."""
+    """Name of the migration, or of the model, of that app."""
     is_model: bool
 
     def describe(self, new: str | None) -> str:
-        """Return what is wrong, and what to write if *new* is the label to write."""
+        """Return what is wrong, and what to write if the label is *new* now."""
         wrong = f"{self.place}: {self.what}, but no installed app has the label {self.label!r}."
         if new is None:
             return wrong
@@ -45,26 +53,26 @@ class Misnamed(NamedTuple):
         return f"{wrong} If it is {new!r} now, write {written}."
 
 
-def load(connection: BaseDatabaseWrapper | None = None) -> MigrationLoader:
-    """Return the migrations in their order.
+def load_migrations(connection: BaseDatabaseWrapper | None = None) -> MigrationLoader:
+    """Return the migrations on disk, and those applied to the database of *connection*.
 
-    Raises :class:`NotReady`, and says what to edit, where they depend on what is not there.
+    Raises :class:`NotReady`, saying what to edit, if one depends on a migration that is missing.
     """
     try:
         return MigrationLoader(connection)
-    except (NodeNotFoundError, ValueError) as error:  # the latter for __first__ of no app
-        problems = _described([*_misnamed(_on_disk())])
+    except (NodeNotFoundError, ValueError) as error:  # the latter for a missing app
+        problems = _described([*_stale_labels(_on_disk())])
         if not problems and isinstance(error, ValueError):
             raise
         raise NotReady(" ".join([*problems, REMEDY] if problems else [str(error)])) from error
 
 
-def read_from_disk() -> History:
-    """Return the history that the migrations tell which are there now, applied or not.
+def triggers_on_disk() -> RecordedTriggers:
+    """Return the triggers that the migrations on disk record, applied or not.
 
-    Raises :class:`NotReady` as :func:`load` does.
+    Raises :class:`NotReady` as :func:`load_migrations` does.
     """
-    return read(load().graph)
+    return recorded_triggers(load_migrations().graph)
 
 
 def unusable_labels() -> list[str]:
@@ -73,14 +81,14 @@ def unusable_labels() -> list[str]:
     None if the migrations can be loaded nevertheless.
     """
     try:
-        found = [*_misnamed(_on_disk())]
+        found = [*_stale_labels(_on_disk())]
     except Exception:  # noqa: BLE001 - Django reports whatever else is wrong with a migration
         return []
     return _described(found) if found and not _is_complete() else []
 
 
 def _is_complete() -> bool:
-    """Whether the migrations can be put in order, as where a squashed one replaces those."""
+    """Whether the migrations load all the same, as where a squashed one replaces those found."""
     try:
         MigrationLoader(None)
     except (NodeNotFoundError, ValueError):
@@ -94,40 +102,39 @@ def _on_disk() -> list[Migration]:
     return [migration for _, migration in sorted(loader.disk_migrations.items())]
 
 
-def _misnamed(migrations: list[Migration]) -> Iterator[Misnamed]:
-    """Yield the places that keep the migrations of triggers, or those that wait for them, from
-    being loaded."""
-    changes = {id(one): [*_changes(one)] for one in migrations}
+def _stale_labels(migrations: list[Migration]) -> Iterator[StaleLabel]:
+    """Yield the labels that keep migrations with triggers, or their dependents, from loading."""
+    changes = {id(one): [*_specifications(one)] for one in migrations}
     channels = {change.channel.partition(".")[0] for found in changes.values() for change in found}
     for migration in migrations:
         for label, name in dict.fromkeys([*migration.dependencies, *migration.run_before]):
             if label not in apps.app_configs and (changes[id(migration)] or label in channels):
                 what = f"it depends on ({label!r}, {name!r})"
                 pattern = rf"""(["']){re.escape(label)}\1\s*,\s*(["']){re.escape(name)}\2"""
-                yield Misnamed(_place(migration, pattern), what, label, name, is_model=False)
+                yield StaleLabel(_place(migration, pattern), what, label, name, is_model=False)
         for model in sorted({change.model for change in changes[id(migration)]}):
             label, _, name = model.partition(".")
             if label not in apps.app_configs:
                 what = f"it has triggers on {model!r}"
                 pattern = rf"""(["']){re.escape(model)}\1"""
-                yield Misnamed(_place(migration, pattern), what, label, name, is_model=True)
+                yield StaleLabel(_place(migration, pattern), what, label, name, is_model=True)
 
 
-def _changes(migration: Migration) -> Iterator[Any]:
-    """Yield the specifications in our operations."""
-    for operation in flat(migration.operations):
-        if isinstance(operation, Change):
+def _specifications(migration: Migration) -> Iterator[Any]:
+    """Yield the trigger specifications in our operations."""
+    for operation in state_operations(migration.operations):
+        if isinstance(operation, TriggerChange):
             yield from (one for one in (operation.before, operation.after) if one)
 
 
-def _described(found: list[Misnamed]) -> list[str]:
+def _described(found: list[StaleLabel]) -> list[str]:
     labels = {one.label for one in found}
     new = {label: _renamed_to([one for one in found if one.label == label]) for label in labels}
     return [one.describe(new[one.label]) for one in found]
 
 
-def _renamed_to(found: list[Misnamed]) -> str | None:
-    """Return the label of the only app that has all that is looked for under the old one."""
+def _renamed_to(found: list[StaleLabel]) -> str | None:
+    """Return the label of the only app that has everything that *found* refers to."""
     migrations = {(one.app_label, one.name) for one in _on_disk()}
     fitting = [
         config.label
@@ -142,7 +149,7 @@ def _renamed_to(found: list[Misnamed]) -> str | None:
 
 
 def _place(migration: Migration, pattern: str) -> str:
-    """Return the file of *migration*, and the lines where *pattern* finds something in it."""
+    """Return the file of *migration*, and the numbers of the lines that match *pattern*."""
     path = inspect.getsourcefile(sys.modules[migration.__module__])
     if path is None or not Path(path).exists():
         return str(migration)

@@ -1,4 +1,4 @@
-"""A condition tried on rows. A plan does not show what only a value brings out."""
+"""Evaluation of a condition on sample rows: some errors depend on values, and a plan has none."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pgpubsub_sql.sql.choosing import some_rows, try_condition, try_row
 from pgpubsub_sql.sql.trigger import Trigger
 
 Row = Mapping[str, Any]
-"""Values by column, as JSON has them. What is left out is NULL."""
+"""Values by column, as JSON has them; missing columns are NULL."""
 
 _TEXTS = ("a", "1", "2000-01-01 00:00", "{}", '"a"=>"1"', "00000000-0000-0000-0000-000000000000")
-"""What a text may hold that a condition casts to another type."""
+"""Text that a condition may cast to another type."""
 _VALUES: dict[str, tuple[Any, ...]] = {
     "B": (True,),
     "D": ("2000-01-01 00:00",),
@@ -28,54 +28,55 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "S": _TEXTS,
     "T": ("1 day",),
 }
-"""Values of a type by its category, ``pg_type.typcategory``."""
+"""Sample values by category of type, ``pg_type.typcategory``."""
 _NAMED_VALUES: dict[str, tuple[Any, ...]] = {
     "json": ({},),
     "jsonb": ({},),
     "uuid": ("00000000-0000-0000-0000-000000000000",),
 }
-"""Values of types whose category says nothing."""
+"""Sample values by name of type, where the category does not tell."""
 
-_REFUSED = ("0A", "42", "P0")
-"""Classes of errors that no value is to blame for: not supported, not there, not allowed."""
-_BLAMED = ("22", "23")
-"""Classes of errors that another value may not have: data, constraints."""
-_CONSTANTS = ("22019", "2201B", "22023", "22025")
-"""Of these, those that a constant is to blame for: an escape, a pattern, a parameter."""
-_PATIENCE = "100ms"
-"""How long to wait for rows of a table that somebody has locked."""
+_NEVER_VALID = ("0A", "42", "P0")
+"""SQLSTATE classes of errors that no value causes: unsupported, unknown, not allowed."""
+_VALUE_ERRORS = ("22", "23")
+"""SQLSTATE classes of errors that depend on the value: data, constraints."""
+_CONSTANT_ERRORS = ("22019", "2201B", "22023", "22025")
+"""SQLSTATEs among these that a constant in the condition causes: an escape, a pattern, a
+parameter."""
+_LOCK_TIMEOUT = "100ms"
+"""How long to wait for a table that is locked."""
 
 
-def refusal(
+def find_refusal(
     connection: BaseDatabaseWrapper, trigger: Trigger, table: SQL, search_path: SQL
 ) -> str | None:
-    """Return why PostgreSQL refuses the condition of *trigger* for whatever its columns hold.
+    """Return the error that the condition of *trigger* raises whatever its columns hold, if any.
 
-    It is tried with all of its columns, and with each of them while the others are NULL, because
-    AND and OR then reach every part. Rows of the table decide. Where no row has the columns, made
-    ones do, and for these only what no other value could mend.
+    It is evaluated with all of its columns, and then with one at a time while the others are NULL,
+    so that AND and OR reach every part. Rows of the table decide. If none has values in these
+    columns, sample rows do, and only errors count that no value causes.
     """
     columns = sorted(trigger.condition_columns)
-    tries = _Tries(connection, trigger, table, search_path)
-    real, made = tries.real_rows(columns), tries.made_rows(columns)
+    probe = _Probe(connection, trigger, table, search_path)
+    real, samples = probe.real_rows(columns), probe.sample_rows(columns)
     for named in [columns, *([column] for column in columns if len(columns) > 1)]:
         if rows := _with_values(real, named):
-            error = tries.first_error(rows, _REFUSED + _BLAMED)
+            error = probe.first_error(rows, _NEVER_VALID + _VALUE_ERRORS)
         else:
-            error = tries.first_error(_with_values(made, named), _REFUSED)
+            error = probe.first_error(_with_values(samples, named), _NEVER_VALID)
         if error:
-            return f"no row was found for which its condition {trigger.condition} works: {error}"
+            return f"its condition {trigger.condition} fails on every row that was tried: {error}"
     return None
 
 
 def _with_values(rows: list[Row], named: list[str]) -> list[Row]:
-    """Return those *rows* that have a value in each column *named*, without the others."""
+    """Return the *rows* that have a value in each *named* column, reduced to these columns."""
     chosen = [{name: row.get(name) for name in named} for row in rows]
     return [row for row in chosen if None not in row.values()]
 
 
-class _Tries:
-    """What is tried leaves no trace: neither rows, locks nor settings."""
+class _Probe:
+    """Runs statements in savepoints that are rolled back: no rows, locks or settings remain."""
 
     def __init__(
         self, connection: BaseDatabaseWrapper, trigger: Trigger, table: SQL, search_path: SQL
@@ -86,21 +87,21 @@ class _Tries:
         self._search_path = search_path
 
     def real_rows(self, columns: list[str]) -> list[Row]:
-        """Return a few rows of the table; none where it cannot be read."""
+        """Return a few rows of the table; none if it cannot be read."""
         try:
-            with self._aside() as cursor:
+            with self._savepoint() as cursor:
                 cursor.execute(
                     query("set_setting"),
-                    {"name": "lock_timeout", "value": _PATIENCE, "local": True},
+                    {"name": "lock_timeout", "value": _LOCK_TIMEOUT, "local": True},
                 )
                 cursor.execute(some_rows(columns, self._table), None)
                 return [json.loads(text) for (text,) in cursor.fetchall()]
         except DatabaseError:
             return []
 
-    def made_rows(self, columns: list[str]) -> list[Row]:
-        """Return rows that the table could have."""
-        with self._aside() as cursor:
+    def sample_rows(self, columns: list[str]) -> list[Row]:
+        """Return made-up rows that the table could have."""
+        with self._savepoint() as cursor:
             cursor.execute(query("column_kinds"), {"table": str(self._table), "columns": columns})
             values = {name: _values(*kind) for name, *kind in cursor.fetchall()}
         rows = [
@@ -110,38 +111,38 @@ class _Tries:
         return [row for row in rows if not self._error(try_row(row, self._table))]
 
     def first_error(self, rows: list[Row], classes: tuple[str, ...]) -> str | None:
-        """Return the first error, if each of the *rows* has one, and all are of these *classes*."""
+        """Return the first error, if the condition fails on all *rows* and only with *classes*."""
         errors: list[DatabaseError] = []
         for row in rows:
             error = self._error(try_condition(self._trigger, row, self._table))
-            if error is None or not _is_of(error, classes):
+            if error is None or not _has_class(error, classes):
                 return None
             errors.append(error)
         return str(errors[0]).strip() if errors else None
 
     def _error(self, statement: str) -> DatabaseError | None:
         try:
-            with self._aside() as cursor:
+            with self._savepoint() as cursor:
                 cursor.execute(statement, None)
         except DatabaseError as error:
             return error
         return None
 
     @contextlib.contextmanager
-    def _aside(self) -> Iterator[Any]:
+    def _savepoint(self) -> Iterator[Any]:
         with transaction.atomic(self._connection.alias), self._connection.cursor() as cursor:
             cursor.execute(query("set_search_path"), {"path": self._search_path.text})
             yield cursor
             transaction.set_rollback(True, self._connection.alias)
 
 
-def _is_of(error: DatabaseError, classes: tuple[str, ...]) -> bool:
+def _has_class(error: DatabaseError, classes: tuple[str, ...]) -> bool:
     state = sqlstate(error)
-    return state.startswith(classes) or state in _CONSTANTS
+    return state.startswith(classes) or state in _CONSTANT_ERRORS
 
 
 def _values(category: str, name: str, is_array: bool, label: str | None) -> tuple[Any, ...]:
-    """Return values of a type, None where nobody knows any."""
+    """Return sample values of a type; None if we know none."""
     values = (label,) if label else _NAMED_VALUES.get(name) or _VALUES.get(category, (None,))
     if is_array:
         return tuple(None if value is None else [value] for value in values)

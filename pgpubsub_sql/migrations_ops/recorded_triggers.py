@@ -1,4 +1,4 @@
-"""What the migrations have recorded: a fold over their graph."""
+"""The triggers that migrations record: trigger state, folded from the operations of their graph."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ from django.db.migrations.operations.base import Operation
 from pgpubsub_sql.sql.trigger import Trigger
 
 Key = tuple[str, str]
-"""App label, name of the channel."""
+"""App label and name of the channel."""
 
 Node = tuple[str, str]
-"""App label, name of a migration."""
+"""App label and name of a migration."""
 
 Triggers = dict[Key, Trigger]
-"""What each app's migrations install."""
+"""Triggers by app and channel."""
 
 UNKNOWN = 0
-"""The version of what no declared trigger equals, so that makemigrations replaces it."""
+"""A version that no declared trigger has, so that makemigrations replaces the one recorded."""
 
 
-class Change(Operation):
-    """An operation that brings a trigger from one specification to another."""
+class TriggerChange(Operation):
+    """An operation that changes a trigger from one specification to another."""
 
     before: Trigger | None = None
-    """None if there was none."""
+    """None if the trigger is added."""
     after: Trigger | None = None
-    """None if there is none any more."""
+    """None if it is removed."""
 
 
 @dataclasses.dataclass
-class History:
-    """What is so once every migration has run."""
+class RecordedTriggers:
+    """Trigger state after all migrations."""
 
     triggers: Triggers = dataclasses.field(default_factory=dict)
-    """What is installed, under the names that the models have then."""
+    """Installed triggers, with the names that their models have by then."""
     made: dict[Key, Node] = dataclasses.field(default_factory=dict)
-    """Which migration was the last that had to do with a channel, be it to take it away."""
+    """For each channel, the last migration that added, altered or removed its trigger."""
     renamed: dict[str, str] = dataclasses.field(default_factory=dict)
-    """What the models are called next whose labels are no longer in use."""
+    """For each model label that is no longer in use, the next one."""
 
     def names(self, model: str) -> Iterator[str]:
-        """Yield the labels that *model* has had from this one on."""
+        """Yield this label of *model* and all later ones."""
         yield model
         while model in self.renamed:
             model = self.renamed[model]
             yield model
 
     def follow(self, trigger: Trigger) -> Trigger:
-        """Return *trigger* on the model as it is called in the end."""
+        """Return *trigger* with the latest label of its model."""
         *_, model = self.names(trigger.model)
         return dataclasses.replace(trigger, model=model)
 
@@ -66,9 +66,9 @@ class History:
         return self.triggers.get((app_label, trigger.channel)) == self.follow(trigger)
 
     def add(self, app_label: str, operation: Operation) -> None:
-        """Go on by one operation."""
+        """Apply one operation of an app."""
         match operation:
-            case Change():
+            case TriggerChange():
                 self._change(app_label, operation)
             case RenameModel():
                 old = f"{app_label}.{operation.old_name_lower}"
@@ -76,15 +76,15 @@ class History:
             case CreateModel():
                 self.renamed.pop(f"{app_label}.{operation.name_lower}", None)
 
-    def _change(self, app_label: str, change: Change) -> None:
-        # A package may rename its model in a migration that does not wait for ours.
+    def _change(self, app_label: str, change: TriggerChange) -> None:
+        # Another package may rename its model in a migration that does not depend on ours.
         before, after = (one and self.follow(one) for one in (change.before, change.after))
         current = after or before
         if current is None:
             return
         known = self.triggers.pop((app_label, (before or current).channel), None)
         if before != known:
-            # Branches were merged: which came last is another matter on another database.
+            # Branches were merged, and databases may have run them in different orders.
             after = dataclasses.replace(current, version=UNKNOWN)
         if after:
             self.triggers[app_label, after.channel] = after
@@ -97,15 +97,17 @@ class History:
                 self.triggers[key] = dataclasses.replace(trigger, model=new)
 
 
-def read(graph: MigrationGraph, only: Container[Node] | None = None) -> History:
-    """Return the history that the migrations of *graph* tell, all or *only* those."""
-    history = History()
+def recorded_triggers(
+    graph: MigrationGraph, only: Container[Node] | None = None
+) -> RecordedTriggers:
+    """Return the triggers that the migrations of *graph* record, or *only* some of them."""
+    recorded = RecordedTriggers()
     for node, operation in _operations(graph, only):
-        history.add(node[0], operation)
-        if isinstance(operation, Change):
+        recorded.add(node[0], operation)
+        if isinstance(operation, TriggerChange):
             changed = [one.channel for one in (operation.before, operation.after) if one]
-            history.made |= {(node[0], channel): node for channel in changed}
-    return history
+            recorded.made |= {(node[0], channel): node for channel in changed}
+    return recorded
 
 
 def _operations(
@@ -117,13 +119,13 @@ def _operations(
             migration = graph.nodes[node]
             if node not in seen and migration and (only is None or node in only):
                 seen.add(node)
-                yield from ((node, found) for found in flat(migration.operations))
+                yield from ((node, found) for found in state_operations(migration.operations))
 
 
-def flat(operations: Iterable[Operation]) -> Iterator[Operation]:
-    """Yield *operations*; of what separates database and state, what concerns the state."""
+def state_operations(operations: Iterable[Operation]) -> Iterator[Operation]:
+    """Yield *operations*; where one separates state and database, its state operations."""
     for operation in operations:
         if isinstance(operation, (RunSQL, SeparateDatabaseAndState)):
-            yield from flat(operation.state_operations)
+            yield from state_operations(operation.state_operations)
         else:
             yield operation
