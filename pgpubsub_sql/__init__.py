@@ -56,7 +56,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # A model cannot be imported before Django has loaded the apps, which import this package.
+    # Models can only be imported after the app registry is loaded, which imports this package.
     if name == "Notification":
         demand_installed()
         from pgpubsub_sql.models import Notification

@@ -1,4 +1,4 @@
-"""Channels: what travels, and the name under which PostgreSQL knows it. Declaration only."""
+"""Declaration of channels: their options, their names in PostgreSQL, and how they are found."""
 
 from __future__ import annotations
 
@@ -14,76 +14,78 @@ from django.db.models import Model, Q
 
 from pgpubsub_sql.errors import ChannelNotFound
 from pgpubsub_sql.payloads import Codec
-from pgpubsub_sql.reloading import is_outdated, loading
 from pgpubsub_sql.retry import Retry
 from pgpubsub_sql.sql import shorten
 
 _declared: list[type[BaseChannel]] = []
 _specs: dict[type, ModuleSpec | None] = {}
-"""The module by which each class was declared, which need not be its own: it may call a function
-of another module that makes classes."""
+"""The module whose import declared each class. It may be another than the class's own, if it calls
+a function there that makes classes."""
+
+_SCRIPTS = ("__main__", "__mp_main__")
+"""Modules of scripts, which may also be imported under another name."""
 
 
 def dotted_path(declared: type) -> str:
-    """Return the path by which a class is known: ``module.QualName``."""
+    """Return the dotted path of a class: ``module.QualName``."""
     return f"{declared.__module__}.{declared.__qualname__}"
 
 
 class BaseChannel:
-    """What :class:`Channel` and :class:`TriggerChannel` share: options and a name.
+    """Options that :class:`Channel` and :class:`TriggerChannel` share.
 
-    Options are plain class attributes, never annotated: an annotation makes a field.
+    Options are class attributes without annotations: an annotation would make them fields.
     """
 
     lock_notifications: ClassVar[bool] = False
-    """True: durable. Each message is stored in the sender's transaction and its effects in
-    this database happen exactly once. False: ephemeral, every listening process handles every
-    message that is sent while it listens."""
+    """True makes the channel durable: each message is stored in the sender's transaction, and its
+    effects in this database happen exactly once. False makes it ephemeral: every listening process
+    handles every message that is sent while it listens."""
 
     channel_name: ClassVar[str | None] = None
-    """Name in PostgreSQL, where 63 bytes are kept: a longer one becomes its start and a digest.
-    None for ``"<app_label>.<ClassName>"``. It is not inherited."""
+    """Name in PostgreSQL; None for ``"<app_label>.<ClassName>"``. A name of more than 63 bytes is
+    shortened to its start and a digest. Not inherited."""
 
     retry: ClassVar[Retry] = Retry()
-    """What becomes of a message of a durable channel that failed."""
+    """When a failed message of a durable channel is tried again."""
 
     timeout: ClassVar[float | None] = None
-    """Seconds after which a listener is interrupted, which counts as a failure."""
+    """Seconds after which a listener is interrupted; this counts as a failure."""
 
     ordering_key: ClassVar[str | tuple[str, ...]] = ()
-    """Name or names of fields, of a durable channel. Messages in which they are equal are handled
-    one at a time, in the order in which they were stored, retries included."""
+    """Field or fields of a durable channel. Messages that are equal in them are handled one at a
+    time, in the order in which they were stored, retries included."""
 
     batch_size: ClassVar[int | None] = None
-    """Upper bound of the messages handled in one transaction; None for as many as go quickly.
-    1 is for listeners whose effects outside the database should not be repeated because of
-    another message, and for those that need ``atomic(durable=True)``."""
+    """Maximum number of messages handled in one transaction; None for as many as go quickly.
+    Use 1 for listeners whose effects outside the database must not be repeated because another
+    message failed, and for those that need ``atomic(durable=True)``."""
 
     accept_raw_notify: ClassVar[bool] = True
-    """Whether to handle data that is sent by ``pg_notify``, which any role may do that may connect
-    to the database. False: only what ``notify()``, triggers and our SQL functions send is handled.
-    On trigger channels the default is False, so that rows come from the triggers alone."""
+    """Whether to handle what is sent by ``pg_notify``, which every role may call that can connect
+    to the database. False: only messages of ``notify()``, triggers and our SQL functions are
+    handled. The default for trigger channels is False, so that rows come from triggers alone."""
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         _declared.append(cls)
-        _specs[cls] = loading()
+        _specs[cls] = loading_module()
 
     @classmethod
     def ordering_fields(cls) -> tuple[str, ...]:
-        """Return the fields of :attr:`ordering_key`; none if messages are in no order."""
+        """Return the fields of :attr:`ordering_key`, as a tuple."""
         key = cls.ordering_key
         return (key,) if isinstance(key, str) else tuple(key)
 
     @classmethod
     def postgres_name(cls) -> str:
-        """Return the name to use in ``pg_notify`` and ``LISTEN``."""
+        """Return the channel's name in ``pg_notify`` and ``LISTEN``."""
         own: str | None = vars(cls).get("channel_name")
         return shorten(f"{app_label(cls)}.{cls.__name__}" if own is None else own)
 
 
 class Channel(BaseChannel):
-    """A channel whose messages are sent by ``notify()`` or by SQL.
+    """A channel on which ``notify()`` or SQL sends.
 
     ::
 
@@ -95,7 +97,7 @@ class Channel(BaseChannel):
 
 
 class TriggerChannel(BaseChannel):
-    """A channel whose messages are sent by the database, when rows of a model change.
+    """A channel on which the database sends when rows of a model change.
 
     ::
 
@@ -108,38 +110,38 @@ class TriggerChannel(BaseChannel):
     accept_raw_notify = False
 
     model: ClassVar[type[Model] | str]
-    """The model that is watched: a class or a label as ``"auth.User"``."""
+    """The watched model: a class, or a label such as ``"auth.User"``."""
 
     columns: ClassVar[str | tuple[str, ...] | None] = None
-    """Names of the fields that travel; None for all. The primary key and the ordering key always
-    do; ``()`` sends nothing else. Those left out are deferred on the instances of listeners."""
+    """Names of the fields that travel; None for all, ``()`` for the primary key and the ordering
+    key alone, which always travel. Listeners get instances on which the others are deferred."""
 
     exclude: ClassVar[str | tuple[str, ...]] = ()
-    """Names of the fields that do not travel, where all others do."""
+    """Names of the fields that do not travel; all others do."""
 
     watch: ClassVar[str | tuple[str, ...]] = ()
-    """Names of fields: an UPDATE of a row counts only if one of them has changed."""
+    """Names of fields: an UPDATE is sent only if one of them has changed."""
 
     condition: ClassVar[Q | None] = None
-    """What must hold for a change to count, over the fields of the row before it and after:
-    ``Q(old__status="draft", new__status="published")``. Where there is no such row, as before an
+    """A condition on the row before and after the change, without which the change is not sent:
+    ``Q(old__status="draft", new__status="published")``. If there is no such row, as before an
     INSERT and after a DELETE, all of its fields are NULL."""
 
     level: ClassVar[Literal["statement", "row"]] = "statement"
-    """How often the triggers AFTER the fact fire: once for all the rows of a statement, or for
-    each of them. Those of a table with partitions always fire by row, as those BEFORE do."""
+    """Whether AFTER triggers fire once per statement, for all of its rows, or once per row. BEFORE
+    triggers, and all triggers of partitioned tables, always fire per row."""
 
     ignorable: ClassVar[bool] = True
-    """False: ``ignore()`` and the setting ``pgpubsub.ignore`` do not silence the triggers. An audit
-    needs that."""
+    """False: ``ignore()`` and the setting ``pgpubsub.ignore`` do not silence the triggers, as an
+    audit trail needs."""
 
     unmanaged: ClassVar[bool] = False
-    """True: the model has ``managed = False``, and a table that is there before ``migrate`` runs.
-    Where it is not there, as in a test database, nothing is installed."""
+    """True for a model with ``managed = False`` whose table exists before ``migrate`` runs. If it
+    does not exist, as in a test database, nothing is installed."""
 
 
 def app_label(channel: type[BaseChannel]) -> str:
-    """Return the label of the app that declares *channel*; of no app, its module's first part."""
+    """Return the label of the app that declares *channel*, or else its top-level package."""
     config = apps.get_containing_app_config(channel.__module__)
     return config.label if config else channel.__module__.partition(".")[0]
 
@@ -147,14 +149,14 @@ def app_label(channel: type[BaseChannel]) -> str:
 def model_of(channel: type[TriggerChannel]) -> type[Model]:
     """Return the model of *channel*.
 
-    Raises :class:`LookupError` if it is not installed, :class:`AttributeError` if none is named.
+    Raises :class:`LookupError` if it is not installed, and :class:`AttributeError` if none is set.
     """
     model = channel.model
     return apps.get_model(model) if isinstance(model, str) else model
 
 
 def codec(channel: type[Channel]) -> Codec:
-    """Return what encodes and decodes the fields of *channel*."""
+    """Return the codec of the fields of *channel*."""
     return _codec(channel)  # type: ignore[arg-type]  # mypy reads __hash__ off its instances
 
 
@@ -164,9 +166,9 @@ def _codec(channel: type[Channel]) -> Codec:
 
 
 def declared_channels() -> list[type[BaseChannel]]:
-    """Return every declared channel and base class of channels, in order of declaration.
+    """Return all declared channels and base classes of channels, in order of declaration.
 
-    Of what a module declared before it was loaded again, nothing.
+    What a module declared before it was reloaded does not count.
     """
     found = {
         _fields_id(channel): channel
@@ -177,7 +179,7 @@ def declared_channels() -> list[type[BaseChannel]]:
 
 
 def current(channel: type[BaseChannel]) -> type[BaseChannel]:
-    """Return what stands in the place of *channel*, if its module was loaded again."""
+    """Return the class that replaces *channel* if its module was reloaded; else *channel*."""
     if not is_outdated(_specs.get(channel)):
         return channel
     later = [other for other in declared_channels() if _identity(other) == _identity(channel)]
@@ -187,8 +189,8 @@ def current(channel: type[BaseChannel]) -> type[BaseChannel]:
 def find_channel(reference: type[BaseChannel] | str) -> type[BaseChannel]:
     """Return the channel that *reference* names: a class, its module path or its Postgres name.
 
-    Raises :class:`ChannelNotFound`, with a suggestion where one comes close, and for a path that
-    leads to several channels, as a function may make them.
+    Raises :class:`ChannelNotFound`, with a similar name if there is one; also for a path that
+    several channels have, as a function may make them.
     """
     if not isinstance(reference, str):
         return _checked(reference)
@@ -206,23 +208,23 @@ def find_channel(reference: type[BaseChannel] | str) -> type[BaseChannel]:
 def select_channels(
     references: Iterable[type[BaseChannel] | str], among: Iterable[type[BaseChannel]]
 ) -> list[type[BaseChannel]]:
-    """Return those of *among* that are, or descend from, a channel in *references*."""
+    """Return the channels *among* these that are, or derive from, one of the *references*."""
     bases = tuple(find_channel(reference) for reference in references)
     return [channel for channel in among if issubclass(channel, bases)]
 
 
 def _fields_id(channel: type[BaseChannel]) -> int:
-    """Return the same for both classes that ``dataclass(slots=True)`` makes of one."""
+    """Return an id that both classes share that ``dataclass(slots=True)`` makes of one."""
     return id(vars(channel).get("__dataclass_fields__", channel))
 
 
 def _identity(channel: type[BaseChannel]) -> tuple[str, str | None]:
-    """Return what :meth:`BaseChannel.postgres_name` is made of. The apps need not be ready."""
+    """Return what determines :meth:`BaseChannel.postgres_name`, without asking the app registry."""
     return dotted_path(channel), vars(channel).get("channel_name")
 
 
 def _exported(reference: str) -> type[BaseChannel] | None:
-    """Return the class that a module has imported from where it was declared, as our own has."""
+    """Return the class at a path that imports it from where it is declared, as our package does."""
     module, _, name = reference.rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
     is_channel = isinstance(found, type) and issubclass(found, (Channel, TriggerChannel))
@@ -233,8 +235,8 @@ def _checked(reference: object) -> type[BaseChannel]:
     if isinstance(reference, type) and issubclass(reference, BaseChannel):
         return reference
     raise ChannelNotFound(
-        f"{reference!r} is not a channel: give a subclass of Channel or TriggerChannel, its "
-        "module path or its name in PostgreSQL."
+        f"{reference!r} is not a channel: name a subclass of Channel or TriggerChannel, its module "
+        "path or its name in PostgreSQL."
     )
 
 
@@ -249,4 +251,23 @@ def _unknown(reference: str, known: list[str]) -> str:
 
 def _ambiguous(reference: str, channels: list[type[BaseChannel]]) -> str:
     names = ", ".join(repr(channel.postgres_name()) for channel in channels)
-    return f"{reference!r} leads to several channels: give the name of one, of {names}."
+    return f"{reference!r} is the path of several channels: use one of their names, {names}."
+
+
+# Modules that are loaded again, as autoreloaders and notebooks do.
+
+
+def loading_module() -> ModuleSpec | None:
+    """Return the spec of the module whose import calls this, if an import does."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_name != "<module>" and frame.f_back is not None:
+        frame = frame.f_back
+    names = frame.f_globals
+    spec = names.get("__spec__") if names.get("__name__") not in _SCRIPTS else None
+    return spec if isinstance(spec, ModuleSpec) else None
+
+
+def is_outdated(spec: ModuleSpec | None) -> bool:
+    """Whether the module of *spec* was loaded again since; Python then gives it a new spec."""
+    module = sys.modules.get(spec.name) if spec else None
+    return module is not None and module.__spec__ is not spec

@@ -1,7 +1,7 @@
-"""Settings, read live from Django's, each a documented function.
+"""Settings: a function each, which reads Django's settings whenever it is called.
 
-The page ``docs/reference/settings.md`` says the same to people who do not read code. All raise
-:class:`~django.core.exceptions.ImproperlyConfigured` for a value of another type than theirs.
+``docs/reference/settings.md`` describes them for users. Each raises
+:class:`~django.core.exceptions.ImproperlyConfigured` for a value of the wrong type.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from django.core.exceptions import ImproperlyConfigured
 def is_context_bound_to_transaction() -> bool:
     """``PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT``: whether a context ends with its transaction.
 
-    False is the predecessor's way: :func:`set_notification_context` lasts as long as the
-    connection, into the next request where connections persist. Default: True.
+    False, as in django-pgpubsub: :func:`set_notification_context` lasts as long as the
+    connection, which may be into the next request. Default: True.
     """
     return _flag("PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT", default=True)
 
 
 def is_context_passed_to_listeners() -> bool:
-    """``PGPUBSUB_PASS_CONTEXT_TO_LISTENERS``: whether the context counts as a field of rows.
+    """``PGPUBSUB_PASS_CONTEXT_TO_LISTENERS``: whether ``**kwargs`` include the context.
 
-    Listeners that name ``context`` receive it anyhow. True passes it to those of trigger channels
-    that take ``**kwargs``, too, as in the predecessor. Default: False.
+    Listeners that name ``context`` receive it in any case. True, as in django-pgpubsub: listeners
+    of trigger channels that take ``**kwargs`` receive it, too. Default: False.
     """
     return _flag("PGPUBSUB_PASS_CONTEXT_TO_LISTENERS", default=False)
 
@@ -31,7 +31,7 @@ def is_context_passed_to_listeners() -> bool:
 def listener_filter() -> str | None:
     """``PGPUBSUB_LISTENER_FILTER``: dotted path of a :class:`ListenerFilterProvider`.
 
-    Default: None, and workers take every stored notification of their channels.
+    Default: None: workers take all stored notifications of their channels.
     """
     return _text("PGPUBSUB_LISTENER_FILTER")
 
@@ -40,7 +40,7 @@ def _flag(name: str, *, default: bool) -> bool:
     value = getattr(settings, name, default)
     if isinstance(value, bool):
         return value
-    # Not merely its truth: that of "False", out of an environment variable, is true.
+    # A truthiness test would accept "False", as an environment variable may have it.
     raise ImproperlyConfigured(f"{name} must be True or False, not {value!r}.")
 
 

@@ -1,7 +1,7 @@
-"""What travels beside every payload: a mapping kept in a setting of the transaction.
+"""The notification context: a mapping that travels with every message of a transaction.
 
-PostgreSQL knows it as ``pgpubsub.notification_context``, so people who write SQL can
-``SET LOCAL`` it themselves.
+It is kept in the PostgreSQL setting ``pgpubsub.notification_context``, which plain SQL can set with
+``SET LOCAL``.
 """
 
 from __future__ import annotations
@@ -13,46 +13,52 @@ from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-from pgpubsub_sql import conf, scope
+from pgpubsub_sql import conf
 from pgpubsub_sql.errors import PayloadError, TransactionRequired
 from pgpubsub_sql.sql import holds_nul
+from pgpubsub_sql.transaction_settings import (
+    changed_setting,
+    connection_of,
+    is_in_transaction,
+    write_setting,
+)
 
 _SETTING = "pgpubsub.notification_context"
 
 
 def set_notification_context(context: Mapping[str, Any], using: str | None = None) -> None:
-    """Let *context* travel beside every notification of this transaction, in place of any other.
+    """Send *context* with every notification of this transaction, instead of any other context.
 
-    Raises :class:`TransactionRequired` outside a transaction, :class:`PayloadError` for what is
-    no JSON. Does nothing in a transaction that has failed, where nothing can be sent any more.
+    Raises :class:`TransactionRequired` outside a transaction, and :class:`PayloadError` if
+    *context* cannot be JSON. Does nothing in a failed transaction, in which nothing can be sent.
 
-    With ``PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT = False`` it lasts as long as the connection,
-    and needs no transaction.
+    With ``PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT = False`` the context lasts as long as the
+    connection and needs no transaction.
     """
-    connection = scope.connection_of(using, sends=False)
+    connection = connection_of(using, sends=False)
     local = conf.is_context_bound_to_transaction()
-    if local and not scope.is_in_transaction(connection):
+    if local and not is_in_transaction(connection):
         raise TransactionRequired(
             "The notification context lasts for one transaction, and none is open. Call this "
             "inside transaction.atomic(), or use notification_context(), which opens one."
         )
-    scope.write(connection, _SETTING, _encode(context), local=local)
+    write_setting(connection, _SETTING, _encode(context), local=local)
 
 
 def notification_context(
     context: Mapping[str, Any], *, using: str | None = None
 ) -> AbstractContextManager[None]:
-    """Let *context*, merged into that of an outer block, travel beside every notification.
+    """Send *context*, merged into that of an outer block, with every notification.
 
     ::
 
         with pgpubsub_sql.notification_context({"user_id": request.user.pk}):
             post.save()
 
-    Opens a transaction if there is none; on leaving, the outer context is back. Does nothing in
-    a transaction that has failed. Raises :class:`PayloadError` for what is no JSON.
+    Opens a transaction if none is open, and restores the outer context on exit. Does nothing in a
+    failed transaction. Raises :class:`PayloadError` if *context* cannot be JSON.
     """
-    return scope.changed(
+    return changed_setting(
         _SETTING, lambda outer: _encode(_decode(outer) | dict(context)), using=using
     )
 
@@ -69,7 +75,7 @@ def _encode(context: Mapping[str, Any]) -> str:
 
 
 def _decode(setting: str) -> dict[str, Any]:
-    """Return the context a setting holds; what is no JSON object is none, as in the database."""
+    """Return the context in a setting; empty if it is not a JSON object, as in the database."""
     try:
         context = json.loads(setting or "{}")
     except (ValueError, RecursionError):

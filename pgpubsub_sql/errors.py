@@ -1,19 +1,19 @@
-"""Every error this package raises on purpose.
+"""All errors that this package raises on purpose.
 
 ::
 
     PubSubError
-    ├── ChannelNotFound        fix the name: no declared channel answers to it
+    ├── ChannelNotFound        fix the name: no declared channel has it
     ├── PayloadError           fix the data: it does not fit the channel's fields
-    ├── ListenerError          fix the listener: it left its transaction in no state to go on
+    ├── ListenerError          fix the listener: it broke the transaction of its message
     │   ├── ListenerTimeout    make it faster, or its channel's timeout longer
     │   └── WorkerDied         find out why: out of memory, a crash in C, os._exit()
-    ├── TransactionRequired    open a transaction: the call is bound to one
+    ├── TransactionRequired    open a transaction: the call needs one
     ├── TemplateError          a bug in a .sql template or its caller
     ├── OptionError            fix the channel: an option does not fit its model or its use
-    ├── ConditionError         fix the condition: it cannot become SQL of a trigger
+    ├── ConditionError         fix the condition: it cannot become SQL in a trigger
     ├── NotReady               fix the deployment: server, driver or migrations
-    ├── WrongPlace             start the worker otherwise: it is in another database or schema
+    ├── WrongPlace             start the worker elsewhere: it is in another database or schema
     └── ServerError            the embedded PostgreSQL cannot be found or started
 
 Errors of Django and of the database driver pass through unwrapped.
@@ -27,7 +27,7 @@ class PubSubError(Exception):
 
 
 class ChannelNotFound(PubSubError, LookupError):
-    """No declared channel answers to this name."""
+    """No declared channel has this name."""
 
 
 class PayloadError(PubSubError, ValueError):
@@ -35,7 +35,7 @@ class PayloadError(PubSubError, ValueError):
 
 
 class ListenerError(PubSubError):
-    """A listener left the transaction of its message in no state to go on."""
+    """A listener broke the transaction of its message."""
 
 
 class ListenerTimeout(ListenerError):
@@ -43,18 +43,18 @@ class ListenerTimeout(ListenerError):
 
 
 class WorkerDied(ListenerError):
-    """A worker gave up the message that it handled, and did not say why."""
+    """A worker died while it handled a message, and left no other explanation."""
 
     def __init__(self) -> None:
         super().__init__(
             "The worker died while it handled this notification, and no other. It ran out of "
-            "memory, crashed, was killed by a signal, or lost its connection. Look into the logs "
-            "of the worker and of the system for the cause."
+            "memory, crashed, was killed by a signal, or lost its connection. Look for the cause "
+            "in the logs of the worker and of the system."
         )
 
 
 class TransactionRequired(PubSubError, RuntimeError):
-    """This call is bound to a transaction, and none is open."""
+    """This call needs an open transaction, and none is open."""
 
 
 class TemplateError(PubSubError):
@@ -62,32 +62,32 @@ class TemplateError(PubSubError):
 
 
 class OptionError(PubSubError, ValueError):
-    """An option of a trigger channel does not fit its model, or rules out what is asked for."""
+    """An option of a trigger channel does not fit its model, or forbids this call."""
 
 
 class ConditionError(PubSubError, ValueError):
-    """A channel's condition that cannot become SQL of a trigger."""
+    """A channel's condition cannot become SQL in a trigger."""
 
 
 class NotReady(PubSubError):
-    """The database cannot be listened to as it is set up now."""
+    """The database, or the project, is not set up for channels."""
 
 
 class WrongPlace(PubSubError):
-    """A worker's connection leads to another database or schema than that of its command."""
+    """A worker's connection leads to another database or schema than its command's did."""
 
 
 class ServerError(PubSubError):
     """The embedded PostgreSQL cannot be found, started or reached."""
 
 
-KEPT = 250
-"""Characters kept of each end of an error's words: they may quote all of a huge payload."""
+_SHOWN = 250
+"""Characters shown of each end of a long error message: it may quote all of a huge payload."""
 
 
 def brief(error: object) -> str:
-    """Return the words of *error*, at a length that fits into a log line."""
-    words = str(error)
-    if len(words) <= 3 * KEPT:
-        return words
-    return f"{words[:KEPT]}… ({len(words)} characters) …{words[-KEPT:]}"
+    """Return the message of *error*, short enough for a log line."""
+    message = str(error)
+    if len(message) <= 3 * _SHOWN:
+        return message
+    return f"{message[:_SHOWN]}… ({len(message)} characters) …{message[-_SHOWN:]}"

@@ -1,11 +1,10 @@
-"""Writing without triggers that tell of it."""
+"""Writing without messages: triggers are silenced for one transaction."""
 
 from __future__ import annotations
 
 import json
 from contextlib import AbstractContextManager
 
-from pgpubsub_sql import scope
 from pgpubsub_sql.channels import (
     BaseChannel,
     TriggerChannel,
@@ -15,6 +14,7 @@ from pgpubsub_sql.channels import (
     select_channels,
 )
 from pgpubsub_sql.errors import ChannelNotFound, OptionError
+from pgpubsub_sql.transaction_settings import changed_setting
 
 _SETTING = "pgpubsub.ignore"
 
@@ -22,46 +22,46 @@ _SETTING = "pgpubsub.ignore"
 def ignore(
     *channels: type[TriggerChannel] | str, using: str | None = None
 ) -> AbstractContextManager[None]:
-    """Write without being heard: the triggers of these channels, or of all, stay silent.
+    """Silence the triggers of these channels, or of all channels if none is named.
 
     ::
 
         with pgpubsub_sql.ignore(AuthorChannel):
             Author.objects.update(name=Upper("name"))
 
-    A channel is given as its class, its module path or its name in PostgreSQL; a base class
-    stands for its subclasses. Blocks within blocks add up. Only this transaction is silent, which
-    is opened if there is none, and ``notify()`` is still heard. Does nothing in a transaction that
-    has failed. Channels with ``ignorable = False`` are never silent.
+    Name a channel by its class, its module path or its name in PostgreSQL; a base class stands for
+    its subclasses. Nested blocks add up. The effect is limited to this transaction, which is opened
+    if none is open; ``notify()`` still sends. Does nothing in a failed transaction. Channels with
+    ``ignorable = False`` are never silenced.
 
-    Raises :class:`ChannelNotFound` for what is no trigger channel, and :class:`OptionError` if a
-    channel with ``ignorable = False`` is named.
+    Raises :class:`ChannelNotFound` if a name is not that of a trigger channel, and
+    :class:`OptionError` if one names a channel with ``ignorable = False``.
     """
     names = _names(channels)
-    return scope.changed(_SETTING, lambda outer: _join(outer, names), using=using)
+    return changed_setting(_SETTING, lambda outer: _join(outer, names), using=using)
 
 
 def _names(channels: tuple[type[BaseChannel] | str, ...]) -> set[str] | None:
-    """Return the names in PostgreSQL; None for all there are."""
+    """Return the channels' names in PostgreSQL; None stands for all channels."""
     for channel in map(find_channel, channels):
         if not issubclass(channel, TriggerChannel):
             raise ChannelNotFound(
-                f"{dotted_path(channel)} has no trigger that could stay silent: only notify() "
-                "and SQL send on it. Give subclasses of TriggerChannel."
+                f"{dotted_path(channel)} has no trigger to silence: only notify() and SQL send on "
+                "it. Name subclasses of TriggerChannel."
             )
-    # With what was asked for itself: after its module was loaded again, another class is declared.
+    # The named channels, too: if their module was reloaded, it declares other classes.
     chosen = [*map(find_channel, channels), *select_channels(channels, declared_channels())]
     for channel in chosen if channels else ():
         if not channel.ignorable:  # type: ignore[attr-defined]  # all are trigger channels
             raise OptionError(
-                f"{dotted_path(channel)} cannot be ignored: it sets ignorable = False, so that it "
-                "tells of every write. Leave it out of ignore(), or change the option."
+                f"{dotted_path(channel)} cannot be ignored: it sets ignorable = False. Leave it out "
+                "of ignore(), or change the option."
             )
     return {channel.postgres_name() for channel in chosen} if channels else None
 
 
 def _join(outer: str, names: set[str] | None) -> str:
-    """Return the setting that silences *names* besides what *outer* silences."""
+    """Return the setting that silences *names* in addition to what *outer* silences."""
     try:
         silent = json.loads(outer or "[]")
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Whether this package is one of the project's apps, without which it finds and does nothing."""
+"""Whether this package is an installed app, without which no channels or listeners are found."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pgpubsub_sql.channels import declared_channels
 from pgpubsub_sql.errors import NotReady
 
 APP = "pgpubsub_sql"
-_MISSING = f'"{APP}" is not in INSTALLED_APPS, so nothing is installed and nobody listens.'
+_MISSING = f'"{APP}" is not in INSTALLED_APPS, so no trigger is installed and nobody listens.'
 _REMEDY = f'Add "{APP}" to INSTALLED_APPS. Then run: python manage.py migrate'
 
 
-@checks.register(APP)  # here, as the app's own ready() is not called where it is missing
+@checks.register(APP)  # here, because the app's own ready() does not run if it is not installed
 def check_installed(**kwargs: Any) -> list[checks.CheckMessage]:
     """E102: is this package an installed app, where a channel is declared?"""
     if _is_missing() and declared_channels():

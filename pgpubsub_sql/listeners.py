@@ -1,4 +1,4 @@
-"""The decorators, and the registry of who listens to what."""
+"""The decorators of listeners, and the registry of listeners."""
 
 from __future__ import annotations
 
@@ -20,31 +20,32 @@ from pgpubsub_sql.channels import (
     current,
     declared_channels,
     find_channel,
+    is_outdated,
+    loading_module,
 )
-from pgpubsub_sql.reloading import is_outdated, loading
 from pgpubsub_sql.sql.trigger import EVENTS
 
 Callback = TypeVar("Callback", bound=Callable[..., Any])
 Reference = type[BaseChannel] | str
 
 EXTRAS = ("context", "notification")
-"""What a listener may name beside the fields of its channel, whose names come first."""
+"""What a listener may name besides the fields of its channel; fields of these names win."""
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Listener:
-    """One function that listens to one channel."""
+    """A function that listens to a channel."""
 
     function: Callable[..., Any]
     """The object that was decorated."""
     channel: Reference
-    """Resolved when it is asked for, so that a string may name a channel declared later."""
+    """Resolved by :meth:`find_channel`, so that a string may name a channel declared later."""
     events: frozenset[str] = frozenset()
-    """The row events it installs and receives, as ``after_insert``; empty: receives all."""
+    """The row events that it needs, such as ``after_insert``; if none, it gets every message."""
     module: ModuleSpec | None = dataclasses.field(default=None, compare=False)
-    """The module that has registered it."""
+    """The module whose import registered it."""
 
     def find_channel(self) -> type[BaseChannel]:
         """Return the channel. Raises :class:`ChannelNotFound` if it is not declared."""
@@ -52,52 +53,52 @@ class Listener:
 
     @property
     def path(self) -> str:
-        """The dotted path by which it is known."""
+        """Its dotted path, by which messages, logs and commands name it."""
         qualname = getattr(self.function, "__qualname__", f"<{type(self.function).__name__}>")
         return f"{self.function.__module__}.{qualname}"
 
     @property
     def is_local(self) -> bool:
-        """Whether no path leads to it: a function within a function, a lambda, a partial, a
+        """Whether it cannot be imported by its path: a nested function, a lambda, a partial, or a
         method of an object."""
         owner = getattr(self.function, "__self__", None)
         return "<" in self.path or not (owner is None or isinstance(owner, type))
 
     @property
     def identity(self) -> Hashable:
-        """What tells it from others: the function, without what decorators wrap around it."""
+        """What identifies it: the function without decorators, if it can be imported."""
         return self.function if self.is_local else inspect.unwrap(self.function)
 
     @cached_property
     def target(self) -> Callable[..., Any]:
-        """What the path leads to, so that decorators above ours count too; else the function."""
+        """The object at its path, so that decorators above ours apply too; else the function."""
         found: Any = None if self.is_local else sys.modules.get(self.function.__module__)
         for part in getattr(self.function, "__qualname__", "").split("."):
             found = getattr(found, part, None)
         return found if callable(found) and not self._is_twin(found) else self.function
 
     def _is_twin(self, found: Callable[..., Any]) -> bool:
-        """Whether *found* is another function from the same code, as a loop makes them."""
+        """Whether *found* is another function with the same code, as a loop may make them."""
         is_other = _innermost(found) is not _innermost(self.function)
         return is_other and _code(found) is not None and _code(found) == _code(self.function)
 
     @cached_property
     def callback(self) -> Callable[..., Any]:
-        """What to call. A coroutine runs to its end, its ORM work on the caller's connection."""
+        """What to call; a coroutine runs to its end, and its ORM uses the caller's connection."""
         is_async = inspect.iscoroutinefunction(self.target)
         return async_to_sync(self.target) if is_async else self.target
 
     @cached_property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
-        """The parameters of what is called."""
+        """The parameters of :attr:`target`."""
         return inspect.signature(self.target).parameters
 
     def accepts(self, event: str) -> bool:
-        """Whether it wants messages of *event*."""
+        """Whether it receives messages of *event*."""
         return not self.events or event in self.events
 
     def arguments(self, fields: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments to call it with: the fields it names, or all for ``**kwargs``."""
+        """Return the arguments for a call: the fields it names, or all if it takes ``**kwargs``."""
         named = self._named
         if not self._takes_all:
             fields = {name: value for name, value in fields.items() if name in named}
@@ -114,24 +115,27 @@ class Listener:
 
 
 class Registry:
-    """Listeners in order of registration; registering one again changes nothing, and what a module
-    registered before it was loaded again counts no longer."""
+    """Listeners in order of registration.
+
+    Registering a listener again changes nothing. What a module registered before it was reloaded
+    does not count.
+    """
 
     def __init__(self) -> None:
         self._listeners: dict[Hashable, Listener] = {}
 
     def add(self, listener: Listener) -> None:
-        """Register *listener*, or recognise it as one that is there already."""
+        """Register *listener*, unless it is registered already."""
         key = listener.identity, listener.channel, listener.events
         self._listeners.setdefault(key, listener)
 
     def listeners(self) -> list[Listener]:
-        """Return every registration."""
+        """Return all registrations."""
         return [found for found in self._listeners.values() if not is_outdated(found.module)]
 
     @property
     def conflicts(self) -> set[str]:
-        """Paths that different functions claim."""
+        """Paths that several different functions have."""
         codes = defaultdict(set)
         for listener in self.listeners():
             if not listener.is_local:
@@ -139,7 +143,7 @@ class Registry:
         return {path for path, found in codes.items() if len(found) > 1}
 
     def twice_imported(self) -> list[tuple[Listener, Listener]]:
-        """Return listeners that are one function, whose module has two names."""
+        """Return pairs of listeners that are one function, whose module has two names."""
         first: dict[object, Listener] = {}
         pairs = []
         for listener in self.listeners():
@@ -149,7 +153,7 @@ class Registry:
         return pairs
 
     def listeners_of(self, channel: type[BaseChannel]) -> list[Listener]:
-        """Return the listeners of *channel*; decorators stacked on a function are one listener."""
+        """Return the listeners of *channel*; stacked decorators make one listener."""
         merged: dict[Hashable, Listener] = {}
         for listener in self.listeners():
             if listener.find_channel() is channel:
@@ -159,7 +163,7 @@ class Registry:
         return list(merged.values())
 
     def channels(self) -> list[type[BaseChannel]]:
-        """Return the channels that somebody listens to, in order of declaration."""
+        """Return the channels that have listeners, in order of declaration."""
         heard = {listener.find_channel() for listener in self.listeners()}
         return [channel for channel in declared_channels() if channel in heard]
 
@@ -169,8 +173,8 @@ registry = Registry()
 
 def _register(channel: Reference, events: Iterable[str]) -> Callable[[Callback], Callback]:
     if not isinstance(channel, str):
-        find_channel(channel)  # or it raises; what a string names may be declared later
-    module = loading()
+        find_channel(channel)  # may raise; a string may name a channel declared later
+    module = loading_module()
 
     def decorate(function: Callback) -> Callback:
         listener = Listener(
@@ -183,7 +187,7 @@ def _register(channel: Reference, events: Iterable[str]) -> Callable[[Callback],
 
 
 def _innermost(function: Callable[..., Any]) -> object:
-    """Return *function* without what it is bound to and what decorators wrap around it."""
+    """Return *function* without its binding and its decorators."""
     return inspect.unwrap(getattr(function, "__func__", function))
 
 
@@ -192,7 +196,7 @@ def _code(function: Callable[..., Any]) -> object:
 
 
 def _place(function: Callable[..., Any]) -> object:
-    """Return where the code of *function* is written; of no code, what no other function has."""
+    """Return where the code of *function* is; if it has none, a value unique to it."""
     code: Any = _code(function)
     return (code.co_filename, code.co_firstlineno, code.co_name) if code else id(function)
 
@@ -206,10 +210,10 @@ def listener(channel: Reference) -> Callable[[Callback], Callback]:
         def count_read(model_id: int, date: datetime.date): ...
 
     *channel* is a class, its module path or its name in PostgreSQL. The function may leave out
-    any field it does not need; it may name ``context`` and ``notification`` (fields of those names
-    come first).
+    fields that it does not need, and may name ``context`` and ``notification``, unless the channel
+    has fields of these names.
 
-    Raises :class:`ChannelNotFound` for what is neither a channel nor a string.
+    Raises :class:`ChannelNotFound` if *channel* is neither a channel nor a string.
     """
     return _register(channel, ())
 
@@ -220,12 +224,12 @@ def trigger_listener(
     events: Iterable[str] = ("insert", "update"),
     when: Literal["after", "before"] = "after",
 ) -> Callable[[Callback], Callback]:
-    """Call the function when rows of the channel's model change, whoever changes them.
+    """Call the function when rows of the channel's model change, whatever changes them.
 
-    The named decorators are shorthands. ``events=()`` installs nothing: the trigger is
-    SQL of your own, and the function receives every message of the channel.
+    The other decorators are shorthands for this one. ``events=()`` installs no trigger: write your
+    own in SQL, and the function receives every message of the channel.
 
-    Raises :class:`ValueError` for an event or time that there is not.
+    Raises :class:`ValueError` for an unknown event or time.
     """
     wanted = (events,) if isinstance(events, str) else tuple(events)
     if unknown := set(wanted) - set(EVENTS):
@@ -267,29 +271,29 @@ def post_truncate_listener(channel: Reference) -> Callable[[Callback], Callback]
 
 
 def pre_insert_listener(channel: Reference) -> Callable[[Callback], Callback]:
-    """Send a row that is about to be inserted, as ``new``.
+    """Call the function after a row was inserted, with ``new`` as it was just before.
 
-    As with every ``pre_`` listener the function is called once the write is committed; it is the
-    row that is from before: what triggers of other authors still do to it is not in it.
+    Like all listeners, ``pre_`` listeners are called once the write is committed. Only the row is
+    from before the write: it lacks changes that other triggers then made to it.
     """
     return trigger_listener(channel, events=("insert",), when="before")
 
 
 def pre_update_listener(channel: Reference) -> Callable[[Callback], Callback]:
-    """Send a row that is about to be updated, as ``old`` and ``new``."""
+    """Call the function after an update, with ``old`` and ``new`` as they were just before."""
     return trigger_listener(channel, events=("update",), when="before")
 
 
 def pre_delete_listener(channel: Reference) -> Callable[[Callback], Callback]:
-    """Send a row that is about to be deleted, as ``old``."""
+    """Call the function after a row was deleted, with ``old`` as it was just before."""
     return trigger_listener(channel, events=("delete",), when="before")
 
 
 def pre_save_listener(channel: Reference) -> Callable[[Callback], Callback]:
-    """Send a row that is about to be inserted or updated."""
+    """Call the function after an insert or update, with the row as it was just before."""
     return trigger_listener(channel, events=("insert", "update"), when="before")
 
 
 def field_names(channel: type[BaseChannel]) -> list[str]:
-    """Return the names of what *channel* passes to its listeners."""
+    """Return the names of the fields that *channel* passes to its listeners."""
     return list(codec(channel).fields) if issubclass(channel, Channel) else ["old", "new"]

@@ -1,4 +1,4 @@
-"""The stored notifications, and what was too long for a NOTIFY."""
+"""The models: stored notifications, and payloads that are too long for a NOTIFY."""
 
 from __future__ import annotations
 
@@ -23,51 +23,51 @@ BATCH = 1000
 """Notifications changed in one transaction."""
 
 Progress: TypeAlias = Callable[[int], object]
-"""Is told how many are done."""
+"""Called with the number of notifications that are done."""
 
-Change: TypeAlias = "Callable[[NotificationQuerySet], list[str]]"
-"""Changes notifications, and returns the channels whose workers should look."""
+Action: TypeAlias = "Callable[[NotificationQuerySet], list[str]]"
+"""Changes or deletes notifications, and returns the channels whose workers to notify."""
 
 
 class NotificationQuerySet(models.QuerySet["Notification"]):
-    """Notifications by state, which ``available_at`` alone decides, and what is done to them."""
+    """Notifications by state, and actions on them. ``available_at`` alone determines the state."""
 
     def ready(self) -> NotificationQuerySet:
-        """Those a worker would take now."""
+        """Return those that a worker would take now."""
         return self.filter(available_at__lte=Now())
 
     def waiting(self) -> NotificationQuerySet:
-        """Those whose time is yet to come: delayed, or to be retried."""
+        """Return those that are delayed or will be retried."""
         return self.filter(available_at__gt=Now())
 
     def parked(self) -> NotificationQuerySet:
-        """Those nobody tries until somebody replays them."""
+        """Return those that no worker takes until somebody replays them."""
         return self.filter(available_at=None)
 
     def retrying(self) -> NotificationQuerySet:
-        """Those of :meth:`waiting` that have failed and wait for their next attempt."""
+        """Return those that have failed and wait for their next attempt."""
         return self.waiting().exclude(last_error="")
 
     def failed(self) -> NotificationQuerySet:
-        """Those whose last attempt failed, to be tried again or parked, and all that is parked."""
+        """Return those whose last attempt failed, and all that are parked."""
         return self.filter(models.Q(available_at=None) | ~models.Q(last_error=""))
 
     def before_migration(self, app: str, name: str) -> NotificationQuerySet:
-        """Those that were sent before a migration was applied: all of them, if it never was.
+        """Return those that were sent before a migration was applied: all, if it never was.
 
         Raises :class:`LookupError` if there is no such migration.
         """
         recorder = MigrationRecorder(connections[self.db])
         if (app, name) in recorder.applied_migrations():
             found = recorder.migration_qs.filter(app=app, name=name)
-            # Compared by the server, which knows of no naive time.
+            # The server compares, as it knows the time zone of naive times.
             return self.filter(created_at__lt=Subquery(found.values("applied")[:1]))
         if (app, name) in MigrationLoader(None).disk_migrations:
             return self.all()
         raise LookupError(f"The app {app!r} has no migration {name!r}.")
 
     def replay(self, *, progress: Progress | None = None) -> int:
-        """Have these handled now, with all their attempts before them; return how many.
+        """Make these ready, as if they had never been tried, and return their number.
 
         ::
 
@@ -76,25 +76,25 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
         return self._in_batches(_replay, progress)
 
     def retry(self, *, progress: Progress | None = None) -> int:
-        """Have these handled now, with the attempts before them that they have left; return how
-        many."""
+        """Make these ready, with the attempts that they have left, and return their number."""
         return self._in_batches(_retry, progress)
 
     def discard(self, *, progress: Progress | None = None) -> int:
-        """Forget these, without handling them; return how many."""
+        """Delete these unhandled, and return their number."""
         return self._in_batches(_discard, progress)
 
     def move(self, channel: type[BaseChannel], *, progress: Progress | None = None) -> int:
-        """Make these messages of *channel*, as after renaming it; return how many."""
+        """Make these messages of *channel*, as after renaming it, and return their number."""
         name = channel.postgres_name()
         return self.exclude(channel=name)._in_batches(partial(_move, name), progress)
 
-    def _in_batches(self, change: Change, progress: Progress | None) -> int:
-        """Change them, a thousand a transaction unless one is open; return how many.
+    def _in_batches(self, action: Action, progress: Progress | None) -> int:
+        """Run *action* on these, a thousand per transaction, and return their number.
 
-        What a worker has in hand is locked, and left alone. *progress* is told how many are done.
+        Messages in flight are locked by their worker, and skipped. *progress* is called with the
+        number that is done.
         """
-        self._for_write = True  # as Django's own verbs: routers have a say in where
+        self._for_write = True  # as in update() and delete(): routers choose a database to write to
         changed, last = 0, 0
         while True:
             with transaction.atomic(using=self.db):
@@ -102,9 +102,9 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
                 ids = list(rows.values_list("pk", flat=True)[:BATCH])
                 if not ids:
                     return changed
-                rung = change(self.model.objects.using(self.db).filter(pk__in=ids))
+                notified = action(self.model.objects.using(self.db).filter(pk__in=ids))
                 with connections[self.db].cursor() as cursor:
-                    cursor.execute(query("ring"), {"channels": rung})
+                    cursor.execute(query("ring"), {"channels": notified})
             changed, last = changed + len(ids), ids[-1]
             if progress:
                 progress(changed)
@@ -131,8 +131,11 @@ def _move(name: str, rows: NotificationQuerySet) -> list[str]:
 
 
 class PayloadDecoder(json.JSONDecoder):
-    """Reads what anybody may have stored: of what Python cannot read, nested without end or with
-    numbers of thousands of digits, remains ``{"$raw": text}``, so that the row can be looked at."""
+    """Decodes any JSON that may be stored.
+
+    What Python cannot decode, nested too deeply or with numbers of thousands of digits, becomes
+    ``{"$raw": text}``, so that the row can still be loaded.
+    """
 
     def decode(self, s: str, *args: Any) -> Any:
         """Return the value of the JSON *s*."""
@@ -143,31 +146,31 @@ class PayloadDecoder(json.JSONDecoder):
 
 
 class Notification(models.Model):
-    """A message of a durable channel, waiting to be handled exactly once."""
+    """A message of a durable channel that is still to be handled, exactly once."""
 
     id = models.BigAutoField(primary_key=True)
     channel = models.CharField(max_length=63)
     """Name of the channel in PostgreSQL."""
     payload = models.JSONField(decoder=PayloadDecoder)
-    """What travels, as on the wire."""
+    """The message as it was sent."""
     created_at = models.DateTimeField(db_default=Func(function="clock_timestamp"))
     """When it was sent."""
     available_at = models.DateTimeField(
         db_default=Func(function="clock_timestamp"), null=True, blank=True
     )
-    """When it may be handled; None while parked."""
+    """When it may be handled; None while it is parked."""
     expires_at = models.DateTimeField(null=True, blank=True)
-    """When it stops being of interest; None for never."""
+    """When it expires; None for never."""
     attempts = models.IntegerField(db_default=0)
-    """Times that handling it has failed."""
+    """Number of failed attempts to handle it."""
     unreadable = models.IntegerField(db_default=0)
-    """Times that a worker could not read it, whose version of the code declares other fields."""
+    """Number of times that a worker could not read it, because its code declares other fields."""
     last_error = models.TextField(db_default="", blank=True)
     """Traceback of the last failure."""
     key = models.TextField(null=True, blank=True)
-    """Messages of an equal key are handled in order."""
+    """Ordering key: messages with equal keys are handled in order."""
     alone = models.BooleanField(db_default=False)
-    """Whether it is handled in a transaction of its own, as it has undone a batch before."""
+    """Whether it is handled in a transaction of its own, because it has undone a batch before."""
 
     objects = NotificationQuerySet.as_manager()
 
@@ -204,7 +207,7 @@ class LongPayload(models.Model):
     payload = models.JSONField(decoder=PayloadDecoder)
     """The whole message."""
     expires_at = models.DateTimeField(db_index=True)
-    """When workers sweep it."""
+    """When workers may delete it."""
 
     class Meta:
         app_label = "pgpubsub_sql"

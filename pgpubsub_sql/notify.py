@@ -1,4 +1,4 @@
-"""Sending: always through parameters, always in the caller's transaction."""
+"""Sending of messages, always in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from pgpubsub_sql.channels import (
 )
 from pgpubsub_sql.errors import NotReady, PayloadError
 from pgpubsub_sql.payloads import ordering_key
-from pgpubsub_sql.scope import connection_of
 from pgpubsub_sql.sql import UNDEFINED_FUNCTION, query, sqlstate
+from pgpubsub_sql.transaction_settings import connection_of
 
 LONGEST_DELAY = datetime.timedelta(days=365_250)
-"""PostgreSQL's calendar ends somewhere."""
+"""Keeps the time within PostgreSQL's calendar."""
 _OPTIONS = frozenset({"using", "delay", "at", "expires"})
 
 
@@ -45,22 +45,22 @@ def notify(
     expires: datetime.datetime | None = None,
 ) -> None: ...
 def notify(channel: type[Channel] | str | Channel, /, **arguments: Any) -> None:
-    """Send a message, which leaves when the current transaction commits.
+    """Send a message when the current transaction commits.
 
     ::
 
         pgpubsub_sql.notify(PostReads, model_id=1, date=datetime.date.today())
         pgpubsub_sql.notify(PostReads(model_id=1, date=date), using="default")
 
-    *channel* is a class, its module path or its name in PostgreSQL, followed by the fields; or
-    an instance, followed by options: ``using`` (a database alias) and, on durable channels,
-    ``delay`` (a timedelta), ``at`` (an aware datetime before which it is not handled; not
-    together with ``delay``) and ``expires`` (an aware datetime).
+    *channel* is either a class, its module path or its name in PostgreSQL, followed by the fields;
+    or an instance, followed by options: ``using`` (a database alias) and, on durable channels,
+    ``delay`` (a timedelta) or ``at`` (an aware datetime), before which the message is not handled,
+    and ``expires`` (an aware datetime), after which it is no longer handled.
 
     In a read-only transaction only ephemeral messages of up to 7,999 bytes can be sent.
 
-    Raises :class:`ChannelNotFound`, and :class:`PayloadError` if the fields do not fit the
-    channel or the options do not make sense.
+    Raises :class:`ChannelNotFound`, and :class:`PayloadError` if the fields do not fit the channel
+    or the options contradict each other or the channel.
     """
     if not isinstance(channel, BaseChannel):
         declared = _sendable(find_channel(channel))
@@ -89,30 +89,30 @@ async def anotify(
     expires: datetime.datetime | None = None,
 ) -> None: ...
 async def anotify(channel: type[Channel] | str | Channel, /, **arguments: Any) -> None:
-    """Send a message from a coroutine; :func:`notify` says with what.
+    """Send a message from a coroutine, with the arguments of :func:`notify`.
 
     ::
 
         await pgpubsub_sql.anotify(PostReads, model_id=1, date=datetime.date.today())
 
-    It uses the connection that Django's asynchronous ORM would use there. In an ``async def``
-    listener that is the connection of its message, whose transaction it joins.
+    It uses the connection that Django's asynchronous ORM would use. In an ``async def`` listener
+    that is the connection of the listener's own message, so it joins that transaction.
     """
     await sync_to_async(partial(notify, channel, **arguments))()
 
 
 def notify_many(instances: Iterable[Channel], *, using: str | None = None) -> None:
-    """Send many messages, of any channels, in one round trip to the database.
+    """Send many messages, on any channels, in one round trip to the database.
 
     ::
 
         pgpubsub_sql.notify_many(PostReads(post.pk, today) for post in posts)
 
-    Each is what :func:`notify` would have made of it, in the given order: durable ones are stored
-    and ring once a channel, ephemeral ones leave when the current transaction commits. If one
-    cannot be sent, none is.
+    Each is sent as :func:`notify` would send it, in the given order. Workers are notified once per
+    durable channel. If one message cannot be sent, none is.
 
-    Raises :class:`PayloadError` for the first that is no instance of a channel or does not fit it.
+    Raises :class:`PayloadError` for the first one that is not an instance of a channel or does not
+    fit it.
     """
     messages = [_message(instance) for instance in instances]
     if messages:
@@ -124,16 +124,16 @@ def notify_many(instances: Iterable[Channel], *, using: str | None = None) -> No
 def process_stored_notifications(
     channels: Iterable[type[BaseChannel] | str] | None = None, using: str | None = None
 ) -> None:
-    """Have the workers of durable channels look at once for what is stored and ready.
+    """Have workers look at once for stored messages that are ready.
 
     ::
 
         pgpubsub_sql.process_stored_notifications()
         pgpubsub_sql.process_stored_notifications([AuthorChannel, "blog.PostReads"])
 
-    Workers look by themselves every few seconds, so that this is only ever a matter of haste.
-    It rings when the current transaction commits. A base class stands for its subclasses. What
-    is parked stays parked.
+    Workers also look by themselves every few seconds, so this only saves time. They are notified
+    when the current transaction commits. A base class stands for its subclasses. Parked messages
+    stay parked.
 
     Raises :class:`ChannelNotFound`.
     """
@@ -145,7 +145,7 @@ def process_stored_notifications(
 
 
 def _message(instance: Channel) -> tuple[str, str, bool, str | None]:
-    """Return the name, the payload, the durability and the key of one message."""
+    """Return channel name, payload, durability and ordering key of one message."""
     if not isinstance(instance, BaseChannel):
         raise PayloadError(
             "notify_many() takes instances of channels, such as PostReads(1, today), "
@@ -153,12 +153,12 @@ def _message(instance: Channel) -> tuple[str, str, bool, str | None]:
         )
     channel = _sendable(type(instance))
     payload = codec(channel).encode(_fields(instance))
-    key = _key_of(channel, payload)
+    key = _ordering_key(channel, payload)
     return channel.postgres_name(), payload, channel.lock_notifications, key
 
 
 def _refuse_options(channel: type[Channel], arguments: Mapping[str, Any]) -> None:
-    """Refuse an option among the fields, and show the form of the call that takes it."""
+    """Refuse options among the fields, and show the form of the call that takes them."""
     fields = codec(channel).fields
     if misplaced := sorted(_OPTIONS & arguments.keys() - fields.keys()):
         option, given = misplaced[0], [f"{name}=…" for name in fields if name in arguments]
@@ -168,7 +168,7 @@ def _refuse_options(channel: type[Channel], arguments: Mapping[str, Any]) -> Non
         )
 
 
-def _key_of(channel: type[Channel], payload: str) -> str | None:
+def _ordering_key(channel: type[Channel], payload: str) -> str | None:
     declared = codec(channel).fields
     return ordering_key(payload, {name: declared[name].type for name in channel.ordering_fields()})
 
@@ -181,8 +181,8 @@ def _sendable(channel: type[BaseChannel]) -> type[Channel]:
     if issubclass(channel, Channel):
         return channel
     raise PayloadError(
-        f"{dotted_path(channel)} is no subclass of Channel: on a trigger channel the database "
-        "itself sends, when rows of its model change."
+        f"{dotted_path(channel)} is not a subclass of Channel: on a trigger channel only the "
+        "database sends, when rows of the model change."
     )
 
 
@@ -200,7 +200,7 @@ def _send(
     if channel.lock_notifications:
         _check_times(name, delay, at, expires)
         statement = query("store")
-        key = _key_of(channel, values["payload"])
+        key = _ordering_key(channel, values["payload"])
         zone = connection_of(using).timezone_name
         values |= {"at": _aware(at, zone), "expires": _aware(expires, zone), "key": key}
         values["delay"] = None if delay is None else delay.total_seconds()
@@ -208,8 +208,8 @@ def _send(
         statement = query("publish")
     else:
         raise PayloadError(
-            f"{name} is ephemeral, so its messages are not stored until later. For delay, at and "
-            "expires set lock_notifications = True on the channel."
+            f"{name} is ephemeral: its messages are not stored, so they have no delay, at or "
+            "expires. Set lock_notifications = True on the channel."
         )
     _execute(statement, values, using)
 
@@ -224,19 +224,19 @@ def _execute(statement: str, values: Mapping[str, Any], using: str | None) -> No
             raise
         raise NotReady(
             f"The functions of pgpubsub_sql are missing in the database {connection.alias!r}, or "
-            f"in no schema of its search_path. Run: python manage.py migrate"
+            "its search_path does not include their schema. Run: python manage.py migrate"
         ) from error
 
 
 def _aware(moment: datetime.datetime | None, zone: str) -> datetime.datetime | None:
-    """Return *moment* with the time zone of its database, of which the server knows no ``fold``."""
+    """Return *moment* with the time zone *zone*: the server would ignore its ``fold``."""
     if moment is None or timezone.is_aware(moment):
         return moment
     return moment.replace(tzinfo=zoneinfo.ZoneInfo(zone))
 
 
 def _check_times(name: str, delay: Any, at: Any, expires: Any) -> None:
-    """Refuse here what the server would refuse by ending the transaction, or misunderstand."""
+    """Refuse times that the server would refuse, ending the transaction, or misunderstand."""
     if delay is not None and at is not None:
         raise PayloadError(f"{name}: give either delay or at, not both.")
     if not isinstance(delay, datetime.timedelta | None):
@@ -250,6 +250,6 @@ def _check_times(name: str, delay: Any, at: Any, expires: Any) -> None:
             raise PayloadError(f"{name}: {option} must be a datetime, not {moment!r}.")
         if moment is not None and settings.USE_TZ and timezone.is_naive(moment):
             raise PayloadError(
-                f"{name}: {option} has no time zone, so that it could mean any hour: "
-                "use django.utils.timezone.make_aware()."
+                f"{name}: {option} has no time zone, so it is ambiguous: use "
+                "django.utils.timezone.make_aware()."
             )

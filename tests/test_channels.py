@@ -153,7 +153,7 @@ def test_a_typing_error_gets_a_suggestion() -> None:
 
 @pytest.mark.parametrize("reference", [None, 1, int, Author, print])
 def test_what_is_no_channel_is_refused(reference: Any) -> None:
-    with pytest.raises(ChannelNotFound, match="is not a channel: give a subclass"):
+    with pytest.raises(ChannelNotFound, match="is not a channel: name a subclass"):
         find_channel(reference)
 
 

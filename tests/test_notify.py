@@ -320,7 +320,7 @@ def test_what_cannot_be_sent_is_refused() -> None:
     with pytest.raises(ChannelNotFound, match=r"blog\.PostRead'.*Did you mean"):
         notify("blog.PostRead")
     for channel in (AuthorChannel, AuthorChannel(), "blog.AuthorChannel"):
-        with pytest.raises(PayloadError, match="AuthorChannel is no subclass of Channel"):
+        with pytest.raises(PayloadError, match="AuthorChannel is not a subclass of Channel"):
             notify(channel)  # type: ignore[call-overload]
     with pytest.raises(ChannelNotFound, match="1 is not a channel"):
         notify(1)  # type: ignore[call-overload]

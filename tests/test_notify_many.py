@@ -118,7 +118,7 @@ def test_none_leaves_where_one_cannot(transactional_db: None) -> None:
         for wrong, complaint in [
             (Job("one"), r"app\.Job: field 'number'"),  # type: ignore[arg-type]
             (Job(1, "\0"), r"app\.Job: .*NUL"),
-            (AuthorChannel(), "AuthorChannel is no subclass of Channel"),
+            (AuthorChannel(), "AuthorChannel is not a subclass of Channel"),
             (Job, r"takes instances of channels, .*, not <class 'tests\.app\.channels\.Job'>"),
             ("app.Job", "not 'app.Job'"),
         ]:
