@@ -49,7 +49,7 @@ def _names(channels: tuple[type[BaseChannel] | str, ...]) -> set[str] | None:
                 f"{dotted_path(channel)} has no trigger to silence: only notify() and SQL send on "
                 "it. Name subclasses of TriggerChannel."
             )
-    # The named channels, too: if their module was reloaded, it declares other classes.
+    # The named channels, too: a module that was reloaded declares other classes.
     chosen = [*map(find_channel, channels), *select_channels(channels, declared_channels())]
     for channel in chosen if channels else ():
         if not channel.ignorable:  # type: ignore[attr-defined]  # all are trigger channels
