@@ -54,8 +54,8 @@ def _names(channels: tuple[type[BaseChannel] | str, ...]) -> set[str] | None:
     for channel in chosen if channels else ():
         if not channel.ignorable:  # type: ignore[attr-defined]  # all are trigger channels
             raise OptionError(
-                f"{dotted_path(channel)} cannot be ignored: it sets ignorable = False. Leave it out "
-                "of ignore(), or change the option."
+                f"{dotted_path(channel)} cannot be ignored: it sets ignorable = False. Leave it "
+                "out of ignore(), or change the option."
             )
     return {channel.postgres_name() for channel in chosen} if channels else None
 
