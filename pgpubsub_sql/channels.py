@@ -31,6 +31,22 @@ def dotted_path(declared: type) -> str:
     return f"{declared.__module__}.{declared.__qualname__}"
 
 
+def loading_module() -> ModuleSpec | None:
+    """Return the spec of the module whose import calls this, if an import does."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_name != "<module>" and frame.f_back is not None:
+        frame = frame.f_back
+    names = frame.f_globals
+    spec = names.get("__spec__") if names.get("__name__") not in _SCRIPTS else None
+    return spec if isinstance(spec, ModuleSpec) else None
+
+
+def is_outdated(spec: ModuleSpec | None) -> bool:
+    """Whether the module of *spec* was loaded again since; Python then gives it a new spec."""
+    module = sys.modules.get(spec.name) if spec else None
+    return module is not None and module.__spec__ is not spec
+
+
 class BaseChannel:
     """Options that :class:`Channel` and :class:`TriggerChannel` share.
 
@@ -252,22 +268,3 @@ def _unknown(reference: str, known: list[str]) -> str:
 def _ambiguous(reference: str, channels: list[type[BaseChannel]]) -> str:
     names = ", ".join(repr(channel.postgres_name()) for channel in channels)
     return f"{reference!r} is the path of several channels: use one of their names, {names}."
-
-
-# Modules that are loaded again, as autoreloaders and notebooks do.
-
-
-def loading_module() -> ModuleSpec | None:
-    """Return the spec of the module whose import calls this, if an import does."""
-    frame = sys._getframe(1)
-    while frame.f_code.co_name != "<module>" and frame.f_back is not None:
-        frame = frame.f_back
-    names = frame.f_globals
-    spec = names.get("__spec__") if names.get("__name__") not in _SCRIPTS else None
-    return spec if isinstance(spec, ModuleSpec) else None
-
-
-def is_outdated(spec: ModuleSpec | None) -> bool:
-    """Whether the module of *spec* was loaded again since; Python then gives it a new spec."""
-    module = sys.modules.get(spec.name) if spec else None
-    return module is not None and module.__spec__ is not spec
