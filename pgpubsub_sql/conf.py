@@ -31,7 +31,7 @@ def is_context_passed_to_listeners() -> bool:
 def listener_filter() -> str | None:
     """``PGPUBSUB_LISTENER_FILTER``: dotted path of a :class:`ListenerFilterProvider`.
 
-    Default: None: workers take all stored notifications of their channels.
+    Default: None, so that workers take all stored notifications of their channels.
     """
     return _text("PGPUBSUB_LISTENER_FILTER")
 

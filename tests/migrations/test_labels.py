@@ -166,7 +166,7 @@ def test_an_app_that_is_removed(project: Project) -> None:
     install(project, people(), watcher("blog", "people.Author"))
     project.configure(apps=["pgpubsub_sql", "blog"])
     project.write(watcher("blog", None))
-    assert_told(project, "no installed app has the label 'people'.", "Where it is gone for good")
+    assert_told(project, "no installed app has the label 'people'.", "If it is gone for good")
     assert "If it is" not in project.run("check", code=1)
 
     source = project.latest().replace("('people', '0001_initial'),", "")
