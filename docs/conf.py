@@ -8,7 +8,8 @@ from typing import Any
 
 import django
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+DOCS = Path(__file__).resolve().parent
+sys.path[:0] = [str(DOCS.parent), str(DOCS / "_ext")]
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example.settings")
 django.setup()  # autodoc imports models
 
@@ -18,7 +19,7 @@ copyright = author
 release = metadata.version("pgpubsub-sql")
 language = "en"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "drawings", "tables"]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -27,11 +28,16 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "pgpubsub_sql"
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["tables.css", "figures.css"]
 html_copy_source = False
 html_show_sphinx = False
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
+
+# Commands are copied without prompts and output. What is output alone has no button.
+copybutton_prompt_text = r"\$ |> "
+copybutton_prompt_is_regexp = True
+copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -45,7 +51,7 @@ nitpick_ignore_regex = [
 
 
 def find_error(app: Any, env: Any, node: Any, content: Any) -> Any:
-    """Return where an error is documented that a docstring calls by its name alone."""
+    """Resolve the name of an error that a docstring gives without its module."""
     if node.get("refdomain") != "py":
         return None
     name, python = f"pgpubsub_sql.errors.{node['reftarget']}", env.domains["py"]

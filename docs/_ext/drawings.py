@@ -1,0 +1,152 @@
+"""Draw figures as SVG: ``:::{drawing} name`` puts one of ``figures.DRAWINGS`` on a page.
+
+The SVG is part of the page. Its text can be searched and selected, and its colours are those of the
+page (``_static/figures.css``), light or dark.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+LINE = 17
+"""Units from one line of text to the next."""
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Text:
+    """Lines of text; *y* is the baseline of the first."""
+
+    x: float
+    y: float
+    lines: str
+    anchor: str = "middle"
+    style: str = "note"
+
+    def svg(self) -> str:
+        spans = "".join(
+            f'<tspan x="{self.x:g}" y="{self.y + LINE * number:g}">{escape(line)} </tspan>'
+            for number, line in enumerate(self.lines.split("\n"))
+        )
+        return f'<text class="{self.style}" text-anchor="{self.anchor}">{spans}</text>'
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle with a name and, below it, what there is to say about it."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    name: str
+    about: str = ""
+    style: str = "box"
+
+    @property
+    def top(self) -> Point:
+        return self.x + self.width / 2, self.y
+
+    @property
+    def bottom(self) -> Point:
+        return self.x + self.width / 2, self.y + self.height
+
+    @property
+    def left(self) -> Point:
+        return self.x, self.y + self.height / 2
+
+    @property
+    def right(self) -> Point:
+        return self.x + self.width, self.y + self.height / 2
+
+    def svg(self) -> str:
+        about = self.about.split("\n") if self.about else []
+        x, middle = self.top[0], self.y + self.height / 2
+        first = middle + 5 - LINE * len(about) / 2
+        shape = (
+            f'<rect class="{self.style}" x="{self.x:g}" y="{self.y:g}" '
+            f'width="{self.width:g}" height="{self.height:g}" rx="5"/>'
+        )
+        name = Text(x, first, self.name, style="name").svg() if self.name else ""
+        return shape + name + (Text(x, first + LINE, self.about).svg() if about else "")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A dashed rectangle around other shapes, with its name in the upper left corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    name: str
+
+    def svg(self) -> str:
+        frame = Box(self.x, self.y, self.width, self.height, "", style="frame")
+        return frame.svg() + Text(self.x + 10, self.y + 19, self.name, "start", "name").svg()
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """A line through *points* with a head at its end."""
+
+    points: tuple[Point, ...]
+    style: str = "arrow"
+
+    def svg(self) -> str:
+        points = " ".join(f"{x:g},{y:g}" for x, y in self.points)
+        return f'<polyline class="{self.style}" points="{points}" marker-end="url(#arrowhead)"/>'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """Shapes on a canvas, with what a screen reader says instead of them."""
+
+    title: str
+    description: str
+    width: int
+    height: int
+    shapes: tuple[Text | Box | Frame | Arrow, ...]
+
+    def svg(self, name: str) -> str:
+        shapes = "\n".join(shape.svg() for shape in self.shapes)
+        return (
+            f'<svg class="drawing" role="img" aria-labelledby="{name}-title {name}-desc" '
+            f'viewBox="0 0 {self.width} {self.height}" style="max-width: {self.width * 1.2:g}px">\n'
+            f'<title id="{name}-title">{escape(self.title)}</title>\n'
+            f'<desc id="{name}-desc">{escape(self.description)}</desc>\n'
+            '<defs><marker id="arrowhead" viewBox="0 0 8 8" refX="7.5" refY="4" markerWidth="8" '
+            'markerHeight="8" orient="auto"><path class="head" d="M0,0.5 L8,4 L0,7.5 z"/>'
+            f"</marker></defs>\n{shapes}\n</svg>"
+        )
+
+
+class DrawingDirective(SphinxDirective):
+    """A figure; the body of the directive is its caption."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        from figures import DRAWINGS
+
+        name = self.arguments[0]
+        figure = nodes.figure(classes=["drawing"])
+        figure += nodes.raw("", DRAWINGS[name].svg(name), format="html")
+        caption = nodes.caption()
+        caption += self.parse_inline(" ".join(self.content))[0]
+        figure += caption
+        return [figure]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Called by Sphinx."""
+    app.add_directive("drawing", DrawingDirective)
+    return {"parallel_read_safe": True}

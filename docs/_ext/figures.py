@@ -1,0 +1,199 @@
+"""The figures of these pages. Units are pixels at the size that a phone shows; 400 fit."""
+
+from __future__ import annotations
+
+from drawings import Arrow, Box, Drawing, Frame, Text
+
+
+def life() -> Drawing:
+    ready = Box(140, 46, 120, 42, "ready")
+    waiting = Box(2, 196, 92, 42, "waiting")
+    in_flight = Box(140, 196, 120, 42, "in flight", style="box accent")
+    parked = Box(306, 196, 92, 42, "parked")
+    handled = Box(130, 336, 140, 50, "handled", "its row is deleted")
+    return Drawing(
+        title="Life of a stored message",
+        description=(
+            "A message is ready once its sender has committed. One sent with a delay is waiting, "
+            "and becomes ready when it is due. A worker claims a ready message: it is in flight. "
+            "If its listeners return and the worker commits, it is handled and its row is deleted. "
+            "If an attempt fails, it waits for the next one. If the last attempt fails, or no "
+            "worker can read it, it is parked until somebody replays it. If the worker dies or "
+            "gives it back, it is ready again."
+        ),
+        width=400,
+        height=390,
+        shapes=(
+            Text(200, 14, "sent, and committed"),
+            Arrow(((200, 20), ready.top)),
+            ready,
+            Arrow(((180, 88), (180, 196))),
+            Text(172, 136, "claimed by\na worker", "end"),
+            Arrow(((220, 196), (220, 88)), style="arrow dashed"),
+            Text(228, 136, "given back, or\nworker died", "start"),
+            waiting,
+            in_flight,
+            parked,
+            Arrow((waiting.top, (48, 67), ready.left)),
+            Text(94, 58, "due, or retry"),
+            Arrow((parked.top, (352, 67), ready.right)),
+            Text(306, 58, "replay"),
+            Arrow((in_flight.left, waiting.right)),
+            Text(106, 258, "attempt\nfails"),
+            Arrow((in_flight.right, parked.left)),
+            Text(304, 258, "last attempt fails,\nor unreadable"),
+            Arrow((in_flight.bottom, handled.top)),
+            Text(208, 306, "listeners return, COMMIT", "start"),
+            handled,
+            Arrow(((30, 290), (30, 238))),
+            Text(2, 308, "sent with a\ndelay", "start"),
+        ),
+    )
+
+
+def kinds() -> Drawing:
+    sender = Box(2, 34, 396, 50, "a sender commits", "notify(), SQL, or a write to a watched table")
+    table = Box(2, 130, 188, 68, "table", "the message waits\nuntil a worker is free")
+    one = Box(2, 244, 188, 50, "one worker", "whichever is free", "box accent")
+    queue = Box(210, 130, 188, 68, "NOTIFY", "who listens now hears it;\nnothing is kept")
+    every = [Box(x, 244, 56, 50, "process", style="box accent") for x in (210, 276, 342)]
+    return Drawing(
+        title="Durable and ephemeral channels",
+        description=(
+            "When the sender commits, a durable channel stores the message in a table, where it "
+            "waits until a worker is free. One worker handles it; what its listeners write to this "
+            "database happens exactly once. If it fails, it is retried, then parked. An ephemeral "
+            "channel sends a NOTIFY. Every process that listens at that moment handles it, at most "
+            "once; nothing is kept. If it fails, the failure is logged."
+        ),
+        width=400,
+        height=376,
+        shapes=(
+            Text(96, 18, "durable", style="name"),
+            Text(304, 18, "ephemeral", style="name"),
+            sender,
+            Arrow(((96, 84), table.top)),
+            Text(104, 112, "INSERT", "start"),
+            table,
+            Arrow((table.bottom, one.top)),
+            Text(104, 226, "claim", "start"),
+            one,
+            Text(96, 318, "exactly once in this database\nfailed: retried, then parked"),
+            Arrow(((304, 84), queue.top)),
+            Text(312, 112, "NOTIFY", "start"),
+            queue,
+            *(Arrow(((process.top[0], 198), process.top)) for process in every),
+            *every,
+            Text(304, 318, "at most once in each process\nfailed: logged"),
+        ),
+    )
+
+
+def way() -> Drawing:
+    write = Box(90, 40, 220, 50, "INSERT, UPDATE, DELETE", "from Django, psql, anything")
+    trigger = Box(90, 126, 220, 50, "trigger", "turns rows into JSON")
+    table = Box(16, 220, 168, 50, "table", "a row per message")
+    bell = Box(216, 220, 168, 50, "doorbell", "a NOTIFY without data")
+    worker = Box(90, 374, 220, 50, "worker", "claims rows, makes instances", "box accent")
+    listener = Box(90, 460, 220, 50, "your listener", "welcome(old, new)", "box accent")
+    return Drawing(
+        title="From a write to the listener",
+        description=(
+            "In the sender's transaction a write fires the channel's trigger, which turns the rows "
+            "into JSON, stores a row for each message in a table, and rings the doorbell: a NOTIFY "
+            "without data. PostgreSQL delivers both at COMMIT. The doorbell wakes a worker, which "
+            "claims rows of the table in a transaction of its own and calls your listener. At its "
+            "COMMIT the message is gone, and what the listener wrote is there."
+        ),
+        width=400,
+        height=580,
+        shapes=(
+            Frame(2, 2, 396, 310, "sender's transaction"),
+            write,
+            Arrow((write.bottom, trigger.top)),
+            Text(208, 112, "fires", "start"),
+            trigger,
+            Arrow(((130, 176), (100, 220))),
+            Text(104, 202, "stores", "end"),
+            Arrow(((270, 176), (300, 220))),
+            Text(296, 202, "rings", "start"),
+            table,
+            bell,
+            Text(388, 300, "COMMIT", "end", "name"),
+            Frame(2, 338, 396, 214, "worker's transaction"),
+            Arrow(((100, 270), (130, 374)), style="arrow"),
+            Text(104, 334, "claimed by", "end"),
+            Arrow(((300, 270), (270, 374)), style="arrow dashed"),
+            Text(296, 334, "wakes", "start"),
+            worker,
+            Arrow((worker.bottom, listener.top)),
+            Text(208, 446, "calls", "start"),
+            listener,
+            Text(388, 540, "COMMIT", "end", "name"),
+            Text(200, 572, "The message is gone, the listener's writes are there."),
+        ),
+    )
+
+
+def batch() -> Drawing:
+    claim = Box(20, 34, 360, 50, "claim", "DELETE the rows of up to 500 ready messages")
+    first = Box(20, 98, 360, 50, "message 1: listeners return", "what they wrote stays")
+    second = Box(
+        20,
+        162,
+        360,
+        50,
+        "message 2: a listener raises",
+        "rolled back to its savepoint",
+        "box accent",
+    )
+    third = Box(20, 226, 360, 50, "message 3: listeners return", "what they wrote stays")
+    over = Box(
+        20,
+        290,
+        360,
+        50,
+        "50 ms or 60 savepoints are over",
+        "messages 4 to 10 are not reached",
+        "box faint",
+    )
+    back = Box(
+        20,
+        354,
+        360,
+        68,
+        "put back",
+        "2: one more attempt, and when it is due\n4 to 10: as they were",
+    )
+    after = Box(20, 488, 360, 50, "after it", "on_commit callbacks, signals, log")
+    return Drawing(
+        title="What one transaction of a worker holds",
+        description=(
+            "One transaction claims up to 500 ready messages of a channel by deleting their rows. "
+            "Each message has a savepoint: what the listeners of messages 1 and 3 wrote stays, and "
+            "message 2, whose listener raised, is rolled back to its savepoint. After 50 ms or 60 "
+            "savepoints the batch ends. Message 2 is put back with one more attempt and the time "
+            "when it is due, messages 4 to 10, which were not reached, as they were. COMMIT makes "
+            "all of it permanent, or none. Callbacks, signals and the log follow."
+        ),
+        width=400,
+        height=542,
+        shapes=(
+            Frame(2, 2, 396, 458, "one transaction"),
+            *(claim, first, second, third, over, back),
+            *(
+                Arrow((above.bottom, below.top))
+                for above, below in zip(
+                    (claim, first, second, third, over),
+                    (first, second, third, over, back),
+                    strict=True,
+                )
+            ),
+            Text(200, 448, "COMMIT: all of it, or none", style="name"),
+            Arrow(((200, 460), after.top)),
+            after,
+        ),
+    )
+
+
+DRAWINGS = {"life": life(), "kinds": kinds(), "way": way(), "batch": batch()}

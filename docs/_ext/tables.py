@@ -1,0 +1,45 @@
+"""Let tables fit: names break after punctuation only, and cells carry the heading of their column.
+
+On a narrow screen ``_static/tables.css`` stacks the cells of a row and shows the headings.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+
+def label_cells(table: nodes.table) -> None:
+    """Start each cell but the first of its row with the heading of its column, hidden if wide."""
+    headings = [entry.astext() for head in table.findall(nodes.thead) for entry in head[0]]
+    for body in table.findall(nodes.tbody):
+        for row in body:
+            for heading, entry in list(zip(headings, row, strict=True))[1:]:
+                if heading and entry.astext():
+                    entry[0].insert(0, nodes.inline("", f"{heading}: ", classes=["cell-label"]))
+
+
+def allow_breaks(table: nodes.table) -> None:
+    """Let names of code break after a comma, a bracket, a dot or an underscore."""
+    for literal in list(table.findall(nodes.literal)):
+        parts = re.findall(r".+?(?:[,(.=|/]|(?<=.{12})_(?=.{6})|$)", literal.astext())
+        if len(parts) > 1:
+            broken = [[nodes.raw("", "<wbr>", format="html"), nodes.Text(part)] for part in parts]
+            literal.children = []
+            literal.extend([node for pair in broken for node in pair][1:])
+
+
+def prepare(app: Sphinx, doctree: nodes.document) -> None:
+    """Prepare every table of a page."""
+    for table in doctree.findall(nodes.table):
+        label_cells(table)
+        allow_breaks(table)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Called by Sphinx."""
+    app.connect("doctree-read", prepare)
+    return {"parallel_read_safe": True}
