@@ -50,9 +50,9 @@ def rows(text: str, *, first: str) -> list[list[str]]:
 
 PROMISED = {
     "delivery.md": [
-        f"A batch is of {pace.LARGEST_BATCH} messages at most, or of `batch_size`",
+        f"A batch holds at most {pace.LARGEST_BATCH} messages, or `batch_size`",
         f"ends after {pace.BATCH_SECONDS * 1000:g} ms or {pace.BATCH_SAVEPOINTS} savepoints",
-        f"of a channel is of {pace.FIRST_BATCH}, each next one",
+        f"The first batch of a channel holds {pace.FIRST_BATCH}.",
         f"at most {pace.QUICKEST_GROWTH} times as large",
         f"from key to key, up to {runs.KEYS} in one transaction",
     ],
