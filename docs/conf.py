@@ -19,7 +19,7 @@ copyright = author
 release = metadata.version("pgpubsub-sql")
 language = "en"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "drawings", "tables"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "figures", "tables"]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -61,5 +61,5 @@ def find_error(app: Any, env: Any, node: Any, content: Any) -> Any:
 
 
 def setup(app: Any) -> None:
-    """Called by Sphinx."""
+    """Connect to Sphinx."""
     app.connect("missing-reference", find_error)

@@ -1,18 +1,13 @@
-"""Draw figures as SVG: ``:::{drawing} name`` puts one of ``figures.DRAWINGS`` on a page.
+"""Shapes, drawn as SVG within a page.
 
-The SVG is part of the page. Its text can be searched and selected, and its colours are those of the
-page (``_static/figures.css``), light or dark.
+Their text can be searched and selected, and their colours are those of the page
+(``_static/figures.css``), light or dark.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
-from typing import Any
-
-from docutils import nodes
-from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
 
 LINE = 17
 """Units from one line of text to the next."""
@@ -126,27 +121,3 @@ class Drawing:
             'markerHeight="8" orient="auto"><path class="head" d="M0,0.5 L8,4 L0,7.5 z"/>'
             f"</marker></defs>\n{shapes}\n</svg>"
         )
-
-
-class DrawingDirective(SphinxDirective):
-    """A figure; the body of the directive is its caption."""
-
-    required_arguments = 1
-    has_content = True
-
-    def run(self) -> list[nodes.Node]:
-        from figures import DRAWINGS
-
-        name = self.arguments[0]
-        figure = nodes.figure(classes=["drawing"])
-        figure += nodes.raw("", DRAWINGS[name].svg(name), format="html")
-        caption = nodes.caption()
-        caption += self.parse_inline(" ".join(self.content))[0]
-        figure += caption
-        return [figure]
-
-
-def setup(app: Sphinx) -> dict[str, Any]:
-    """Called by Sphinx."""
-    app.add_directive("drawing", DrawingDirective)
-    return {"parallel_read_safe": True}

@@ -1,8 +1,16 @@
-"""The figures of these pages. Units are pixels at the size that a phone shows; 400 fit."""
+"""The figures of these pages: ``:::{drawing} life`` puts one on a page.
+
+They are 400 units wide, about as many pixels as a phone has.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+from docutils import nodes
 from drawings import Arrow, Box, Drawing, Frame, Text
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
 
 
 def life() -> Drawing:
@@ -197,3 +205,25 @@ def batch() -> Drawing:
 
 
 DRAWINGS = {"life": life(), "kinds": kinds(), "way": way(), "batch": batch()}
+
+
+class DrawingDirective(SphinxDirective):
+    """A figure; the body of the directive is its caption."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        name = self.arguments[0]
+        figure = nodes.figure(classes=["drawing"])
+        figure += nodes.raw("", DRAWINGS[name].svg(name), format="html")
+        caption = nodes.caption()
+        caption += self.parse_inline(" ".join(self.content))[0]
+        figure += caption
+        return [figure]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directive with Sphinx."""
+    app.add_directive("drawing", DrawingDirective)
+    return {"parallel_read_safe": True}

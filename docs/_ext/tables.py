@@ -1,4 +1,4 @@
-"""Let tables fit: names break after punctuation only, and cells carry the heading of their column.
+"""Let tables fit: signatures may break, and cells carry the heading of their column.
 
 On a narrow screen ``_static/tables.css`` stacks the cells of a row and shows the headings.
 """
@@ -23,13 +23,13 @@ def label_cells(table: nodes.table) -> None:
 
 
 def allow_breaks(table: nodes.table) -> None:
-    """Let names of code break after a comma, a bracket, a dot or an underscore."""
+    """Let code break after a comma or a bracket, as signatures of functions are long."""
     for literal in list(table.findall(nodes.literal)):
-        parts = re.findall(r".+?(?:[,(.=|/]|(?<=.{12})_(?=.{6})|$)", literal.astext())
-        if len(parts) > 1:
-            broken = [[nodes.raw("", "<wbr>", format="html"), nodes.Text(part)] for part in parts]
-            literal.children = []
-            literal.extend([node for pair in broken for node in pair][1:])
+        first, *others = re.split(r"(?<=[,(])(?=.)", literal.astext())
+        literal.children = []
+        literal += nodes.Text(first)
+        for part in others:
+            literal += [nodes.raw("", "<wbr>", format="html"), nodes.Text(part)]
 
 
 def prepare(app: Sphinx, doctree: nodes.document) -> None:
@@ -40,6 +40,6 @@ def prepare(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Called by Sphinx."""
+    """Register with Sphinx."""
     app.connect("doctree-read", prepare)
     return {"parallel_read_safe": True}
