@@ -64,18 +64,20 @@ class Box:
     def svg(self) -> str:
         about = self.about.split("\n") if self.about else []
         x, middle = self.top[0], self.y + self.height / 2
-        first = middle + 5 - LINE * len(about) / 2
+        first = middle + 5 - LINE * (len(about) - (not self.name)) / 2
         shape = (
             f'<rect class="{self.style}" x="{self.x:g}" y="{self.y:g}" '
             f'width="{self.width:g}" height="{self.height:g}" rx="5"/>'
         )
-        name = Text(x, first, self.name, style="name").svg() if self.name else ""
-        return shape + name + (Text(x, first + LINE, self.about).svg() if about else "")
+        if self.name:
+            shape += Text(x, first, self.name, style="name").svg()
+            first += LINE
+        return shape + (Text(x, first, self.about).svg() if about else "")
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A dashed rectangle around other shapes, with its name in the upper left corner."""
+    """A dashed rectangle around other shapes, with its name in the lower left corner."""
 
     x: float
     y: float
@@ -85,7 +87,8 @@ class Frame:
 
     def svg(self) -> str:
         frame = Box(self.x, self.y, self.width, self.height, "", style="frame")
-        return frame.svg() + Text(self.x + 10, self.y + 19, self.name, "start", "name").svg()
+        name = Text(self.x + 10, self.y + self.height - 12, self.name, "start", "name")
+        return frame.svg() + name.svg()
 
 
 @dataclass(frozen=True)

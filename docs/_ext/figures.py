@@ -64,7 +64,7 @@ def kinds() -> Drawing:
     table = Box(2, 130, 188, 68, "table", "the message waits\nuntil a worker is free")
     one = Box(2, 244, 188, 50, "one worker", "whichever is free", "box accent")
     queue = Box(210, 130, 188, 68, "NOTIFY", "who listens now hears it;\nnothing is kept")
-    every = [Box(x, 244, 56, 50, "process", style="box accent") for x in (210, 276, 342)]
+    every = [Box(x, 244, 60, 50, "", "process", "box accent") for x in (210, 274, 338)]
     return Drawing(
         title="Durable and ephemeral channels",
         description=(
@@ -75,7 +75,7 @@ def kinds() -> Drawing:
             "once; nothing is kept. If it fails, the failure is logged."
         ),
         width=400,
-        height=376,
+        height=342,
         shapes=(
             Text(96, 18, "durable", style="name"),
             Text(304, 18, "ephemeral", style="name"),
@@ -98,12 +98,12 @@ def kinds() -> Drawing:
 
 
 def way() -> Drawing:
-    write = Box(90, 40, 220, 50, "INSERT, UPDATE, DELETE", "from Django, psql, anything")
-    trigger = Box(90, 126, 220, 50, "trigger", "turns rows into JSON")
-    table = Box(16, 220, 168, 50, "table", "a row per message")
-    bell = Box(216, 220, 168, 50, "doorbell", "a NOTIFY without data")
-    worker = Box(90, 374, 220, 50, "worker", "claims rows, makes instances", "box accent")
-    listener = Box(90, 460, 220, 50, "your listener", "welcome(old, new)", "box accent")
+    write = Box(90, 18, 220, 50, "INSERT, UPDATE, DELETE", "from Django, psql, anything")
+    trigger = Box(90, 104, 220, 50, "trigger", "turns rows into JSON")
+    table = Box(16, 198, 168, 50, "table", "a row per message")
+    bell = Box(216, 198, 168, 50, "doorbell", "a NOTIFY without data")
+    worker = Box(90, 338, 220, 50, "worker", "claims rows, makes instances", "box accent")
+    listener = Box(90, 424, 220, 50, "your listener", "welcome(old, new)", "box accent")
     return Drawing(
         title="From a write to the listener",
         description=(
@@ -114,51 +114,51 @@ def way() -> Drawing:
             "COMMIT the message is gone, and what the listener wrote is there."
         ),
         width=400,
-        height=580,
+        height=542,
         shapes=(
-            Frame(2, 2, 396, 310, "sender's transaction"),
+            Frame(2, 2, 396, 278, "sender's transaction"),
             write,
             Arrow((write.bottom, trigger.top)),
-            Text(208, 112, "fires", "start"),
+            Text(208, 90, "fires", "start"),
             trigger,
-            Arrow(((130, 176), (100, 220))),
-            Text(104, 202, "stores", "end"),
-            Arrow(((270, 176), (300, 220))),
-            Text(296, 202, "rings", "start"),
+            Arrow(((130, 154), (100, 198))),
+            Text(104, 180, "stores", "end"),
+            Arrow(((270, 154), (300, 198))),
+            Text(296, 180, "rings", "start"),
             table,
             bell,
-            Text(388, 300, "COMMIT", "end", "name"),
-            Frame(2, 338, 396, 214, "worker's transaction"),
-            Arrow(((100, 270), (130, 374)), style="arrow"),
-            Text(104, 334, "claimed by", "end"),
-            Arrow(((300, 270), (270, 374)), style="arrow dashed"),
-            Text(296, 334, "wakes", "start"),
+            Text(388, 268, "COMMIT", "end", "name"),
+            Frame(2, 318, 396, 196, "worker's transaction"),
+            Arrow(((164, 248), (176, 338))),
+            Text(160, 304, "claimed by", "end"),
+            Arrow(((236, 248), (224, 338)), style="arrow dashed"),
+            Text(240, 304, "wakes", "start"),
             worker,
             Arrow((worker.bottom, listener.top)),
-            Text(208, 446, "calls", "start"),
+            Text(208, 410, "calls", "start"),
             listener,
-            Text(388, 540, "COMMIT", "end", "name"),
-            Text(200, 572, "The message is gone, the listener's writes are there."),
+            Text(388, 502, "COMMIT", "end", "name"),
+            Text(200, 534, "The message is gone, the listener's writes are there."),
         ),
     )
 
 
 def batch() -> Drawing:
-    claim = Box(20, 34, 360, 50, "claim", "DELETE the rows of up to 500 ready messages")
-    first = Box(20, 98, 360, 50, "message 1: listeners return", "what they wrote stays")
+    claim = Box(20, 18, 360, 50, "claim", "DELETE the rows of up to 500 ready messages")
+    first = Box(20, 82, 360, 50, "message 1: listeners return", "what they wrote stays")
     second = Box(
         20,
-        162,
+        146,
         360,
         50,
         "message 2: a listener raises",
         "rolled back to its savepoint",
         "box accent",
     )
-    third = Box(20, 226, 360, 50, "message 3: listeners return", "what they wrote stays")
+    third = Box(20, 210, 360, 50, "message 3: listeners return", "what they wrote stays")
     over = Box(
         20,
-        290,
+        274,
         360,
         50,
         "50 ms or 60 savepoints are over",
@@ -167,13 +167,13 @@ def batch() -> Drawing:
     )
     back = Box(
         20,
-        354,
+        338,
         360,
         68,
         "put back",
         "2: one more attempt, and when it is due\n4 to 10: as they were",
     )
-    after = Box(20, 488, 360, 50, "after it", "on_commit callbacks, signals, log")
+    after = Box(20, 470, 360, 50, "after it", "on_commit callbacks, signals, log")
     return Drawing(
         title="What one transaction of a worker holds",
         description=(
@@ -185,9 +185,9 @@ def batch() -> Drawing:
             "all of it permanent, or none. Callbacks, signals and the log follow."
         ),
         width=400,
-        height=542,
+        height=524,
         shapes=(
-            Frame(2, 2, 396, 458, "one transaction"),
+            Frame(2, 2, 396, 440, "one transaction"),
             *(claim, first, second, third, over, back),
             *(
                 Arrow((above.bottom, below.top))
@@ -197,8 +197,8 @@ def batch() -> Drawing:
                     strict=True,
                 )
             ),
-            Text(200, 448, "COMMIT: all of it, or none", style="name"),
-            Arrow(((200, 460), after.top)),
+            Text(388, 430, "COMMIT: all of it, or none", "end", "name"),
+            Arrow(((200, 442), after.top)),
             after,
         ),
     )
