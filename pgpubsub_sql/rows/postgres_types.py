@@ -9,7 +9,6 @@ import binascii
 import datetime
 import re
 import uuid
-import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,9 +17,9 @@ from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.postgresql.psycopg_any import is_psycopg3
 from msgspec import UNSET, Raw, UnsetType
 
+from pgpubsub_sql.django_internals import as_read, is_psycopg3
 from pgpubsub_sql.sql import read_interval
 
 Reader: TypeAlias = Callable[[Any, BaseDatabaseWrapper], Any]
@@ -81,10 +80,7 @@ def _read_datetime(value: str, connection: BaseDatabaseWrapper) -> datetime.date
     moment = datetime.datetime.fromisoformat(value)
     if moment.tzinfo is None:  # a column without time zone
         return moment
-    if connection.timezone is not None:
-        return moment.astimezone(connection.timezone)
-    here = zoneinfo.ZoneInfo(connection.timezone_name)  # USE_TZ = False
-    return moment.astimezone(here).replace(tzinfo=None)
+    return as_read(moment, connection)
 
 
 def _read_interval(value: str, connection: BaseDatabaseWrapper) -> datetime.timedelta:

@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from django.db.transaction import Atomic
 
 from pgpubsub_sql.channels import BaseChannel
+from pgpubsub_sql.django_internals import is_durability_error
 from pgpubsub_sql.errors import ListenerTimeout, PayloadError
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.worker import forks
@@ -64,7 +64,7 @@ class Caller:
         except BaseException as error:
             if forks.generation != generation:
                 forks.leave(error)
-            if isinstance(error, RuntimeError) and _is_about_durability(error):
+            if isinstance(error, RuntimeError) and is_durability_error(error):
                 error.add_note(DURABLE_HINT)
             raise
         if forks.generation != generation:
@@ -105,11 +105,3 @@ def _cancelled_after(seconds: float, target: Callable[..., Any]) -> Callable[...
             raise
 
     return limited
-
-
-def _is_about_durability(error: RuntimeError) -> bool:
-    """Whether Django raised it, on entering a block; it has no other reason to do so there."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_code is Atomic.__enter__.__code__

@@ -10,8 +10,15 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from django.db import connections
-from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
+from pgpubsub_sql.django_internals import (
+    close_pool,
+    connect_under,
+    database_errors,
+    has_pool,
+    is_psycopg3,
+    new_wrapper,
+)
 from pgpubsub_sql.sql import query, render
 
 LISTEN, WORK = "pgpubsub_sql listen", "pgpubsub_sql work"
@@ -39,9 +46,10 @@ def listening_connection(using: str) -> Any:
     The project's engine connects, with the project's settings, and receivers of
     ``connection_created`` run, so that the session is like the one that listeners have.
     """
-    django: Any = connections[using]
-    wrapper: Any = type(django)(_settings(django) | {"AUTOCOMMIT": True}, using)
-    _keep_from_pools(wrapper)
+    settings = _settings(connections[using]) | {"AUTOCOMMIT": True}
+    wrapper = new_wrapper(using, settings)
+    # Under another alias, because engines have one pool for each alias.
+    connect_under(wrapper, f"{using} listen {next(_numbers)}")
     wrapper.connect()
     return wrapper
 
@@ -52,7 +60,7 @@ def adopt(using: str) -> None:
     One that Django's pool has lent is handed back before.
     """
     django: Any = connections[using]
-    if django.settings_dict["OPTIONS"].get("pool") and not django.in_atomic_block:
+    if has_pool(django) and not django.in_atomic_block:
         django.close()
     if django.connection is None:
         close_pool(django)
@@ -96,7 +104,7 @@ def keep_alive(wrapper: Any) -> None:
 
 def execute(wrapper: Any, text: str, parameters: object = None) -> list[Any]:
     """Execute *text* past Django, whose engines add to what is asked of a cursor."""
-    with wrapper.wrap_database_errors, closing(wrapper.connection.cursor()) as cursor:
+    with database_errors(wrapper), closing(wrapper.connection.cursor()) as cursor:
         cursor.execute(text, parameters)
         return list(cursor.fetchall()) if cursor.description else []
 
@@ -127,38 +135,11 @@ def hang_up(wrapper: Any) -> None:
     wrapper.close()
 
 
-def close_pool(wrapper: Any) -> None:
-    """Close the pool that Django keeps for an alias: neither to be forked nor to be needed.
-
-    Django keeps one only where OPTIONS ask for it. An engine with a pool of its own may call that
-    ``pool``, too, and is closed by its connections.
-    """
-    if wrapper.settings_dict["OPTIONS"].get("pool"):
-        wrapper.close_pool()
-
-
 def _settings(django: Any) -> dict[str, Any]:
     """Return the project's settings for a connection: not Django's pool, and not for ever."""
     options = {"connect_timeout": CONNECT_SECONDS, **django.settings_dict["OPTIONS"]}
     options.pop("pool", None)
     return {**django.settings_dict, "OPTIONS": options}
-
-
-def _keep_from_pools(wrapper: Any) -> None:
-    """Have the engine connect under an alias of its own, by which engines tell their pools apart.
-
-    To receivers of ``connection_created`` it then has the alias that they know.
-    """
-    connect, alias = wrapper.get_new_connection, wrapper.alias
-
-    def get_new_connection(parameters: dict[str, Any]) -> Any:
-        wrapper.alias = f"{alias} listen {next(_numbers)}"
-        try:
-            return connect(parameters)
-        finally:
-            wrapper.alias = alias
-
-    wrapper.get_new_connection = get_new_connection
 
 
 def _parameters(raw: Any) -> Mapping[str, str]:

@@ -9,9 +9,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from django.db import connections
-from django.db.backends.postgresql.psycopg_any import is_psycopg3
-
+from pgpubsub_sql.django_internals import driver_error, is_psycopg3
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.sql import query, render
 from pgpubsub_sql.worker import connecting
@@ -63,9 +61,7 @@ class Doorbell:
     @property
     def errors(self) -> type[Exception]:
         """What the driver raises, and nobody else: Django's errors are of other classes."""
-        django: Any = connections[self.using]
-        error: type[Exception] = django.Database.Error
-        return error
+        return driver_error(self.using)
 
     def open(self) -> None:
         """Connect and LISTEN.

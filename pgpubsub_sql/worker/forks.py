@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
+from pgpubsub_sql.django_internals import keep_execute_wrappers, leave_transaction
+
 _functions: list[Callable[[], object]] = []
 generation = 0
 """Another number in each process that was forked since. Read for every message."""
@@ -103,8 +105,8 @@ def disown(connection: Any) -> None:
     if connection.connection is None:
         return
     sever(connection.connection)
-    connection.execute_wrappers = [one for one in connection.execute_wrappers if not _is_ours(one)]
-    connection.in_atomic_block = False  # or it would not be replaced
+    keep_execute_wrappers(connection, lambda one: not _is_ours(one))
+    leave_transaction(connection)  # or it would not be replaced
     with suppress(Exception):
         connection.close()
     connection.connection = None

@@ -11,8 +11,19 @@ from types import TracebackType
 from typing import Any, cast
 
 from django.db import Error
-from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
+from pgpubsub_sql.django_internals import (
+    atomic_state,
+    count_callbacks,
+    database_errors,
+    drop_callbacks,
+    drop_execute_wrappers,
+    execute_wrapper,
+    is_psycopg3,
+    leave_blocks,
+    replace_callbacks,
+    unmark_rollback,
+)
 from pgpubsub_sql.errors import ListenerError
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.worker.connecting import execute
@@ -72,7 +83,7 @@ class Isolation:
         """Whether the connection was lost, through no fault of a listener."""
         self.is_touched = False
         """Whether code of others has used the connection since it was ours."""
-        self.callbacks: list[Callable[[], object]] = []
+        self.callbacks: list[Callable[[], None]] = []
         """What messages have given to ``on_commit()``, which Django forgets with its connection."""
         self.transaction = ""
         """Id of the transaction that the connection is in, as far as we know."""
@@ -90,25 +101,21 @@ class Isolation:
     def watching(self) -> Iterator[None]:
         """Notice who uses the connection, until what messages gave to ``on_commit()`` has run."""
         connection, raw = self._connection, self._raw
-        wrappers = list(connection.execute_wrappers)
-        connection.execute_wrappers.append(self._execute)
-        self._wrappers = len(wrappers) + 1
         self._cursor = raw.cursor()
         if self._original.shows_cursors:
             self._cursor_factory = raw.cursor_factory
             raw.cursor_factory = self._make_cursor
         self._factories = [(name, getattr(raw, name)) for name in FACTORIES if hasattr(raw, name)]
         try:
-            yield
+            with execute_wrapper(connection, self._execute) as self._wrappers:
+                yield
         finally:
             if self._original.shows_cursors:
                 raw.cursor_factory = self._cursor_factory
             self.is_lost = self.is_lost or (self.is_committing and bool(raw.closed))
-            connection.execute_wrappers[:] = wrappers
 
     def __enter__(self) -> Isolation:
-        connection = self._connection
-        self._depth = len(connection.savepoint_ids), len(connection.atomic_blocks)
+        self._atomic = atomic_state(self._connection)
         return self
 
     def __exit__(
@@ -117,7 +124,7 @@ class Isolation:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._leave_blocks()
+        leave_blocks(self._connection, self._atomic)
         self.is_lost = _is_broken(self._raw)
         if self.is_lost and error is not None:
             self._connection.close()  # else Django connects anew to end the transaction
@@ -142,14 +149,14 @@ class Isolation:
         has none. What a *prelude* has set of the session is for the message that is next.
         """
         connection, owes = self._connection, self.is_touched
-        first = len(connection.run_on_commit)
+        first = count_callbacks(connection)
         self._queried = False
         try:
             self._call(call)
             self.check()
             self._settle(is_prelude)
         except CAUGHT as error:
-            del connection.run_on_commit[first:]
+            drop_callbacks(connection, first)
             self._undo(error)
             self._restore(owes or self.is_over)
             return error
@@ -180,14 +187,9 @@ class Isolation:
 
     def _guard_callbacks(self, guard: Guard, first: int) -> None:
         """Put *guard* around the callbacks given to ``on_commit()``, beginning with the *first*."""
-        callbacks = self._connection.run_on_commit
-        if len(callbacks) == first:
-            return
-        callbacks[first:] = [
-            (savepoints, partial(self._call_back, guard(callback)), robust)
-            for savepoints, callback, robust in callbacks[first:]
-        ]
-        self.callbacks += [callback for _, callback, _ in callbacks[first:]]
+        self.callbacks += replace_callbacks(
+            self._connection, first, lambda callback: partial(self._call_back, guard(callback))
+        )
 
     def _call_back(self, callback: Callable[[], None]) -> None:
         self._run_alone(callback)
@@ -197,7 +199,7 @@ class Isolation:
 
     def check(self) -> None:
         """Raise :class:`ListenerError` if the message left the transaction in no state to go on."""
-        connection, status = self._connection, self._status()
+        state, status = atomic_state(self._connection), self._status()
         if status == IDLE and self.transaction:
             self._find_out()
         elif status == IN_ERROR:
@@ -211,18 +213,18 @@ class Isolation:
                 "The listener returned while a query of its own was still running on the "
                 "connection of its message. Let it wait for the threads that use this connection."
             )
-        elif connection.closed_in_transaction:
+        elif state.is_closed:
             raise ListenerError(
                 "The listener closed the connection that its message is handled on, which undoes "
                 "what it has written. Leave this connection open."
             )
-        elif connection.needs_rollback:
+        elif state.needs_rollback:
             raise ListenerError(
                 "The transaction was marked for rollback: by set_rollback(True), or by an "
                 "error that was caught outside its atomic(savepoint=False) block. To undo a part "
                 "of what a listener does, use atomic() without savepoint=False."
             )
-        elif self._left_open():
+        elif state != self._atomic:
             raise ListenerError(
                 "The listener entered an atomic block and did not leave it. Use it in a with "
                 "statement or as a decorator."
@@ -264,7 +266,7 @@ class Isolation:
 
     def _execute_ours(self, text: str) -> None:
         """Execute what every message that queries needs, by the one cursor that is kept for it."""
-        with self._connection.wrap_database_errors:
+        with database_errors(self._connection):
             self._cursor.execute(text)
 
     def _settle(self, is_prelude: bool) -> None:
@@ -281,7 +283,7 @@ class Isolation:
         if is_owed:
             execute(self._connection, self._original.restore)
         self._original.restore_tenant()
-        del self._connection.execute_wrappers[self._wrappers :]
+        drop_execute_wrappers(self._connection, self._wrappers)
         self.is_touched = False
 
     def _undo(self, error: BaseException) -> None:
@@ -297,8 +299,8 @@ class Isolation:
             self._roll_back(error)
         elif status == IN_ERROR or not self._original.shows_cursors:
             raise Escaped(str(error)) from error
-        self._leave_blocks()
-        self._connection.needs_rollback = False
+        leave_blocks(self._connection, self._atomic)
+        unmark_rollback(self._connection)
 
     def _roll_back(self, error: BaseException) -> None:
         try:
@@ -339,16 +341,6 @@ class Isolation:
 
     def _status(self) -> int:
         return int(self._raw.info.transaction_status)
-
-    def _left_open(self) -> bool:
-        depth = len(self._connection.savepoint_ids), len(self._connection.atomic_blocks)
-        return depth != self._depth
-
-    def _leave_blocks(self) -> None:
-        """Forget blocks that a listener did not leave: Django would take ours for one of them."""
-        savepoints, blocks = self._depth
-        del self._connection.savepoint_ids[savepoints:]
-        del self._connection.atomic_blocks[blocks:]
 
 
 def _is_broken(raw: Any) -> bool:

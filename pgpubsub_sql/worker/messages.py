@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import zoneinfo
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
@@ -13,6 +12,7 @@ from django.db import connections
 
 from pgpubsub_sql import conf
 from pgpubsub_sql.channels import BaseChannel, Channel, TriggerChannel, codec, model_of
+from pgpubsub_sql.django_internals import as_read, set_database
 from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.rows import Unbuildable, decode_change
 from pgpubsub_sql.worker.outcomes import Undecodable
@@ -129,7 +129,7 @@ def notification(using: str, *, created_at: datetime.datetime | str, **values: A
         values["created_at"] = created_at
     one = apps.get_model("pgpubsub_sql", "Notification")(payload=None, **values)
     # By it a listener learns where to write so that it counts as this message's effect.
-    one._state.db = using
+    set_database(one, using)
     return one
 
 
@@ -139,6 +139,4 @@ def _moment(text: str, connection: Any) -> datetime.datetime | None:
         found = datetime.datetime.fromisoformat(text)
     except ValueError:  # infinity, and years outside of 1 to 9999
         return None
-    if connection.timezone is not None:
-        return found.astimezone(connection.timezone)
-    return found.astimezone(zoneinfo.ZoneInfo(connection.timezone_name)).replace(tzinfo=None)
+    return as_read(found, connection)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from pgpubsub_sql.django_internals import count_blocks
 from pgpubsub_sql.sql import SQL, quote_identifier, quote_literal, render, split_identifiers
 
 CONSTRAINTS_SECONDS = 60.0
@@ -79,7 +80,7 @@ class Original:
 
         *depth* is the number of atomic blocks around.
         """
-        if len(self._connection.atomic_blocks) != depth:
+        if count_blocks(self._connection) != depth:
             return "an atomic block that was entered and not left"
         if not depth and not self.is_idle():
             return "autocommit off, or a transaction that was begun and not ended"

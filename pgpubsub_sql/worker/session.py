@@ -11,6 +11,12 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.utils import DatabaseError, Error, OperationalError
 
+from pgpubsub_sql.django_internals import (
+    atomic,
+    count_blocks,
+    forget_queries,
+    leave_transaction,
+)
 from pgpubsub_sql.errors import WorkerDied
 from pgpubsub_sql.sql import INVALID_PARAMETER_VALUE, query, render, sqlstate
 from pgpubsub_sql.sql.readiness import check_autocommit
@@ -58,9 +64,7 @@ class Session:
         *durable* lets listeners open durable blocks in it, which then are as durable as it is.
         """
         original = self._prepare()
-        block = transaction.atomic(using=self.using)
-        # Django's own way of letting a durable block into a transaction of somebody else's.
-        block._from_testcase = durable  # type: ignore[attr-defined]
+        block = atomic(self.using, admits_durable=durable)
         isolation = Isolation(self.connection, original, channel, self.reclaim)
         is_undone = True
         try:
@@ -161,14 +165,14 @@ class Session:
     def tidy_up(self) -> None:
         """Let go of logged queries and of other aliases, as Django does around a request."""
         for connection in connections.all(initialized_only=True):
-            _forget_queries(connection)
+            forget_queries(connection)
             if connection.alias != self.using and not connection.in_atomic_block:
                 connection.close_if_unusable_or_obsolete()
 
     def _abandon(self) -> None:
         """Close the connection for good, whatever state it is in, be it one of a pool."""
         if not self._depth:
-            self.connection.in_atomic_block = self.connection.needs_rollback = False
+            leave_transaction(self.connection)
         hang_up(self.connection)
 
     def _prepare(self) -> Original:
@@ -178,8 +182,8 @@ class Session:
         """
         connection, original = self.connection, self._original
         connection.ensure_connection()
-        _forget_queries(connection)
-        self._depth = len(connection.atomic_blocks)
+        forget_queries(connection)
+        self._depth = count_blocks(connection)
         if original is None or original.raw is not connection.connection:
             original = self._original = self._new()
         elif not self._depth and not original.is_idle():
@@ -208,9 +212,3 @@ class Session:
 
     def _prepare_locally(self) -> None:
         self.execute("prepare_session", text=render("queries/prepare_session", local="true"))
-
-
-def _forget_queries(connection: Any) -> None:
-    """Forget the queries that Django remembers where DEBUG is on, but for somebody's test."""
-    if not connection.force_debug_cursor:
-        connection.queries_log.clear()
