@@ -21,7 +21,7 @@ from pgpubsub_sql.sql.installing import create
 from pgpubsub_sql.worker import admission
 from pgpubsub_sql.worker.admission import Admission
 from pgpubsub_sql.worker.delivery import Delivery
-from pgpubsub_sql.worker.strays import Strays
+from pgpubsub_sql.worker.raw_notifies import RawNotifies
 from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import ItemChannel, ItemNews, Job, Place, Shout, Step
 from tests.app.models import Item
@@ -120,7 +120,7 @@ def test_a_forged_reference_hinders_nothing(
 
 @pytest.fixture
 def picky() -> Iterator[None]:
-    """A constraint of somebody's own, that no stray of these passes, not even as its text."""
+    """A constraint of somebody's own, that none of these passes, not even as its text."""
     sql(
         "ALTER TABLE pgpubsub_sql_notification ADD CONSTRAINT picky"
         " CHECK (payload::text NOT LIKE '%%poison%%')"
@@ -129,25 +129,25 @@ def picky() -> Iterator[None]:
     sql("ALTER TABLE pgpubsub_sql_notification DROP CONSTRAINT picky")
 
 
-def test_a_stray_that_cannot_be_stored_at_all_hinders_nothing_and_is_given_up(
+def test_a_raw_notify_that_cannot_be_stored_delays_nothing_and_is_dropped_in_the_end(
     worker: Worker,
     picky: None,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """F24: neither what is stored nor the strays behind it, for however long it is tried."""
+    """F24: neither stored messages nor the raw NOTIFYs behind it, for however long it is tried."""
     notify(Job, number=1)
     worker.delivery.store("app.Job", ['{"number": 2}', '{"mood": "poison"}', '{"number": 3}'])
     while Notification.objects.exists():
         worker.delivery.handle_stored("app.Job")
     assert numbers("do_job") == [1, 2, 3]
     assert "on the durable channel app.Job (messages: 1): " in caplog.text
-    strays = worker.delivery._lanes["app.Job"].strays
-    assert [stray.payload for stray in strays._refused] == ['{"mood": "poison"}']
-    end = strays._refused[0].until
+    raw_notifies = worker.delivery._lanes["app.Job"].raw_notifies
+    assert [one.payload for one in raw_notifies._refused] == ['{"mood": "poison"}']
+    end = raw_notifies._refused[0].until
     monkeypatch.setattr("time.monotonic", lambda: end)
     worker.delivery.handle_stored("app.Job")
-    assert not strays._refused
+    assert not raw_notifies._refused
     assert "refused to store it for ten minutes: {" in caplog.text
 
 
@@ -155,17 +155,17 @@ def test_what_is_refused_is_tried_again_less_and_less_often(
     worker: Worker, picky: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F24: neither each batch of what is stored nor each new message tries it again."""
-    strays = worker.delivery._lanes["app.Job"].strays
+    raw_notifies = worker.delivery._lanes["app.Job"].raw_notifies
     for number in range(50):
         notify(Job, number=number)
         worker.delivery.store("app.Job", ['{"mood": "poison"}'])
         worker.delivery.handle_stored("app.Job")
     assert sorted(numbers("do_job")) == list(range(50))
-    assert len(strays._refused) == 50
+    assert len(raw_notifies._refused) == 50
     assert 1 <= caplog.text.count("Cannot store what came by NOTIFY") < 10
 
 
-def test_where_nothing_can_be_stored_strays_wait_and_their_number_is_bounded(
+def test_raw_notifies_that_cannot_be_stored_wait_in_a_bounded_queue(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F24: what is wrong then is the table, and not they."""
@@ -176,9 +176,9 @@ def test_where_nothing_can_be_stored_strays_wait_and_their_number_is_bounded(
         assert caplog.text.count("Cannot store what came by NOTIFY") == 1
     finally:
         sql("ALTER TABLE away RENAME TO pgpubsub_sql_notification")
-    strays = Strays(Job, worker.delivery.session)
-    strays.add(["{}"] * 10_001, "public")
-    assert len(strays._waiting) == 10_000
+    raw_notifies = RawNotifies(Job, worker.delivery.session)
+    raw_notifies.add(["{}"] * 10_001, "public")
+    assert len(raw_notifies._waiting) == 10_000
     while worker.delivery.handle_stored("app.Job"):
         pass
     assert sorted(numbers("do_job")) == list(range(250))
@@ -578,7 +578,7 @@ def test_who_takes_the_lock_of_a_key_delays_its_messages(forger: Any) -> None:
     assert not Notification.objects.exists()
 
 
-def test_who_takes_the_lock_of_the_elected_worker_keeps_strays_from_being_stored(
+def test_whoever_takes_the_election_lock_keeps_raw_notifies_from_being_stored(
     worker: Worker, forger: Any
 ) -> None:
     """F24: and nothing else: what is stored is handled."""

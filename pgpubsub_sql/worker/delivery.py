@@ -24,10 +24,10 @@ from pgpubsub_sql.worker.outcomes import (
     postpone,
 )
 from pgpubsub_sql.worker.pace import Pace
+from pgpubsub_sql.worker.raw_notifies import RawNotifies
 from pgpubsub_sql.worker.runs import OrderedClaims
 from pgpubsub_sql.worker.sent import handle_sent
 from pgpubsub_sql.worker.session import Session
-from pgpubsub_sql.worker.strays import Strays
 from pgpubsub_sql.worker.telling import Handling, is_told, log_failure, of_stored, tell_handled
 from pgpubsub_sql.worker.wanted import Wanted, wanted
 
@@ -45,7 +45,7 @@ class Lane:
         claims = OrderedClaims if self.is_ordered else UnorderedClaims
         self.claims: Claims = claims(self.name, session, wanted)
         self.pace = Pace(channel.batch_size)
-        self.strays = Strays(channel, session)
+        self.raw_notifies = RawNotifies(channel, session)
         self.unresolved: Callable[[], None] | None = None
         """What is still to be done about a batch of which nobody knows yet what became of it."""
 
@@ -116,9 +116,9 @@ class Delivery:
 
     def store(self, name: str, payloads: Iterable[str]) -> None:
         """Store what came by NOTIFY on a durable channel, now or before what is stored next."""
-        strays = self._lanes[name].strays
-        strays.add(payloads, self.schema)
-        strays.store()
+        raw_notifies = self._lanes[name].raw_notifies
+        raw_notifies.add(payloads, self.schema)
+        raw_notifies.store()
 
     def handle_stored(self, name: str) -> bool:
         """Take, handle and put back one batch of a channel; return whether to look again at once.
@@ -130,7 +130,7 @@ class Delivery:
         Raises what hinders taking, which is no notification's fault.
         """
         lane, batch = self._lanes[name], None
-        lane.strays.store()
+        lane.raw_notifies.store()
         if lane.unresolved:
             lane.unresolved()
         try:

@@ -222,17 +222,17 @@ class Worker:
 
     def _read(self) -> None:
         """Take in what was heard: whatever it is, it does not stay where it takes others' room."""
-        strays: dict[str, list[str]] = defaultdict(list)
+        raw: dict[str, list[str]] = defaultdict(list)
         for ring in self.doorbell.rings():
             if not ring.payload:
                 self._bring_forward(ring.channel, 0.0)
             elif not self.delivery.admits(ring.channel, ring.payload, ring.pid):
                 continue
             elif self.delivery.channels[ring.channel].lock_notifications:
-                strays[ring.channel].append(ring.payload)
+                raw[ring.channel].append(ring.payload)
             else:
                 self._sent.add(ring)
-        for name, payloads in strays.items():
+        for name, payloads in raw.items():
             if self.doorbell.elect(name):
                 self.delivery.store(name, payloads)
                 self._bring_forward(name, 0.0)

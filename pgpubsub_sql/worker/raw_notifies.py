@@ -28,7 +28,7 @@ AT_ONCE = 100
 """How many messages one statement stores."""
 
 
-class Stray(NamedTuple):
+class RawNotify(NamedTuple):
     """A message that waits to be stored."""
 
     payload: str
@@ -36,7 +36,7 @@ class Stray(NamedTuple):
     """When it is dropped, by the monotonic clock."""
 
 
-class Strays:
+class RawNotifies:
     """What the elected worker of one channel has heard and not stored yet.
 
     What is no JSON object, or holds what jsonb refuses, is stored as its text in ``{"$raw": "…"}``
@@ -52,8 +52,8 @@ class Strays:
             "key": _key(channel),
             "rows": issubclass(channel, TriggerChannel),
         }
-        self._waiting: deque[Stray] = deque(maxlen=KEPT)
-        self._refused: deque[Stray] = deque(maxlen=KEPT)
+        self._waiting: deque[RawNotify] = deque(maxlen=KEPT)
+        self._refused: deque[RawNotify] = deque(maxlen=KEPT)
         self._retry_at = 0.0
         self._backoff = Backoff()
         self._error: Exception | None = None
@@ -64,7 +64,7 @@ class Strays:
         until = time.monotonic() + KEPT_SECONDS
         for payload in payloads:
             if _schema_of(payload) in (None, schema):
-                self._waiting.append(Stray(payload, until))
+                self._waiting.append(RawNotify(payload, until))
 
     def store(self) -> None:
         """Store what waits, in its order, and what was refused, if that is due.
@@ -88,43 +88,43 @@ class Strays:
         while self._waiting:
             some = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
             left = self._store_and_ring(some)
-            self._refused.extend(stray for stray in left if not self._is_given_up(stray, now))
+            self._refused.extend(notify for notify in left if not self._is_given_up(notify, now))
             stored += len(some) - len(left)
             if len(left) == len(some):
                 break
         if stored:
             self._tell(stored)
 
-    def _store_and_ring(self, strays: list[Stray]) -> list[Stray]:
-        """Store *strays*; return those that could not be stored."""
+    def _store_and_ring(self, notifies: list[RawNotify]) -> list[RawNotify]:
+        """Store *notifies*; return those that could not be stored."""
         try:
             with transaction.atomic(using=self._session.using):
-                left = self._store(strays)
-                if len(left) < len(strays):
+                left = self._store(notifies)
+                if len(left) < len(notifies):
                     self._session.execute("ring", {"channels": [self._name]})
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not hinder delivery
-            self._error, left = error, strays
+            self._error, left = error, notifies
             self._session.drop_if_broken()
         return left
 
-    def _store(self, strays: list[Stray]) -> list[Stray]:
-        """Store *strays* by one statement, or else each by itself; return those that are left."""
+    def _store(self, notifies: list[RawNotify]) -> list[RawNotify]:
+        """Store *notifies* by one statement, or else each by itself; return those that are left."""
         try:
-            self._insert(strays)
+            self._insert(notifies)
         except DatabaseError:
-            if len(strays) > 1:
-                return [left for stray in strays for left in self._store([stray])]
+            if len(notifies) > 1:
+                return [left for notify in notifies for left in self._store([notify])]
             try:
-                self._insert(strays, as_text=True)
+                self._insert(notifies, as_text=True)
             except DatabaseError as error:
                 self._error = error
-                return strays
+                return notifies
         return []
 
-    def _insert(self, strays: list[Stray], *, as_text: bool = False) -> None:
+    def _insert(self, notifies: list[RawNotify], *, as_text: bool = False) -> None:
         with transaction.atomic(using=self._session.using):
             read = _raw if as_text else self._readable
-            payloads = [read(stray.payload) for stray in strays]
+            payloads = [read(notify.payload) for notify in notifies]
             self._session.execute("store_strays", self._parameters | {"payloads": payloads})
 
     def _readable(self, payload: str) -> str:
@@ -137,14 +137,14 @@ class Strays:
             return _raw(payload)
         return payload if payload.lstrip().startswith("{") else _raw(payload)
 
-    def _is_given_up(self, stray: Stray, now: float) -> bool:
-        if stray.until > now:
+    def _is_given_up(self, notify: RawNotify, now: float) -> bool:
+        if notify.until > now:
             return False
         message = (
             "Dropped a message that came by NOTIFY on the durable channel %s, because the database "
             "refused to store it for ten minutes: %s"
         )
-        text = brief(storable(stray.payload))
+        text = brief(storable(notify.payload))
         logger.error(message, self._name, text, extra={"channel": self._name})
         return True
 

@@ -14,7 +14,7 @@ from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.models import LongPayload
 from pgpubsub_sql.worker.doorbell import Doorbell
 from pgpubsub_sql.worker.messages import decode_message
-from pgpubsub_sql.worker.strays import Strays
+from pgpubsub_sql.worker.raw_notifies import RawNotifies
 from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import ItemChannel, ItemNews, Job, Shout, Step
 from tests.app.models import Item
@@ -134,14 +134,14 @@ def test_what_has_a_key_is_stored_with_it(worker: Worker) -> None:
 def test_a_long_key_is_stored_as_a_digest(worker: Worker) -> None:
     notify(Step(account="a" * 7000, number=1))
     worker.delivery.store("app.Step", [f'{{"account": "{"a" * 7000}"}}'])
-    sent, stray = Notification.from_channel(Step).values_list("key", flat=True)
-    assert sent == stray
-    assert stray.startswith("sha256:")
+    sent, raw = Notification.from_channel(Step).values_list("key", flat=True)
+    assert sent == raw
+    assert raw.startswith("sha256:")
 
 
 def test_rows_have_their_key_in_a_row(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ItemNews, "ordering_key", ("name", "number"))
-    rows = Strays(ItemNews, worker.delivery.session)
+    rows = RawNotifies(ItemNews, worker.delivery.session)
     old, new = '{"name": "ä", "number": 1.0}', '{"name": "b", "number": null}'
     for pair in ((old, new), ("null", new), (old, "null"), ("null", "null"), ("1", "2")):
         rows.add(['{{"old": {}, "new": {}, "name": null}}'.format(*pair)], "public")
