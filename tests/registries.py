@@ -15,7 +15,7 @@ from django.test import override_settings
 
 from pgpubsub_sql import Channel, TriggerChannel, channels
 from pgpubsub_sql.listeners import Registry, registry
-from pgpubsub_sql.worker.doorbell import Doorbell, Ring
+from pgpubsub_sql.worker.doorbell import Doorbell, Notify
 from tests.conftest import eventually
 
 SENTINEL = "tests.nothing more comes"
@@ -81,14 +81,14 @@ class Ear:
     def __exit__(self, *exception: object) -> None:
         self.doorbell.close()
 
-    def rings(self) -> list[Ring]:
+    def notifies(self) -> list[Notify]:
         """Return everything that was sent up to now, in order."""
         with connections[self.using].cursor() as cursor:
             cursor.execute("SELECT pg_notify(%s, '')", [SENTINEL])
-        heard: list[Ring] = []
+        heard: list[Notify] = []
 
         def complete() -> bool:
-            heard.extend(self.doorbell.rings())
+            heard.extend(self.doorbell.notifies())
             return bool(heard) and heard[-1].channel == SENTINEL
 
         eventually(complete)
@@ -96,4 +96,4 @@ class Ear:
 
     def messages(self) -> list[dict[str, Any]]:
         """Return everything that was sent, as JSON."""
-        return [json.loads(ring.payload) for ring in self.rings()]
+        return [json.loads(one.payload) for one in self.notifies()]

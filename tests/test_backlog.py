@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from pgpubsub_sql.worker import backlog as backlog_module
 from pgpubsub_sql.worker.backlog import Backlog
-from pgpubsub_sql.worker.doorbell import Ring
+from pgpubsub_sql.worker.doorbell import Notify
 from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import ItemNews, Job, Shout
 from tests.app.models import Item
@@ -37,17 +37,17 @@ def worker(small: int, transactional_db: None) -> Iterator[Worker]:
 
 
 def drained(backlog: Backlog) -> list[tuple[str, str]]:
-    rings = []
-    while ring := backlog.next():
-        rings.append((ring.channel, ring.payload))
-    return rings
+    notifies = []
+    while one := backlog.next():
+        notifies.append((one.channel, one.payload))
+    return notifies
 
 
 def test_channels_take_turns_and_each_keeps_its_order() -> None:
     """P27: a flood on one does not keep the others waiting."""
     backlog = Backlog()
     for name, payload in ["a1", "a2", "a3", "b1", "c1", "c2"]:
-        backlog.add(Ring(name, payload))
+        backlog.add(Notify(name, payload))
     assert len(backlog) == 6
     assert ["".join(one) for one in drained(backlog)] == ["a1", "b1", "c1", "a2", "c2", "a3"]
     assert len(backlog) == 0
@@ -58,8 +58,8 @@ def test_the_newest_are_kept_and_the_rest_is_counted(
 ) -> None:
     backlog = Backlog()
     for number in range(12):
-        backlog.add(Ring("flooded", str(number)))
-    backlog.add(Ring("calm", "1"))
+        backlog.add(Notify("flooded", str(number)))
+    backlog.add(Notify("calm", "1"))
     backlog.report()
     assert not caplog.records  # the burst is not over
     assert [int(payload) for name, payload in drained(backlog) if name == "flooded"] == [
@@ -82,10 +82,10 @@ def test_a_burst_that_does_not_end_is_reported_now_and_then(
     monkeypatch.setattr(backlog_module, "REPORT_SECONDS", 0.0)
     backlog = Backlog()
     for number in range(7):
-        backlog.add(Ring("flooded", str(number)))
+        backlog.add(Notify("flooded", str(number)))
     backlog.report()
     backlog.report()
-    backlog.add(Ring("flooded", "one more"))
+    backlog.add(Notify("flooded", "one more"))
     backlog.report()
     said = [record.getMessage().split(" were")[0] for record in caplog.records]
     assert said == ["2 messages on channel flooded", "1 messages on channel flooded"]
@@ -109,7 +109,7 @@ def test_a_burst_is_bounded_and_what_it_costs_is_said(
 def test_nobody_waits_for_what_is_there(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     timeouts: list[float] = []
     monkeypatch.setattr(worker.stopping, "wait", lambda _, timeout: timeouts.append(timeout) or [])
-    worker._sent.add(Ring("app.Shout", '{"number": 1}'))
+    worker._sent.add(Notify("app.Shout", '{"number": 1}'))
     worker._hear()
     worker._hear()
     assert timeouts[0] == 0

@@ -28,7 +28,7 @@ from pgpubsub_sql.embedded import Server
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.sql.readiness import check_workable
 from pgpubsub_sql.worker.connecting import adopt, hang_up
-from pgpubsub_sql.worker.doorbell import Doorbell, Ring
+from pgpubsub_sql.worker.doorbell import Doorbell, Notify
 from pgpubsub_sql.worker.processes import Plan
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.supervisor import Supervisor
@@ -189,7 +189,7 @@ def test_an_engine_connects_and_its_pool_lends_to_nobody_else(engine: type[Engin
             doorbell = Doorbell(["app.Job"], using="default")
             doorbell.open()
             sql("SELECT pg_notify('app.Job', '')")
-            eventually(lambda bell=doorbell: bell.rings() == [Ring("app.Job", "")])
+            eventually(lambda bell=doorbell: bell.notifies() == [Notify("app.Job", "")])
             doorbell.close()
             eventually(lambda: backends("pgpubsub_sql listen") == [])
         wrapper.close()

@@ -21,7 +21,7 @@ from pgpubsub_sql import (
 )
 from pgpubsub_sql.errors import TransactionRequired
 from pgpubsub_sql.worker.delivery import Delivery
-from pgpubsub_sql.worker.doorbell import Ring
+from pgpubsub_sql.worker.doorbell import Notify
 from tests.app.channels import ItemChannel, Job, Shout
 from tests.app.models import Entry, Item
 from tests.conftest import Listen, eventually
@@ -66,7 +66,7 @@ def test_a_message_leaves_where_it_is_told_to() -> None:
         notify(Shout(1), using="other")
         notify_many([Shout(2), Job(2)], using="other")
         assert [message["number"] for message in other.messages()] == [1, 2]
-        assert default.rings() == []
+        assert default.notifies() == []
     assert [payload["number"] for payload in payloads("other")] == [2]
     assert payloads("default") == []
 
@@ -94,8 +94,8 @@ def test_what_is_stored_is_changed_where_it_is_written(routed: None) -> None:
     notify(Job(2), using="default")
     with Ear("app.Job", using="other") as other, Ear("app.Job") as default:
         assert Notification.objects.replay() == 1
-        assert other.rings() == [Ring("app.Job", "")]
-        assert default.rings() == []
+        assert other.notifies() == [Notify("app.Job", "")]
+        assert default.notifies() == []
     assert Notification.objects.discard() == 1
     assert Notification.objects.using("default").discard() == 1
     assert payloads("other") == payloads("default") == []
@@ -104,8 +104,8 @@ def test_what_is_stored_is_changed_where_it_is_written(routed: None) -> None:
 def test_workers_of_one_database_are_rung() -> None:
     with Ear("app.Job", using="other") as other, Ear("app.Job") as default:
         process_stored_notifications(using="other")
-        assert other.rings() == [Ring("app.Job", "")]
-        assert default.rings() == []
+        assert other.notifies() == [Notify("app.Job", "")]
+        assert default.notifies() == []
 
 
 # What a transaction says is said to its own database.

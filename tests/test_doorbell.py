@@ -11,7 +11,7 @@ from django.db import connection
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.sql import render
 from pgpubsub_sql.worker import doorbell as doorbell_module
-from pgpubsub_sql.worker.doorbell import Doorbell, Ring
+from pgpubsub_sql.worker.doorbell import Doorbell, Notify
 from tests.conftest import eventually
 from tests.ledger import backends, sql, stranger
 
@@ -27,10 +27,10 @@ def doorbell() -> Iterator[Doorbell]:
     doorbell.close()
 
 
-def heard(doorbell: Doorbell) -> list[Ring]:
+def heard(doorbell: Doorbell) -> list[Notify]:
     """Wait until its socket says so, then return what was heard."""
     assert select.select([doorbell], [], [], 30)[0]
-    return doorbell.rings()
+    return doorbell.notifies()
 
 
 def test_it_speaks_through_the_driver_that_django_does(doorbell: Doorbell) -> None:
@@ -40,12 +40,12 @@ def test_it_speaks_through_the_driver_that_django_does(doorbell: Doorbell) -> No
 
 
 def test_it_hears_names_and_payloads_as_they_are(doorbell: Doorbell) -> None:
-    assert doorbell.rings() == []
+    assert doorbell.notifies() == []
     sql("SELECT pg_notify(%s, %s)", STRANGE, '{"text": "ß € 💡 \\"quoted\\""}')
-    assert heard(doorbell) == [Ring(STRANGE, '{"text": "ß € 💡 \\"quoted\\""}')]
+    assert heard(doorbell) == [Notify(STRANGE, '{"text": "ß € 💡 \\"quoted\\""}')]
     sql("SELECT pg_notify('app.Job', ''), pg_notify('other', '')")
-    assert heard(doorbell) == [Ring("app.Job", "")]
-    assert doorbell.rings() == []
+    assert heard(doorbell) == [Notify("app.Job", "")]
+    assert doorbell.notifies() == []
 
 
 def test_it_hears_what_is_sent_while_it_opens(
@@ -61,14 +61,14 @@ def test_it_hears_what_is_sent_while_it_opens(
     doorbell.close()
     monkeypatch.setattr(doorbell_module, "render", rung_meanwhile)
     doorbell.open()
-    assert doorbell.rings() == [Ring("app.Job", "early")]
+    assert doorbell.notifies() == [Notify("app.Job", "early")]
 
 
 def test_a_burst_is_heard_whole(doorbell: Doorbell) -> None:
     sql("SELECT pg_notify('app.Job', n || repeat('x', 1000)) FROM generate_series(1, 2000) AS n")
-    rings: list[Ring] = []
-    eventually(lambda: rings.extend(heard(doorbell)) or len(rings) == 2000)
-    assert [int(ring.payload.rstrip("x")) for ring in rings] == list(range(1, 2001))
+    notifies: list[Notify] = []
+    eventually(lambda: notifies.extend(heard(doorbell)) or len(notifies) == 2000)
+    assert [int(one.payload.rstrip("x")) for one in notifies] == list(range(1, 2001))
 
 
 def test_its_connection_is_its_own(doorbell: Doorbell) -> None:
@@ -91,7 +91,7 @@ def test_a_lost_connection_is_an_error_and_it_can_be_opened_again(doorbell: Door
     doorbell.close()
     doorbell.open()
     sql("SELECT pg_notify('app.Job', '')")
-    assert heard(doorbell) == [Ring("app.Job", "")]
+    assert heard(doorbell) == [Notify("app.Job", "")]
 
 
 def test_a_closed_one_is_an_error(doorbell: Doorbell) -> None:
@@ -117,4 +117,4 @@ def test_a_pooler_that_drops_listen_is_named(monkeypatch: pytest.MonkeyPatch) ->
 def test_strangers_may_ring(doorbell: Doorbell) -> None:
     with stranger() as cursor:
         cursor.execute("NOTIFY \"app.Job\", 'from afar'")
-    assert heard(doorbell) == [Ring("app.Job", "from afar")]
+    assert heard(doorbell) == [Notify("app.Job", "from afar")]

@@ -21,7 +21,7 @@ from pgpubsub_sql import Channel, Notification, anotify, notification_context, n
 from pgpubsub_sql.channels import find_channel
 from pgpubsub_sql.errors import ChannelNotFound, PayloadError
 from pgpubsub_sql.models import LongPayload
-from pgpubsub_sql.worker.doorbell import Ring
+from pgpubsub_sql.worker.doorbell import Notify
 from tests.app.channels import Job, Shout
 from tests.registries import Ear, blank, undone  # noqa: F401 - a fixture
 
@@ -101,7 +101,7 @@ def test_a_durable_message_is_stored_and_only_rings(transactional_db: None) -> N
     """P3: the peer stores under a name that nobody looks for."""
     with Ear("app.Job") as ear:
         notify(Job, number=1)
-        assert ear.rings() == [Ring("app.Job", "")]
+        assert ear.notifies() == [Notify("app.Job", "")]
     (notification,) = Notification.from_channel(Job).ready()
     assert notification.payload == {"number": 1, "mood": "good"}
     assert notification.channel == Job.postgres_name()
@@ -125,7 +125,7 @@ def test_a_durable_name_is_the_same_everywhere(
 
     with Ear(Odd.postgres_name()) as ear:
         notify(name, number=1)
-        assert ear.rings() == [Ring(Odd.postgres_name(), "")]
+        assert ear.notifies() == [Notify(Odd.postgres_name(), "")]
     assert Notification.from_channel(Odd).count() == 1
 
 
@@ -147,8 +147,8 @@ def test_whatever_is_in_a_payload_stays_there(
 
     with Ear(said) as ear:
         notify(Text(said))
-        (ring,) = ear.rings()
-    payload = stored()[0][1] if is_durable else json.loads(ring.payload)
+        (one,) = ear.notifies()
+    payload = stored()[0][1] if is_durable else json.loads(one.payload)
     assert plain(payload) == {"content": said}
     execute("SELECT count(*) FROM blog_post")
 
@@ -160,12 +160,12 @@ def test_five_equal_messages_are_five(transactional_db: None) -> None:
             for _ in range(5):
                 notify(Shout, number=1)
                 notify(Job, number=1)
-        rings = ear.rings()
-    shouts = [json.loads(ring.payload) for ring in rings if ring.channel == "app.Shout"]
+        notifies = ear.notifies()
+    shouts = [json.loads(one.payload) for one in notifies if one.channel == "app.Shout"]
     assert [message["number"] for message in shouts] == [1] * 5
     assert len({message["$id"] for message in shouts}) == 5
     assert Notification.from_channel(Job).count() == 5
-    assert len(rings) == 6  # one ring is enough to say "look"
+    assert len(notifies) == 6  # one ring is enough to say "look"
 
 
 # In the caller's transaction.
@@ -348,8 +348,8 @@ def test_what_a_notify_cannot_hold_is_stored(
     sent = message_of(size, fill)
     with Ear("a") as ear:
         execute("SELECT pgpubsub_send_v1('a', %s::jsonb)", json.dumps(sent))
-        (ring,) = ear.rings()
-    message = json.loads(ring.payload)
+        (one,) = ear.notifies()
+    message = json.loads(one.payload)
     if is_stored:
         long_payload = LongPayload.objects.get(id=message["$ref"])
         assert set(message) == {"$id", "$schema", "$ref", "$sig"}
@@ -358,7 +358,7 @@ def test_what_a_notify_cannot_hold_is_stored(
         remaining = long_payload.expires_at - database_clock()
         assert datetime.timedelta(minutes=59) < remaining < datetime.timedelta(hours=1)
     else:
-        assert len(ring.payload.encode()) == size
+        assert len(one.payload.encode()) == size
         assert plain(message) == sent
         assert not LongPayload.objects.exists()
 
@@ -397,7 +397,7 @@ def test_sql_stores_and_rings(transactional_db: None) -> None:
     with Ear("any.Channel") as ear:
         ((number,),) = execute("SELECT pgpubsub_notify('any.Channel', '{\"a\": 1.50}')")
         execute("SELECT pgpubsub_notify(channel => 'any.Channel', payload => '{}')")
-        assert ear.rings() == [Ring("any.Channel", ""), Ring("any.Channel", "")]
+        assert ear.notifies() == [Notify("any.Channel", ""), Notify("any.Channel", "")]
     assert stored() == [("any.Channel", {"a": 1.5}), ("any.Channel", {})]
     assert Notification.objects.first().pk == number
 

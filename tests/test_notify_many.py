@@ -28,7 +28,7 @@ from pgpubsub_sql import (
 )
 from pgpubsub_sql.errors import ChannelNotFound, PayloadError
 from pgpubsub_sql.models import LongPayload
-from pgpubsub_sql.worker.doorbell import Ring
+from pgpubsub_sql.worker.doorbell import Notify
 from tests.app.channels import ItemChannel, Job, Shout
 from tests.ledger import sql
 from tests.registries import Ear, blank, undone  # noqa: F401 - a fixture
@@ -50,14 +50,14 @@ def test_many_of_several_channels_leave_in_one_round_trip(transactional_db: None
         with CaptureQueriesContext(connection) as queries:
             assert notify_many(message for message in messages) is None
         assert len(queries) == 1
-        rings = ear.rings()
-    assert [ring.channel for ring in rings if ring.payload] == [
+        notifies = ear.notifies()
+    assert [one.channel for one in notifies if one.payload] == [
         *("app.Shout", "blog.PostReads", "app.Shout", "app.Shout")
     ]
-    heard = [json.loads(ring.payload) for ring in rings if ring.channel == "app.Shout"]
+    heard = [json.loads(one.payload) for one in notifies if one.channel == "app.Shout"]
     assert [message["number"] for message in heard] == [1, 1, 2]
     assert len({message["$id"] for message in heard}) == 3
-    assert [ring for ring in rings if not ring.payload] == [Ring("app.Job", "")]
+    assert [one for one in notifies if not one.payload] == [Notify("app.Job", "")]
     assert [payload["number"] for _, payload in stored()] == [1, 1, 2]
 
 
@@ -126,7 +126,7 @@ def test_none_leaves_where_one_cannot(transactional_db: None) -> None:
                 notify_many([Shout(1), Job(1), wrong])  # type: ignore[list-item]
         with undone():
             notify_many([Shout(1), Job(1)])
-        assert ear.rings() == []
+        assert ear.notifies() == []
     assert stored() == []
 
 
@@ -226,9 +226,9 @@ def rung(*arguments: Any) -> list[str]:
     names = [channel.postgres_name() for channel in (Job, Shout, ItemChannel, PostReads)]
     with Ear(*names) as ear:
         assert process_stored_notifications(*arguments) is None
-        rings = ear.rings()
-    assert all(ring.payload == "" for ring in rings)
-    return [ring.channel for ring in rings]
+        notifies = ear.notifies()
+    assert all(one.payload == "" for one in notifies)
+    return [one.channel for one in notifies]
 
 
 def test_durable_channels_are_rung(transactional_db: None) -> None:
@@ -245,11 +245,11 @@ def test_it_rings_once_committed_and_only_there(transactional_db: None) -> None:
     with Ear("app.Job") as ear:
         with undone():
             process_stored_notifications()
-        assert ear.rings() == []
+        assert ear.notifies() == []
         with transaction.atomic():
             process_stored_notifications(using="default")
-            assert ear.doorbell.rings() == []
-        assert ear.rings() == [Ring("app.Job", "")]
+            assert ear.doorbell.notifies() == []
+        assert ear.notifies() == [Notify("app.Job", "")]
     with pytest.raises(ConnectionDoesNotExist):
         process_stored_notifications(using="elsewhere")
 

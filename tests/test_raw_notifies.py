@@ -55,7 +55,7 @@ def send(*payloads: str, channel: str = "app.Job") -> None:
 
 def hear(worker: Worker) -> None:
     """Wait for what was sent, and take it in."""
-    assert worker.doorbell.has_heard or worker.stopping.wait([worker.doorbell], 30)
+    assert worker.doorbell.has_notifies or worker.stopping.wait([worker.doorbell], 30)
     worker._read()
 
 
@@ -182,9 +182,9 @@ def test_one_of_those_who_hear_it_stores_it(worker: Worker, other: Doorbell) -> 
 def test_what_is_heard_during_the_election_is_not_overheard(other: Doorbell) -> None:
     """An answer to a query brings it along, and the socket then has nothing more to tell."""
     send("{}")
-    eventually(lambda: other.elect("app.Job") and other.has_heard)
-    assert [ring.payload for ring in other.rings()] == ["{}"]
-    assert not other.has_heard
+    eventually(lambda: other.elect("app.Job") and other.has_notifies)
+    assert [one.payload for one in other.notifies()] == ["{}"]
+    assert not other.has_notifies
 
 
 def test_what_the_database_refuses_now_is_stored_later(

@@ -19,7 +19,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 from pgpubsub_sql.models import Notification
-from pgpubsub_sql.worker.doorbell import Ring
+from pgpubsub_sql.worker.doorbell import Notify
 from tests.app.channels import Job
 from tests.conftest import Listen, eventually
 from tests.registries import Ear
@@ -93,7 +93,7 @@ class TestVerbs:
         parked, other = park(), park(channel="app.ItemChannel")
         with Ear(NAME) as ear:
             assert Notification.from_channel(Job).parked().replay() == 1
-            assert ear.rings() == [Ring(NAME, "")]
+            assert ear.notifies() == [Notify(NAME, "")]
         parked.refresh_from_db()
         other.refresh_from_db()
         assert (parked.attempts, other.attempts) == (0, 10)
@@ -114,7 +114,7 @@ class TestVerbs:
         old, here = store(channel="app.Renamed"), store()
         with Ear(NAME) as ear:
             assert Notification.objects.all().move(Job) == 1
-            assert ear.rings() == [Ring(NAME, "")]
+            assert ear.notifies() == [Notify(NAME, "")]
         assert ids(*Notification.from_channel(Job)) == ids(old, here)
 
     def test_what_a_worker_has_in_hand_is_left_alone(self, transactional_db: None) -> None:

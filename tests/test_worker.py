@@ -307,7 +307,7 @@ def test_it_waits_longer_and_longer_for_the_server(
     assert 0.2 <= waits[2] <= 0.4
     assert "gone; trying again in 0." in caplog.text
     assert "HINT" not in caplog.text
-    assert worker.doorbell.rings() == []
+    assert worker.doorbell.notifies() == []
 
 
 def test_it_can_be_stopped_while_it_waits_for_the_server(

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 
-from pgpubsub_sql.worker.doorbell import Ring
+from pgpubsub_sql.worker.doorbell import Notify
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -34,21 +34,21 @@ class Backlog:
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def add(self, ring: Ring) -> None:
+    def add(self, notify: Notify) -> None:
         """Have a message wait."""
-        waiting = self._waiting.setdefault(ring.channel, deque(maxlen=KEPT))
+        waiting = self._waiting.setdefault(notify.channel, deque(maxlen=KEPT))
         if len(waiting) == waiting.maxlen:
-            self._drop(ring.channel)
-        waiting.append(ring.payload)
+            self._drop(notify.channel)
+        waiting.append(notify.payload)
 
-    def next(self) -> Ring | None:
+    def next(self) -> Notify | None:
         """Take out what is to be handled next."""
         for name in self._waiting:
             waiting = self._waiting.pop(name)
             payload = waiting.popleft()
             if waiting:
                 self._waiting[name] = waiting  # behind the others
-            return Ring(name, payload)
+            return Notify(name, payload)
         return None
 
     def report(self) -> None:

@@ -28,7 +28,7 @@ _REMEDY = (
 
 
 @dataclasses.dataclass(slots=True)
-class Ring:
+class Notify:
     """One NOTIFY."""
 
     channel: str
@@ -51,7 +51,7 @@ class Doorbell:
         self._wrapper: Any = None
         self._connection: Any = None
         """The driver's, of the wrapper."""
-        self._rings: list[Ring] = []
+        self._notifies: list[Notify] = []
         self._elected: set[str] = set()
         self.echo = f"pgpubsub_sql.{uuid.uuid4().hex}"
         """A name that nobody else rings. It shows that what is sent arrives: a proxy that has lost
@@ -82,7 +82,7 @@ class Doorbell:
         if self._wrapper is not None:
             connecting.hang_up(self._wrapper)
             self._wrapper = self._connection = None
-        self._rings.clear()
+        self._notifies.clear()
         self._elected.clear()
         self._echo_sent = None
 
@@ -96,17 +96,17 @@ class Doorbell:
         return int(self._connection.fileno())
 
     @property
-    def has_heard(self) -> bool:
+    def has_notifies(self) -> bool:
         """Whether there are rings of which the socket does not tell, as they have been read."""
-        return bool(self._rings)
+        return bool(self._notifies)
 
-    def rings(self) -> list[Ring]:
+    def notifies(self) -> list[Notify]:
         """Return what was heard since the last call, without waiting.
 
         Raises one of :attr:`errors` if an echo that is expected does not come.
         """
         self._read()
-        heard, self._rings = self._rings, []
+        heard, self._notifies = self._notifies, []
         if self._echo_sent and not heard and self._echo_sent + ECHO_SECONDS < time.monotonic():
             raise self.errors(
                 f"a NOTIFY sent to itself has not arrived in {ECHO_SECONDS:g} seconds"
@@ -188,7 +188,7 @@ class Doorbell:
         if channel == self.echo:
             self._echo_sent = None
         else:
-            self._rings.append(Ring(channel, payload, pid))
+            self._notifies.append(Notify(channel, payload, pid))
 
     def _fetch_psycopg2(self) -> None:
         for notify in self._connection.notifies:

@@ -209,7 +209,7 @@ class Worker:
         self._plan_at = now + max(PLAN_SECONDS, PLAN_SHARE * took)
 
     def _hear(self) -> None:
-        is_behind = self._sent or self.doorbell.has_heard
+        is_behind = self._sent or self.doorbell.has_notifies
         timeout = 0 if is_behind else max(0.0, min(self._look_at.values()) - time.monotonic())
         work = connections[self.using].connection
         heard = self.stopping.wait([self.doorbell, work] if work else [self.doorbell], timeout)
@@ -223,15 +223,15 @@ class Worker:
     def _read(self) -> None:
         """Take in what was heard: whatever it is, it does not stay where it takes others' room."""
         raw: dict[str, list[str]] = defaultdict(list)
-        for ring in self.doorbell.rings():
-            if not ring.payload:
-                self._bring_forward(ring.channel, 0.0)
-            elif not self.delivery.admits(ring.channel, ring.payload, ring.pid):
+        for notify in self.doorbell.notifies():
+            if not notify.payload:
+                self._bring_forward(notify.channel, 0.0)
+            elif not self.delivery.admits(notify.channel, notify.payload, notify.pid):
                 continue
-            elif self.delivery.channels[ring.channel].lock_notifications:
-                raw[ring.channel].append(ring.payload)
+            elif self.delivery.channels[notify.channel].lock_notifications:
+                raw[notify.channel].append(notify.payload)
             else:
-                self._sent.add(ring)
+                self._sent.add(notify)
         for name, payloads in raw.items():
             if self.doorbell.elect(name):
                 self.delivery.store(name, payloads)
@@ -240,8 +240,8 @@ class Worker:
     def _catch_up(self) -> None:
         """Handle messages that were sent, for a while, and go on reading in between."""
         started = time.monotonic()
-        while not self.stopping() and (ring := self._sent.next()):
-            self.delivery.handle_sent(ring.channel, ring.payload)
+        while not self.stopping() and (notify := self._sent.next()):
+            self.delivery.handle_sent(notify.channel, notify.payload)
             self._read()
             if time.monotonic() - started >= HEARING_SECONDS:
                 break

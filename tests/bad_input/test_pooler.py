@@ -169,5 +169,5 @@ def test_what_is_not_heard_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_heard_through_a_pooler_is_nobodys_message() -> None:
     doorbell = Pooled(["app.Job", "app.Shout"], using="default")
     doorbell.open()
-    assert doorbell.rings() == []
+    assert doorbell.notifies() == []
     doorbell.close()

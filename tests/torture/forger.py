@@ -66,7 +66,7 @@ class Forger(threading.Thread):
             doorbell.open()
             raw.autocommit = True
             while not self._stopping.wait(self._random.expovariate(1 / PAUSE_SECONDS)):
-                self._heard.extend(ring.payload for ring in doorbell.rings())
+                self._heard.extend(one.payload for one in doorbell.notifies())
                 self._random.choice(WAYS)(self, raw.cursor())
 
     def flood(self, cursor: Any) -> None:
