@@ -33,7 +33,7 @@ from pgpubsub_sql.payloads import Codec
 from pgpubsub_sql.rows import columns, postgres_types
 from pgpubsub_sql.sql.privileges import HELPERS, PRIVILEGES, Privilege
 from pgpubsub_sql.worker import backlog, claims, pace, runs, timelimit
-from pgpubsub_sql.worker.telling import Handling
+from pgpubsub_sql.worker.reporting import Attempt
 from tests.conftest import ROOT
 from tests.ledger import sql
 
@@ -122,9 +122,9 @@ def test_every_signal_has_its_place() -> None:
 
 
 def test_every_attribute_of_log_records_is_listed() -> None:
-    handling = Handling(channel=PostReads, using="", name="", created_at=datetime.datetime.min)
+    attempt = Attempt(channel=PostReads, using="", name="", created_at=datetime.datetime.min)
     listed = [name.strip("`") for name, _ in rows(page("signals.md"), first="attribute")]
-    assert listed == list(handling.extra)
+    assert listed == list(attempt.extra)
 
 
 def options(command: BaseCommand) -> set[str]:

@@ -1,4 +1,4 @@
-"""What is told by signals and in log records, and that telling harms nobody."""
+"""What is told by signals and in log records, and that reporting harms nobody."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.dispatch import Signal
 
 from pgpubsub_sql import Discard, Notification, RetryAfter, signals
 from pgpubsub_sql.errors import PayloadError, WorkerDied
-from pgpubsub_sql.worker import telling
+from pgpubsub_sql.worker import reporting
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.worker import Worker
@@ -343,8 +343,8 @@ def test_nobody_is_told_anything_where_nobody_listens(
 
     runs: list[Any] = []
     run = Isolation.run
-    monkeypatch.setattr(telling, "tell", never)
-    monkeypatch.setattr(telling, "notification", never)
+    monkeypatch.setattr(reporting, "send", never)
+    monkeypatch.setattr(reporting, "notification", never)
     monkeypatch.setattr(Isolation, "run", lambda *args: runs.append(args) or run(*args))
     sql("SELECT pgpubsub_notify('app.Shout', '{\"number\": 1}')")
     drain(delivery, Shout)

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Sequence
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import WorkerDied
 from pgpubsub_sql.worker.outcomes import Taken, after_failure
+from pgpubsub_sql.worker.reporting import Attempt, attempt_at, log_failure, report_outcome
 from pgpubsub_sql.worker.session import Session
-from pgpubsub_sql.worker.telling import Handling, log_failure, of_stored, tell_handled
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 
 def account_for(
     given_up: Sequence[Taken], channel: type[BaseChannel], session: Session
-) -> list[Handling]:
+) -> list[Attempt]:
     """Write down what became of *given_up*, which others had in hand; return what is charged.
 
     Which one of a batch has killed its worker nobody knows. So each is handled alone from now on,
@@ -28,15 +28,15 @@ def account_for(
     return [_charge(one, channel, session) for one in given_up if one.alone]
 
 
-def _charge(one: Taken, channel: type[BaseChannel], session: Session) -> Handling:
-    handling, error = of_stored(channel, one, session.using), WorkerDied()
+def _charge(one: Taken, channel: type[BaseChannel], session: Session) -> Attempt:
+    attempt, error = attempt_at(channel, one, session.using), WorkerDied()
     outcome = after_failure(one.attempts, error, channel.retry)
     session.charge(one.id, one.attempts, outcome)
-    handling.error, handling.outcome = error, outcome
-    return handling
+    attempt.error, attempt.outcome = error, outcome
+    return attempt
 
 
-def tell_of(given_up: Sequence[Taken], charged: Iterable[Handling], name: str) -> None:
+def report_crashes(given_up: Sequence[Taken], charged: Iterable[Attempt], name: str) -> None:
     """Tell what was written down, once it is so for good."""
     if count := sum(not one.alone for one in given_up):
         message = (
@@ -46,7 +46,7 @@ def tell_of(given_up: Sequence[Taken], charged: Iterable[Handling], name: str) -
             "the cause."
         )
         logger.warning(message, name, count, extra={"channel": name, "count": count})
-    for handling in charged:
-        assert handling.outcome is not None  # noqa: S101
-        log_failure(handling, handling.outcome)
-        tell_handled(handling)
+    for attempt in charged:
+        assert attempt.outcome is not None  # noqa: S101
+        log_failure(attempt, attempt.outcome)
+        report_outcome(attempt)

@@ -25,7 +25,7 @@ from pgpubsub_sql.worker.outcomes import (
     postpone,
     row_to_put_back,
 )
-from pgpubsub_sql.worker.telling import Handling, guarded, log_failure, of_stored, tell_received
+from pgpubsub_sql.worker.reporting import Attempt, attempt_at, guarded, log_failure, report_start
 
 DONE = Done()
 FINAL = Done | Discarded | Expired | Park
@@ -52,7 +52,7 @@ class Batch:
         self.taken = taken
         self.outcomes: list[Outcome] = []
         """What became of the first so many of *taken*."""
-        self.handled: list[Handling] = []
+        self.handled: list[Attempt] = []
         """Those of them that listeners were called with, or should have been."""
         self._isolation = isolation
         self._using = isolation.using
@@ -61,7 +61,7 @@ class Batch:
         self._is_ordered = is_ordered
         self._is_used_up = is_used_up
         self._is_ended = False
-        self._begun: Handling | None = None
+        self._begun: Attempt | None = None
         """Of the message that is being handled."""
         self._blocked: set[str] = set()
         """Keys of which a message has to be handled first that could not be."""
@@ -110,26 +110,26 @@ class Batch:
             self._blocked.add(one.key)
 
     def _handle(self, one: Taken) -> Outcome:
-        self._begun = handling = of_stored(self._channel, one, self._using)
+        self._begun = attempt = attempt_at(self._channel, one, self._using)
         self._call.listener = ""
-        tell_received(handling, self._isolation)
+        report_start(attempt, self._isolation)
         started = time.perf_counter()
-        call = partial(handling.context.run, self._call, one.payload, handling.notification)
-        handling.error = self._isolation.run(call, guarded(handling))
-        handling.duration = time.perf_counter() - started
+        call = partial(attempt.context.run, self._call, one.payload, attempt.notification)
+        attempt.error = self._isolation.run(call, guarded(attempt))
+        attempt.duration = time.perf_counter() - started
         self._begun = None
-        self.handled.append(handling)
-        return DONE if handling.error is None else self._failed(handling, handling.error)
+        self.handled.append(attempt)
+        return DONE if attempt.error is None else self._failed(attempt, attempt.error)
 
     def _failed(
-        self, handling: Handling, error: BaseException, outcome: Failure | None = None
+        self, attempt: Attempt, error: BaseException, outcome: Failure | None = None
     ) -> Outcome:
-        attempts, unreadable = handling.attempts, handling.unreadable
+        attempts, unreadable = attempt.attempts, attempt.unreadable
         outcome = outcome or after_failure(
             attempts, error, self._channel.retry, unreadable=unreadable
         )
-        handling.listener, handling.outcome = self._call.listener, outcome
-        log_failure(handling, outcome)
+        attempt.listener, attempt.outcome = self._call.listener, outcome
+        log_failure(attempt, outcome)
         if isinstance(outcome, Postpone):
             self._is_ended = True  # what was in its way may want what this batch holds
         return outcome

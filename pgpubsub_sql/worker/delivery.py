@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from pgpubsub_sql.channels import BaseChannel
-from pgpubsub_sql.worker.accounting import account_for, tell_of
+from pgpubsub_sql.worker.accounting import account_for, report_crashes
 from pgpubsub_sql.worker.admission import Admission
 from pgpubsub_sql.worker.batch import Batch
 from pgpubsub_sql.worker.calling import Caller
@@ -25,10 +25,16 @@ from pgpubsub_sql.worker.outcomes import (
 )
 from pgpubsub_sql.worker.pace import Pace
 from pgpubsub_sql.worker.raw_notifies import RawNotifies
+from pgpubsub_sql.worker.reporting import (
+    Attempt,
+    attempt_at,
+    is_reported,
+    log_failure,
+    report_outcome,
+)
 from pgpubsub_sql.worker.runs import OrderedClaims
 from pgpubsub_sql.worker.sent import handle_sent
 from pgpubsub_sql.worker.session import Session
-from pgpubsub_sql.worker.telling import Handling, is_told, log_failure, of_stored, tell_handled
 from pgpubsub_sql.worker.wanted import Wanted, wanted
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -153,7 +159,7 @@ class Delivery:
             return True
         if batch is None:
             self.outcomes.update(type(one.outcome) for one in charged)
-            tell_of(claim.given_up, charged, lane.name)
+            report_crashes(claim.given_up, charged, lane.name)
             return not claim.is_last
         self._committed(lane, batch, isolation)
         return not claim.is_last or batch.count(GiveBack) > 0
@@ -190,13 +196,13 @@ class Delivery:
             logger.info(message, expired, lane.name, extra=extra)
         self._tell(lane, batch.handled)
 
-    def _tell(self, lane: Lane, handled: Sequence[Handling]) -> None:
+    def _tell(self, lane: Lane, handled: Sequence[Attempt]) -> None:
         """Tell what came of messages, for good, and let go of what was done about it elsewhere."""
-        self.outcomes.update([type(handling.outcome) for handling in handled])
-        if is_told() or logger.isEnabledFor(logging.DEBUG):
-            for handling in handled:
-                tell_handled(handling)
-        if is_told():
+        self.outcomes.update([type(attempt.outcome) for attempt in handled])
+        if is_reported() or logger.isEnabledFor(logging.DEBUG):
+            for attempt in handled:
+                report_outcome(attempt)
+        if is_reported():
             self.session.reclaim(lane.name)
         self.session.tidy_up()
 
@@ -252,12 +258,12 @@ class Delivery:
                 taken.attempts, cause, lane.channel.retry, unreadable=taken.unreadable
             )
         )
-        begun = batch.handled or [of_stored(lane.channel, taken, self.session.using)]
-        handling = begun[0]
-        handling.listener, handling.error, handling.outcome = lane.call.listener, cause, outcome
-        log_failure(handling, outcome)
+        begun = batch.handled or [attempt_at(lane.channel, taken, self.session.using)]
+        attempt = begun[0]
+        attempt.listener, attempt.error, attempt.outcome = lane.call.listener, cause, outcome
+        log_failure(attempt, outcome)
         self.session.charge(taken.id, taken.attempts, outcome)
-        self._tell(lane, [handling])
+        self._tell(lane, [attempt])
 
 
 def _cause(error: Exception) -> BaseException:

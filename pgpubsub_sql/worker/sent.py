@@ -14,8 +14,14 @@ from pgpubsub_sql.retry import Discard
 from pgpubsub_sql.worker.calling import Caller
 from pgpubsub_sql.worker.isolation import CAUGHT
 from pgpubsub_sql.worker.messages import decode_envelope, long_payload
+from pgpubsub_sql.worker.reporting import (
+    Attempt,
+    guarded,
+    is_reported,
+    report_outcome,
+    report_start,
+)
 from pgpubsub_sql.worker.session import Session
-from pgpubsub_sql.worker.telling import Handling, guarded, is_told, tell_handled, tell_received
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -27,7 +33,7 @@ def handle_sent(
 
     What was sent from another schema is for others. A failure is logged, and ends the message.
     """
-    handling = Handling(
+    attempt = Attempt(
         channel=channel,
         using=session.using,
         name=channel.postgres_name(),
@@ -39,33 +45,33 @@ def handle_sent(
         envelope = decode_envelope(payload)
         if envelope.schema not in (None, schema):
             return
-        tell_received(handling)
+        report_start(attempt)
         started = time.perf_counter()
         if envelope.ref is not None:
             payload = long_payload(session, envelope.ref)
-        _call_isolated(call, payload, session, handling)
+        _call_isolated(call, payload, session, attempt)
     except CAUGHT as error:  # whatever a listener raises ends its message only
-        handling.error, handling.listener = error, call.listener
-    handling.duration = time.perf_counter() - started
-    if handling.error is not None:
-        handling.context.run(_log_failure, handling, handling.error)
-        if not (_is_unread(handling) or isinstance(handling.error, Discard)):
+        attempt.error, attempt.listener = error, call.listener
+    attempt.duration = time.perf_counter() - started
+    if attempt.error is not None:
+        attempt.context.run(_log_failure, attempt, attempt.error)
+        if not (_is_unread(attempt) or isinstance(attempt.error, Discard)):
             session.drop_if_broken()
-    tell_handled(handling)
-    if is_told():
-        session.reclaim(handling.name)
+    report_outcome(attempt)
+    if is_reported():
+        session.reclaim(attempt.name)
     session.tidy_up()
 
 
-def _call_isolated(call: Caller, payload: str, session: Session, handling: Handling) -> None:
-    with session.isolation(durable=True, channel=handling.name) as isolation:
-        within = partial(handling.context.run, call, payload, handling.notification)
-        isolation.run_alone(within, guarded(handling))
+def _call_isolated(call: Caller, payload: str, session: Session, attempt: Attempt) -> None:
+    with session.isolation(durable=True, channel=attempt.name) as isolation:
+        within = partial(attempt.context.run, call, payload, attempt.notification)
+        isolation.run_alone(within, guarded(attempt))
 
 
-def _log_failure(handling: Handling, error: BaseException) -> None:
-    name, extra = handling.name, handling.extra
-    if _is_unread(handling):
+def _log_failure(attempt: Attempt, error: BaseException) -> None:
+    name, extra = attempt.name, attempt.extra
+    if _is_unread(attempt):
         logger.error(
             "A message on channel %s cannot be read, and was dropped: %s", name, error, extra=extra
         )
@@ -74,10 +80,10 @@ def _log_failure(handling: Handling, error: BaseException) -> None:
         logger.info(message, name, error, extra=extra)
     else:
         message = "A message on channel %s failed; it will not be retried, as it is not stored%s."
-        of_listener = f" (listener {handling.listener})" if handling.listener else ""
+        of_listener = f" (listener {attempt.listener})" if attempt.listener else ""
         logger.error(message, name, of_listener, exc_info=error, extra=extra)
 
 
-def _is_unread(handling: Handling) -> bool:
+def _is_unread(attempt: Attempt) -> bool:
     """Whether no listener was called, as the message cannot be read."""
-    return isinstance(handling.error, PayloadError) and not handling.listener
+    return isinstance(attempt.error, PayloadError) and not attempt.listener

@@ -24,8 +24,8 @@ from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.doorbell import ECHO_SECONDS, Doorbell
 from pgpubsub_sql.worker.forks import disown, in_forks
 from pgpubsub_sql.worker.outcomes import Discarded, Park, Postpone, ReadAgain, TryAgain
+from pgpubsub_sql.worker.reporting import send
 from pgpubsub_sql.worker.stopping import Lifeline, Stopping
-from pgpubsub_sql.worker.telling import tell
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -130,7 +130,7 @@ class Worker:
             self._tell(worker_stopped)
 
     def _tell(self, signal: Signal) -> None:
-        tell(signal, Worker, using=self.using, channels=list(self.delivery.channels.values()))
+        send(signal, Worker, using=self.using, channels=list(self.delivery.channels.values()))
 
     def step(self) -> None:
         """Look once, hear once."""

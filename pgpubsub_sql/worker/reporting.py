@@ -51,7 +51,7 @@ _LEVELS: dict[type[Failure], int] = {
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
-class Handling:
+class Attempt:
     """One attempt to handle one message, and what came of it."""
 
     channel: type[BaseChannel]
@@ -106,9 +106,9 @@ class Handling:
         }
 
 
-def of_stored(channel: type[BaseChannel], taken: Taken, using: str) -> Handling:
-    """Return the handling of a stored message."""
-    return Handling(
+def attempt_at(channel: type[BaseChannel], taken: Taken, using: str) -> Attempt:
+    """Return an attempt to handle a stored message."""
+    return Attempt(
         channel=channel,
         using=using,
         name=taken.channel,
@@ -119,7 +119,7 @@ def of_stored(channel: type[BaseChannel], taken: Taken, using: str) -> Handling:
     )
 
 
-def tell(signal: Signal, sender: Any, **named: Any) -> None:
+def send(signal: Signal, sender: Any, **named: Any) -> None:
     """Send *signal*, whatever its receivers do; Django logs what they raise."""
     try:
         signal.send_robust(sender, **named)
@@ -128,67 +128,67 @@ def tell(signal: Signal, sender: Any, **named: Any) -> None:
         logger.exception(message, sender.__name__)
 
 
-def tell_received(handling: Handling, isolation: Isolation | None = None) -> None:
+def report_start(attempt: Attempt, isolation: Isolation | None = None) -> None:
     """Tell that a message is about to be handled, by itself within the transaction of a batch."""
     if not message_received.receivers:
         return
-    send = partial(_tell_of, message_received, handling)
+    report = partial(_send, message_received, attempt)
     if isolation is None:
-        send()
-    elif error := isolation.run(send, guarded(handling), is_prelude=True):
+        report()
+    elif error := isolation.run(report, guarded(attempt), is_prelude=True):
         message = (
             "Receivers of message_received failed for a message of channel %s. What they did is "
             "undone; the message is handled all the same."
         )
-        logger.error(message, handling.name, exc_info=error, extra=handling.extra)
+        logger.error(message, attempt.name, exc_info=error, extra=attempt.extra)
 
 
-def tell_handled(handling: Handling) -> None:
+def report_outcome(attempt: Attempt) -> None:
     """Tell what came of a message, once it is so for good."""
-    if handling.error is None:
+    if attempt.error is None:
         message = "Handled a message of channel %s in %.3f s"
-        logger.debug(message, handling.name, handling.duration, extra=handling.extra)
-        _tell_of(message_succeeded, handling, "duration")
+        logger.debug(message, attempt.name, attempt.duration, extra=attempt.extra)
+        _send(message_succeeded, attempt, "duration")
         return
-    outcome, named = handling.outcome, ("duration", "error", "listener")
+    outcome, named = attempt.outcome, ("duration", "error", "listener")
     retry_in = outcome.seconds if isinstance(outcome, TryAgain | ReadAgain | Postpone) else None
-    _tell_of(message_failed, handling, *named, retry_in=retry_in)
+    _send(message_failed, attempt, *named, retry_in=retry_in)
     if isinstance(outcome, Park):
-        _tell_of(message_parked, handling, "error")
+        _send(message_parked, attempt, "error")
 
 
-def is_told() -> bool:
+def is_reported() -> bool:
     """Whether anybody hears what came of messages, and may have used the connection."""
     return any(one.receivers for one in (message_succeeded, message_failed, message_parked))
 
 
-def log_failure(handling: Handling, outcome: Failure) -> None:
+def log_failure(attempt: Attempt, outcome: Failure) -> None:
     """Log what a stored message failed with, at which attempt, and what happens next."""
-    error = handling.error
+    error = attempt.error
     says_enough = isinstance(error, Unreadable | Undecodable | Discard)
     is_said = isinstance(outcome, ReadAgain) and outcome.times > 1
-    handling.context.run(
+    attempt.context.run(
         logger.log,
         logging.DEBUG if is_said else _LEVELS[type(outcome)],
         "Notification %s of channel %s failed and %s%s%s",
-        handling.id,
-        handling.name,
+        attempt.id,
+        attempt.name,
         next_step(outcome),
-        handling.particulars,
+        attempt.particulars,
         f": {error}" if says_enough else ".",
         exc_info=None if says_enough else error,
-        extra=handling.extra,
+        extra=attempt.extra,
     )
 
 
-def guarded(handling: Handling) -> Callable[[Callable[[], object]], Callable[[], None]]:
+def guarded(attempt: Attempt) -> Callable[[Callable[[], object]], Callable[[], None]]:
     """Return what keeps the failure of one callback given to ``on_commit()`` from the others."""
-    return partial(_guarded, handling)
+    return partial(_guarded, attempt)
 
 
-def _guarded(handling: Handling, callback: Callable[[], object]) -> Callable[[], None]:
-    connection: Any = connections[handling.using]
-    limited = partial(time_limit, handling.channel.timeout, connection, callback)
+def _guarded(attempt: Attempt, callback: Callable[[], object]) -> Callable[[], None]:
+    connection: Any = connections[attempt.using]
+    limited = partial(time_limit, attempt.channel.timeout, connection, callback)
 
     def call_back() -> None:
         # What it belongs to is committed already.
@@ -199,23 +199,23 @@ def _guarded(handling: Handling, callback: Callable[[], object]) -> Callable[[],
                 "A callback given to transaction.on_commit() by a listener of channel %s took "
                 "longer than the channel's timeout (%s s) and was interrupted; the message itself "
                 "was handled. Raise the timeout, or send what takes long on a channel of its own.",
-                handling.name,
-                handling.channel.timeout,
-                extra=handling.extra,
+                attempt.name,
+                attempt.channel.timeout,
+                extra=attempt.extra,
             )
         except CAUGHT:
             logger.exception(
                 "A callback given to transaction.on_commit() by a listener of channel %s "
                 "failed; the message itself was handled.",
-                handling.name,
-                extra=handling.extra,
+                attempt.name,
+                extra=attempt.extra,
             )
 
-    return partial(handling.context.run, call_back)
+    return partial(attempt.context.run, call_back)
 
 
-def _tell_of(signal: Signal, handling: Handling, *names: str, **named: Any) -> None:
+def _send(signal: Signal, attempt: Attempt, *names: str, **named: Any) -> None:
     if signal.receivers:
-        named |= {name: getattr(handling, name) for name in names}
-        named |= {"notification": handling.notification(), "using": handling.using}
-        handling.context.run(tell, signal, handling.channel, **named)
+        named |= {name: getattr(attempt, name) for name in names}
+        named |= {"notification": attempt.notification(), "using": attempt.using}
+        attempt.context.run(send, signal, attempt.channel, **named)
