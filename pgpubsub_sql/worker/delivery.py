@@ -14,6 +14,7 @@ from pgpubsub_sql.worker.batch import Batch
 from pgpubsub_sql.worker.calling import Caller
 from pgpubsub_sql.worker.claims import Claims, UnorderedClaims
 from pgpubsub_sql.worker.isolation import Escaped, Isolation
+from pgpubsub_sql.worker.ordered_claims import OrderedClaims
 from pgpubsub_sql.worker.outcomes import (
     Expired,
     Failure,
@@ -32,7 +33,6 @@ from pgpubsub_sql.worker.reporting import (
     log_failure,
     report_outcome,
 )
-from pgpubsub_sql.worker.runs import OrderedClaims
 from pgpubsub_sql.worker.sent import handle_sent
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.wanted import Wanted, wanted

@@ -17,7 +17,7 @@ from django.db import transaction
 
 from pgpubsub_sql import Notification, Retry, notify, notify_many
 from pgpubsub_sql.sql import SQL, query
-from pgpubsub_sql.worker import claims, runs
+from pgpubsub_sql.worker import claims, ordered_claims
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.wanted import Wanted
 from tests.app.channels import Step
@@ -257,7 +257,7 @@ def test_a_row_that_changes_while_it_is_taken_cuts_a_run(
     """F26: what PostgreSQL locks then is another version, on older minors without a word."""
     steps("good", "good", "good")
     with delivery.session.isolation(), postponed_between_snapshot_and_lock(number) as condition:
-        found = runs.OrderedClaims("app.Step", delivery.session, Wanted(text=condition))
+        found = ordered_claims.OrderedClaims("app.Step", delivery.session, Wanted(text=condition))
         claim = found._take_runs(10)
     assert [json.loads(one.payload)["number"] for one in claim.taken] == taken
     assert not claim.given_up
@@ -325,7 +325,7 @@ def test_batches_of_many_keys_grow_as_others_do(delivery: Delivery) -> None:
 def test_many_keys_that_wait_do_not_hide_one_that_is_ready(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "STEPS", 3)
+    monkeypatch.setattr(ordered_claims, "STEPS", 3)
     steps("good", accounts="abcdefgh")
     sql(
         "UPDATE pgpubsub_sql_notification SET available_at = clock_timestamp() + interval '1 h'"
