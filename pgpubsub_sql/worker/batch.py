@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from pgpubsub_sql.channels import BaseChannel
-from pgpubsub_sql.worker.calling import Caller
+from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.outcomes import (
     Discarded,
@@ -45,7 +45,7 @@ class Batch:
         isolation: Isolation,
         *,
         channel: type[BaseChannel],
-        call: Caller,
+        dispatch: Dispatcher,
         is_ordered: bool,
         is_used_up: Callable[[], bool],
     ) -> None:
@@ -57,7 +57,7 @@ class Batch:
         self._isolation = isolation
         self._using = isolation.using
         self._channel = channel
-        self._call = call
+        self._dispatch = dispatch
         self._is_ordered = is_ordered
         self._is_used_up = is_used_up
         self._is_ended = False
@@ -111,10 +111,10 @@ class Batch:
 
     def _handle(self, one: Taken) -> Outcome:
         self._begun = attempt = attempt_at(self._channel, one, self._using)
-        self._call.listener = ""
+        self._dispatch.listener = ""
         report_start(attempt, self._isolation)
         started = time.perf_counter()
-        call = partial(attempt.context.run, self._call, one.payload, attempt.notification)
+        call = partial(attempt.context.run, self._dispatch, one.payload, attempt.notification)
         attempt.error = self._isolation.run(call, guarded(attempt))
         attempt.duration = time.perf_counter() - started
         self._begun = None
@@ -128,7 +128,7 @@ class Batch:
         outcome = outcome or after_failure(
             attempts, error, self._channel.retry, unreadable=unreadable
         )
-        attempt.listener, attempt.outcome = self._call.listener, outcome
+        attempt.listener, attempt.outcome = self._dispatch.listener, outcome
         log_failure(attempt, outcome)
         if isinstance(outcome, Postpone):
             self._is_ended = True  # what was in its way may want what this batch holds

@@ -11,8 +11,8 @@ from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.worker.accounting import account_for, report_crashes
 from pgpubsub_sql.worker.admission import Admission
 from pgpubsub_sql.worker.batch import Batch
-from pgpubsub_sql.worker.calling import Caller
 from pgpubsub_sql.worker.claims import Claims, UnorderedClaims
+from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.isolation import Escaped, Isolation
 from pgpubsub_sql.worker.ordered_claims import OrderedClaims
 from pgpubsub_sql.worker.outcomes import (
@@ -46,7 +46,7 @@ class Lane:
     def __init__(self, channel: type[BaseChannel], session: Session, wanted: Wanted) -> None:
         self.channel = channel
         self.name = channel.postgres_name()
-        self.call = Caller(channel, session)
+        self.dispatch = Dispatcher(channel, session)
         self.is_ordered = bool(channel.ordering_fields())
         claims = OrderedClaims if self.is_ordered else UnorderedClaims
         self.claims: Claims = claims(self.name, session, wanted)
@@ -118,7 +118,7 @@ class Delivery:
     def handle_sent(self, name: str, payload: str) -> None:
         """Handle one message that was sent and not stored. Its failure is logged, and ends it."""
         lane = self._lanes[name]
-        handle_sent(lane.channel, payload, self.schema, self.session, lane.call)
+        handle_sent(lane.channel, payload, self.schema, self.session, lane.dispatch)
 
     def store(self, name: str, payloads: Iterable[str]) -> None:
         """Store what came by NOTIFY on a durable channel, now or before what is stored next."""
@@ -170,7 +170,7 @@ class Delivery:
             taken,
             isolation,
             channel=lane.channel,
-            call=lane.call,
+            dispatch=lane.dispatch,
             is_ordered=lane.is_ordered,
             is_used_up=lambda: self.stopping() or lane.pace.is_used_up(isolation.savepoints),
         )
@@ -260,7 +260,7 @@ class Delivery:
         )
         begun = batch.handled or [attempt_at(lane.channel, taken, self.session.using)]
         attempt = begun[0]
-        attempt.listener, attempt.error, attempt.outcome = lane.call.listener, cause, outcome
+        attempt.listener, attempt.error, attempt.outcome = lane.dispatch.listener, cause, outcome
         log_failure(attempt, outcome)
         self.session.charge(taken.id, taken.attempts, outcome)
         self._tell(lane, [attempt])

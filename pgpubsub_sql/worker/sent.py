@@ -11,7 +11,7 @@ from django.utils import timezone
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.retry import Discard
-from pgpubsub_sql.worker.calling import Caller
+from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.isolation import CAUGHT
 from pgpubsub_sql.worker.messages import decode_envelope, long_payload
 from pgpubsub_sql.worker.reporting import (
@@ -27,7 +27,7 @@ logger = logging.getLogger("pgpubsub_sql.worker")
 
 
 def handle_sent(
-    channel: type[BaseChannel], payload: str, schema: str, session: Session, call: Caller
+    channel: type[BaseChannel], payload: str, schema: str, session: Session, dispatch: Dispatcher
 ) -> None:
     """Call the listeners of *channel*, in a transaction that begins with their first query.
 
@@ -40,7 +40,7 @@ def handle_sent(
         created_at=timezone.now(),
     )
     started = time.perf_counter()
-    call.listener = ""
+    dispatch.listener = ""
     try:
         envelope = decode_envelope(payload)
         if envelope.schema not in (None, schema):
@@ -49,9 +49,9 @@ def handle_sent(
         started = time.perf_counter()
         if envelope.ref is not None:
             payload = long_payload(session, envelope.ref)
-        _call_isolated(call, payload, session, attempt)
+        _call_isolated(dispatch, payload, session, attempt)
     except CAUGHT as error:  # whatever a listener raises ends its message only
-        attempt.error, attempt.listener = error, call.listener
+        attempt.error, attempt.listener = error, dispatch.listener
     attempt.duration = time.perf_counter() - started
     if attempt.error is not None:
         attempt.context.run(_log_failure, attempt, attempt.error)
@@ -63,9 +63,9 @@ def handle_sent(
     session.tidy_up()
 
 
-def _call_isolated(call: Caller, payload: str, session: Session, attempt: Attempt) -> None:
+def _call_isolated(dispatch: Dispatcher, payload: str, session: Session, attempt: Attempt) -> None:
     with session.isolation(durable=True, channel=attempt.name) as isolation:
-        within = partial(attempt.context.run, call, payload, attempt.notification)
+        within = partial(attempt.context.run, dispatch, payload, attempt.notification)
         isolation.run_alone(within, guarded(attempt))
 
 

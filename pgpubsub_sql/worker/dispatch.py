@@ -28,7 +28,7 @@ DURABLE_HINT = (
 )
 
 
-class Caller:
+class Dispatcher:
     """Calls the listeners of *channel*, in order of registration."""
 
     def __init__(self, channel: type[BaseChannel], session: Session) -> None:
