@@ -51,7 +51,7 @@ def deliver(is_durable: bool, blank: None) -> Callable[..., None]:  # noqa: F811
             notify(Sale, number=7)
             delivery.handle_stored("sale")
         else:
-            delivery.handle_sent("sale", '{"number": 7}')
+            delivery.handle_ephemeral("sale", '{"number": 7}')
 
     return deliver
 

@@ -98,9 +98,9 @@ def test_a_burst_is_bounded_and_what_it_costs_is_said(
         "SELECT pg_notify('app.Shout', jsonb_build_object('number', n)::text)"
         " FROM generate_series(1, 20) AS n"
     )
-    eventually(lambda: worker._read() or sum(worker._sent._dropped.values()) == 15)
-    assert len(worker._sent) == small
-    eventually(lambda: worker._catch_up() or not worker._sent)
+    eventually(lambda: worker._read() or sum(worker._ephemeral._dropped.values()) == 15)
+    assert len(worker._ephemeral) == small
+    eventually(lambda: worker._catch_up() or not worker._ephemeral)
     assert numbers("hear") == [16, 17, 18, 19, 20]
     assert caplog.text.count("were dropped") == 1
     assert "15 messages on channel app.Shout were dropped" in caplog.text
@@ -109,7 +109,7 @@ def test_a_burst_is_bounded_and_what_it_costs_is_said(
 def test_nobody_waits_for_what_is_there(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     timeouts: list[float] = []
     monkeypatch.setattr(worker.stopping, "wait", lambda _, timeout: timeouts.append(timeout) or [])
-    worker._sent.add(Notify("app.Shout", '{"number": 1}'))
+    worker._ephemeral.add(Notify("app.Shout", '{"number": 1}'))
     worker._hear()
     worker._hear()
     assert timeouts[0] == 0

@@ -124,7 +124,7 @@ def test_a_stored_message_is_the_same_in_every_attempt() -> None:
 def test_a_message_that_is_not_stored_has_no_id() -> None:
     told: list[Notification] = []
     before = timezone.now()
-    Delivery([failing(told)], using="default").handle_sent("sale", "{}")
+    Delivery([failing(told)], using="default").handle_ephemeral("sale", "{}")
     (sent,) = told
     assert (sent.pk, sent.channel, sent.attempts) == (None, "sale", 0)
     assert before <= sent.created_at <= timezone.now()

@@ -223,10 +223,10 @@ def test_what_a_worker_died_of_is_told(told: list[Any], monkeypatch: pytest.Monk
 
 
 def test_ephemeral_messages_are_told_of(delivery: Delivery, told: list[Any]) -> None:
-    delivery.handle_sent("app.Shout", '{"number": 1}')
-    delivery.handle_sent("app.Shout", '{"number": 2, "mood": "bad"}')
-    delivery.handle_sent("app.Shout", "{}")
-    delivery.handle_sent("app.Shout", '{"number": 3, "$schema": "tenant"}')
+    delivery.handle_ephemeral("app.Shout", '{"number": 1}')
+    delivery.handle_ephemeral("app.Shout", '{"number": 2, "mood": "bad"}')
+    delivery.handle_ephemeral("app.Shout", "{}")
+    delivery.handle_ephemeral("app.Shout", '{"number": 3, "$schema": "tenant"}')
     assert names(told) == [
         "message_received",
         "message_succeeded",
@@ -246,7 +246,7 @@ def test_a_receiver_may_choose_its_channel(
     connect(signals.message_succeeded, lambda sender, **_: seen.append(sender), sender=Shout)
     jobs("good")
     drain(delivery)
-    delivery.handle_sent("app.Shout", '{"number": 1}')
+    delivery.handle_ephemeral("app.Shout", '{"number": 1}')
     assert seen == [Shout]
 
 
@@ -280,8 +280,8 @@ def test_a_receiver_that_raises_harms_nothing(
     jobs("good", "bad", "good", "close", "good")
     sql("SELECT pgpubsub_notify('app.Job', '{}')")
     drain(delivery)
-    delivery.handle_sent("app.Shout", '{"number": 1}')
-    delivery.handle_sent("app.Shout", '{"number": 2, "mood": "bad"}')
+    delivery.handle_ephemeral("app.Shout", '{"number": 1}')
+    delivery.handle_ephemeral("app.Shout", '{"number": 2, "mood": "bad"}')
     assert sorted(numbers("do_job")) == [1, 3, 5]
     assert numbers("hear") == [1]
     assert {row.attempts for row in stored().values()} == {1}
@@ -430,8 +430,8 @@ def test_log_records_of_an_ephemeral_message_say_which(
     delivery: Delivery, caplog: pytest.LogCaptureFixture
 ) -> None:
     for mood in ("bad", "discard"):
-        delivery.handle_sent("app.Shout", f'{{"number": 1, "mood": "{mood}"}}')
-    delivery.handle_sent("app.Shout", "{}")
+        delivery.handle_ephemeral("app.Shout", f'{{"number": 1, "mood": "{mood}"}}')
+    delivery.handle_ephemeral("app.Shout", "{}")
     for record in caplog.records:
         assert extras(record)["channel"] == "app.Shout"
         assert extras(record)["notification_id"] is None

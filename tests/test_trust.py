@@ -90,7 +90,7 @@ def work(worker: Worker) -> None:
     send_to_end = json.dumps({"number": -1})
     sql("SELECT pg_notify('app.Shout', %s)", send_to_end)
     seen = numbers("hear").count(-1)
-    while numbers("hear").count(-1) == seen or worker._sent:
+    while numbers("hear").count(-1) == seen or worker._ephemeral:
         worker.step()
     worker._look()
 

@@ -13,6 +13,7 @@ from pgpubsub_sql.worker.admission import Admission
 from pgpubsub_sql.worker.batch import Batch
 from pgpubsub_sql.worker.claims import Claims, UnorderedClaims
 from pgpubsub_sql.worker.dispatch import Dispatcher
+from pgpubsub_sql.worker.ephemeral import handle_ephemeral
 from pgpubsub_sql.worker.isolation import Escaped, Isolation
 from pgpubsub_sql.worker.ordered_claims import OrderedClaims
 from pgpubsub_sql.worker.outcomes import (
@@ -33,7 +34,6 @@ from pgpubsub_sql.worker.reporting import (
     log_failure,
     report_outcome,
 )
-from pgpubsub_sql.worker.sent import handle_sent
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.wanted import Wanted, wanted
 
@@ -115,10 +115,10 @@ class Delivery:
         """Whether what a server process has sent by NOTIFY is to be handled, or stored."""
         return self.admission.admits(self.channels[name], payload, pid, self.schema)
 
-    def handle_sent(self, name: str, payload: str) -> None:
+    def handle_ephemeral(self, name: str, payload: str) -> None:
         """Handle one message that was sent and not stored. Its failure is logged, and ends it."""
         lane = self._lanes[name]
-        handle_sent(lane.channel, payload, self.schema, self.session, lane.dispatch)
+        handle_ephemeral(lane.channel, payload, self.schema, self.session, lane.dispatch)
 
     def store(self, name: str, payloads: Iterable[str]) -> None:
         """Store what came by NOTIFY on a durable channel, now or before what is stored next."""

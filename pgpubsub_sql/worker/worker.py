@@ -72,7 +72,7 @@ class Worker:
         self.doorbell = Doorbell(self.delivery.channels, using=using, name=name)
         self._look_at = dict.fromkeys(self.delivery.channels, 0.0)
         """When each channel is due, by the monotonic clock."""
-        self._sent = Backlog()
+        self._ephemeral = Backlog()
         """Messages that were heard, and not handled yet."""
         self._troubles: dict[str, Backoff] = defaultdict(Backoff)
         """Channels that could not be looked at, with how often in a row."""
@@ -209,7 +209,7 @@ class Worker:
         self._plan_at = now + max(PLAN_SECONDS, PLAN_SHARE * took)
 
     def _hear(self) -> None:
-        is_behind = self._sent or self.doorbell.has_notifies
+        is_behind = self._ephemeral or self.doorbell.has_notifies
         timeout = 0 if is_behind else max(0.0, min(self._look_at.values()) - time.monotonic())
         work = connections[self.using].connection
         heard = self.stopping.wait([self.doorbell, work] if work else [self.doorbell], timeout)
@@ -231,7 +231,7 @@ class Worker:
             elif self.delivery.channels[notify.channel].lock_notifications:
                 raw[notify.channel].append(notify.payload)
             else:
-                self._sent.add(notify)
+                self._ephemeral.add(notify)
         for name, payloads in raw.items():
             if self.doorbell.elect(name):
                 self.delivery.store(name, payloads)
@@ -240,13 +240,13 @@ class Worker:
     def _catch_up(self) -> None:
         """Handle messages that were sent, for a while, and go on reading in between."""
         started = time.monotonic()
-        while not self.stopping() and (notify := self._sent.next()):
-            self.delivery.handle_sent(notify.channel, notify.payload)
+        while not self.stopping() and (notify := self._ephemeral.next()):
+            self.delivery.handle_ephemeral(notify.channel, notify.payload)
             self._read()
             if time.monotonic() - started >= HEARING_SECONDS:
                 break
         self.stopping.renew()
-        self._sent.report()
+        self._ephemeral.report()
         self.delivery.admission.report()
 
     def _bring_forward(self, name: str, due: float) -> None:

@@ -34,7 +34,7 @@ def test_callbacks_run_after_the_commit_and_fail_alone(
 def test_a_callback_of_an_ephemeral_message_fails_alone(
     delivery: Delivery, caplog: pytest.LogCaptureFixture
 ) -> None:
-    delivery.handle_sent("app.Shout", '{"number": 1, "mood": "call back"}')
+    delivery.handle_ephemeral("app.Shout", '{"number": 1, "mood": "call back"}')
     assert numbers("hear") == [1]
     assert len(calls("called back")) == 1
     assert "will not be retried" not in caplog.text

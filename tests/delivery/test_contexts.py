@@ -84,7 +84,7 @@ def test_what_a_message_sets_is_gone_with_it(
     jobs("leave", "look", "fail", "look")
     drain(delivery)
     for mood in ["leave", "look", "fail", "look"]:
-        delivery.handle_sent("app.Shout", f'{{"number": 1, "mood": "{mood}"}}')
+        delivery.handle_ephemeral("app.Shout", f'{{"number": 1, "mood": "{mood}"}}')
     changed = seen[0]
     assert changed != before
     assert seen == [changed, before] * 4
@@ -131,7 +131,7 @@ def test_what_belongs_to_a_message_has_its_context(
             drain(delivery)
         else:
             for mood in ["look", "fail"]:
-                delivery.handle_sent(channel, f'{{"number": 1, "mood": "{mood}"}}')
+                delivery.handle_ephemeral(channel, f'{{"number": 1, "mood": "{mood}"}}')
     finally:
         signals.message_received.disconnect(received)
         signals.message_succeeded.disconnect(succeeded)
@@ -210,7 +210,7 @@ def test_the_orm_of_each_message_is_in_the_transaction(delivery: Delivery) -> No
     jobs("good", "bad", "good", channel=LoneJob)
     drain(delivery, LoneJob)
     assert numbers("do_lone_job") == [1, 3]
-    delivery.handle_sent("app.Shout", '{"number": 1, "mood": "async"}')
+    delivery.handle_ephemeral("app.Shout", '{"number": 1, "mood": "async"}')
     assert len(calls("hear_async")) == 1
 
 
@@ -229,7 +229,7 @@ def test_queries_are_not_remembered_for_ever(delivery: Delivery) -> None:
         drain(delivery)
         assert len(connection.queries_log) < 20
         for number in range(3):
-            delivery.handle_sent("app.Shout", f'{{"number": {number}}}')
+            delivery.handle_ephemeral("app.Shout", f'{{"number": {number}}}')
             assert len(connection.queries_log) < 20
         for _ in range(10):
             delivery.handle_stored("app.Job")

@@ -60,12 +60,12 @@ def test_nor_do_messages_that_are_sent(worker: Worker, monkeypatch: pytest.Monke
     for number in range(1, 6):
         notify(Shout(number))
     notify(Job(number=1))
-    while not worker._sent:
+    while not worker._ephemeral:
         worker.step()
     while not numbers("do_job"):
         worker.step()
     assert len(numbers("hear")) < 5
-    while worker._sent:
+    while worker._ephemeral:
         worker.step()
     assert numbers("hear") == [1, 2, 3, 4, 5]
     assert not stored()

@@ -153,7 +153,7 @@ def handle(delivery: Delivery, channel: str, *moods: str) -> None:
     """Send a message per mood on a channel of whatever kind, and have it handled."""
     if channel == "app.Shout":
         for number, one in enumerate(moods, 1):
-            delivery.handle_sent(channel, f'{{"number": {number}, "mood": "{one}"}}')
+            delivery.handle_ephemeral(channel, f'{{"number": {number}, "mood": "{one}"}}')
     else:
         jobs(*moods, channel=delivery.channels[channel])
         for _ in range(3):
@@ -282,7 +282,7 @@ def test_a_receiver_of_what_came_of_it_leaves_nothing_either(
     try:
         jobs("good")
         drain(delivery)
-        delivery.handle_sent("app.Shout", '{"number": 1}')
+        delivery.handle_ephemeral("app.Shout", '{"number": 1}')
     finally:
         signals.message_succeeded.disconnect(leave)
     assert settings() == seen[0]
@@ -352,7 +352,7 @@ def test_a_tenant_is_forgotten(
     jobs("leave", "look")
     drain(delivery)
     assert seen == ["ours"]
-    delivery.handle_sent("app.Shout", '{"number": 1, "mood": "leave"}')
+    delivery.handle_ephemeral("app.Shout", '{"number": 1, "mood": "leave"}')
     assert wrapper.tenant == "ours"
 
 
@@ -398,7 +398,7 @@ def test_a_callback_leaves_nothing_open(
             jobs("leave", "good")
             drain(delivery)
         else:
-            delivery.handle_sent(channel, f'{{"number": {number}, "mood": "leave"}}')
+            delivery.handle_ephemeral(channel, f'{{"number": {number}, "mood": "leave"}}')
     with stranger() as other:
         listener = "do_job" if channel == "app.Job" else "hear"
         other.execute("SELECT count(*) FROM app_entry WHERE listener = %s", [listener])
@@ -459,7 +459,7 @@ def test_a_database_without_autocommit_is_refused(
     """F44: by whoever would work on it, naming the setting."""
     with pytest.raises(NotReady, match="has AUTOCOMMIT = False in DATABASES"):
         delivery.handle_stored("app.Job")
-    delivery.handle_sent("app.Shout", '{"number": 1}')
+    delivery.handle_ephemeral("app.Shout", '{"number": 1}')
     assert "has AUTOCOMMIT = False in DATABASES" in caplog.text
     with pytest.raises(CommandError, match="has AUTOCOMMIT = False in DATABASES"):
         call_command("listen", "--drain", "--worker")

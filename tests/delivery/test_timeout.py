@@ -122,7 +122,7 @@ def test_an_ephemeral_message_is_interrupted_as_well(
     delivery: Delivery, mood: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number, one in enumerate([mood, "good"], 1):
-        delivery.handle_sent("tests.HastyShout", f'{{"number": {number}, "mood": "{one}"}}')
+        delivery.handle_ephemeral("tests.HastyShout", f'{{"number": {number}, "mood": "{one}"}}')
     assert numbers("be_quick") == [2]
     assert "took longer than 1 s" in caplog.text
 
@@ -150,7 +150,7 @@ def test_a_callback_is_interrupted_as_well(
         assert not stored()
     else:
         for number, one in enumerate(["bad", "good"], 1):
-            delivery.handle_sent(name, f'{{"number": {number}, "mood": "{one}"}}')
+            delivery.handle_ephemeral(name, f'{{"number": {number}, "mood": "{one}"}}')
     assert numbers("be_quick") == [1, 2]
     assert (
         f"A callback given to transaction.on_commit() by a listener of channel {name} took longer "

@@ -176,7 +176,7 @@ def test_an_ephemeral_one_is_dropped_and_logged(caplog: pytest.LogCaptureFixture
     channel.lock_notifications = False
     delivery = Delivery([channel], using="default", schema="public")
     with initialized(Licence, lambda licence: licence.number), caplog.at_level(logging.ERROR):
-        delivery.handle_sent("rows.Watched", payload)
+        delivery.handle_ephemeral("rows.Watched", payload)
     assert "cannot be read, and was dropped: rows.Watched: No instance of" in caplog.text
     assert not heard
     assert connection.is_usable()

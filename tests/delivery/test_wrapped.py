@@ -160,7 +160,7 @@ def test_the_session_is_ours_again(
     assert sorted(stored()) == [2]
     hasten()
     drain(delivery)
-    delivery.handle_sent("app.Shout", '{"number": 1, "mood": "leave"}')
+    delivery.handle_ephemeral("app.Shout", '{"number": 1, "mood": "leave"}')
     assert sql("SHOW default_transaction_read_only") == [("off",)]
     assert "nowhere" not in sql("SHOW search_path")[0][0]
     assert numbers("hear") == [1]
@@ -170,7 +170,7 @@ def test_the_session_is_ours_again(
 def test_an_ephemeral_message_is_handled(delivery: Delivery) -> None:
     """F37."""
     for number, mood in enumerate(["good", "raw write", "copy and fail", "close", "good"]):
-        delivery.handle_sent("app.Shout", f'{{"number": {number}, "mood": "{mood}"}}')
+        delivery.handle_ephemeral("app.Shout", f'{{"number": {number}, "mood": "{mood}"}}')
     assert numbers("hear") == [0, 4]
     assert not calls("raw")
     assert not calls("copied")

@@ -46,9 +46,9 @@ def test_garbage_is_logged_with_its_channel(
     delivery: Delivery, payload: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """P19."""
-    delivery.handle_sent("app.Shout", payload)
+    delivery.handle_ephemeral("app.Shout", payload)
     assert "app.Shout cannot be read, and was dropped" in caplog.text
-    delivery.handle_sent("app.Shout", '{"number": 1}')
+    delivery.handle_ephemeral("app.Shout", '{"number": 1}')
     assert numbers("hear") == [1]
 
 
@@ -57,7 +57,7 @@ def test_a_reference_to_nothing_is_dropped(
     delivery: Delivery, reference: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """P19."""
-    delivery.handle_sent("app.Shout", f'{{"number": 1, "$ref": {reference}}}')
+    delivery.handle_ephemeral("app.Shout", f'{{"number": 1, "$ref": {reference}}}')
     assert "A message on channel app.Shout" in caplog.text
     assert not numbers("hear")
 
@@ -65,8 +65,8 @@ def test_a_reference_to_nothing_is_dropped(
 def test_a_message_of_a_foreign_schema_is_not_ours(
     delivery: Delivery, caplog: pytest.LogCaptureFixture
 ) -> None:
-    delivery.handle_sent("app.Shout", '{"number": 1, "$schema": "tenant"}')
-    delivery.handle_sent("app.Shout", '{"number": 2, "$schema": "public"}')
+    delivery.handle_ephemeral("app.Shout", '{"number": 1, "$schema": "tenant"}')
+    delivery.handle_ephemeral("app.Shout", '{"number": 2, "$schema": "public"}')
     assert numbers("hear") == [2]
     assert not caplog.records
 
@@ -79,7 +79,7 @@ def test_an_ephemeral_failure_ends_its_message_only(
 ) -> None:
     """P8, P12."""
     for number, one in enumerate(["good", mood, "good"], 1):
-        delivery.handle_sent("app.Shout", f'{{"number": {number}, "mood": "{one}"}}')
+        delivery.handle_ephemeral("app.Shout", f'{{"number": {number}, "mood": "{one}"}}')
     assert numbers("hear") == [1, 3]
     assert numbers("hear_only_number") == [1, 3]
     assert (
@@ -90,7 +90,7 @@ def test_an_ephemeral_failure_ends_its_message_only(
 
 
 def test_async_listeners_join_the_transaction(delivery: Delivery) -> None:
-    delivery.handle_sent("app.Shout", '{"number": 1, "mood": "async"}')
+    delivery.handle_ephemeral("app.Shout", '{"number": 1, "mood": "async"}')
     assert numbers("hear_async") == [1]
 
 
@@ -100,7 +100,7 @@ def test_an_ephemeral_message_is_held_to_its_transaction(
 ) -> None:
     """Nothing is lost without a word: neither its writes nor those of the next."""
     for number, one in enumerate([mood, "good"], 1):
-        delivery.handle_sent("app.Shout", f'{{"number": {number}, "mood": "{one}"}}')
+        delivery.handle_ephemeral("app.Shout", f'{{"number": {number}, "mood": "{one}"}}')
     assert 2 in numbers("hear")
     assert (
         "channel app.Shout failed; it will not be retried, as it is not stored (listener tests."
@@ -119,13 +119,13 @@ def test_a_transaction_is_only_for_those_who_query(
 
     monkeypatch.setattr(listeners, "note", lambda *_, **__: look())
     monkeypatch.setitem(listeners.MOODS, "good", lambda: (sql("SELECT 1"), look()))
-    delivery.handle_sent("app.Shout", '{"number": 1}')
+    delivery.handle_ephemeral("app.Shout", '{"number": 1}')
     assert begun == [False, True, True]
 
 
 def test_an_ephemeral_message_has_a_transaction_of_its_own(delivery: Delivery) -> None:
     """So a durable block is at home in it."""
-    delivery.handle_sent("app.Shout", '{"number": 1, "mood": "durable"}')
+    delivery.handle_ephemeral("app.Shout", '{"number": 1, "mood": "durable"}')
     assert numbers("hear") == [1]
     assert len(calls("durable")) == 1
 
@@ -134,7 +134,7 @@ def test_an_ephemeral_message_may_be_discarded(
     delivery: Delivery, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    delivery.handle_sent("app.Shout", '{"number": 1, "mood": "discard"}')
+    delivery.handle_ephemeral("app.Shout", '{"number": 1, "mood": "discard"}')
     assert not numbers("hear")
     assert "was discarded by its listener: it came too late" in caplog.text
     assert "Traceback" not in caplog.text

@@ -26,7 +26,7 @@ from pgpubsub_sql.worker.session import Session
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 
-def handle_sent(
+def handle_ephemeral(
     channel: type[BaseChannel], payload: str, schema: str, session: Session, dispatch: Dispatcher
 ) -> None:
     """Call the listeners of *channel*, in a transaction that begins with their first query.
