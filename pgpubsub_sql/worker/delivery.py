@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from pgpubsub_sql.channels import BaseChannel
-from pgpubsub_sql.worker.accounting import account_for, report_crashes
 from pgpubsub_sql.worker.admission import Admission
 from pgpubsub_sql.worker.batch import Batch
 from pgpubsub_sql.worker.claims import Claims, UnorderedClaims
+from pgpubsub_sql.worker.crash_accounting import account_for, report_crashes
 from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.ephemeral import handle_ephemeral
 from pgpubsub_sql.worker.isolation import Escaped, Isolation
