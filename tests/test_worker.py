@@ -191,7 +191,7 @@ def test_that_the_server_has_gone_is_told_in_one_line(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also of a COMMIT, for which psycopg2 has no better error than DatabaseError."""
-    claims = worker.delivery._lanes["app.Job"].claims
+    claims = worker.delivery._states["app.Job"].claims
     take = claims.take
 
     def take_and_lose(limit: int) -> Any:

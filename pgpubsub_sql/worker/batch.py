@@ -11,15 +11,15 @@ from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.outcomes import (
+    Claimed,
     Discarded,
     Done,
     Expired,
     Failure,
-    GiveBack,
     Outcome,
     Park,
     Postpone,
-    Taken,
+    Release,
     after_failure,
     describe,
     postpone,
@@ -41,7 +41,7 @@ class Batch:
 
     def __init__(
         self,
-        taken: Sequence[Taken],
+        taken: Sequence[Claimed],
         isolation: Isolation,
         *,
         channel: type[BaseChannel],
@@ -81,7 +81,7 @@ class Batch:
             self.handled.append(self._begun)
             outcome = postpone(describe(error)) if is_innocent else None
             self.outcomes.append(self._failed(self._begun, error, outcome))
-        self.outcomes += [GiveBack()] * (len(self.taken) - len(self.outcomes))
+        self.outcomes += [Release()] * (len(self.taken) - len(self.outcomes))
 
     def rows_to_put_back(self) -> list[dict[str, Any]]:
         """Return the values for ``queries/put_back.sql``."""
@@ -93,9 +93,9 @@ class Batch:
         """Return how many had an outcome of this *kind*."""
         return list(map(type, self.outcomes)).count(kind)
 
-    def _outcome(self, one: Taken) -> Outcome:
+    def _outcome(self, one: Claimed) -> Outcome:
         if self._is_over() or one.key in self._blocked:
-            return GiveBack()
+            return Release()
         if one.expired:
             return Expired()
         return self._handle(one)
@@ -105,11 +105,11 @@ class Batch:
             self._is_ended = self._isolation.is_over or self._is_used_up()
         return self._is_ended
 
-    def _block(self, one: Taken) -> None:
+    def _block(self, one: Claimed) -> None:
         if self._is_ordered and one.key is not None:
             self._blocked.add(one.key)
 
-    def _handle(self, one: Taken) -> Outcome:
+    def _handle(self, one: Claimed) -> Outcome:
         self._begun = attempt = attempt_at(self._channel, one, self._using)
         self._dispatch.listener = ""
         report_start(attempt, self._isolation)

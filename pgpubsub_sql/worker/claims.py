@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from pgpubsub_sql.sql import part, render
-from pgpubsub_sql.worker.outcomes import Taken
+from pgpubsub_sql.worker.outcomes import Claimed
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.wanted import Wanted
 
@@ -20,8 +20,8 @@ LOOK_SECONDS = 1.0
 class Claim:
     """What was taken."""
 
-    taken: Sequence[Taken] = ()
-    given_up: Sequence[Taken] = ()
+    taken: Sequence[Claimed] = ()
+    given_up: Sequence[Claimed] = ()
     """What others had taken, and gave up without account. It stays where it is."""
     is_last: bool = False
     """Whether there was nothing more to take."""
@@ -45,7 +45,7 @@ def statement(name: str, wanted: Wanted) -> str:
 
 def claimed(rows: Iterable[Iterable[Any]]) -> Claim:
     """Return what such a statement has returned: what it took, or what was given up."""
-    found = [Taken(*row) for row in rows]
+    found = [Claimed(*row) for row in rows]
     is_given_up = bool(found) and found[0].payload is None
     return Claim(given_up=found) if is_given_up else Claim(taken=found)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import WorkerDied
-from pgpubsub_sql.worker.outcomes import Taken, after_failure
+from pgpubsub_sql.worker.outcomes import Claimed, after_failure
 from pgpubsub_sql.worker.reporting import Attempt, attempt_at, log_failure, report_outcome
 from pgpubsub_sql.worker.session import Session
 
@@ -15,7 +15,7 @@ logger = logging.getLogger("pgpubsub_sql.worker")
 
 
 def account_for(
-    given_up: Sequence[Taken], channel: type[BaseChannel], session: Session
+    given_up: Sequence[Claimed], channel: type[BaseChannel], session: Session
 ) -> list[Attempt]:
     """Write down what became of *given_up*, which others had in hand; return what is charged.
 
@@ -28,7 +28,7 @@ def account_for(
     return [_charge(one, channel, session) for one in given_up if one.alone]
 
 
-def _charge(one: Taken, channel: type[BaseChannel], session: Session) -> Attempt:
+def _charge(one: Claimed, channel: type[BaseChannel], session: Session) -> Attempt:
     attempt, error = attempt_at(channel, one, session.using), WorkerDied()
     outcome = after_failure(one.attempts, error, channel.retry)
     session.charge(one.id, one.attempts, outcome)
@@ -36,7 +36,7 @@ def _charge(one: Taken, channel: type[BaseChannel], session: Session) -> Attempt
     return attempt
 
 
-def report_crashes(given_up: Sequence[Taken], charged: Iterable[Attempt], name: str) -> None:
+def report_crashes(given_up: Sequence[Claimed], charged: Iterable[Attempt], name: str) -> None:
     """Tell what was written down, once it is so for good."""
     if count := sum(not one.alone for one in given_up):
         message = (

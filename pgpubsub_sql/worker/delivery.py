@@ -17,10 +17,10 @@ from pgpubsub_sql.worker.ephemeral import handle_ephemeral
 from pgpubsub_sql.worker.isolation import Escaped, Isolation
 from pgpubsub_sql.worker.ordered_claims import OrderedClaims
 from pgpubsub_sql.worker.outcomes import (
+    Claimed,
     Expired,
     Failure,
-    GiveBack,
-    Taken,
+    Release,
     after_failure,
     describe,
     postpone,
@@ -40,7 +40,7 @@ from pgpubsub_sql.worker.wanted import Wanted, wanted
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 
-class Lane:
+class ChannelState:
     """What belongs to one channel."""
 
     def __init__(self, channel: type[BaseChannel], session: Session, wanted: Wanted) -> None:
@@ -82,8 +82,9 @@ class Delivery:
         self.stopping = stopping
         self._renew = renew
         condition = wanted(using)
-        self._lanes = {
-            name: Lane(channel, self.session, condition) for name, channel in self.channels.items()
+        self._states = {
+            name: ChannelState(channel, self.session, condition)
+            for name, channel in self.channels.items()
         }
         self.outcomes: Counter[type] = Counter()
         """How many notifications came to which end; those that were handled, to None."""
@@ -117,12 +118,12 @@ class Delivery:
 
     def handle_ephemeral(self, name: str, payload: str) -> None:
         """Handle one message that was sent and not stored. Its failure is logged, and ends it."""
-        lane = self._lanes[name]
-        handle_ephemeral(lane.channel, payload, self.schema, self.session, lane.dispatch)
+        state = self._states[name]
+        handle_ephemeral(state.channel, payload, self.schema, self.session, state.dispatch)
 
     def store(self, name: str, payloads: Iterable[str]) -> None:
         """Store what came by NOTIFY on a durable channel, now or before what is stored next."""
-        raw_notifies = self._lanes[name].raw_notifies
+        raw_notifies = self._states[name].raw_notifies
         raw_notifies.add(payloads, self.schema)
         raw_notifies.store()
 
@@ -135,44 +136,44 @@ class Delivery:
 
         Raises what hinders taking, which is no notification's fault.
         """
-        lane, batch = self._lanes[name], None
-        lane.raw_notifies.store()
-        if lane.unresolved:
-            lane.unresolved()
+        state, batch = self._states[name], None
+        state.raw_notifies.store()
+        if state.unresolved:
+            state.unresolved()
         try:
             with self.session.isolation(
-                durable=lane.channel.batch_size == 1, channel=lane.name
+                durable=state.channel.batch_size == 1, channel=state.name
             ) as isolation:
-                claim = lane.claims.take(lane.pace.start())
+                claim = state.claims.take(state.pace.start())
                 if claim.taken:
-                    batch = self._batch(lane, claim.taken, isolation)
+                    batch = self._batch(state, claim.taken, isolation)
                     batch.handle()
                     self._renew()
                     isolation.verify()
                     self._put_back(batch)
                 else:
-                    charged = account_for(claim.given_up, lane.channel, self.session)
+                    charged = account_for(claim.given_up, state.channel, self.session)
         except Exception as error:  # whatever it is, it is this batch's outcome
             if batch is None:
                 raise
-            self._rolled_back(lane, batch, error, isolation)
+            self._rolled_back(state, batch, error, isolation)
             return True
         if batch is None:
             self.outcomes.update(type(one.outcome) for one in charged)
-            report_crashes(claim.given_up, charged, lane.name)
+            report_crashes(claim.given_up, charged, state.name)
             return not claim.is_last
-        self._committed(lane, batch, isolation)
-        return not claim.is_last or batch.count(GiveBack) > 0
+        self._committed(state, batch, isolation)
+        return not claim.is_last or batch.count(Release) > 0
 
-    def _batch(self, lane: Lane, taken: Sequence[Taken], isolation: Isolation) -> Batch:
+    def _batch(self, state: ChannelState, taken: Sequence[Claimed], isolation: Isolation) -> Batch:
         isolation.transaction = taken[0].transaction
         return Batch(
             taken,
             isolation,
-            channel=lane.channel,
-            dispatch=lane.dispatch,
-            is_ordered=lane.is_ordered,
-            is_used_up=lambda: self.stopping() or lane.pace.is_used_up(isolation.savepoints),
+            channel=state.channel,
+            dispatch=state.dispatch,
+            is_ordered=state.is_ordered,
+            is_used_up=lambda: self.stopping() or state.pace.is_used_up(isolation.savepoints),
         )
 
     def _put_back(self, batch: Batch) -> None:
@@ -180,74 +181,78 @@ class Delivery:
         if rows:
             columns = {name: [row[name] for row in rows] for name in rows[0]}
             self.session.execute("put_back", columns)
-        if batch.count(GiveBack):
+        if batch.count(Release):
             # To whoever sleeps what is given back is news.
             self.session.execute("ring", {"channels": [batch.taken[0].channel]})
 
-    def _committed(self, lane: Lane, batch: Batch, isolation: Isolation) -> None:
-        taken, given_back, expired = len(batch.taken), batch.count(GiveBack), batch.count(Expired)
+    def _committed(self, state: ChannelState, batch: Batch, isolation: Isolation) -> None:
+        taken, given_back, expired = len(batch.taken), batch.count(Release), batch.count(Expired)
         if not batch.taken[0].alone:  # it says nothing of how quick the others are
-            lane.pace.end(taken - given_back, taken, isolation.savepoints)
+            state.pace.end(taken - given_back, taken, isolation.savepoints)
         if given_back:
-            lane.claims.rewind()
+            state.claims.rewind()
         if expired:
             message = "%s notifications of channel %s had expired and were dropped"
-            extra = {"channel": lane.name, "count": expired}
-            logger.info(message, expired, lane.name, extra=extra)
-        self._tell(lane, batch.handled)
+            extra = {"channel": state.name, "count": expired}
+            logger.info(message, expired, state.name, extra=extra)
+        self._tell(state, batch.handled)
 
-    def _tell(self, lane: Lane, handled: Sequence[Attempt]) -> None:
+    def _tell(self, state: ChannelState, handled: Sequence[Attempt]) -> None:
         """Tell what came of messages, for good, and let go of what was done about it elsewhere."""
         self.outcomes.update([type(attempt.outcome) for attempt in handled])
         if is_reported() or logger.isEnabledFor(logging.DEBUG):
             for attempt in handled:
                 report_outcome(attempt)
         if is_reported():
-            self.session.reclaim(lane.name)
+            self.session.reclaim(state.name)
         self.session.tidy_up()
 
     def _rolled_back(
-        self, lane: Lane, batch: Batch, error: Exception, isolation: Isolation
+        self, state: ChannelState, batch: Batch, error: Exception, isolation: Isolation
     ) -> None:
         """Decide what becomes of a batch that was rolled back, as it seems.
 
         If the server is gone, too, the next :meth:`handle_stored` does it.
         """
-        lane.unresolved = partial(self._rolled_back, lane, batch, error, isolation)
+        state.unresolved = partial(self._rolled_back, state, batch, error, isolation)
         self.session.drop_if_broken()
         self.session.tidy_up()
-        lane.claims.rewind()
-        self._resolve(lane, batch, error, isolation)
-        lane.unresolved = None
+        state.claims.rewind()
+        self._resolve(state, batch, error, isolation)
+        state.unresolved = None
 
-    def _resolve(self, lane: Lane, batch: Batch, error: Exception, isolation: Isolation) -> None:
+    def _resolve(
+        self, state: ChannelState, batch: Batch, error: Exception, isolation: Isolation
+    ) -> None:
         is_committed = self.session.was_committed(isolation.transaction, isolation.recovered_at)
         if is_committed and isolation.is_committing:  # and it was not acknowledged
-            self._committed_after_all(lane, batch, isolation)
+            self._committed_after_all(state, batch, isolation)
         elif is_committed or isolation.is_over:  # by a listener: only we know of the rest
             if not isolation.is_over:
                 isolation.end()
             batch.fail(_cause(error), is_innocent=isolation.is_lost)
             self._put_back(batch)
-            self._committed_after_all(lane, batch, isolation)
+            self._committed_after_all(state, batch, isolation)
         elif len(batch.taken) == 1:
-            self._failed_alone(lane, batch, error, isolation.is_lost)
+            self._failed_alone(state, batch, error, isolation.is_lost)
         else:
             message = (
                 "A batch of channel %s was rolled back (messages: %s). None is lost: each will be "
                 "handled again, in a transaction of its own."
             )
             count = len(batch.taken)
-            extra = {"channel": lane.name, "count": count}
-            logger.warning(message, lane.name, count, exc_info=error, extra=extra)
+            extra = {"channel": state.name, "count": count}
+            logger.warning(message, state.name, count, exc_info=error, extra=extra)
             self.session.execute("isolate", {"ids": [one.id for one in batch.taken]})
 
-    def _committed_after_all(self, lane: Lane, batch: Batch, isolation: Isolation) -> None:
+    def _committed_after_all(self, state: ChannelState, batch: Batch, isolation: Isolation) -> None:
         for callback in isolation.callbacks:
             callback()
-        self._committed(lane, batch, isolation)
+        self._committed(state, batch, isolation)
 
-    def _failed_alone(self, lane: Lane, batch: Batch, error: Exception, is_lost: bool) -> None:
+    def _failed_alone(
+        self, state: ChannelState, batch: Batch, error: Exception, is_lost: bool
+    ) -> None:
         """Write down the failure of a notification that is no longer in hand."""
         taken = batch.taken[0]
         cause = _cause(error)
@@ -255,15 +260,15 @@ class Delivery:
             postpone(describe(error))
             if is_lost
             else after_failure(
-                taken.attempts, cause, lane.channel.retry, unreadable=taken.unreadable
+                taken.attempts, cause, state.channel.retry, unreadable=taken.unreadable
             )
         )
-        begun = batch.handled or [attempt_at(lane.channel, taken, self.session.using)]
+        begun = batch.handled or [attempt_at(state.channel, taken, self.session.using)]
         attempt = begun[0]
-        attempt.listener, attempt.error, attempt.outcome = lane.dispatch.listener, cause, outcome
+        attempt.listener, attempt.error, attempt.outcome = state.dispatch.listener, cause, outcome
         log_failure(attempt, outcome)
         self.session.charge(taken.id, taken.attempts, outcome)
-        self._tell(lane, [attempt])
+        self._tell(state, [attempt])
 
 
 def _cause(error: Exception) -> BaseException:

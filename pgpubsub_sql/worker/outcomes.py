@@ -40,7 +40,7 @@ class Expired:
 
 
 @dataclasses.dataclass(frozen=True)
-class GiveBack:
+class Release:
     """It was not reached, and stays as it was."""
 
 
@@ -78,7 +78,7 @@ class Park:
 
 
 Failure = Postpone | ReadAgain | TryAgain | Park | Discarded
-Outcome = Done | Expired | GiveBack | Failure
+Outcome = Done | Expired | Release | Failure
 
 
 class Unreadable(PayloadError):
@@ -89,7 +89,7 @@ class Undecodable(PayloadError):
     """A message that no other version of the code can be expected to read."""
 
 
-class Taken(NamedTuple):
+class Claimed(NamedTuple):
     """A stored notification in hand, in the order of ``queries/take.sql``."""
 
     id: int
@@ -173,12 +173,12 @@ def next_step(outcome: Failure) -> str:
             assert_never(outcome)
 
 
-def row_to_put_back(taken: Taken, outcome: Outcome) -> dict[str, Any] | None:
+def row_to_put_back(taken: Claimed, outcome: Outcome) -> dict[str, Any] | None:
     """Return the values for ``queries/put_back.sql``, or None if nothing goes back."""
     match outcome:
         case Done() | Discarded() | Expired():
             return None
-        case GiveBack():
+        case Release():
             return taken._asdict() | {"delay": None}
         case Postpone() | ReadAgain() | TryAgain() | Park():
             return taken._asdict() | {"delay": None} | charged(taken.attempts, outcome)

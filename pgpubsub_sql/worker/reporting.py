@@ -26,12 +26,12 @@ from pgpubsub_sql.worker.contexts import new_context
 from pgpubsub_sql.worker.isolation import CAUGHT, Isolation
 from pgpubsub_sql.worker.messages import notification
 from pgpubsub_sql.worker.outcomes import (
+    Claimed,
     Discarded,
     Failure,
     Park,
     Postpone,
     ReadAgain,
-    Taken,
     TryAgain,
     Undecodable,
     Unreadable,
@@ -106,7 +106,7 @@ class Attempt:
         }
 
 
-def attempt_at(channel: type[BaseChannel], taken: Taken, using: str) -> Attempt:
+def attempt_at(channel: type[BaseChannel], taken: Claimed, using: str) -> Attempt:
     """Return an attempt to handle a stored message."""
     return Attempt(
         channel=channel,

@@ -131,7 +131,7 @@ def test_planning_sees_what_became_ready_between_look_and_plan(delivery: Deliver
 def test_a_batch_ends_before_savepoints_get_expensive(delivery: Delivery) -> None:
     """Those of listeners count, too: beyond 64 PostgreSQL gets slow, for everybody."""
     jobs(*["good"] * 200)
-    delivery._lanes["app.Job"].pace._size = 200
+    delivery._states["app.Job"].pace._size = 200
     assert delivery.handle_stored("app.Job")
     assert len(called) == BATCH_SAVEPOINTS
     assert delivery.handle_stored("app.Job")
@@ -165,7 +165,7 @@ def test_a_channel_may_bound_its_batches(delivery: Delivery) -> None:
 def test_a_message_to_be_alone_shares_no_transaction(delivery: Delivery) -> None:
     """It comes first; and the others are taken as many at a time as before."""
     jobs(*["good"] * 30)
-    delivery._lanes["app.Job"].pace._size = 20
+    delivery._states["app.Job"].pace._size = 20
     sql("UPDATE pgpubsub_sql_notification SET alone = payload->'number' IN ('3', '4')")
     done = []
     while delivery.handle_stored("app.Job"):

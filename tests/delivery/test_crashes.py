@@ -191,7 +191,7 @@ def test_its_payload_is_not_read_again_to_account_for_it(delivery: Delivery) -> 
     with pytest.raises(Death):
         delivery.handle_stored("app.Job")
     with delivery.session.isolation():
-        claim = delivery._lanes["app.Job"].claims.take(10)
+        claim = delivery._states["app.Job"].claims.take(10)
     assert [(one.id, one.payload) for one in claim.given_up] == [
         (row.id, None) for row in stored().values()
     ]

@@ -78,8 +78,8 @@ def test_a_batch_is_read_committed_whatever_the_default(worker: Worker, level: s
     worker.delivery.session._original = None
     try:
         seen: list[Any] = []
-        call = worker.delivery._lanes["app.Job"].dispatch
-        worker.delivery._lanes["app.Job"].dispatch = lambda *arguments: (  # type: ignore[assignment]
+        call = worker.delivery._states["app.Job"].dispatch
+        worker.delivery._states["app.Job"].dispatch = lambda *arguments: (  # type: ignore[assignment]
             seen.extend(sql("SELECT current_setting('transaction_isolation')")),
             call(*arguments),
         )

@@ -301,8 +301,8 @@ def test_what_has_no_key_has_its_turn_while_there_are_runs(
 def test_no_key_is_left_out(delivery: Delivery) -> None:
     """The walk goes on where it has ended, so a flood of one key does not starve another."""
     steps(*["good"] * 100, accounts="abc")
-    delivery._lanes["app.Step"].pace._size = 2
-    delivery._lanes["app.Step"].pace._largest = 2
+    delivery._states["app.Step"].pace._size = 2
+    delivery._states["app.Step"].pace._largest = 2
     for _ in range(3):
         delivery.handle_stored("app.Step")
     assert set(done()) == {"a", "b", "c"}
