@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Q
 
 from pgpubsub_sql import ListenerFilterProvider, Notification, notification_context, notify
-from pgpubsub_sql.filters import wanted
+from pgpubsub_sql.filters import listener_filter
 from tests.app.channels import Job
 from tests.app.models import Item
 
@@ -38,10 +38,10 @@ def name(settings: Any, provider: object) -> None:
     settings.PGPUBSUB_LISTENER_FILTER = f"{__name__}.{provider}"
 
 
-def test_everything_is_wanted_where_nothing_is_set(settings: Any) -> None:
-    assert wanted() is None
+def test_without_a_setting_there_is_no_filter(settings: Any) -> None:
+    assert listener_filter() is None
     settings.PGPUBSUB_LISTENER_FILTER = ""
-    assert wanted() is None
+    assert listener_filter() is None
 
 
 @pytest.mark.django_db
@@ -52,15 +52,15 @@ def test_a_provider_tells_by_the_context(settings: Any) -> None:
             notify(Job, number=tenant)
             Item.objects.create(name=str(tenant))
     name(settings, "OfTenantSeven")
-    told = Notification.objects.filter(wanted()).values_list("payload", flat=True)
+    told = Notification.objects.filter(listener_filter()).values_list("payload", flat=True)
     assert [p.get("number") or p["new"]["name"] for p in told] == [7, "7"]
 
 
 def test_it_is_asked_anew_each_time(settings: Any) -> None:
     name(settings, "OfTenantSeven")
-    assert wanted() == OfTenantSeven().get_filter()
+    assert listener_filter() == OfTenantSeven().get_filter()
     name(settings, "Unrelated")
-    assert wanted() == Q(channel="app.Job")
+    assert listener_filter() == Q(channel="app.Job")
 
 
 @pytest.mark.parametrize(
@@ -77,4 +77,4 @@ def test_it_is_asked_anew_each_time(settings: Any) -> None:
 def test_what_cannot_be_asked_is_said(settings: Any, provider: str, complaint: str) -> None:
     name(settings, provider)
     with pytest.raises(ImproperlyConfigured, match=rf"PGPUBSUB_LISTENER_FILTER.*{complaint}"):
-        wanted()
+        listener_filter()

@@ -27,6 +27,18 @@ from pgpubsub_sql.worker.outcomes import (
 )
 from pgpubsub_sql.worker.reporting import Attempt, attempt_at, guarded, log_failure, report_start
 
+BATCH_SECONDS = 0.05
+"""A batch ends after about this long, so that its transaction stays short."""
+BATCH_SAVEPOINTS = 60
+"""A batch ends after so many savepoints. Beyond 64 subtransactions PostgreSQL keeps track of them
+on disk, and every session that meets one of their rows gets slow."""
+FIRST_BATCH = 10
+"""What a slow listener keeps from other workers while it has its first message, and what large
+messages take of memory before anything is known of them."""
+LARGEST_BATCH = 500
+QUICKEST_GROWTH = 10
+"""By how much a batch may be larger than the one before, however quick that was."""
+
 DONE = Done()
 FINAL = Done | Discarded | Expired | Park
 """What lets the next message of the same key go ahead."""
@@ -133,3 +145,35 @@ class Batch:
         if isinstance(outcome, Postpone):
             self._is_ended = True  # what was in its way may want what this batch holds
         return outcome
+
+
+class BatchSizing:
+    """The size of a channel's next batch: it grows while handling is quick, up to *largest*."""
+
+    def __init__(self, largest: int | None) -> None:
+        self._largest = LARGEST_BATCH if largest is None else largest
+        self._size = min(FIRST_BATCH, self._largest)
+        self._started = 0.0
+
+    def start(self) -> int:
+        """Begin a batch; return how many to take."""
+        self._started = time.monotonic()
+        return self._size
+
+    def is_used_up(self, savepoints: int) -> bool:
+        """Whether the batch has had its time, or its savepoints."""
+        has_had_time = time.monotonic() - self._started >= BATCH_SECONDS
+        return has_had_time or savepoints >= BATCH_SAVEPOINTS
+
+    def end(self, reached: int, taken: int, savepoints: int) -> None:
+        """Learn from a batch of which *reached* of *taken* were handled."""
+        if reached < taken:
+            self._size = max(1, reached)
+        elif 2 * reached > self._size:  # not all of it, where runs of many keys are equally short
+            room = 1 / max(self._used(savepoints), 1 / QUICKEST_GROWTH)
+            self._size = min(max(self._size, int(self._size * room)), self._largest)
+
+    def _used(self, savepoints: int) -> float:
+        """Return the share of its time or its savepoints that the batch has had."""
+        elapsed = time.monotonic() - self._started
+        return max(elapsed / BATCH_SECONDS, savepoints / BATCH_SAVEPOINTS)

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from pgpubsub_sql.filters import ClaimFilter
 from pgpubsub_sql.sql import part, render
 from pgpubsub_sql.worker.outcomes import Claimed
 from pgpubsub_sql.worker.session import Session
-from pgpubsub_sql.worker.wanted import Wanted
 
 LOOK_SECONDS = 1.0
 """How often at least a look begins at the start."""
@@ -37,10 +37,10 @@ class Claims(Protocol):
         """Look from the start next time: something there has come back."""
 
 
-def statement(name: str, wanted: Wanted) -> str:
-    """Return the text of ``queries/<name>.sql``, which takes what is *wanted*."""
+def statement(name: str, claim_filter: ClaimFilter) -> str:
+    """Return the text of ``queries/<name>.sql``, which claims what the filter admits."""
     given_up = part("queries/given_up")
-    return render(f"queries/{name}", filter=wanted.text, given_up=given_up)
+    return render(f"queries/{name}", filter=claim_filter.text, given_up=given_up)
 
 
 def claimed(rows: Iterable[Iterable[Any]]) -> Claim:
@@ -61,11 +61,11 @@ class UnorderedClaims:
     """
 
     def __init__(
-        self, name: str, session: Session, wanted: Wanted, *, keyless: bool = False
+        self, name: str, session: Session, claim_filter: ClaimFilter, *, keyless: bool = False
     ) -> None:
         self._session = session
-        self._text = statement("take", wanted)
-        self._parameters = {"channel": name, "keyless": keyless, **wanted.values}
+        self._text = statement("take", claim_filter)
+        self._parameters = {"channel": name, "keyless": keyless, **claim_filter.values}
         self._mark: tuple[str, int] | None = None
         self._started = 0.0
         """When a look began at the start, by the monotonic clock."""

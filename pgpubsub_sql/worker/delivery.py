@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from pgpubsub_sql.channels import BaseChannel
+from pgpubsub_sql.filters import ClaimFilter, claim_filter
 from pgpubsub_sql.worker.admission import Admission
-from pgpubsub_sql.worker.batch import Batch
+from pgpubsub_sql.worker.batch import Batch, BatchSizing
 from pgpubsub_sql.worker.claims import Claims, UnorderedClaims
 from pgpubsub_sql.worker.crash_accounting import account_for, report_crashes
 from pgpubsub_sql.worker.dispatch import Dispatcher
@@ -25,7 +26,6 @@ from pgpubsub_sql.worker.outcomes import (
     describe,
     postpone,
 )
-from pgpubsub_sql.worker.pace import Pace
 from pgpubsub_sql.worker.raw_notifies import RawNotifies
 from pgpubsub_sql.worker.reporting import (
     Attempt,
@@ -35,7 +35,6 @@ from pgpubsub_sql.worker.reporting import (
     report_outcome,
 )
 from pgpubsub_sql.worker.session import Session
-from pgpubsub_sql.worker.wanted import Wanted, wanted
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -43,14 +42,16 @@ logger = logging.getLogger("pgpubsub_sql.worker")
 class ChannelState:
     """What belongs to one channel."""
 
-    def __init__(self, channel: type[BaseChannel], session: Session, wanted: Wanted) -> None:
+    def __init__(
+        self, channel: type[BaseChannel], session: Session, claim_filter: ClaimFilter
+    ) -> None:
         self.channel = channel
         self.name = channel.postgres_name()
         self.dispatch = Dispatcher(channel, session)
         self.is_ordered = bool(channel.ordering_fields())
         claims = OrderedClaims if self.is_ordered else UnorderedClaims
-        self.claims: Claims = claims(self.name, session, wanted)
-        self.pace = Pace(channel.batch_size)
+        self.claims: Claims = claims(self.name, session, claim_filter)
+        self.sizing = BatchSizing(channel.batch_size)
         self.raw_notifies = RawNotifies(channel, session)
         self.unresolved: Callable[[], None] | None = None
         """What is still to be done about a batch of which nobody knows yet what became of it."""
@@ -81,7 +82,7 @@ class Delivery:
         """The schema this connection works in; messages from others are for others."""
         self.stopping = stopping
         self._renew = renew
-        condition = wanted(using)
+        condition = claim_filter(using)
         self._states = {
             name: ChannelState(channel, self.session, condition)
             for name, channel in self.channels.items()
@@ -144,7 +145,7 @@ class Delivery:
             with self.session.isolation(
                 durable=state.channel.batch_size == 1, channel=state.name
             ) as isolation:
-                claim = state.claims.take(state.pace.start())
+                claim = state.claims.take(state.sizing.start())
                 if claim.taken:
                     batch = self._batch(state, claim.taken, isolation)
                     batch.handle()
@@ -173,7 +174,7 @@ class Delivery:
             channel=state.channel,
             dispatch=state.dispatch,
             is_ordered=state.is_ordered,
-            is_used_up=lambda: self.stopping() or state.pace.is_used_up(isolation.savepoints),
+            is_used_up=lambda: self.stopping() or state.sizing.is_used_up(isolation.savepoints),
         )
 
     def _put_back(self, batch: Batch) -> None:
@@ -188,7 +189,7 @@ class Delivery:
     def _committed(self, state: ChannelState, batch: Batch, isolation: Isolation) -> None:
         taken, given_back, expired = len(batch.taken), batch.count(Release), batch.count(Expired)
         if not batch.taken[0].alone:  # it says nothing of how quick the others are
-            state.pace.end(taken - given_back, taken, isolation.savepoints)
+            state.sizing.end(taken - given_back, taken, isolation.savepoints)
         if given_back:
             state.claims.rewind()
         if expired:

@@ -7,10 +7,10 @@ import time
 from itertools import takewhile
 from typing import NamedTuple
 
+from pgpubsub_sql.filters import ClaimFilter
 from pgpubsub_sql.worker import claims
 from pgpubsub_sql.worker.claims import Claim, UnorderedClaims, claimed, statement
 from pgpubsub_sql.worker.session import Session
-from pgpubsub_sql.worker.wanted import Wanted
 
 KEYS = 50
 """Locked at most in one transaction: the server has room for some thousands of locks in all."""
@@ -39,11 +39,11 @@ class OrderedClaims:
     No low-water mark: what failed is to be the first again.
     """
 
-    def __init__(self, name: str, session: Session, wanted: Wanted) -> None:
+    def __init__(self, name: str, session: Session, claim_filter: ClaimFilter) -> None:
         self._session = session
-        self._keyless = UnorderedClaims(name, session, wanted, keyless=True)
-        self._text = statement("take_runs", wanted)
-        self._parameters = {"channel": name, **wanted.values}
+        self._keyless = UnorderedClaims(name, session, claim_filter, keyless=True)
+        self._text = statement("take_runs", claim_filter)
+        self._parameters = {"channel": name, **claim_filter.values}
         self._looked = 0.0
         """When what has no key had its turn, by the monotonic clock."""
         self._after = ""

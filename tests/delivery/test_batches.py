@@ -9,10 +9,10 @@ import pytest
 from django.db import transaction
 
 from pgpubsub_sql import notify
-from pgpubsub_sql.worker import claims, pace
+from pgpubsub_sql.filters import ClaimFilter
+from pgpubsub_sql.worker import batch, claims
+from pgpubsub_sql.worker.batch import BATCH_SAVEPOINTS, LARGEST_BATCH
 from pgpubsub_sql.worker.delivery import Delivery
-from pgpubsub_sql.worker.pace import BATCH_SAVEPOINTS, LARGEST_BATCH
-from pgpubsub_sql.worker.wanted import Wanted
 from tests.app.channels import Job
 from tests.app.listeners import called
 from tests.delivery.channels import LoneJob
@@ -49,13 +49,13 @@ def heard_by(raw: object) -> list[str]:
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """No batch ends because its time is over, however busy the machine is."""
-    monkeypatch.setattr(pace, "BATCH_SECONDS", 60)
+    monkeypatch.setattr(batch, "BATCH_SECONDS", 60)
 
 
 def test_a_batch_ends_when_its_time_is_over(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "BATCH_SECONDS", 1e-9)
+    monkeypatch.setattr(batch, "BATCH_SECONDS", 1e-9)
     jobs(*["good"] * 5)
     assert delivery.handle_stored("app.Job")
     assert numbers("do_job") == [1]
@@ -131,7 +131,7 @@ def test_planning_sees_what_became_ready_between_look_and_plan(delivery: Deliver
 def test_a_batch_ends_before_savepoints_get_expensive(delivery: Delivery) -> None:
     """Those of listeners count, too: beyond 64 PostgreSQL gets slow, for everybody."""
     jobs(*["good"] * 200)
-    delivery._states["app.Job"].pace._size = 200
+    delivery._states["app.Job"].sizing._size = 200
     assert delivery.handle_stored("app.Job")
     assert len(called) == BATCH_SAVEPOINTS
     assert delivery.handle_stored("app.Job")
@@ -145,7 +145,7 @@ def test_a_batch_ends_before_savepoints_get_expensive(delivery: Delivery) -> Non
 
 def test_a_size_that_is_right_is_kept(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is taken and given back again and again costs more than it brings."""
-    monkeypatch.setattr(pace, "BATCH_SECONDS", 60)  # a busy machine must not end them, either
+    monkeypatch.setattr(batch, "BATCH_SECONDS", 60)  # a busy machine must not end them, either
     jobs(*["good"] * 400)
     given_back = []
     while delivery.handle_stored("app.Job"):
@@ -165,7 +165,7 @@ def test_a_channel_may_bound_its_batches(delivery: Delivery) -> None:
 def test_a_message_to_be_alone_shares_no_transaction(delivery: Delivery) -> None:
     """It comes first; and the others are taken as many at a time as before."""
     jobs(*["good"] * 30)
-    delivery._states["app.Job"].pace._size = 20
+    delivery._states["app.Job"].sizing._size = 20
     sql("UPDATE pgpubsub_sql_notification SET alone = payload->'number' IN ('3', '4')")
     done = []
     while delivery.handle_stored("app.Job"):
@@ -243,7 +243,7 @@ def test_a_claim_is_no_sequential_scan(delivery: Delivery, after: str) -> None:
         "after": middle if after == "the middle" else after,
         "after_id": 0,
     }
-    nodes = explained(claims.statement("take", Wanted()), parameters)
+    nodes = explained(claims.statement("take", ClaimFilter()), parameters)
     assert {one["Index Name"] for one in nodes if "Index Name" in one} == {"pgpubsub_sql_available"}
     assert "Seq Scan" not in {one["Node Type"] for one in nodes}
     assert max(one["Actual Rows"] * one["Actual Loops"] for one in nodes) == 500

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pgpubsub_sql import notify
-from pgpubsub_sql.worker import claims, pace
+from pgpubsub_sql.worker import batch, claims
 from pgpubsub_sql.worker import worker as worker_module
 from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import Job, Shout, Step
@@ -39,13 +39,13 @@ def test_stored_messages_of_one_channel_do_not_starve_another(
     worker._look_at = dict.fromkeys(worker._look_at, 0.0)
     worker._look()
     assert numbers("step") == [1]
-    assert 0 < len(numbers("do_job")) <= pace.FIRST_BATCH
+    assert 0 < len(numbers("do_job")) <= batch.FIRST_BATCH
 
 
 def test_nor_do_slow_listeners(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """P27: the batch of a slow channel ends after one message, and the rest is given back."""
     monkeypatch.setattr(claims, "LOOK_SECONDS", 60.0)
-    monkeypatch.setattr(pace, "BATCH_SECONDS", 1e-9)
+    monkeypatch.setattr(batch, "BATCH_SECONDS", 1e-9)
     jobs(*["good"] * 10)
     notify(Step("a", 1))
     worker._look_at = dict.fromkeys(worker._look_at, 0.0)

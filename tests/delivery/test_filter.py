@@ -10,9 +10,9 @@ from django.db.models import Q
 from django.utils import timezone
 
 from pgpubsub_sql import ListenerFilterProvider
+from pgpubsub_sql.filters import compile_filter
 from pgpubsub_sql.worker import claims
 from pgpubsub_sql.worker.delivery import Delivery
-from pgpubsub_sql.worker.wanted import compiled
 from tests.app.channels import Job, Step
 from tests.app.listeners import called
 from tests.delivery.plans import explained
@@ -48,7 +48,7 @@ def choosing(settings: Any, condition: Q) -> Delivery:
         (Q(payload__mood="it's") | Q(attempts__gt=5), [2]),
     ],
 )
-def test_a_worker_takes_what_is_wanted(
+def test_a_worker_claims_only_what_the_filter_admits(
     settings: Any, monkeypatch: pytest.MonkeyPatch, condition: Q, numbers: list[int]
 ) -> None:
     """Values are parameters, quotes and per cent signs or not; the rest stays for others."""
@@ -62,7 +62,7 @@ def test_a_worker_takes_what_is_wanted(
     assert sorted(stored()) == [one for one in (1, 2, 3, 4) if one not in numbers]
 
 
-def test_what_is_not_wanted_holds_up_its_key(settings: Any) -> None:
+def test_a_message_that_the_filter_excludes_holds_up_its_key(settings: Any) -> None:
     """Somebody else wants it, and first."""
     jobs("quiet", "good", "quiet", channel=lambda **fields: Step(account="a", **fields))
     drain(choosing(settings, Q(payload__mood="quiet")), Step)
@@ -83,10 +83,10 @@ def test_the_index_is_used_all_the_same() -> None:
         " SELECT 'app.Job', '{\"region\": 1}' FROM generate_series(1, 100000)"
     )
     sql("ANALYZE pgpubsub_sql_notification")
-    wanted = compiled(Q(payload__region=1), "default")
+    compiled = compile_filter(Q(payload__region=1), "default")
     parameters = {"channel": "app.Job", "keyless": False, "limit": 100}
     where = {"after": "-infinity", "after_id": 0}
-    statement = claims.statement("take", wanted)
-    nodes = explained(statement, parameters | where | dict(wanted.values))
+    statement = claims.statement("take", compiled)
+    nodes = explained(statement, parameters | where | dict(compiled.values))
     assert "Seq Scan" not in {one["Node Type"] for one in nodes}
     assert max(one["Actual Rows"] * one["Actual Loops"] for one in nodes) == 100

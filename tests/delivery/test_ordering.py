@@ -16,10 +16,10 @@ import pytest
 from django.db import transaction
 
 from pgpubsub_sql import Notification, Retry, notify, notify_many
+from pgpubsub_sql.filters import ClaimFilter
 from pgpubsub_sql.sql import SQL, query
 from pgpubsub_sql.worker import claims, ordered_claims
 from pgpubsub_sql.worker.delivery import Delivery
-from pgpubsub_sql.worker.wanted import Wanted
 from tests.app.channels import Step
 from tests.app.listeners import called
 from tests.app.models import Entry
@@ -257,7 +257,9 @@ def test_a_row_that_changes_while_it_is_taken_cuts_a_run(
     """F26: what PostgreSQL locks then is another version, on older minors without a word."""
     steps("good", "good", "good")
     with delivery.session.isolation(), postponed_between_snapshot_and_lock(number) as condition:
-        found = ordered_claims.OrderedClaims("app.Step", delivery.session, Wanted(text=condition))
+        found = ordered_claims.OrderedClaims(
+            "app.Step", delivery.session, ClaimFilter(text=condition)
+        )
         claim = found._take_runs(10)
     assert [json.loads(one.payload)["number"] for one in claim.taken] == taken
     assert not claim.given_up
@@ -270,7 +272,7 @@ def test_a_row_that_changes_while_it_is_taken_is_left_out(
     """F26: of what has no order."""
     jobs("good", "good", "good")
     with delivery.session.isolation(), postponed_between_snapshot_and_lock(number) as condition:
-        found = claims.UnorderedClaims("app.Job", delivery.session, Wanted(text=condition))
+        found = claims.UnorderedClaims("app.Job", delivery.session, ClaimFilter(text=condition))
         claim = found.take(10)
     assert [json.loads(one.payload)["number"] for one in claim.taken] == taken
     assert not claim.given_up
@@ -301,8 +303,8 @@ def test_what_has_no_key_has_its_turn_while_there_are_runs(
 def test_no_key_is_left_out(delivery: Delivery) -> None:
     """The walk goes on where it has ended, so a flood of one key does not starve another."""
     steps(*["good"] * 100, accounts="abc")
-    delivery._states["app.Step"].pace._size = 2
-    delivery._states["app.Step"].pace._largest = 2
+    delivery._states["app.Step"].sizing._size = 2
+    delivery._states["app.Step"].sizing._largest = 2
     for _ in range(3):
         delivery.handle_stored("app.Step")
     assert set(done()) == {"a", "b", "c"}
