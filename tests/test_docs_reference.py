@@ -32,7 +32,7 @@ from pgpubsub_sql.management.commands.listen import Command
 from pgpubsub_sql.payloads import Codec
 from pgpubsub_sql.rows import columns, postgres_types
 from pgpubsub_sql.sql.privileges import HELPERS, PRIVILEGES, Privilege
-from pgpubsub_sql.worker import backlog, claims, pace, runs, timelimit
+from pgpubsub_sql.worker import backlog, batch, claims, runs, timelimit
 from pgpubsub_sql.worker.reporting import Attempt
 from tests.conftest import ROOT
 from tests.ledger import sql
@@ -50,14 +50,14 @@ def rows(text: str, *, first: str) -> list[list[str]]:
 
 PROMISED = {
     "delivery.md": [
-        f"A batch holds at most {pace.LARGEST_BATCH} messages, or `batch_size`",
-        f"ends after {pace.BATCH_SECONDS * 1000:g} ms or {pace.BATCH_SAVEPOINTS} savepoints",
-        f"The first batch of a channel holds {pace.FIRST_BATCH}.",
-        f"at most {pace.QUICKEST_GROWTH} times as large",
+        f"A batch holds at most {batch.LARGEST_BATCH} messages, or `batch_size`",
+        f"ends after {batch.BATCH_SECONDS * 1000:g} ms or {batch.BATCH_SAVEPOINTS} savepoints",
+        f"The first batch of a channel holds {batch.FIRST_BATCH}.",
+        f"at most {batch.QUICKEST_GROWTH} times as large",
         f"from key to key, up to {runs.KEYS} in one transaction",
     ],
     "guarantees.md": [
-        f"after about {pace.BATCH_SECONDS * 1000:g} ms or {pace.BATCH_SAVEPOINTS} savepoints",
+        f"after about {batch.BATCH_SECONDS * 1000:g} ms or {batch.BATCH_SAVEPOINTS} savepoints",
         f"after {Retry(jitter=0).seconds(1):g} seconds, then {Retry(jitter=0).seconds(2):g}, "
         f"{Retry(jitter=0).seconds(3):g} and so on",
         f"the newest {backlog.KEPT:,} of each channel",
@@ -71,7 +71,7 @@ def test_figures_are_those_of_the_code(name: str) -> None:
     text = " ".join((ROOT / "docs" / "explanation" / name).read_text(encoding="utf-8").split())
     for words in PROMISED[name]:
         assert words in text
-    assert pace.BATCH_SAVEPOINTS < 64  # beyond which PostgreSQL gets slow
+    assert batch.BATCH_SAVEPOINTS < 64  # beyond which PostgreSQL gets slow
     assert claims.LOOK_SECONDS == timelimit.INTERRUPT_SECONDS == 1  # "a second"
 
 

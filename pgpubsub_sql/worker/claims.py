@@ -1,4 +1,4 @@
-"""What a worker takes next of a channel, and from where on it looks."""
+"""Claims: which stored messages of a channel a worker takes next, in any order."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ from pgpubsub_sql.sql import part, render
 from pgpubsub_sql.worker.outcomes import Claimed
 from pgpubsub_sql.worker.session import Session
 
-LOOK_SECONDS = 1.0
-"""How often at least a look begins at the start."""
+RESTART_SECONDS = 1.0
+"""Longest time between two claims that search from the start."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What was taken."""
+    """The result of one claim."""
 
-    taken: Sequence[Claimed] = ()
-    given_up: Sequence[Claimed] = ()
-    """What others had taken, and gave up without account. It stays where it is."""
+    claimed: Sequence[Claimed] = ()
+    abandoned: Sequence[Claimed] = ()
+    """Messages that crashed workers had in flight. They were not claimed, and are still stored."""
     is_last: bool = False
-    """Whether there was nothing more to take."""
+    """Whether there is nothing more to claim."""
 
 
 class Claims(Protocol):
-    """Takes notifications of one channel, within an open transaction."""
+    """Claims messages of one channel, within an open transaction."""
 
     def take(self, limit: int) -> Claim:
-        """Take up to *limit* notifications, or one that is to be alone."""
+        """Claim up to *limit* messages, or one message that has to be handled alone."""
 
     def rewind(self) -> None:
-        """Look from the start next time: something there has come back."""
+        """Search from the start next time, because messages were put back."""
 
 
 def statement(name: str, claim_filter: ClaimFilter) -> str:
-    """Return the text of ``queries/<name>.sql``, which claims what the filter admits."""
+    """Return the text of ``queries/<name>.sql`` with the filter in it."""
     given_up = part("queries/given_up")
     return render(f"queries/{name}", filter=claim_filter.text, given_up=given_up)
 
 
-def claimed(rows: Iterable[Iterable[Any]]) -> Claim:
-    """Return what such a statement has returned: what it took, or what was given up."""
+def claim_of(rows: Iterable[Iterable[Any]]) -> Claim:
+    """Return the rows of such a statement, which are either all claimed or all abandoned."""
     found = [Claimed(*row) for row in rows]
-    is_given_up = bool(found) and found[0].payload is None
-    return Claim(given_up=found) if is_given_up else Claim(taken=found)
+    is_abandoned = bool(found) and found[0].payload is None
+    return Claim(abandoned=found) if is_abandoned else Claim(claimed=found)
 
 
 class UnorderedClaims:
-    """Takes what is to be alone, then what has waited longest, and moves on from there.
+    """Claims a message that has to be handled alone, or else those that have waited longest.
 
-    The position is a low-water mark. While a long transaction is open anywhere in the cluster, what
-    was taken stays in the index, dead; beginning each look at its start would mean to pass over all
-    of it again and again. What becomes ready *behind* the mark, given back or committed late, is
-    found by the looks that begin at the start: one a second, and one before there is said to be
-    nothing more.
+    The search continues at a low-water mark. While any transaction in the cluster is open for long,
+    claimed rows remain in the index as dead entries, and each search from its start would have to
+    skip all of them again. Messages that become ready *behind* the mark, because they were released
+    or committed late, are found by a search from the start: once a second, and before the worker
+    concludes that there is nothing more.
     """
 
     def __init__(
@@ -67,24 +67,25 @@ class UnorderedClaims:
         self._text = statement("take", claim_filter)
         self._parameters = {"channel": name, "keyless": keyless, **claim_filter.values}
         self._mark: tuple[str, int] | None = None
-        self._started = 0.0
-        """When a look began at the start, by the monotonic clock."""
+        self._restarted_at = 0.0
+        """When a search began at the start, by the monotonic clock."""
 
     def take(self, limit: int) -> Claim:
-        """Take up to *limit* notifications, or one that is to be alone."""
-        from_start = self._mark is None or time.monotonic() - self._started >= LOOK_SECONDS
+        """Claim up to *limit* messages, or one message that has to be handled alone."""
+        is_due = time.monotonic() - self._restarted_at >= RESTART_SECONDS
+        from_start = self._mark is None or is_due
         if from_start:
-            self._mark, self._started = None, time.monotonic()
-        claim = claimed(self._execute(limit))
-        taken = claim.taken
-        if claim.given_up or (taken and taken[0].alone):
+            self._mark, self._restarted_at = None, time.monotonic()
+        claim = claim_of(self._execute(limit))
+        claimed = claim.claimed
+        if claim.abandoned or (claimed and claimed[0].alone):
             return claim
-        is_full = len(taken) == limit
-        self._mark = (taken[-1].available_at, taken[-1].id) if is_full else None
+        is_full = len(claimed) == limit
+        self._mark = (claimed[-1].available_at, claimed[-1].id) if is_full else None
         return dataclasses.replace(claim, is_last=from_start and not is_full)
 
     def rewind(self) -> None:
-        """Look from the start next time."""
+        """Search from the start next time."""
         self._mark = None
 
     def _execute(self, limit: int) -> Any:

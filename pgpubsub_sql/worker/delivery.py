@@ -146,14 +146,14 @@ class Delivery:
                 durable=state.channel.batch_size == 1, channel=state.name
             ) as isolation:
                 claim = state.claims.take(state.sizing.start())
-                if claim.taken:
-                    batch = self._batch(state, claim.taken, isolation)
+                if claim.claimed:
+                    batch = self._batch(state, claim.claimed, isolation)
                     batch.handle()
                     self._renew()
                     isolation.verify()
                     self._put_back(batch)
                 else:
-                    charged = account_for(claim.given_up, state.channel, self.session)
+                    charged = account_for(claim.abandoned, state.channel, self.session)
         except Exception as error:  # whatever it is, it is this batch's outcome
             if batch is None:
                 raise
@@ -161,7 +161,7 @@ class Delivery:
             return True
         if batch is None:
             self.outcomes.update(type(one.outcome) for one in charged)
-            report_crashes(claim.given_up, charged, state.name)
+            report_crashes(claim.abandoned, charged, state.name)
             return not claim.is_last
         self._committed(state, batch, isolation)
         return not claim.is_last or batch.count(Release) > 0

@@ -1,42 +1,56 @@
-"""What a worker takes next of a channel whose messages have an order."""
+"""Claims on a channel with an ordering key: messages with equal keys, one at a time, in order."""
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import time
 from itertools import takewhile
 from typing import NamedTuple
 
 from pgpubsub_sql.filters import ClaimFilter
 from pgpubsub_sql.worker import claims
-from pgpubsub_sql.worker.claims import Claim, UnorderedClaims, claimed, statement
+from pgpubsub_sql.worker.claims import Claim, UnorderedClaims, claim_of, statement
 from pgpubsub_sql.worker.session import Session
 
 KEYS = 50
-"""Locked at most in one transaction: the server has room for some thousands of locks in all."""
+"""Most keys locked in one transaction: the server has room for a few thousand locks in all."""
 STEPS = 1000
-"""Keys walked to before other channels have their turn."""
+"""Most keys visited before other channels have their turn."""
 
 
 class Visited(NamedTuple):
-    """A key that was walked to, in the order of ``queries/lock_keys.sql``."""
+    """A key that was visited, in the column order of ``queries/lock_keys.sql``."""
 
     key: str
     is_locked: bool
     alone: bool
-    """Whether its first notification is to be alone."""
+    """Whether its first message has to be handled alone."""
+
+
+class Round(enum.Enum):
+    """A round over all keys, and what it has brought so far."""
+
+    NOTHING_YET = enum.auto()
+    """The round is under way, and no key had a message to claim."""
+    SOMETHING = enum.auto()
+    """The round is under way, and some key had one."""
+    EXHAUSTED = enum.auto()
+    """The round has ended, and no key had one. Messages without a key have their turn next."""
 
 
 class OrderedClaims:
-    """Takes *runs*: of a key that it has locked, what comes first, in order.
+    """Locks keys and claims the first messages of each, in order.
 
-    It walks from key to key, and on from there the next time, so that none is left out. A key is
-    passed over while another transaction has it locked, and while its first message is waiting.
-    A run ends before a message that is to be alone, which is taken by itself when it comes first.
-    What has no key, as people send it with SQL, comes in no order; it has its turn when there are
-    no runs, or a second has passed.
+    It goes from key to key in rounds (see :class:`Round`), and continues where the last claim
+    stopped, so that no key is left out. It skips a key that another transaction has locked, and a
+    key whose first message is not ready. The messages claimed for a key end before one that has to
+    be handled alone; that one is claimed by itself once it is the first.
 
-    No low-water mark: what failed is to be the first again.
+    Messages without a key, which SQL can send, have no order. They have their turn when a round is
+    exhausted, or a second has passed.
+
+    There is no low-water mark, because a message that failed has to come first again.
     """
 
     def __init__(self, name: str, session: Session, claim_filter: ClaimFilter) -> None:
@@ -44,38 +58,46 @@ class OrderedClaims:
         self._keyless = UnorderedClaims(name, session, claim_filter, keyless=True)
         self._text = statement("take_runs", claim_filter)
         self._parameters = {"channel": name, **claim_filter.values}
-        self._looked = 0.0
-        """When what has no key had its turn, by the monotonic clock."""
+        self._keyless_at = 0.0
+        """When messages without a key had their turn, by the monotonic clock."""
         self._after = ""
-        """The key that was walked to last; empty at the start of a round."""
-        self._is_fruitful = False
-        """Whether this round has brought something."""
-        self._is_out = False
-        """Whether the last round has brought nothing."""
+        """The key that was visited last; empty at the start of a round."""
+        self._round = Round.NOTHING_YET
 
     def take(self, limit: int) -> Claim:
-        """Take up to *limit* notifications."""
-        if not self._is_out and time.monotonic() - self._looked < claims.LOOK_SECONDS:
-            return self._take_runs(limit)
-        claim = self._keyless.take(limit)
-        is_last = claim.is_last and self._is_out
-        self._looked, self._is_out = time.monotonic(), False
-        return dataclasses.replace(claim, is_last=is_last)
+        """Claim up to *limit* messages, or one message that has to be handled alone."""
+        is_keyless_due = time.monotonic() - self._keyless_at >= claims.RESTART_SECONDS
+        if self._round is Round.EXHAUSTED or is_keyless_due:
+            return self._take_keyless(limit)
+        return self._take_keyed(limit)
 
     def rewind(self) -> None:
-        """Look from the start next time."""
+        """Search from the start next time."""
         self._keyless.rewind()
 
-    def _take_runs(self, limit: int) -> Claim:
-        locked = self._walk(limit)
-        claim = self._take_of(locked, limit) if locked else Claim()
-        self._is_fruitful = self._is_fruitful or bool(claim.taken or claim.given_up)
-        if self._after == "":
-            self._is_out, self._is_fruitful = not self._is_fruitful, False
+    def _take_keyless(self, limit: int) -> Claim:
+        claim = self._keyless.take(limit)
+        self._keyless_at = time.monotonic()
+        if self._round is not Round.EXHAUSTED:
+            return dataclasses.replace(claim, is_last=False)
+        self._round = Round.NOTHING_YET
         return claim
 
-    def _walk(self, limit: int) -> list[Visited]:
-        """Lock keys, the next ones in a round; return those to take of together."""
+    def _take_keyed(self, limit: int) -> Claim:
+        keys = self._lock_keys(limit)
+        claim = self._take_of(keys, limit) if keys else Claim()
+        if claim.claimed or claim.abandoned:
+            self._round = Round.SOMETHING
+        if self._after == "":
+            self._end_round()
+        return claim
+
+    def _end_round(self) -> None:
+        is_exhausted = self._round is Round.NOTHING_YET
+        self._round = Round.EXHAUSTED if is_exhausted else Round.NOTHING_YET
+
+    def _lock_keys(self, limit: int) -> list[Visited]:
+        """Lock the next keys of the round; return those to claim messages of."""
         bounds = {"limit": min(limit, KEYS), "steps": STEPS}
         parameters = self._parameters | bounds | {"after": self._after}
         visited = [Visited(*row) for row in self._session.execute("lock_keys", parameters)]
@@ -87,9 +109,10 @@ class OrderedClaims:
             self._after = together[-1].key
         return together
 
-    def _take_of(self, locked: list[Visited], limit: int) -> Claim:
-        alone = locked[0].alone
-        share = 1 if alone else max(1, limit // len(locked))
-        chosen = {"keys": [one.key for one in locked], "limit": share, "alone": alone}
+    def _take_of(self, keys: list[Visited], limit: int) -> Claim:
+        """Claim the first messages of *keys*, an equal share of *limit* for each."""
+        alone = keys[0].alone
+        share = 1 if alone else max(1, limit // len(keys))
+        chosen = {"keys": [one.key for one in keys], "limit": share, "alone": alone}
         rows = self._session.execute("take_runs", self._parameters | chosen, text=self._text)
-        return claimed(rows)
+        return claim_of(rows)

@@ -208,7 +208,7 @@ def test_what_is_behind_the_mark_is_found_within_a_second(
         "UPDATE pgpubsub_sql_notification SET available_at = '2000-01-01' WHERE id = %s",
         stored()[40].id,
     )
-    monkeypatch.setattr(claims, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(claims, "RESTART_SECONDS", 0.0)
     delivery.handle_stored("app.Job")
     assert called[10] == 40
 

@@ -192,10 +192,10 @@ def test_its_payload_is_not_read_again_to_account_for_it(delivery: Delivery) -> 
         delivery.handle_stored("app.Job")
     with delivery.session.isolation():
         claim = delivery._states["app.Job"].claims.take(10)
-    assert [(one.id, one.payload) for one in claim.given_up] == [
+    assert [(one.id, one.payload) for one in claim.abandoned] == [
         (row.id, None) for row in stored().values()
     ]
-    assert not claim.taken
+    assert not claim.claimed
 
 
 @pytest.mark.parametrize("mood", ["close", "roll back raw", "unseen dangling", "terminate"])

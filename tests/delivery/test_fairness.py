@@ -33,7 +33,7 @@ def test_stored_messages_of_one_channel_do_not_starve_another(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P27: a batch of each in turn, and batches are short, however much there is."""
-    monkeypatch.setattr(claims, "LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(claims, "RESTART_SECONDS", 60.0)
     jobs(*["good"] * 300)
     notify(Step("a", 1))
     worker._look_at = dict.fromkeys(worker._look_at, 0.0)
@@ -44,7 +44,7 @@ def test_stored_messages_of_one_channel_do_not_starve_another(
 
 def test_nor_do_slow_listeners(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """P27: the batch of a slow channel ends after one message, and the rest is given back."""
-    monkeypatch.setattr(claims, "LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(claims, "RESTART_SECONDS", 60.0)
     monkeypatch.setattr(batch, "BATCH_SECONDS", 1e-9)
     jobs(*["good"] * 10)
     notify(Step("a", 1))

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def no_haste(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has no key has its turn when there are no runs, and what failed waits to be hastened,
     however slow the test is."""
-    monkeypatch.setattr(claims, "LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(claims, "RESTART_SECONDS", 60.0)
     monkeypatch.setattr(Step, "retry", Retry(max_attempts=3, delay=500))
 
 
@@ -260,9 +260,9 @@ def test_a_row_that_changes_while_it_is_taken_cuts_a_run(
         found = ordered_claims.OrderedClaims(
             "app.Step", delivery.session, ClaimFilter(text=condition)
         )
-        claim = found._take_runs(10)
-    assert [json.loads(one.payload)["number"] for one in claim.taken] == taken
-    assert not claim.given_up
+        claim = found._take_keyed(10)
+    assert [json.loads(one.payload)["number"] for one in claim.claimed] == taken
+    assert not claim.abandoned
 
 
 @pytest.mark.parametrize(("number", "taken"), [(1, [2, 3]), (3, [1, 2])])
@@ -274,8 +274,8 @@ def test_a_row_that_changes_while_it_is_taken_is_left_out(
     with delivery.session.isolation(), postponed_between_snapshot_and_lock(number) as condition:
         found = claims.UnorderedClaims("app.Job", delivery.session, ClaimFilter(text=condition))
         claim = found.take(10)
-    assert [json.loads(one.payload)["number"] for one in claim.taken] == taken
-    assert not claim.given_up
+    assert [json.loads(one.payload)["number"] for one in claim.claimed] == taken
+    assert not claim.abandoned
 
 
 def test_what_has_no_key_is_handled_in_no_order(delivery: Delivery) -> None:
@@ -293,7 +293,7 @@ def test_what_has_no_key_is_handled_in_no_order(delivery: Delivery) -> None:
 def test_what_has_no_key_has_its_turn_while_there_are_runs(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(claims, "RESTART_SECONDS", 0.0)
     steps(*["good"] * 50)
     sql('SELECT pgpubsub_notify(\'app.Step\', \'{"account": "x", "number": 7}\')')
     delivery.handle_stored("app.Step")
