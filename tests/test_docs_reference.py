@@ -33,7 +33,7 @@ from pgpubsub_sql.payloads import Codec
 from pgpubsub_sql.rows import columns, postgres_types
 from pgpubsub_sql.sql.privileges import HELPERS, PRIVILEGES, Privilege
 from pgpubsub_sql.worker import backlog, batch, claims, runs, timelimit
-from pgpubsub_sql.worker.reporting import Attempt
+from pgpubsub_sql.worker.attempts import Attempt
 from tests.conftest import ROOT
 from tests.ledger import sql
 

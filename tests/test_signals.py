@@ -13,7 +13,7 @@ from django.dispatch import Signal
 
 from pgpubsub_sql import Discard, Notification, RetryAfter, signals
 from pgpubsub_sql.errors import PayloadError, WorkerDied
-from pgpubsub_sql.worker import reporting
+from pgpubsub_sql.worker import attempts, reporting
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.worker import Worker
@@ -344,7 +344,7 @@ def test_nobody_is_told_anything_where_nobody_listens(
     runs: list[Any] = []
     run = Isolation.run
     monkeypatch.setattr(reporting, "send", never)
-    monkeypatch.setattr(reporting, "notification", never)
+    monkeypatch.setattr(attempts, "notification", never)
     monkeypatch.setattr(Isolation, "run", lambda *args: runs.append(args) or run(*args))
     sql("SELECT pgpubsub_notify('app.Shout', '{\"number\": 1}')")
     drain(delivery, Shout)

@@ -12,8 +12,8 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from pgpubsub_sql import Notification, notify
 from pgpubsub_sql.errors import PayloadError
+from pgpubsub_sql.worker.attempts import notification
 from pgpubsub_sql.worker.delivery import Delivery
-from pgpubsub_sql.worker.messages import notification
 from tests.app.channels import Job, Step
 from tests.app.listeners import called
 from tests.delivery.sending import drain

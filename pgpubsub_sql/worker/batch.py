@@ -1,13 +1,15 @@
-"""What happens to the messages of one batch, one after another."""
+"""A batch: the messages of one channel that are claimed and handled in one transaction."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from pgpubsub_sql.channels import BaseChannel
+from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.outcomes import (
@@ -20,160 +22,170 @@ from pgpubsub_sql.worker.outcomes import (
     Park,
     Postpone,
     Release,
-    after_failure,
     describe,
     postpone,
     row_to_put_back,
 )
-from pgpubsub_sql.worker.reporting import Attempt, attempt_at, guarded, log_failure, report_start
+from pgpubsub_sql.worker.reporting import guarded, log_failure, report_start
 
 BATCH_SECONDS = 0.05
-"""A batch ends after about this long, so that its transaction stays short."""
+"""A batch ends after about this time, so that its transaction stays short."""
 BATCH_SAVEPOINTS = 60
-"""A batch ends after so many savepoints. Beyond 64 subtransactions PostgreSQL keeps track of them
-on disk, and every session that meets one of their rows gets slow."""
+"""A batch ends after this many savepoints. Beyond 64 subtransactions PostgreSQL keeps track of them
+on disk, which slows down every session that meets one of their rows."""
 FIRST_BATCH = 10
-"""What a slow listener keeps from other workers while it has its first message, and what large
-messages take of memory before anything is known of them."""
+"""Size of a channel's first batch. It bounds what a slow listener keeps from other workers, and the
+memory that large messages take, before anything is known of either."""
 LARGEST_BATCH = 500
 QUICKEST_GROWTH = 10
-"""By how much a batch may be larger than the one before, however quick that was."""
+"""A batch is at most this many times as large as the one before."""
 
 DONE = Done()
 FINAL = Done | Discarded | Expired | Park
-"""What lets the next message of the same key go ahead."""
+"""Outcomes after which the next message with the same key may be handled."""
 
 
-class Batch:
-    """What was taken of one channel in one transaction, and what becomes of each.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchLimits:
+    """What a batch may use before it ends."""
 
-    It ends early, and what was not reached is given back: when *is_used_up* says so, and after a
-    message that was in somebody's way.
-    """
-
-    def __init__(
-        self,
-        taken: Sequence[Claimed],
-        isolation: Isolation,
-        *,
-        channel: type[BaseChannel],
-        dispatch: Dispatcher,
-        is_ordered: bool,
-        is_used_up: Callable[[], bool],
-    ) -> None:
-        self.taken = taken
-        self.outcomes: list[Outcome] = []
-        """What became of the first so many of *taken*."""
-        self.handled: list[Attempt] = []
-        """Those of them that listeners were called with, or should have been."""
-        self._isolation = isolation
-        self._using = isolation.using
-        self._channel = channel
-        self._dispatch = dispatch
-        self._is_ordered = is_ordered
-        self._is_used_up = is_used_up
-        self._is_ended = False
-        self._begun: Attempt | None = None
-        """Of the message that is being handled."""
-        self._blocked: set[str] = set()
-        """Keys of which a message has to be handled first that could not be."""
-
-    def handle(self) -> None:
-        """Handle what may be handled."""
-        for one in self.taken:
-            outcome = self._outcome(one)
-            if not isinstance(outcome, FINAL):
-                self._block(one)
-            self.outcomes.append(outcome)
-
-    def fail(self, error: BaseException, *, is_innocent: bool) -> None:
-        """End where *error* has ended it: that is the outcome of who was being handled."""
-        if self._begun is not None:
-            self._begun.error = error
-            self.handled.append(self._begun)
-            outcome = postpone(describe(error)) if is_innocent else None
-            self.outcomes.append(self._failed(self._begun, error, outcome))
-        self.outcomes += [Release()] * (len(self.taken) - len(self.outcomes))
-
-    def rows_to_put_back(self) -> list[dict[str, Any]]:
-        """Return the values for ``queries/put_back.sql``."""
-        found = zip(self.taken, self.outcomes, strict=True)
-        rows = [row_to_put_back(*one) for one in found if one[1] is not DONE]
-        return [row for row in rows if row is not None]
-
-    def count(self, kind: type[Outcome]) -> int:
-        """Return how many had an outcome of this *kind*."""
-        return list(map(type, self.outcomes)).count(kind)
-
-    def _outcome(self, one: Claimed) -> Outcome:
-        if self._is_over() or one.key in self._blocked:
-            return Release()
-        if one.expired:
-            return Expired()
-        return self._handle(one)
-
-    def _is_over(self) -> bool:
-        if self.outcomes and not self._is_ended:
-            self._is_ended = self._isolation.is_over or self._is_used_up()
-        return self._is_ended
-
-    def _block(self, one: Claimed) -> None:
-        if self._is_ordered and one.key is not None:
-            self._blocked.add(one.key)
-
-    def _handle(self, one: Claimed) -> Outcome:
-        self._begun = attempt = attempt_at(self._channel, one, self._using)
-        self._dispatch.listener = ""
-        report_start(attempt, self._isolation)
-        started = time.perf_counter()
-        call = partial(attempt.context.run, self._dispatch, one.payload, attempt.notification)
-        attempt.error = self._isolation.run(call, guarded(attempt))
-        attempt.duration = time.perf_counter() - started
-        self._begun = None
-        self.handled.append(attempt)
-        return DONE if attempt.error is None else self._failed(attempt, attempt.error)
-
-    def _failed(
-        self, attempt: Attempt, error: BaseException, outcome: Failure | None = None
-    ) -> Outcome:
-        attempts, unreadable = attempt.attempts, attempt.unreadable
-        outcome = outcome or after_failure(
-            attempts, error, self._channel.retry, unreadable=unreadable
-        )
-        attempt.listener, attempt.outcome = self._dispatch.listener, outcome
-        log_failure(attempt, outcome)
-        if isinstance(outcome, Postpone):
-            self._is_ended = True  # what was in its way may want what this batch holds
-        return outcome
+    messages: int
+    until: float
+    """By the monotonic clock."""
+    savepoints: int = BATCH_SAVEPOINTS
 
 
 class BatchSizing:
-    """The size of a channel's next batch: it grows while handling is quick, up to *largest*."""
+    """The size of a channel's next batch, which grows up to *largest* while handling is quick."""
 
     def __init__(self, largest: int | None) -> None:
         self._largest = LARGEST_BATCH if largest is None else largest
         self._size = min(FIRST_BATCH, self._largest)
         self._started = 0.0
 
-    def start(self) -> int:
-        """Begin a batch; return how many to take."""
+    def start(self) -> BatchLimits:
+        """Begin a batch; return its limits."""
         self._started = time.monotonic()
-        return self._size
+        return BatchLimits(messages=self._size, until=self._started + BATCH_SECONDS)
 
-    def is_used_up(self, savepoints: int) -> bool:
-        """Whether the batch has had its time, or its savepoints."""
-        has_had_time = time.monotonic() - self._started >= BATCH_SECONDS
-        return has_had_time or savepoints >= BATCH_SAVEPOINTS
-
-    def end(self, reached: int, taken: int, savepoints: int) -> None:
-        """Learn from a batch of which *reached* of *taken* were handled."""
-        if reached < taken:
-            self._size = max(1, reached)
-        elif 2 * reached > self._size:  # not all of it, where runs of many keys are equally short
+    def end(self, handled: int, claimed: int, savepoints: int) -> None:
+        """Learn from a batch in which *handled* of the *claimed* messages were handled."""
+        if handled < claimed:
+            self._size = max(1, handled)
+        elif 2 * handled > self._size:  # ordered claims with few messages a key are never full
             room = 1 / max(self._used(savepoints), 1 / QUICKEST_GROWTH)
             self._size = min(max(self._size, int(self._size * room)), self._largest)
 
     def _used(self, savepoints: int) -> float:
-        """Return the share of its time or its savepoints that the batch has had."""
+        """Return the share of its time or its savepoints that the batch has used."""
         elapsed = time.monotonic() - self._started
         return max(elapsed / BATCH_SECONDS, savepoints / BATCH_SAVEPOINTS)
+
+
+class Batch:
+    """Claimed messages of one channel, and what becomes of each.
+
+    A batch ends early, and releases the messages it has not reached, when it has reached one of its
+    *limits*, when *is_stopping* says so, when a listener has committed the transaction, and after a
+    message that was postponed: what was in its way may wait for what this batch has locked.
+    """
+
+    def __init__(
+        self,
+        claimed: Sequence[Claimed],
+        isolation: Isolation,
+        *,
+        channel: type[BaseChannel],
+        dispatch: Dispatcher,
+        is_ordered: bool,
+        limits: BatchLimits,
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self.claimed = claimed
+        self.isolation = isolation
+        self.outcomes: list[Outcome] = []
+        """What became of the first messages of *claimed*, as far as they were reached."""
+        self.attempts: list[Attempt] = []
+        """Attempts that have ended."""
+        self._attempt: Attempt | None = None
+        """The attempt under way."""
+        self._channel = channel
+        self._dispatch = dispatch
+        self._is_ordered = is_ordered
+        self._limits = limits
+        self._is_stopping = is_stopping
+        self._has_postponed = False
+        self._blocked: set[str] = set()
+        """Keys with a message that must be handled before any other."""
+
+    def handle(self) -> None:
+        """Handle the messages in order, until the batch has to end."""
+        for one in self.claimed:
+            if self.outcomes and self._has_to_end():
+                break
+            self._add(one, self._handle(one))
+        self._release_rest()
+
+    def abort(self, error: BaseException, *, is_innocent: bool) -> None:
+        """End the batch with *error*, the failure of the message that was being handled."""
+        if self._attempt is not None:
+            outcome = postpone(describe(error)) if is_innocent else None
+            self.attempts.append(self._attempt)
+            self.outcomes.append(self._fail(self._attempt, error, outcome))
+        self._release_rest()
+
+    def first_attempt(self) -> Attempt:
+        """Return the attempt to handle the first message, even if it never began."""
+        attempt = self.attempts[0] if self.attempts else self._attempt
+        return attempt or Attempt.of_stored(self._channel, self.claimed[0], self.isolation.using)
+
+    def rows_to_put_back(self) -> list[dict[str, Any]]:
+        """Return the values for ``queries/put_back.sql``."""
+        found = zip(self.claimed, self.outcomes, strict=True)
+        rows = [row_to_put_back(*one) for one in found if one[1] is not DONE]
+        return [row for row in rows if row is not None]
+
+    def count(self, kind: type[Outcome]) -> int:
+        """Return how many messages had an outcome of this *kind*."""
+        return list(map(type, self.outcomes)).count(kind)
+
+    def _has_to_end(self) -> bool:
+        limits, isolation = self._limits, self.isolation
+        return (
+            self._has_postponed
+            or isolation.is_over
+            or self._is_stopping()
+            or time.monotonic() >= limits.until
+            or isolation.savepoints >= limits.savepoints
+        )
+
+    def _add(self, one: Claimed, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        if self._is_ordered and one.key is not None and not isinstance(outcome, FINAL):
+            self._blocked.add(one.key)
+
+    def _release_rest(self) -> None:
+        self.outcomes += [Release()] * (len(self.claimed) - len(self.outcomes))
+
+    def _handle(self, one: Claimed) -> Outcome:
+        if one.key in self._blocked:
+            return Release()
+        if one.expired:
+            return Expired()
+        self._attempt = attempt = Attempt.of_stored(self._channel, one, self.isolation.using)
+        report_start(attempt, self.isolation)
+        started = time.perf_counter()
+        call = partial(attempt.context.run, self._dispatch, one.payload, attempt)
+        error = self.isolation.run(call, guarded(attempt))
+        attempt.duration = time.perf_counter() - started
+        self._attempt = None
+        self.attempts.append(attempt)
+        return DONE if error is None else self._fail(attempt, error)
+
+    def _fail(
+        self, attempt: Attempt, error: BaseException, outcome: Failure | None = None
+    ) -> Failure:
+        outcome = attempt.fail(error, outcome)
+        log_failure(attempt)
+        self._has_postponed = self._has_postponed or isinstance(outcome, Postpone)
+        return outcome

@@ -1,4 +1,4 @@
-"""What becomes of notifications that somebody had in hand and gave up without account."""
+"""Crash accounting: what becomes of messages that a crashed worker had in flight."""
 
 from __future__ import annotations
 
@@ -7,38 +7,37 @@ from collections.abc import Iterable, Sequence
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import WorkerDied
-from pgpubsub_sql.worker.outcomes import Claimed, after_failure
-from pgpubsub_sql.worker.reporting import Attempt, attempt_at, log_failure, report_outcome
+from pgpubsub_sql.worker.attempts import Attempt
+from pgpubsub_sql.worker.outcomes import Claimed
+from pgpubsub_sql.worker.reporting import log_failure, report_outcome
 from pgpubsub_sql.worker.session import Session
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 
 def account_for(
-    given_up: Sequence[Claimed], channel: type[BaseChannel], session: Session
+    abandoned: Sequence[Claimed], channel: type[BaseChannel], session: Session
 ) -> list[Attempt]:
-    """Write down what became of *given_up*, which others had in hand; return what is charged.
+    """Record what becomes of *abandoned* messages; return the failed attempts.
 
-    Which one of a batch has killed its worker nobody knows. So each is handled alone from now on,
-    and only what was alone in hand is charged with an attempt.
+    Nobody knows which message of a batch has crashed its worker. So each message is handled alone
+    from now on, and only one that was in flight alone is charged with a failed attempt.
     """
-    if not given_up:
+    if not abandoned:
         return []
-    session.execute("isolate", {"ids": [one.id for one in given_up if not one.alone]})
-    return [_charge(one, channel, session) for one in given_up if one.alone]
+    session.execute("isolate", {"ids": [one.id for one in abandoned if not one.alone]})
+    return [_charge(one, channel, session) for one in abandoned if one.alone]
 
 
 def _charge(one: Claimed, channel: type[BaseChannel], session: Session) -> Attempt:
-    attempt, error = attempt_at(channel, one, session.using), WorkerDied()
-    outcome = after_failure(one.attempts, error, channel.retry)
-    session.charge(one.id, one.attempts, outcome)
-    attempt.error, attempt.outcome = error, outcome
+    attempt = Attempt.of_stored(channel, one, session.using)
+    session.charge(one.id, one.attempts, attempt.fail(WorkerDied()))
     return attempt
 
 
-def report_crashes(given_up: Sequence[Claimed], charged: Iterable[Attempt], name: str) -> None:
-    """Tell what was written down, once it is so for good."""
-    if count := sum(not one.alone for one in given_up):
+def report_crashes(abandoned: Sequence[Claimed], charged: Iterable[Attempt], name: str) -> None:
+    """Report what :func:`account_for` recorded, once it is committed."""
+    if count := sum(not one.alone for one in abandoned):
         message = (
             "Notifications of channel %s were given up with the transaction that took them "
             "(number: %s): a worker died, lost its connection, or had to roll back. None is lost. "
@@ -47,6 +46,5 @@ def report_crashes(given_up: Sequence[Claimed], charged: Iterable[Attempt], name
         )
         logger.warning(message, name, count, extra={"channel": name, "count": count})
     for attempt in charged:
-        assert attempt.outcome is not None  # noqa: S101
-        log_failure(attempt, attempt.outcome)
+        log_failure(attempt)
         report_outcome(attempt)

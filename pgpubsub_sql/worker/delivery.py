@@ -10,7 +10,8 @@ from functools import partial
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.filters import ClaimFilter, claim_filter
 from pgpubsub_sql.worker.admission import Admission
-from pgpubsub_sql.worker.batch import Batch, BatchSizing
+from pgpubsub_sql.worker.attempts import Attempt
+from pgpubsub_sql.worker.batch import Batch, BatchLimits, BatchSizing
 from pgpubsub_sql.worker.claims import Claims, UnorderedClaims
 from pgpubsub_sql.worker.crash_accounting import account_for, report_crashes
 from pgpubsub_sql.worker.dispatch import Dispatcher
@@ -20,16 +21,12 @@ from pgpubsub_sql.worker.ordered_claims import OrderedClaims
 from pgpubsub_sql.worker.outcomes import (
     Claimed,
     Expired,
-    Failure,
     Release,
-    after_failure,
     describe,
     postpone,
 )
 from pgpubsub_sql.worker.raw_notifies import RawNotifies
 from pgpubsub_sql.worker.reporting import (
-    Attempt,
-    attempt_at,
     is_reported,
     log_failure,
     report_outcome,
@@ -129,149 +126,151 @@ class Delivery:
         raw_notifies.store()
 
     def handle_stored(self, name: str) -> bool:
-        """Take, handle and put back one batch of a channel; return whether to look again at once.
+        """Claim and handle one batch of a channel; return whether to look again at once.
 
-        What escapes from a message, a lost connection or a failure at COMMIT, undoes its batch.
-        Each message of it is then handled alone: it succeeds, or the failure is its own. So is
-        what another worker had in hand when it died.
+        A lost connection, a failure at COMMIT, or whatever else cannot be undone for one message
+        alone rolls back the batch. Each of its messages is then handled alone, so that the failure
+        is charged to the message that causes it. So is each message that a crashed worker had in
+        flight.
 
-        Raises what hinders taking, which is no notification's fault.
+        Raises what keeps it from claiming, which is no message's fault.
         """
         state, batch = self._states[name], None
         state.raw_notifies.store()
         if state.unresolved:
             state.unresolved()
+        is_durable = state.channel.batch_size == 1
         try:
-            with self.session.isolation(
-                durable=state.channel.batch_size == 1, channel=state.name
-            ) as isolation:
-                claim = state.claims.take(state.sizing.start())
+            with self.session.isolation(durable=is_durable, channel=name) as isolation:
+                limits = state.sizing.start()
+                claim = state.claims.take(limits.messages)
                 if claim.claimed:
-                    batch = self._batch(state, claim.claimed, isolation)
-                    batch.handle()
-                    self._renew()
-                    isolation.verify()
-                    self._put_back(batch)
+                    batch = self._batch(state, claim.claimed, isolation, limits)
+                    self._handle(batch)
                 else:
                     charged = account_for(claim.abandoned, state.channel, self.session)
         except Exception as error:  # whatever it is, it is this batch's outcome
             if batch is None:
                 raise
-            self._rolled_back(state, batch, error, isolation)
+            self._recover(state, batch, error)
             return True
         if batch is None:
             self.outcomes.update(type(one.outcome) for one in charged)
-            report_crashes(claim.abandoned, charged, state.name)
+            report_crashes(claim.abandoned, charged, name)
             return not claim.is_last
-        self._committed(state, batch, isolation)
+        self._committed(state, batch)
         return not claim.is_last or batch.count(Release) > 0
 
-    def _batch(self, state: ChannelState, taken: Sequence[Claimed], isolation: Isolation) -> Batch:
-        isolation.transaction = taken[0].transaction
+    def _batch(
+        self,
+        state: ChannelState,
+        claimed: Sequence[Claimed],
+        isolation: Isolation,
+        limits: BatchLimits,
+    ) -> Batch:
+        isolation.transaction = claimed[0].transaction
         return Batch(
-            taken,
+            claimed,
             isolation,
             channel=state.channel,
             dispatch=state.dispatch,
             is_ordered=state.is_ordered,
-            is_used_up=lambda: self.stopping() or state.sizing.is_used_up(isolation.savepoints),
+            limits=limits,
+            is_stopping=self.stopping,
         )
+
+    def _handle(self, batch: Batch) -> None:
+        batch.handle()
+        self._renew()
+        batch.isolation.verify()
+        self._put_back(batch)
 
     def _put_back(self, batch: Batch) -> None:
         rows = batch.rows_to_put_back()
         if rows:
             columns = {name: [row[name] for row in rows] for name in rows[0]}
             self.session.execute("put_back", columns)
-        if batch.count(Release):
-            # To whoever sleeps what is given back is news.
-            self.session.execute("ring", {"channels": [batch.taken[0].channel]})
+        if batch.count(Release):  # other workers may have gone to sleep meanwhile
+            self.session.execute("ring", {"channels": [batch.claimed[0].channel]})
 
-    def _committed(self, state: ChannelState, batch: Batch, isolation: Isolation) -> None:
-        taken, given_back, expired = len(batch.taken), batch.count(Release), batch.count(Expired)
-        if not batch.taken[0].alone:  # it says nothing of how quick the others are
-            state.sizing.end(taken - given_back, taken, isolation.savepoints)
-        if given_back:
+    def _committed(self, state: ChannelState, batch: Batch) -> None:
+        claimed, released, expired = len(batch.claimed), batch.count(Release), batch.count(Expired)
+        if not batch.claimed[0].alone:  # it does not show how quick the others are
+            state.sizing.end(claimed - released, claimed, batch.isolation.savepoints)
+        if released:
             state.claims.rewind()
         if expired:
             message = "%s notifications of channel %s had expired and were dropped"
             extra = {"channel": state.name, "count": expired}
             logger.info(message, expired, state.name, extra=extra)
-        self._tell(state, batch.handled)
+        self._report(state, batch.attempts)
 
-    def _tell(self, state: ChannelState, handled: Sequence[Attempt]) -> None:
-        """Tell what came of messages, for good, and let go of what was done about it elsewhere."""
-        self.outcomes.update([type(attempt.outcome) for attempt in handled])
+    def _report(self, state: ChannelState, attempts: Sequence[Attempt]) -> None:
+        """Report outcomes that are final, and tidy up after receivers and listeners."""
+        self.outcomes.update([type(attempt.outcome) for attempt in attempts])
         if is_reported() or logger.isEnabledFor(logging.DEBUG):
-            for attempt in handled:
+            for attempt in attempts:
                 report_outcome(attempt)
         if is_reported():
             self.session.reclaim(state.name)
         self.session.tidy_up()
 
-    def _rolled_back(
-        self, state: ChannelState, batch: Batch, error: Exception, isolation: Isolation
-    ) -> None:
-        """Decide what becomes of a batch that was rolled back, as it seems.
+    # --- Batches that were not committed, as far as the worker knows
 
-        If the server is gone, too, the next :meth:`handle_stored` does it.
+    def _recover(self, state: ChannelState, batch: Batch, error: Exception) -> None:
+        """Decide what becomes of a batch that seems to have been rolled back by *error*.
+
+        If the server is gone, the next :meth:`handle_stored` of the channel decides.
         """
-        state.unresolved = partial(self._rolled_back, state, batch, error, isolation)
+        state.unresolved = partial(self._recover, state, batch, error)
         self.session.drop_if_broken()
         self.session.tidy_up()
         state.claims.rewind()
-        self._resolve(state, batch, error, isolation)
+        self._resolve(state, batch, error)
         state.unresolved = None
 
-    def _resolve(
-        self, state: ChannelState, batch: Batch, error: Exception, isolation: Isolation
-    ) -> None:
+    def _resolve(self, state: ChannelState, batch: Batch, error: Exception) -> None:
+        isolation = batch.isolation
         is_committed = self.session.was_committed(isolation.transaction, isolation.recovered_at)
-        if is_committed and isolation.is_committing:  # and it was not acknowledged
-            self._committed_after_all(state, batch, isolation)
-        elif is_committed or isolation.is_over:  # by a listener: only we know of the rest
+        if is_committed and isolation.is_committing:  # only the server's answer was lost
+            self._committed_after_all(state, batch)
+        elif is_committed or isolation.is_over:  # by a listener: only this worker knows the rest
             if not isolation.is_over:
                 isolation.end()
-            batch.fail(_cause(error), is_innocent=isolation.is_lost)
+            batch.abort(_cause(error), is_innocent=isolation.is_lost)
             self._put_back(batch)
-            self._committed_after_all(state, batch, isolation)
-        elif len(batch.taken) == 1:
-            self._failed_alone(state, batch, error, isolation.is_lost)
+            self._committed_after_all(state, batch)
+        elif len(batch.claimed) == 1:
+            self._failed_alone(state, batch, error)
         else:
-            message = (
-                "A batch of channel %s was rolled back (messages: %s). None is lost: each will be "
-                "handled again, in a transaction of its own."
-            )
-            count = len(batch.taken)
-            extra = {"channel": state.name, "count": count}
-            logger.warning(message, state.name, count, exc_info=error, extra=extra)
-            self.session.execute("isolate", {"ids": [one.id for one in batch.taken]})
+            self._isolate(state, batch, error)
 
-    def _committed_after_all(self, state: ChannelState, batch: Batch, isolation: Isolation) -> None:
-        for callback in isolation.callbacks:
+    def _committed_after_all(self, state: ChannelState, batch: Batch) -> None:
+        for callback in batch.isolation.callbacks:
             callback()
-        self._committed(state, batch, isolation)
+        self._committed(state, batch)
 
-    def _failed_alone(
-        self, state: ChannelState, batch: Batch, error: Exception, is_lost: bool
-    ) -> None:
-        """Write down the failure of a notification that is no longer in hand."""
-        taken = batch.taken[0]
-        cause = _cause(error)
-        outcome: Failure = (
-            postpone(describe(error))
-            if is_lost
-            else after_failure(
-                taken.attempts, cause, state.channel.retry, unreadable=taken.unreadable
-            )
+    def _failed_alone(self, state: ChannelState, batch: Batch, error: Exception) -> None:
+        """Record the failure of a message that is no longer in flight."""
+        attempt, (claimed,) = batch.first_attempt(), batch.claimed
+        outcome = postpone(describe(error)) if batch.isolation.is_lost else None
+        outcome = attempt.fail(_cause(error), outcome)
+        log_failure(attempt)
+        self.session.charge(claimed.id, claimed.attempts, outcome)
+        self._report(state, [attempt])
+
+    def _isolate(self, state: ChannelState, batch: Batch, error: Exception) -> None:
+        """Have each message of the batch be handled alone from now on."""
+        message = (
+            "A batch of channel %s was rolled back (messages: %s). None is lost: each will be "
+            "handled again, in a transaction of its own."
         )
-        begun = batch.handled or [attempt_at(state.channel, taken, self.session.using)]
-        attempt = begun[0]
-        attempt.listener, attempt.error, attempt.outcome = state.dispatch.listener, cause, outcome
-        log_failure(attempt, outcome)
-        self.session.charge(taken.id, taken.attempts, outcome)
-        self._tell(state, [attempt])
+        count = len(batch.claimed)
+        extra = {"channel": state.name, "count": count}
+        logger.warning(message, state.name, count, exc_info=error, extra=extra)
+        self.session.execute("isolate", {"ids": [one.id for one in batch.claimed]})
 
 
 def _cause(error: Exception) -> BaseException:
-    """Return what a message has done, of which *error* is only the effect on its batch."""
+    """Return the failure of the message, of which *error* is the effect on its batch."""
     return error.__cause__ if isinstance(error, Escaped) and error.__cause__ else error

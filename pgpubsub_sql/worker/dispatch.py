@@ -15,6 +15,7 @@ from pgpubsub_sql.django_internals import is_durability_error
 from pgpubsub_sql.errors import ListenerTimeout, PayloadError
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.worker import forks
+from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.messages import Message, decode_message
 from pgpubsub_sql.worker.outcomes import Undecodable, Unreadable
 from pgpubsub_sql.worker.session import Session
@@ -41,12 +42,9 @@ class Dispatcher:
         self._is_notification_named = any(
             "notification" in listener.parameters for listener, _, _ in self._listeners
         )
-        self.listener = ""
-        """Path of the listener that was called last. Who begins a message empties it: the message
-        may never come to a listener."""
 
-    def __call__(self, payload: str, notification: Callable[[], Any]) -> None:
-        """Decode *payload*, and call those who want it; *notification* is for who names it.
+    def __call__(self, payload: str, attempt: Attempt) -> None:
+        """Decode *payload* and call the listeners that accept it; *attempt* learns of each.
 
         Raises :class:`Unreadable` if it does not fit the channel, :class:`Undecodable` if it fits
         none, and whatever a listener raises.
@@ -54,12 +52,12 @@ class Dispatcher:
         message = self._read(payload)
         extras = {"context": message.context}
         if self._is_notification_named:
-            extras["notification"] = notification()
+            extras["notification"] = attempt.notification()
         generation = forks.generation
         try:
             for listener, path, call in self._listeners:
                 if listener.accepts(message.event):
-                    self.listener = path
+                    attempt.listener = path
                     call(**listener.arguments(message.fields, extras))
         except BaseException as error:
             if forks.generation != generation:

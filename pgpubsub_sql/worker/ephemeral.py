@@ -11,11 +11,11 @@ from django.utils import timezone
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.retry import Discard
+from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.isolation import CAUGHT
 from pgpubsub_sql.worker.messages import decode_envelope, long_payload
 from pgpubsub_sql.worker.reporting import (
-    Attempt,
     guarded,
     is_reported,
     report_outcome,
@@ -40,7 +40,6 @@ def handle_ephemeral(
         created_at=timezone.now(),
     )
     started = time.perf_counter()
-    dispatch.listener = ""
     try:
         envelope = decode_envelope(payload)
         if envelope.schema not in (None, schema):
@@ -51,7 +50,7 @@ def handle_ephemeral(
             payload = long_payload(session, envelope.ref)
         _call_isolated(dispatch, payload, session, attempt)
     except CAUGHT as error:  # whatever a listener raises ends its message only
-        attempt.error, attempt.listener = error, dispatch.listener
+        attempt.error = error
     attempt.duration = time.perf_counter() - started
     if attempt.error is not None:
         attempt.context.run(_log_failure, attempt, attempt.error)
@@ -65,7 +64,7 @@ def handle_ephemeral(
 
 def _call_isolated(dispatch: Dispatcher, payload: str, session: Session, attempt: Attempt) -> None:
     with session.isolation(durable=True, channel=attempt.name) as isolation:
-        within = partial(attempt.context.run, dispatch, payload, attempt.notification)
+        within = partial(attempt.context.run, dispatch, payload, attempt)
         isolation.run_alone(within, guarded(attempt))
 
 

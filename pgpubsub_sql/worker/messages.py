@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import msgspec
-from django.apps import apps
-from django.db import connections
 
 from pgpubsub_sql import conf
 from pgpubsub_sql.channels import BaseChannel, Channel, TriggerChannel, codec, model_of
-from pgpubsub_sql.django_internals import as_read, set_database
 from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.rows import Unbuildable, decode_change
 from pgpubsub_sql.worker.outcomes import Undecodable
@@ -119,24 +115,3 @@ def _refuse(channel: type[BaseChannel], text: str, *, using: str) -> None:
         "such as \\u0000, or a $ref to a long payload that had expired or never existed. Send it "
         "with pgpubsub_notify(channel, payload), which says at once what is wrong."
     )
-
-
-def notification(using: str, *, created_at: datetime.datetime | str, **values: Any) -> Any:
-    """Return what a listener is given that names ``notification``; its payload has been read."""
-    if isinstance(created_at, str):
-        values["created_at"] = _moment(created_at, connections[using])
-    else:
-        values["created_at"] = created_at
-    one = apps.get_model("pgpubsub_sql", "Notification")(payload=None, **values)
-    # By it a listener learns where to write so that it counts as this message's effect.
-    set_database(one, using)
-    return one
-
-
-def _moment(text: str, connection: Any) -> datetime.datetime | None:
-    """Return PostgreSQL's *text* as Django reads it; None for what Python's calendar lacks."""
-    try:
-        found = datetime.datetime.fromisoformat(text)
-    except ValueError:  # infinity, and years outside of 1 to 9999
-        return None
-    return as_read(found, connection)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
 import logging
 from collections.abc import Callable
-from contextvars import Context
 from functools import partial
 from typing import Any
 
 from django.db import connections
 from django.dispatch import Signal
 
-from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import ListenerTimeout
 from pgpubsub_sql.retry import Discard
 from pgpubsub_sql.signals import (
@@ -22,11 +18,9 @@ from pgpubsub_sql.signals import (
     message_received,
     message_succeeded,
 )
-from pgpubsub_sql.worker.contexts import new_context
+from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.isolation import CAUGHT, Isolation
-from pgpubsub_sql.worker.messages import notification
 from pgpubsub_sql.worker.outcomes import (
-    Claimed,
     Discarded,
     Failure,
     Park,
@@ -48,75 +42,6 @@ _LEVELS: dict[type[Failure], int] = {
     ReadAgain: logging.WARNING,
     Discarded: logging.INFO,
 }
-
-
-@dataclasses.dataclass(kw_only=True, slots=True)
-class Attempt:
-    """One attempt to handle one message, and what came of it."""
-
-    channel: type[BaseChannel]
-    using: str
-    """Alias of the database."""
-    name: str
-    """Of the channel, in PostgreSQL."""
-    created_at: datetime.datetime | str
-    """Or as PostgreSQL spells it, which is read if somebody asks for it."""
-    id: int | None = None
-    attempts: int = 0
-    """Those that failed before this one."""
-    unreadable: int = 0
-    """Times that it could not be read before."""
-    listener: str = ""
-    """Path of the listener that failed."""
-    duration: float | None = None
-    """Seconds that it took."""
-    error: BaseException | None = None
-    outcome: Failure | None = None
-    """What becomes of a stored message that failed."""
-    context: Context = dataclasses.field(default_factory=new_context, repr=False)
-    """What listeners, callbacks and receivers run in, and what it is logged in."""
-
-    def notification(self) -> Any:
-        """Return what listeners and receivers are given."""
-        return notification(
-            self.using,
-            id=self.id,
-            channel=self.name,
-            created_at=self.created_at,
-            attempts=self.attempts,
-        )
-
-    @property
-    def particulars(self) -> str:
-        """Which attempt of how many it was, and of which listener, in parentheses, for the log."""
-        counts = not isinstance(self.error, Unreadable | Undecodable)
-        attempt = f"attempt {self.attempts + 1} of {self.channel.retry.max_attempts}"
-        found = [attempt] * counts + [f"listener {self.listener}"] * bool(self.listener)
-        return f" ({', '.join(found)})" if found else ""
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """What its log records have beside their text."""
-        return {
-            "channel": self.name,
-            "notification_id": self.id,
-            "attempt": self.attempts + 1,
-            "listener": self.listener,
-            "duration": self.duration,
-        }
-
-
-def attempt_at(channel: type[BaseChannel], taken: Claimed, using: str) -> Attempt:
-    """Return an attempt to handle a stored message."""
-    return Attempt(
-        channel=channel,
-        using=using,
-        name=taken.channel,
-        created_at=taken.created_at,
-        id=taken.id,
-        attempts=taken.attempts,
-        unreadable=taken.unreadable,
-    )
 
 
 def send(signal: Signal, sender: Any, **named: Any) -> None:
@@ -162,9 +87,10 @@ def is_reported() -> bool:
     return any(one.receivers for one in (message_succeeded, message_failed, message_parked))
 
 
-def log_failure(attempt: Attempt, outcome: Failure) -> None:
+def log_failure(attempt: Attempt) -> None:
     """Log what a stored message failed with, at which attempt, and what happens next."""
-    error = attempt.error
+    error, outcome = attempt.error, attempt.outcome
+    assert outcome is not None  # noqa: S101
     says_enough = isinstance(error, Unreadable | Undecodable | Discard)
     is_said = isinstance(outcome, ReadAgain) and outcome.times > 1
     attempt.context.run(

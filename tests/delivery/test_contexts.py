@@ -21,7 +21,7 @@ from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_u
 from django.utils import timezone, translation
 
 from pgpubsub_sql import signals
-from pgpubsub_sql.worker.contexts import new_context
+from pgpubsub_sql.worker.attempts import new_context
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app import listeners
 from tests.app.listeners import called
