@@ -32,7 +32,7 @@ from pgpubsub_sql.management.commands.listen import Command
 from pgpubsub_sql.payloads import Codec
 from pgpubsub_sql.rows import columns, postgres_types
 from pgpubsub_sql.sql.privileges import HELPERS, PRIVILEGES, Privilege
-from pgpubsub_sql.worker import backlog, batch, claims, runs, timelimit
+from pgpubsub_sql.worker import backlog, batch, claims, ordered_claims, timelimit
 from pgpubsub_sql.worker.attempts import Attempt
 from tests.conftest import ROOT
 from tests.ledger import sql
@@ -54,7 +54,7 @@ PROMISED = {
         f"ends after {batch.BATCH_SECONDS * 1000:g} ms or {batch.BATCH_SAVEPOINTS} savepoints",
         f"The first batch of a channel holds {batch.FIRST_BATCH}.",
         f"at most {batch.QUICKEST_GROWTH} times as large",
-        f"from key to key, up to {runs.KEYS} in one transaction",
+        f"from key to key, up to {ordered_claims.KEYS} in one transaction",
     ],
     "guarantees.md": [
         f"after about {batch.BATCH_SECONDS * 1000:g} ms or {batch.BATCH_SAVEPOINTS} savepoints",
@@ -72,7 +72,7 @@ def test_figures_are_those_of_the_code(name: str) -> None:
     for words in PROMISED[name]:
         assert words in text
     assert batch.BATCH_SAVEPOINTS < 64  # beyond which PostgreSQL gets slow
-    assert claims.LOOK_SECONDS == timelimit.INTERRUPT_SECONDS == 1  # "a second"
+    assert claims.RESTART_SECONDS == timelimit.INTERRUPT_SECONDS == 1  # "a second"
 
 
 def test_every_public_name_has_its_place() -> None:
