@@ -26,8 +26,8 @@ from pgpubsub_sql.django_internals import (
 )
 from pgpubsub_sql.errors import ListenerError
 from pgpubsub_sql.sql import query
+from pgpubsub_sql.worker.baseline import Baseline
 from pgpubsub_sql.worker.connecting import execute
-from pgpubsub_sql.worker.original import Original
 from pgpubsub_sql.worker.timelimit import TimeIsOver
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -71,7 +71,7 @@ class Isolation:
     """
 
     def __init__(
-        self, connection: Any, original: Original, channel: str, reclaim: Callable[..., None]
+        self, connection: Any, baseline: Baseline, channel: str, reclaim: Callable[..., None]
     ) -> None:
         self.savepoints = 0
         """Issued so far, by us and by listeners."""
@@ -88,8 +88,8 @@ class Isolation:
         self.transaction = ""
         """Id of the transaction that the connection is in, as far as we know."""
         self._connection = connection
-        self._original = original
-        self._raw = original.raw
+        self._baseline = baseline
+        self._raw = baseline.raw
         self._channel = channel
         self._reclaim = reclaim
         self._running = False
@@ -102,7 +102,7 @@ class Isolation:
         """Notice who uses the connection, until what messages gave to ``on_commit()`` has run."""
         connection, raw = self._connection, self._raw
         self._cursor = raw.cursor()
-        if self._original.shows_cursors:
+        if self._baseline.shows_cursors:
             self._cursor_factory = raw.cursor_factory
             raw.cursor_factory = self._make_cursor
         self._factories = [(name, getattr(raw, name)) for name in FACTORIES if hasattr(raw, name)]
@@ -110,7 +110,7 @@ class Isolation:
             with execute_wrapper(connection, self._execute) as self._wrappers:
                 yield
         finally:
-            if self._original.shows_cursors:
+            if self._baseline.shows_cursors:
                 raw.cursor_factory = self._cursor_factory
             self.is_lost = self.is_lost or (self.is_committing and bool(raw.closed))
 
@@ -133,7 +133,7 @@ class Isolation:
     @property
     def recovered_at(self) -> str:
         """Until the server recovers again, it knows what became of the transaction."""
-        return self._original.recovered_at
+        return self._baseline.recovered_at
 
     @property
     def using(self) -> str:
@@ -167,7 +167,7 @@ class Isolation:
         """Run a message whose transaction this is; what it raises, or is to blame for, ends it."""
         self._run_alone(call)
         self.check()
-        self._restore(self.is_touched or not self._original.shows_cursors)
+        self._restore(self.is_touched or not self._baseline.shows_cursors)
         self._guard_callbacks(guard, 0)
 
     def _run_alone(self, call: Callable[[], None]) -> None:
@@ -193,7 +193,7 @@ class Isolation:
 
     def _call_back(self, callback: Callable[[], None]) -> None:
         self._run_alone(callback)
-        is_touched = self.is_touched or not self._original.shows_cursors
+        is_touched = self.is_touched or not self._baseline.shows_cursors
         self._reclaim(self._channel, is_touched=is_touched)
         self.is_touched = False
 
@@ -241,7 +241,7 @@ class Isolation:
             if current != self.transaction and not self.is_over:
                 self._find_out()
             self.transaction = current
-            if not self._original.shows_cursors:
+            if not self._baseline.shows_cursors:
                 self._restore(True)
 
     def _make_cursor(self, *args: Any, **kwargs: Any) -> Any:
@@ -272,17 +272,17 @@ class Isolation:
     def _settle(self, is_prelude: bool) -> None:
         """Check the constraints of a message, and let go of what it has set."""
         if self._queried and not self.is_over:
-            original = self._original
-            self._execute_ours(original.settle_prelude if is_prelude else original.settle)
-            self.is_touched = is_prelude or original.is_reported_changed()
+            baseline = self._baseline
+            self._execute_ours(baseline.settle_prelude if is_prelude else baseline.settle)
+            self.is_touched = is_prelude or baseline.is_reported_changed()
         if not is_prelude:
             self._restore(self.is_touched)
 
     def _restore(self, is_owed: bool) -> None:
         """Give the session back what was set before the message's savepoint, or without one."""
         if is_owed:
-            execute(self._connection, self._original.restore)
-        self._original.restore_tenant()
+            execute(self._connection, self._baseline.restore)
+        self._baseline.restore_tenant()
         drop_execute_wrappers(self._connection, self._wrappers)
         self.is_touched = False
 
@@ -297,7 +297,7 @@ class Isolation:
             raise Escaped(str(error)) from error
         elif self._queried:
             self._roll_back(error)
-        elif status == IN_ERROR or not self._original.shows_cursors:
+        elif status == IN_ERROR or not self._baseline.shows_cursors:
             raise Escaped(str(error)) from error
         leave_blocks(self._connection, self._atomic)
         unmark_rollback(self._connection)

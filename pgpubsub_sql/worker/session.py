@@ -20,9 +20,9 @@ from pgpubsub_sql.django_internals import (
 from pgpubsub_sql.errors import WorkerDied
 from pgpubsub_sql.sql import INVALID_PARAMETER_VALUE, query, render, sqlstate
 from pgpubsub_sql.sql.readiness import check_autocommit
+from pgpubsub_sql.worker.baseline import Baseline
 from pgpubsub_sql.worker.connecting import WORK, execute, hang_up, is_pooled, keep_alive, prepare
 from pgpubsub_sql.worker.isolation import Isolation
-from pgpubsub_sql.worker.original import Original
 from pgpubsub_sql.worker.outcomes import Discarded, Failure, charged, describe
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -40,7 +40,7 @@ class Session:
         """Whether a pooler is in between. Then what outlives a transaction may be another client's
         next, so nothing may be set for longer."""
         self._name = name
-        self._original: Original | None = None
+        self._baseline: Baseline | None = None
         """Of the driver's connection that was prepared."""
         self._depth = 0
         """Number of atomic blocks around what we do: none, but in somebody's tests."""
@@ -63,9 +63,9 @@ class Session:
 
         *durable* lets listeners open durable blocks in it, which then are as durable as it is.
         """
-        original = self._prepare()
+        baseline = self._prepare()
         block = atomic(self.using, admits_durable=durable)
-        isolation = Isolation(self.connection, original, channel, self.reclaim)
+        isolation = Isolation(self.connection, baseline, channel, self.reclaim)
         is_undone = True
         try:
             with isolation.watching(), block:
@@ -85,16 +85,16 @@ class Session:
 
         What takes more than its settings to be undone is logged, and undone by a new connection.
         """
-        connection, original = self.connection, self._original
-        if connection.connection is None or original is None:
+        connection, baseline = self.connection, self._baseline
+        if connection.connection is None or baseline is None:
             return
-        original.restore_tenant()
-        is_same = connection.connection is original.raw and not original.raw.closed
-        leftover = original.leftover(self._depth) if is_same else ""
+        baseline.restore_tenant()
+        is_same = connection.connection is baseline.raw and not baseline.raw.closed
+        leftover = baseline.leftover(self._depth) if is_same else ""
         if is_same and not leftover:
             with suppress(Error):
                 if is_touched:
-                    execute(connection, original.restore)
+                    execute(connection, baseline.restore)
                 return
         if leftover:
             self._log_leftover(leftover, channel)
@@ -175,24 +175,24 @@ class Session:
             leave_transaction(self.connection)
         hang_up(self.connection)
 
-    def _prepare(self) -> Original:
+    def _prepare(self) -> Baseline:
         """Once for every connection that Django opens; return what it was like.
 
         Raises :class:`NotReady` if nothing that is done on it would be committed.
         """
-        connection, original = self.connection, self._original
+        connection, baseline = self.connection, self._baseline
         connection.ensure_connection()
         forget_queries(connection)
         self._depth = count_blocks(connection)
-        if original is None or original.raw is not connection.connection:
-            original = self._original = self._new()
-        elif not self._depth and not original.is_idle():
+        if baseline is None or baseline.raw is not connection.connection:
+            baseline = self._baseline = self._new()
+        elif not self._depth and not baseline.is_idle():
             self.reclaim()
             return self._prepare()
-        original.refresh(self.execute)
-        return original
+        baseline.refresh(self.execute)
+        return baseline
 
-    def _new(self) -> Original:
+    def _new(self) -> Baseline:
         check_autocommit(self.connection)
         keep_alive(self.connection)
         with transaction.atomic(using=self.using):
@@ -203,7 +203,7 @@ class Session:
                 self._prepare_locally()
             else:
                 prepare(self.connection, WORK, self._name)
-            return Original(
+            return Baseline(
                 self.connection,
                 self.execute,
                 recovered_at=recovered_at,

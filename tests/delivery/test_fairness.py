@@ -75,7 +75,7 @@ def test_nor_do_messages_that_are_sent(worker: Worker, monkeypatch: pytest.Monke
 def test_a_batch_is_read_committed_whatever_the_default(worker: Worker, level: str) -> None:
     """Otherwise it could skip nothing that others hold, and see nothing that others commit."""
     sql(f"SET default_transaction_isolation = '{level}'")
-    worker.delivery.session._original = None
+    worker.delivery.session._baseline = None
     try:
         seen: list[Any] = []
         call = worker.delivery._states["app.Job"].dispatch

@@ -18,7 +18,7 @@ from example.blog.models import Author, Post
 from pgpubsub_sql import notify, signals
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.models import Notification
-from pgpubsub_sql.worker import original
+from pgpubsub_sql.worker import baseline
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app import listeners
 from tests.app.channels import ItemChannel, Job
@@ -535,7 +535,7 @@ def test_a_constraint_that_is_new_is_known_in_a_minute(
     drain(delivery)
     sql("CREATE TABLE once (number integer, CONSTRAINT brief UNIQUE (number) DEFERRABLE)")
     try:
-        monkeypatch.setattr(original.time, "monotonic", lambda: 2.0**40)
+        monkeypatch.setattr(baseline.time, "monotonic", lambda: 2.0**40)
         drain(delivery)
         noticed: list[bool] = []
 

@@ -15,7 +15,7 @@ CONSTRAINTS_SECONDS = 60.0
 Execute = Callable[[str], list[Any]]
 
 
-class Original:
+class Baseline:
     """What Django's *connection* was when the driver opened the one below it.
 
     *is_local* restores settings until the end of the transaction: where a pooler is in between,
