@@ -12,7 +12,18 @@ from typing import Any
 from pgpubsub_sql.django_internals import driver_error, is_psycopg3
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.sql import query, render
-from pgpubsub_sql.worker import connecting
+from pgpubsub_sql.worker.connections import (
+    LISTEN,
+    backend,
+    execute,
+    follow,
+    hang_up,
+    is_pooled,
+    keep_alive,
+    listening,
+    listening_connection,
+    prepare,
+)
 from pgpubsub_sql.worker.forks import sever
 
 PROBE_SECONDS = 5.0
@@ -68,19 +79,19 @@ class Doorbell:
 
         Raises :class:`NotReady` if a pooler keeps it from hearing.
         """
-        self._wrapper = connecting.listening_connection(self.using)
+        self._wrapper = listening_connection(self.using)
         self._connection = self._wrapper.connection
-        connecting.keep_alive(self._wrapper)
+        keep_alive(self._wrapper)
         if is_psycopg3:
             self._connection.add_notify_handler(self._heard)
         self._listen()
-        connecting.follow(self._wrapper)
-        connecting.prepare(self._wrapper, connecting.LISTEN, self._name)
+        follow(self._wrapper)
+        prepare(self._wrapper, LISTEN, self._name)
 
     def close(self) -> None:
         """Close the connection; what was heard and not fetched is forgotten."""
         if self._wrapper is not None:
-            connecting.hang_up(self._wrapper)
+            hang_up(self._wrapper)
             self._wrapper = self._connection = None
         self._notifies.clear()
         self._elected.clear()
@@ -152,12 +163,12 @@ class Doorbell:
 
     def _is_pooled(self) -> bool:
         """Whether another process answers than the one that was connected to."""
-        return connecting.is_pooled(self._wrapper, connecting.backend(self._wrapper))
+        return is_pooled(self._wrapper, backend(self._wrapper))
 
     def _refuse_to_share(self) -> None:
         """Leave no LISTEN behind with a process that answers to others, too."""
-        with connecting.listening(self.using) as other:
-            is_shared = connecting.backend(other) == connecting.backend(self._wrapper)
+        with listening(self.using) as other:
+            is_shared = backend(other) == backend(self._wrapper)
         if is_shared:
             raise NotReady(
                 f"LISTEN is impossible on {self.using!r}: its sessions are shared. {_REMEDY}"
@@ -165,8 +176,8 @@ class Doorbell:
 
     def _probe(self) -> None:
         """Ring once from another connection: a pooler may have given LISTEN to one of its own."""
-        with connecting.listening(self.using) as other:
-            connecting.execute(other, query("ring"), {"channels": [self.echo]})
+        with listening(self.using) as other:
+            execute(other, query("ring"), {"channels": [self.echo]})
         self.expect_echo()
         deadline = time.monotonic() + PROBE_SECONDS
         while self._echo_sent:

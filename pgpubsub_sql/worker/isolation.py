@@ -27,7 +27,7 @@ from pgpubsub_sql.django_internals import (
 from pgpubsub_sql.errors import ListenerError
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.worker.baseline import Baseline
-from pgpubsub_sql.worker.connecting import execute
+from pgpubsub_sql.worker.connections import execute
 from pgpubsub_sql.worker.timelimit import TimeIsOver
 
 logger = logging.getLogger("pgpubsub_sql.worker")

@@ -21,7 +21,7 @@ from pgpubsub_sql.errors import WorkerDied
 from pgpubsub_sql.sql import INVALID_PARAMETER_VALUE, query, render, sqlstate
 from pgpubsub_sql.sql.readiness import check_autocommit
 from pgpubsub_sql.worker.baseline import Baseline
-from pgpubsub_sql.worker.connecting import WORK, execute, hang_up, is_pooled, keep_alive, prepare
+from pgpubsub_sql.worker.connections import WORK, execute, hang_up, is_pooled, keep_alive, prepare
 from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.outcomes import Discarded, Failure, charged, describe
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from django.db import connections
 
 from pgpubsub_sql.django_internals import close_pool
-from pgpubsub_sql.worker.connecting import hang_up
+from pgpubsub_sql.worker.connections import hang_up
 from pgpubsub_sql.worker.forks import in_forks
 from pgpubsub_sql.worker.processes import Ending, Plan, Process, fork, spawn
 from pgpubsub_sql.worker.stopping import HOW_TO_ABORT, Lifeline, Stopping, held_back

@@ -19,7 +19,7 @@ from pgpubsub_sql.sql import READ_ONLY_TRANSACTION, sqlstate
 from pgpubsub_sql.sql.readiness import check_workable, place
 from pgpubsub_sql.worker.backlog import Backlog
 from pgpubsub_sql.worker.backoff import Backoff
-from pgpubsub_sql.worker.connecting import adopt
+from pgpubsub_sql.worker.connections import adopt
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.doorbell import ECHO_SECONDS, Doorbell
 from pgpubsub_sql.worker.forks import disown, in_forks

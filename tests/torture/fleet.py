@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pgpubsub_sql.channels import dotted_path
-from pgpubsub_sql.worker.connecting import LISTEN
+from pgpubsub_sql.worker.connections import LISTEN
 from tests.conftest import Listen, eventually
 from tests.ledger import sql
 from tests.torture.channels import CHANNELS

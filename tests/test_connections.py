@@ -27,7 +27,7 @@ from pgpubsub_sql import notify
 from pgpubsub_sql.embedded import Server
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.sql.readiness import check_workable
-from pgpubsub_sql.worker.connecting import adopt, hang_up
+from pgpubsub_sql.worker.connections import adopt, hang_up
 from pgpubsub_sql.worker.doorbell import Doorbell, Notify
 from pgpubsub_sql.worker.processes import Plan
 from pgpubsub_sql.worker.session import Session
