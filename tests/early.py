@@ -4,14 +4,14 @@ import os
 import signal
 import sys
 
-from pgpubsub_sql.worker.stopping import Lifeline, Stopping
+from pgpubsub_sql.worker.shutdown import Lifeline, Shutdown
 
 
 def signalled_before_it_listens(number: int, reader: int) -> None:
     """Exit with how often it was asked to stop."""
     signal.raise_signal(signal.Signals(number))
-    with Stopping(lifeline=Lifeline(reader=reader, supervisor=os.getppid())) as stopping:
-        asked = stopping.asked
+    with Shutdown(lifeline=Lifeline(reader=reader, supervisor=os.getppid())) as shutdown:
+        asked = shutdown.requests
     if asked:
         signal.raise_signal(signal.Signals(number))  # and once more on its way out
     sys.exit(asked)

@@ -28,7 +28,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> int:
 @pytest.fixture
 def worker(small: int, transactional_db: None) -> Iterator[Worker]:
     worker = Worker([Job, Shout, ItemNews])
-    with worker.stopping:
+    with worker.shutdown:
         worker._connect()
         worker._look()
         worker._plan()
@@ -108,7 +108,7 @@ def test_a_burst_is_bounded_and_what_it_costs_is_said(
 
 def test_nobody_waits_for_what_is_there(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     timeouts: list[float] = []
-    monkeypatch.setattr(worker.stopping, "wait", lambda _, timeout: timeouts.append(timeout) or [])
+    monkeypatch.setattr(worker.shutdown, "wait", lambda _, timeout: timeouts.append(timeout) or [])
     worker._ephemeral.add(Notify("app.Shout", '{"number": 1}'))
     worker._hear()
     worker._hear()

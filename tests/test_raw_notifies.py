@@ -31,7 +31,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     monkeypatch.setattr(ItemNews, "lock_notifications", True)
     monkeypatch.setattr(Shout, "lock_notifications", True)
     worker = Worker([Job, ItemChannel, ItemNews, Shout, Step])
-    with worker.stopping:
+    with worker.shutdown:
         worker._connect()
         worker._look()
         worker._plan()
@@ -55,7 +55,7 @@ def send(*payloads: str, channel: str = "app.Job") -> None:
 
 def hear(worker: Worker) -> None:
     """Wait for what was sent, and take it in."""
-    assert worker.doorbell.has_notifies or worker.stopping.wait([worker.doorbell], 30)
+    assert worker.doorbell.has_notifies or worker.shutdown.wait([worker.doorbell], 30)
     worker._read()
 
 

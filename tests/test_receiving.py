@@ -108,7 +108,7 @@ def test_a_trigger_that_still_stores_is_heard(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(ItemChannel, "lock_notifications", False)
     Item.objects.create(name="before")
     worker = Worker([ItemChannel])
-    with worker.stopping:
+    with worker.shutdown:
         worker._connect()
         worker._look()
         worker._plan()

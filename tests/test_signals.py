@@ -182,7 +182,7 @@ def test_what_was_given_back_or_had_expired_was_not_received(
         "UPDATE pgpubsub_sql_notification SET expires_at = clock_timestamp()"
         " WHERE payload->'number' = '1'"
     )
-    delivery.stopping = lambda: bool(numbers("do_job"))
+    delivery.is_stopping = lambda: bool(numbers("do_job"))
     delivery.handle_stored("app.Job")
     assert names(told) == ["message_received", "message_succeeded"]
     assert list(stored()) == [3]
@@ -381,7 +381,7 @@ def test_a_worker_tells_that_it_stops_whatever_the_reason(
 def test_a_worker_tells_that_it_hears_again(told: list[Any]) -> None:
     """P9."""
     worker = Worker([Job])
-    with worker.stopping:
+    with worker.shutdown:
         worker._connect()
         raw = worker.doorbell._connection
         sql("SELECT pg_terminate_backend(%s)", raw.info.backend_pid)

@@ -19,7 +19,7 @@ import pytest
 from pgpubsub_sql import notify
 from pgpubsub_sql.worker.backoff import LONGEST_SECONDS, Backoff
 from pgpubsub_sql.worker.processes import Process
-from pgpubsub_sql.worker.stopping import GRACE_SECONDS, Lifeline, Stopping, held_back
+from pgpubsub_sql.worker.shutdown import GRACE_SECONDS, Lifeline, Shutdown, signals_held
 from pgpubsub_sql.worker.supervisor import Plan, Supervisor, _Slot
 from tests.app.channels import Job
 from tests.conftest import Listen, eventually
@@ -84,55 +84,55 @@ def test_delays_grow_and_are_bounded() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_a_reason_to_stop_and_ends_waiting(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with Stopping() as stopping:
-        assert not stopping()
+    with Shutdown() as shutdown:
+        assert not shutdown.is_requested()
         os.kill(os.getpid(), number)
-        assert stopping.wait(timeout=30) == []
-        assert stopping.asked == 1
+        assert shutdown.wait(timeout=30) == []
+        assert shutdown.requests == 1
     assert signal.getsignal(number) is before
 
 
 def test_signals_that_come_together_are_one_request() -> None:
     """F34: whoever signals the process and its group does not want to abort."""
     started = time.monotonic()
-    with Stopping() as stopping:
+    with Shutdown() as shutdown:
         for number in (signal.SIGTERM, signal.SIGINT) * 3:
             signal.raise_signal(number)
-        assert stopping.asked == 1
-        eventually(lambda: signal.raise_signal(signal.SIGTERM) or stopping.asked == 2)
+        assert shutdown.requests == 1
+        eventually(lambda: signal.raise_signal(signal.SIGTERM) or shutdown.requests == 2)
     assert time.monotonic() - started >= GRACE_SECONDS
 
 
 def test_there_is_a_way_to_stop_without_signals() -> None:
     """F54: Python handles none outside the main thread."""
-    stopping = Stopping()
+    shutdown = Shutdown()
     entered = threading.Event()
 
     def wait() -> None:
-        with stopping:
+        with shutdown:
             entered.set()
-            stopping.wait(timeout=30)
+            shutdown.wait(timeout=30)
 
     thread = threading.Thread(target=wait)
     thread.start()
     assert entered.wait(30)
-    assert not stopping()
-    stopping.ask()
+    assert not shutdown.is_requested()
+    shutdown.request()
     thread.join(30)
     assert not thread.is_alive()
-    assert stopping()
+    assert shutdown.is_requested()
 
 
 def test_another_signal_wakes_it_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
     try:
-        with Stopping() as stopping:
+        with Shutdown() as shutdown:
             os.kill(os.getpid(), signal.SIGUSR1)
-            stopping.wait(timeout=30)
+            shutdown.wait(timeout=30)
             started = time.monotonic()
-            stopping.wait(timeout=0.2)
+            shutdown.wait(timeout=0.2)
             assert time.monotonic() - started >= 0.19
-            assert not stopping()
+            assert not shutdown.is_requested()
     finally:
         signal.signal(signal.SIGUSR1, before)
 
@@ -145,7 +145,7 @@ def test_a_signal_waits_until_a_process_is_ready_for_it(
     """P17: neither lost nor deadly. Ctrl-C is for the parent."""
     reader, writer = os.pipe()
     arguments = [int(number), reader]
-    with held_back():
+    with signals_held():
         if method == "fork":
             fork = multiprocessing.get_context("fork")
             process = fork.Process(target=signalled_before_it_listens, args=arguments)
@@ -194,7 +194,7 @@ def test_who_cannot_be_started_is_started_later() -> None:
     assert slot.restart_at is not None
 
 
-# --- Stopping: the message in hand is finished, the rest is given back
+# --- Shutdown: the message in hand is finished, the rest is given back
 
 
 def one_process(listen: Listen, number: signal.Signals) -> None:

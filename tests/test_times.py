@@ -98,7 +98,7 @@ def test_what_is_put_back_keeps_its_times(channel: Any, is_stopping: bool) -> No
             *one,
         )
     before, ids = stored_times(), [row.pk for row in rows()]
-    delivery = Delivery([channel], using="default", stopping=lambda: is_stopping)
+    delivery = Delivery([channel], using="default", is_stopping=lambda: is_stopping)
     called.clear()
     while not called:  # what has no key has its turn first
         delivery.handle_stored(channel.postgres_name())

@@ -45,7 +45,7 @@ FORGED = json.dumps(
 @pytest.fixture
 def worker() -> Iterator[Worker]:
     worker = Worker([Job, Shout, ItemChannel, ItemNews])
-    with worker.stopping:
+    with worker.shutdown:
         worker._connect()
         worker._look()
         worker._plan()

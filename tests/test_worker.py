@@ -30,7 +30,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def worker() -> Iterator[Worker]:
     """A worker that listens and has found nothing to do."""
     worker = Worker([Job, Shout, ItemChannel])
-    with worker.stopping:
+    with worker.shutdown:
         worker._connect()
         worker._look()
         worker._plan()
@@ -41,7 +41,7 @@ def worker() -> Iterator[Worker]:
 def ring(worker: Worker, name: str) -> None:
     """Ring as a sender does, and have the worker hear it."""
     sql("SELECT pg_notify(%s, '')", name)
-    worker.stopping.wait([worker.doorbell], 30)
+    worker.shutdown.wait([worker.doorbell], 30)
     worker._read()
 
 
@@ -257,7 +257,7 @@ def test_an_ear_that_hears_no_more_is_replaced(monkeypatch: pytest.MonkeyPatch) 
     """F38: the system of a proxy that has lost its server acknowledges what it cannot deliver."""
     monkeypatch.setattr(doorbell_module, "ECHO_SECONDS", 0.2)
     worker = Worker([Job, Shout])
-    with Proxy() as proxy, worker.stopping:
+    with Proxy() as proxy, worker.shutdown:
         with pytest.MonkeyPatch.context() as through:
             connection.close()
             for name, value in proxy.environment().items():
@@ -300,7 +300,7 @@ def test_it_waits_longer_and_longer_for_the_server(
         return []
 
     monkeypatch.setattr(worker_module, "check_workable", check_workable)
-    monkeypatch.setattr(worker.stopping, "wait", wait)
+    monkeypatch.setattr(worker.shutdown, "wait", wait)
     worker._connect()
     assert len(waits) == 3
     assert 0 < waits[0] <= 0.1
@@ -319,7 +319,7 @@ def test_it_can_be_stopped_while_it_waits_for_the_server(
 
     monkeypatch.setattr(worker_module, "check_workable", check_workable)
     worker._connect()
-    assert worker.stopping()
+    assert worker.shutdown.is_requested()
 
 
 def test_stored_rows_of_an_ephemeral_channel_are_taken(worker: Worker) -> None:

@@ -1,4 +1,4 @@
-"""Take, handle, put back: what happens to messages. Knows no socket."""
+"""Delivery: claims messages, has them handled, and settles the result. Knows no socket."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ logger = logging.getLogger("pgpubsub_sql.worker")
 
 
 class ChannelState:
-    """What belongs to one channel."""
+    """What a worker keeps for one channel."""
 
     def __init__(
         self, channel: type[BaseChannel], session: Session, claim_filter: ClaimFilter
@@ -51,15 +51,15 @@ class ChannelState:
         self.sizing = BatchSizing(channel.batch_size)
         self.raw_notifies = RawNotifies(channel, session)
         self.unresolved: Callable[[], None] | None = None
-        """What is still to be done about a batch of which nobody knows yet what became of it."""
+        """Settles a batch of which it is not known yet whether it was committed."""
 
 
 class Delivery:
-    """Brings messages of *channels* to their listeners, on Django's connection *using*.
+    """Delivers messages of *channels* to their listeners, on Django's connection *using*.
 
-    *stopping* is asked between two messages; once it says yes, what was taken but not reached
-    is given back. *renew* is called after the last one, before it is known outside that they were
-    handled.
+    *is_stopping* is asked between two messages; once it is true, claimed messages that were not
+    reached are released. *after_handling* is called after the last message of a batch, before
+    anybody else can see that they were handled.
     """
 
     def __init__(
@@ -68,31 +68,32 @@ class Delivery:
         *,
         using: str,
         schema: str = "",
-        stopping: Callable[[], bool] = lambda: False,
-        renew: Callable[[], object] = lambda: None,
+        is_stopping: Callable[[], bool] = lambda: False,
+        after_handling: Callable[[], object] = lambda: None,
         name: str = "",
     ) -> None:
         self.channels = {channel.postgres_name(): channel for channel in channels}
         self.session = Session(using, name=name)
         self.admission = Admission(self.session)
         self.schema = schema
-        """The schema this connection works in; messages from others are for others."""
-        self.stopping = stopping
-        self._renew = renew
+        """The schema that this connection works in; messages from others are for other workers."""
+        self.is_stopping = is_stopping
+        self._after_handling = after_handling
         condition = claim_filter(using)
         self._states = {
             name: ChannelState(channel, self.session, condition)
             for name, channel in self.channels.items()
         }
         self.outcomes: Counter[type] = Counter()
-        """How many notifications came to which end; those that were handled, to None."""
+        """Number of notifications by outcome; those that were handled count for ``NoneType``."""
         self._looked_ahead: str | None = None
+        """Server time of the last look ahead."""
 
     def next_ready(self) -> dict[str, float]:
         """Return the seconds until each channel's next stored notification is ready.
 
-        What was ready at the call before this one is left out. It is in another worker's hands,
-        or :meth:`handle_stored` would have taken it since.
+        This leaves out what was ready at the call before: it is in flight in another worker, or
+        :meth:`handle_stored` would have claimed it since.
         """
         rows = self.session.execute(
             "next_ready", {"channels": list(self.channels), "after": self._looked_ahead}
@@ -102,25 +103,25 @@ class Delivery:
         return {name: seconds for name, seconds, _ in rows}
 
     def count_ready(self) -> int:
-        """Return how many stored notifications are ready, and 10,001 if they are more."""
+        """Return how many stored notifications are ready; 10,001 stands for more than 10,000."""
         ((count,),) = self.session.execute("count_ready", {"channels": list(self.channels)})
         return int(count)
 
     def sweep(self) -> None:
-        """Delete the long payloads that have expired."""
+        """Delete long payloads that have expired."""
         self.session.execute("sweep")
 
     def admits(self, name: str, payload: str, pid: int) -> bool:
-        """Whether what a server process has sent by NOTIFY is to be handled, or stored."""
+        """Return whether a NOTIFY from the server process *pid* may be handled or stored."""
         return self.admission.admits(self.channels[name], payload, pid, self.schema)
 
     def handle_ephemeral(self, name: str, payload: str) -> None:
-        """Handle one message that was sent and not stored. Its failure is logged, and ends it."""
+        """Handle a message that is not stored. A failure is logged, and ends the message."""
         state = self._states[name]
         handle_ephemeral(state.channel, payload, self.schema, self.session, state.dispatch)
 
     def store(self, name: str, payloads: Iterable[str]) -> None:
-        """Store what came by NOTIFY on a durable channel, now or before what is stored next."""
+        """Store raw NOTIFYs on a durable channel, now or before the next batch."""
         raw_notifies = self._states[name].raw_notifies
         raw_notifies.add(payloads, self.schema)
         raw_notifies.store()
@@ -176,12 +177,12 @@ class Delivery:
             dispatch=state.dispatch,
             is_ordered=state.is_ordered,
             limits=limits,
-            is_stopping=self.stopping,
+            is_stopping=self.is_stopping,
         )
 
     def _handle(self, batch: Batch) -> None:
         batch.handle()
-        self._renew()
+        self._after_handling()
         batch.isolation.verify()
         self._put_back(batch)
 

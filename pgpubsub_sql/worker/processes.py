@@ -20,7 +20,7 @@ from django.conf import settings
 from pgpubsub_sql.channels import BaseChannel, find_channel
 from pgpubsub_sql.errors import NotReady, PubSubError
 from pgpubsub_sql.logs import configure
-from pgpubsub_sql.worker.stopping import Lifeline
+from pgpubsub_sql.worker.shutdown import Lifeline
 from pgpubsub_sql.worker.worker import Worker
 
 logger = logging.getLogger("pgpubsub_sql.worker")

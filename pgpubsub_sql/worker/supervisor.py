@@ -16,7 +16,7 @@ from pgpubsub_sql.django_internals import close_pool
 from pgpubsub_sql.worker.connections import hang_up
 from pgpubsub_sql.worker.forks import in_forks
 from pgpubsub_sql.worker.processes import Ending, Plan, Process, fork, spawn
-from pgpubsub_sql.worker.stopping import HOW_TO_ABORT, Lifeline, Stopping, held_back
+from pgpubsub_sql.worker.shutdown import HOW_TO_ABORT, Lifeline, Shutdown, signals_held
 
 logger = logging.getLogger("pgpubsub_sql.supervisor")
 
@@ -62,13 +62,13 @@ class Supervisor:
         for connection in connections.all(initialized_only=True):
             hang_up(connection)  # a fork must not share it, nor find it in an engine's pool
             close_pool(connection)
-        with _lifeline() as self._lifeline, Stopping(awaits_children=True) as stopping:
+        with _lifeline() as self._lifeline, Shutdown(awaits_children=True) as shutdown:
             try:
                 for slot in self._slots:
                     self._start(slot)
-                while not stopping() and self._pending():
-                    self._step(stopping)
-                self._let_finish(stopping)
+                while not shutdown.is_requested() and self._pending():
+                    self._step(shutdown)
+                self._let_finish(shutdown)
             finally:
                 self._kill()
         return int(self.failed)
@@ -80,11 +80,11 @@ class Supervisor:
     def _running(self) -> list[_Slot]:
         return [slot for slot in self._slots if slot.process]
 
-    def _step(self, stopping: Stopping) -> None:
+    def _step(self, shutdown: Shutdown) -> None:
         """Wait until something happens to a worker, and do what it asks for."""
         planned = [slot.restart_at for slot in self._slots if slot.restart_at is not None]
         next_start = min(planned, default=float("inf")) - time.monotonic()
-        stopping.wait(timeout=max(0.0, min(next_start, LOOK_SECONDS)))
+        shutdown.wait(timeout=max(0.0, min(next_start, LOOK_SECONDS)))
         for slot, code in self._bury():
             self._ended(slot, code)
         for slot in self._slots:
@@ -93,7 +93,7 @@ class Supervisor:
 
     def _start(self, slot: _Slot) -> None:
         try:
-            with held_back():
+            with signals_held():
                 slot.start(self._starter(self.plan, slot.number, self._lifeline))
         except OSError as error:  # no memory, or too many processes
             message = "Worker %s cannot be started: %s; trying again in %g s"
@@ -136,7 +136,7 @@ class Supervisor:
             return None
         return slot.plan_restart(least=NOTICED_SECONDS if self.plan.drain else 0.0)
 
-    def _let_finish(self, stopping: Stopping) -> None:
+    def _let_finish(self, shutdown: Shutdown) -> None:
         """Ask all workers to stop, and wait for them, unless asked to stop once more."""
         asked = self._running()
         for slot in asked:
@@ -145,8 +145,8 @@ class Supervisor:
             workers = "1 worker" if len(asked) == 1 else f"{len(asked)} workers"
             message = "Waiting for %s to finish what is in hand. %s"
             logger.info(message, workers, HOW_TO_ABORT)
-        while self._running() and stopping.asked < 2:
-            stopping.wait(timeout=LOOK_SECONDS)
+        while self._running() and shutdown.requests < 2:
+            shutdown.wait(timeout=LOOK_SECONDS)
             for slot, code in self._bury():
                 self._finished(slot, code)
 

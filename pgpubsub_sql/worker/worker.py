@@ -25,7 +25,7 @@ from pgpubsub_sql.worker.doorbell import ECHO_SECONDS, Doorbell
 from pgpubsub_sql.worker.forks import disown, in_forks
 from pgpubsub_sql.worker.outcomes import Discarded, Park, Postpone, ReadAgain, TryAgain
 from pgpubsub_sql.worker.reporting import send
-from pgpubsub_sql.worker.stopping import Lifeline, Stopping
+from pgpubsub_sql.worker.shutdown import Lifeline, Shutdown
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -65,9 +65,13 @@ class Worker:
         lifeline: Lifeline | None = None,
     ) -> None:
         self.using = using
-        self.stopping = Stopping(aborts=lifeline is None, lifeline=lifeline)
+        self.shutdown = Shutdown(aborts=lifeline is None, lifeline=lifeline)
         self.delivery = Delivery(
-            channels, using=using, stopping=self.stopping, renew=self.stopping.renew, name=name
+            channels,
+            using=using,
+            is_stopping=self.shutdown.is_requested,
+            after_handling=self.shutdown.take_back_signals,
+            name=name,
         )
         self.doorbell = Doorbell(self.delivery.channels, using=using, name=name)
         self._look_at = dict.fromkeys(self.delivery.channels, 0.0)
@@ -86,10 +90,10 @@ class Worker:
 
     def run(self) -> None:
         """Listen until SIGTERM or SIGINT, or until the parent process is gone."""
-        with self.stopping, self._alone_in_forks(), self._told():
+        with self.shutdown, self._alone_in_forks(), self._told():
             try:
                 self._connect()
-                while not self.stopping():
+                while not self.shutdown.is_requested():
                     self.step()
             finally:
                 self.doorbell.close()
@@ -100,11 +104,11 @@ class Worker:
         Does not hear what is sent meanwhile. Logs a summary at its end.
         Raises :class:`NotReady` or Django's database errors if it cannot.
         """
-        with self.stopping, self._alone_in_forks(), self._told():
+        with self.shutdown, self._alone_in_forks(), self._told():
             adopt(self.using)
             self._settle_down()
             names = list(self.delivery.channels)
-            while names and not self.stopping():
+            while names and not self.shutdown.is_requested():
                 names = [name for name in names if self._handle_stored(name)]
             return self._sum_up()
 
@@ -136,7 +140,7 @@ class Worker:
         """Look once, hear once."""
         try:
             self._look()
-            if not self.stopping():
+            if not self.shutdown.is_requested():
                 self._plan()
                 self._hear()
         except self.doorbell.errors as error:
@@ -150,7 +154,7 @@ class Worker:
     def _look(self) -> None:
         now = time.monotonic()
         for name in [name for name, due in self._look_at.items() if due <= now]:
-            if self.stopping():
+            if self.shutdown.is_requested():
                 return
             with self._outliving_trouble(name):
                 again = self._handle_stored(name)
@@ -162,7 +166,7 @@ class Worker:
         try:
             return self.delivery.handle_stored(name)
         finally:
-            self.stopping.renew()
+            self.shutdown.take_back_signals()
 
     @contextmanager
     def _outliving_trouble(self, name: str) -> Iterator[None]:
@@ -212,7 +216,7 @@ class Worker:
         is_behind = self._ephemeral or self.doorbell.has_notifies
         timeout = 0 if is_behind else max(0.0, min(self._look_at.values()) - time.monotonic())
         work = connections[self.using].connection
-        heard = self.stopping.wait([self.doorbell, work] if work else [self.doorbell], timeout)
+        heard = self.shutdown.wait([self.doorbell, work] if work else [self.doorbell], timeout)
         if work in heard:
             # It is idle, so what comes is the server's farewell: better noticed now than by
             # the next message.
@@ -240,12 +244,12 @@ class Worker:
     def _catch_up(self) -> None:
         """Handle messages that were sent, for a while, and go on reading in between."""
         started = time.monotonic()
-        while not self.stopping() and (notify := self._ephemeral.next()):
+        while not self.shutdown.is_requested() and (notify := self._ephemeral.next()):
             self.delivery.handle_ephemeral(notify.channel, notify.payload)
             self._read()
             if time.monotonic() - started >= HEARING_SECONDS:
                 break
-        self.stopping.renew()
+        self.shutdown.take_back_signals()
         self._ephemeral.report()
         self.delivery.admission.report()
 
@@ -256,7 +260,7 @@ class Worker:
     def _connect(self) -> None:
         """Open the doorbell, however long it takes, then look everywhere."""
         backoff = Backoff()
-        while not self.stopping():
+        while not self.shutdown.is_requested():
             self.doorbell.close()
             connections[self.using].close()
             adopt(self.using)
@@ -268,7 +272,7 @@ class Worker:
                 delay = backoff.fail()
                 message = "Cannot listen: %s; trying again in %.1f seconds"
                 logger.warning(message, _first_line(error), delay)
-                self.stopping.wait(timeout=delay)
+                self.shutdown.wait(timeout=delay)
             else:
                 logger.info("Listening to %s", ", ".join(self.delivery.channels))
                 self._look_at = dict.fromkeys(self.delivery.channels, 0.0)

@@ -27,7 +27,7 @@ def test_what_was_not_reached_is_given_back_and_rung_for(delivery: Delivery) -> 
     """Another worker hears of it at once, not at its next safety look."""
     jobs(*["good"] * 5)
     before = {number: (row.id, row.available_at, row.attempts) for number, row in stored().items()}
-    delivery.stopping = lambda: len(calls("do_job")) == 2
+    delivery.is_stopping = lambda: len(calls("do_job")) == 2
     with stranger() as other:
         other.execute('LISTEN "app.Job"')
         delivery.handle_stored("app.Job")
@@ -216,9 +216,9 @@ def test_what_is_behind_the_mark_is_found_within_a_second(
 def test_what_is_given_back_is_found_next(delivery: Delivery) -> None:
     jobs(*["quiet"] * 30)
     delivery.handle_stored("app.Job")
-    delivery.stopping = lambda: len(called) == 12
+    delivery.is_stopping = lambda: len(called) == 12
     delivery.handle_stored("app.Job")
-    delivery.stopping = lambda: False
+    delivery.is_stopping = lambda: False
     delivery.handle_stored("app.Job")
     assert called == list(range(1, 15))
 

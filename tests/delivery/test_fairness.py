@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def worker(transactional_db: None) -> Iterator[Worker]:
     """A worker that listens and has found nothing to do."""
     worker = Worker([Job, Step, Shout])
-    with worker.stopping:
+    with worker.shutdown:
         worker._connect()
         worker._look()
         yield worker

@@ -45,14 +45,14 @@ class Lifeline:
         return os.getppid() != self.supervisor
 
 
-class Stopping:
+class Shutdown:
     """A context manager that turns SIGTERM and SIGINT into a count and something to wait on.
 
     ::
 
-        with Stopping() as stopping:
-            while not stopping():
-                stopping.wait([sock], timeout=5)
+        with Shutdown() as shutdown:
+            while not shutdown.is_requested():
+                shutdown.wait([sock], timeout=5)
 
     The first request asks to finish what is in hand. What a second one does, which counts only
     after :data:`GRACE_SECONDS`, depends on who is asked:
@@ -88,7 +88,7 @@ class Stopping:
         """How often it was asked to stop."""
         return self._requests.count
 
-    def __enter__(self) -> Stopping:
+    def __enter__(self) -> Shutdown:
         self._stack = ExitStack()
         self._awake, self._waker = (self._stack.enter_context(each) for each in socket.socketpair())
         self._awake.setblocking(False)
@@ -107,7 +107,7 @@ class Stopping:
         if self._awaits_children:
             self._handlers[signal.SIGCHLD] = _ignore
         self._stack.enter_context(handling(self._handlers, self._wakeup_fd))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see held_back()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see signals_held()
 
     def __exit__(
         self,
@@ -116,23 +116,23 @@ class Stopping:
         trace: TracebackType | None,
     ) -> None:
         self._stack.close()
-        if self._lifeline and self._handlers and self.asked:
+        if self._lifeline and self._handlers and self.requests:
             # A second request may still come on its way out.
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
         self._handlers = {}
 
-    def __call__(self) -> bool:
+    def is_requested(self) -> bool:
         """Whether to stop."""
-        return self.asked > 0 or (self._lifeline is not None and self._lifeline.is_cut)
+        return self.requests > 0 or (self._lifeline is not None and self._lifeline.is_cut)
 
-    def ask(self) -> None:
+    def request(self) -> None:
         """Ask to stop, from any thread."""
         self._requests.add()
         with suppress(OSError):  # full, so that it wakes anyhow, or closed already
             self._waker.send(b"\0")
 
-    def renew(self) -> None:
+    def take_back_signals(self) -> None:
         """Take the signals back from a listener that has set handlers, or blocked them, or run an
         event loop."""
         if self._handlers:
@@ -154,7 +154,7 @@ class Stopping:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._requests.add()
-        if self._aborts and self.asked >= 2:
+        if self._aborts and self.requests >= 2:
             os._exit(128 + number)
 
 
@@ -233,7 +233,7 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def signals_held() -> Iterator[None]:
     """Let SIGTERM and SIGINT wait; in a process started meanwhile, until its own Stopping.
 
     Otherwise one that arrives while the process starts would kill it with a traceback.
