@@ -12,8 +12,8 @@ from django.db import connection
 from pgpubsub_sql import Channel, Notification, notify
 from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.models import LongPayload
+from pgpubsub_sql.worker.decoding import decode_message
 from pgpubsub_sql.worker.doorbell import Doorbell
-from pgpubsub_sql.worker.messages import decode_message
 from pgpubsub_sql.worker.raw_notifies import RawNotifies
 from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import ItemChannel, ItemNews, Job, Shout, Step

@@ -18,10 +18,10 @@ from pgpubsub_sql.migrations_ops.shared_operations import CreateHelper
 from pgpubsub_sql.migrations_ops.watched_tables import find_site
 from pgpubsub_sql.models import LongPayload
 from pgpubsub_sql.sql.installing import create
-from pgpubsub_sql.worker import admission
-from pgpubsub_sql.worker.admission import Admission
+from pgpubsub_sql.worker import signatures
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.raw_notifies import RawNotifies
+from pgpubsub_sql.worker.signatures import SignatureCheck
 from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import ItemChannel, ItemNews, Job, Place, Shout, Step
 from tests.app.models import Item
@@ -211,8 +211,8 @@ def test_refusals_are_logged_at_a_bounded_rate(
 ) -> None:
     """F63: a flood of forged messages is no flood of log lines, nor of queries."""
     asked = []
-    learn = worker.delivery.admission.learn
-    worker.delivery.admission.learn = lambda: asked.append(learn())  # type: ignore[method-assign]
+    learn = worker.delivery.signatures.learn
+    worker.delivery.signatures.learn = lambda: asked.append(learn())  # type: ignore[method-assign]
     for _ in range(3):
         forger.execute(
             "SELECT pg_notify(%s, %s || n) FROM generate_series(1, 1000) AS n", [NEWS, FORGED]
@@ -220,8 +220,8 @@ def test_refusals_are_logged_at_a_bounded_rate(
         work(worker)
     assert caplog.text.count("Refused") == 1
     assert len(asked) < 30
-    worker.delivery.admission._report_at.clear()
-    worker.delivery.admission.report()
+    worker.delivery.signatures._report_at.clear()
+    worker.delivery.signatures.report()
     told = re.findall(r"\(messages: (\d+), ", caplog.text)
     assert len(told) == 2
     assert sum(map(int, told)) == 3000
@@ -283,8 +283,8 @@ def test_a_session_cannot_repeat_its_own_messages(
     sql(f"GRANT INSERT ON app_item TO {role}")
     sql(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
     admitted = []
-    admits = worker.delivery.admission.admits
-    worker.delivery.admission.admits = lambda *given: admitted.append(given) or admits(*given)  # type: ignore[method-assign]
+    accepts = worker.delivery.signatures.accepts
+    worker.delivery.signatures.accepts = lambda *given: admitted.append(given) or accepts(*given)  # type: ignore[method-assign]
     forger.execute("INSERT INTO app_item (name, number, amount, data) VALUES ('once', 1, 1, '{}')")
     work(worker)
     (payload,) = [given[1] for given in admitted if given[0] is ItemNews]
@@ -295,8 +295,8 @@ def test_a_session_cannot_repeat_its_own_messages(
 
 
 def test_what_is_known_again_is_bounded(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission, "REMEMBERED", 3)
-    gate = worker.delivery.admission
+    monkeypatch.setattr(signatures, "REMEMBERED", 3)
+    gate = worker.delivery.signatures
     assert all(gate._is_new(str(number)) for number in range(7))
     assert not any(gate._is_new(str(number)) for number in range(3, 7))
     assert len(gate._recent | gate._older) == 4
@@ -385,10 +385,10 @@ def test_each_schema_has_a_secret_of_its_own(
         Item.objects.create(name="ours")
         work(worker)
         assert [call["name"] for call in calls("news")] == ["ours"]
-        tenant = Admission(worker.delivery.session)
+        tenant = SignatureCheck(worker.delivery.session)
         sql("SET search_path = tenant, public")
         tenant.learn()
-        assert tenant._secrets not in ([], worker.delivery.admission._secrets)
+        assert tenant._secrets not in ([], worker.delivery.signatures._secrets)
     finally:
         sql("RESET search_path")
         sql("DROP SCHEMA tenant CASCADE")

@@ -183,7 +183,7 @@ class Walk:
         if block.channel:
             self.execute(
                 "from pgpubsub_sql.channels import find_channel\n"
-                "from pgpubsub_sql.worker.messages import decode_message\n"
+                "from pgpubsub_sql.worker.decoding import decode_message\n"
                 f"channel = find_channel({block.channel!r})\n"
                 f"decode_message(channel, {block.text!r}, using='default')\n",
                 block.place,

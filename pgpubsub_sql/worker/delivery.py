@@ -9,7 +9,6 @@ from functools import partial
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.filters import ClaimFilter, claim_filter
-from pgpubsub_sql.worker.admission import Admission
 from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.batch import Batch, BatchLimits, BatchSizing
 from pgpubsub_sql.worker.claims import Claims, UnorderedClaims
@@ -32,6 +31,7 @@ from pgpubsub_sql.worker.reporting import (
     report_outcome,
 )
 from pgpubsub_sql.worker.session import Session
+from pgpubsub_sql.worker.signatures import SignatureCheck
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -74,7 +74,7 @@ class Delivery:
     ) -> None:
         self.channels = {channel.postgres_name(): channel for channel in channels}
         self.session = Session(using, name=name)
-        self.admission = Admission(self.session)
+        self.signatures = SignatureCheck(self.session)
         self.schema = schema
         """The schema that this connection works in; messages from others are for other workers."""
         self.is_stopping = is_stopping
@@ -111,9 +111,9 @@ class Delivery:
         """Delete long payloads that have expired."""
         self.session.execute("sweep")
 
-    def admits(self, name: str, payload: str, pid: int) -> bool:
+    def accepts(self, name: str, payload: str, pid: int) -> bool:
         """Return whether a NOTIFY from the server process *pid* may be handled or stored."""
-        return self.admission.admits(self.channels[name], payload, pid, self.schema)
+        return self.signatures.accepts(self.channels[name], payload, pid, self.schema)
 
     def handle_ephemeral(self, name: str, payload: str) -> None:
         """Handle a message that is not stored. A failure is logged, and ends the message."""

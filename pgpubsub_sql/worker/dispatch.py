@@ -16,7 +16,7 @@ from pgpubsub_sql.errors import ListenerTimeout, PayloadError
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.worker import forks
 from pgpubsub_sql.worker.attempts import Attempt
-from pgpubsub_sql.worker.messages import Message, decode_message
+from pgpubsub_sql.worker.decoding import Message, decode_message
 from pgpubsub_sql.worker.outcomes import Undecodable, Unreadable
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.timelimit import TOO_LONG, time_limit

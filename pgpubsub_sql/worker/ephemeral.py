@@ -12,9 +12,9 @@ from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.retry import Discard
 from pgpubsub_sql.worker.attempts import Attempt
+from pgpubsub_sql.worker.decoding import decode_headers, long_payload
 from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.isolation import CAUGHT
-from pgpubsub_sql.worker.messages import decode_envelope, long_payload
 from pgpubsub_sql.worker.reporting import (
     guarded,
     is_reported,
@@ -41,7 +41,7 @@ def handle_ephemeral(
     )
     started = time.perf_counter()
     try:
-        envelope = decode_envelope(payload)
+        envelope = decode_headers(payload)
         if envelope.schema not in (None, schema):
             return
         report_start(attempt)

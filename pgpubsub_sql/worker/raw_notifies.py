@@ -14,7 +14,7 @@ from django.db import DatabaseError, transaction
 from pgpubsub_sql.channels import BaseChannel, TriggerChannel, model_of
 from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.worker.backoff import Backoff
-from pgpubsub_sql.worker.messages import decode_envelope, long_payload
+from pgpubsub_sql.worker.decoding import decode_headers, long_payload
 from pgpubsub_sql.worker.outcomes import storable
 from pgpubsub_sql.worker.session import Session
 
@@ -130,7 +130,7 @@ class RawNotifies:
     def _readable(self, payload: str) -> str:
         """Return a JSON object: the message, the one that it refers to, or what holds its text."""
         try:
-            reference = decode_envelope(payload).ref
+            reference = decode_headers(payload).ref
             if reference is not None:
                 return long_payload(self._session, reference)
         except PayloadError:
@@ -179,7 +179,7 @@ def _key(channel: type[BaseChannel]) -> list[str]:
 
 def _schema_of(payload: str) -> object:
     try:
-        return decode_envelope(payload).schema
+        return decode_headers(payload).schema
     except PayloadError:
         return None
 

@@ -230,7 +230,7 @@ class Worker:
         for notify in self.doorbell.notifies():
             if not notify.payload:
                 self._bring_forward(notify.channel, 0.0)
-            elif not self.delivery.admits(notify.channel, notify.payload, notify.pid):
+            elif not self.delivery.accepts(notify.channel, notify.payload, notify.pid):
                 continue
             elif self.delivery.channels[notify.channel].lock_notifications:
                 raw[notify.channel].append(notify.payload)
@@ -251,7 +251,7 @@ class Worker:
                 break
         self.shutdown.take_back_signals()
         self._ephemeral.report()
-        self.delivery.admission.report()
+        self.delivery.signatures.report()
 
     def _bring_forward(self, name: str, due: float) -> None:
         if name not in self._troubles:
@@ -266,7 +266,7 @@ class Worker:
             adopt(self.using)
             try:
                 self._settle_down()
-                self.delivery.admission.learn()
+                self.delivery.signatures.learn()
                 self.doorbell.open()
             except (self.doorbell.errors, DatabaseError, InterfaceError, NotReady) as error:
                 delay = backoff.fail()

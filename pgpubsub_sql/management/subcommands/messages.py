@@ -29,7 +29,7 @@ from pgpubsub_sql.management.output import (
 from pgpubsub_sql.management.selection import add_channels, add_filters, select, stored_messages
 from pgpubsub_sql.models import NotificationQuerySet
 from pgpubsub_sql.sql.privileges import Role
-from pgpubsub_sql.worker.messages import decode_message
+from pgpubsub_sql.worker.decoding import decode_message
 
 _NEXT = ExpressionWrapper(F("available_at") - Now(), output_field=DurationField())
 _AGE = ExpressionWrapper(Now() - F("created_at"), output_field=DurationField())

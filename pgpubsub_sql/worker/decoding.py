@@ -1,4 +1,4 @@
-"""From what arrived to what listeners are called with."""
+"""Decoding: from the payload of a message to the arguments of its listeners."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pgpubsub_sql.worker.outcomes import Undecodable
 from pgpubsub_sql.worker.session import Session
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True):
-    """The keys of a message that are ours."""
+class Headers(msgspec.Struct, frozen=True, kw_only=True):
+    """The reserved keys of a payload, which begin with a dollar sign."""
 
     schema: Any = msgspec.field(name="$schema", default=None)
-    """The schema it was sent from, where our functions sent it."""
+    """The schema whose function sent the message."""
     ref: Any = msgspec.field(name="$ref", default=None)
-    """Id of the stored payload that did not fit."""
+    """Id of the long payload, which does not fit into a NOTIFY."""
     context: Any = msgspec.field(name="$context", default=None)
-    """What travelled beside it."""
+    """The notification context of the sender."""
     raw: Any = msgspec.field(name="$raw", default=None)
-    """The text of what came by NOTIFY and could not be stored as it was."""
+    """The text of a raw NOTIFY that could not be stored as JSON."""
 
 
 _ROWS = (
@@ -33,40 +33,40 @@ _ROWS = (
     "each row as to_jsonb() writes it"
 )
 _LARGEST_ID = 2**63 - 1
-_decoder = msgspec.json.Decoder(Envelope)
+_decoder = msgspec.json.Decoder(Headers)
 
 
 class Message(NamedTuple):
-    """What one message says, decoded."""
+    """A decoded message."""
 
     event: str
-    """As ``after_insert``; empty on channels that have no rows."""
+    """Such as ``after_insert``; empty on channels without a trigger."""
     fields: Mapping[str, Any]
-    """The channel's fields, typed."""
+    """The channel's fields, as Python values."""
     context: Mapping[str, Any]
-    """What travelled beside them."""
+    """The notification context of the sender."""
 
 
-def decode_envelope(payload: str) -> Envelope:
-    """Return our keys of *payload*; what holds none need not be a JSON object either.
+def decode_headers(payload: str) -> Headers:
+    """Return the reserved keys of *payload*, or none of anything that is no JSON object.
 
-    Raises :class:`PayloadError` if they cannot be read.
+    Raises :class:`PayloadError` if *payload* seems to have some, and they cannot be read.
     """
     try:
         return _decoder.decode(payload)
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         if '"$' not in payload:
-            return Envelope()  # decode_message() says what is wrong, and what would be right
+            return Headers()  # decode_message() says what is wrong with it
         raise PayloadError(f"The payload is not a JSON object: {brief(error)}.") from error
 
 
 def decode_message(channel: type[BaseChannel], payload: str, *, using: str) -> Message:
-    """Return what *payload* says to the listeners of *channel*.
+    """Return *payload* as the listeners of *channel* get it.
 
-    Raises :class:`PayloadError`, naming the channel, if it does not fit.
+    Raises :class:`PayloadError`, naming the channel, if *payload* does not fit it.
     """
-    if payload.startswith('{"$raw"'):  # as jsonb spells it; a decoder would cost more
-        _refuse(channel, str(decode_envelope(payload).raw), using=using)
+    if payload.startswith('{"$raw"'):  # jsonb's spelling; decoding would be slower
+        _refuse(channel, str(decode_headers(payload).raw), using=using)
     if issubclass(channel, TriggerChannel):
         try:
             change = decode_change(model_of(channel), payload, using=using)
@@ -84,15 +84,15 @@ def decode_message(channel: type[BaseChannel], payload: str, *, using: str) -> M
 
 
 def _context(payload: str) -> Mapping[str, Any]:
-    """Return what travelled beside the fields."""
-    if "$" not in payload and "\\" not in payload:  # to decode the rest again would cost more
+    """Return the sender's context."""
+    if "$" not in payload and "\\" not in payload:  # decoding once more would be slower
         return {}
-    context = decode_envelope(payload).context
+    context = decode_headers(payload).context
     return context if isinstance(context, dict) else {}
 
 
 def long_payload(session: Session, reference: Any) -> str:
-    """Return the stored payload that a message refers to.
+    """Return the long payload with the id *reference*.
 
     Raises :class:`PayloadError` if there is none.
     """
@@ -105,7 +105,7 @@ def long_payload(session: Session, reference: Any) -> str:
 
 
 def _refuse(channel: type[BaseChannel], text: str, *, using: str) -> None:
-    """Say what is wrong with a message of which only its text could be stored."""
+    """Raise :class:`Undecodable`, saying what is wrong with a message that is stored as text."""
     try:
         decode_message(channel, text, using=using)
     except PayloadError as error:

@@ -1,8 +1,8 @@
-"""Whether a NOTIFY that carries data is handled, by who sent it.
+"""Signatures: whether a NOTIFY with a payload comes from one of our functions.
 
 Any role that may connect may NOTIFY: PostgreSQL has no privilege for it. Therefore
 ``helpers/send_v1.sql`` signs each message with a secret that only our functions and the workers can
-read. Channels with ``accept_raw_notify = False`` handle signed messages only.
+read. Channels with ``accept_raw_notify = False`` accept signed messages only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from django.db.utils import InterfaceError
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import NotReady, PayloadError
 from pgpubsub_sql.sql import sqlstate
-from pgpubsub_sql.worker.messages import Envelope, decode_envelope
+from pgpubsub_sql.worker.decoding import Headers, decode_headers
 from pgpubsub_sql.worker.session import Session
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -27,16 +27,16 @@ _HEAD = '{"$sig": "'
 _SIGNATURE = slice(len(_HEAD), len(_HEAD) + 64)
 _NEXT = '", '
 _BODY = slice(_SIGNATURE.stop + len(_NEXT), None)
-"""Where ``helpers/send_v1.sql`` puts the signature, and what it signs."""
+"""Positions of the signature, and of the text it signs, as ``helpers/send_v1.sql`` puts them."""
 
 REMEMBERED = 10_000
-"""At least this many of the last signatures are remembered, to detect a repeated message."""
-ASK_SECONDS = 1.0
-"""A wrong signature makes the worker read the secret again, but no more often than this."""
+"""At least so many recent signatures are remembered, to detect repeated messages."""
+RELEARN_SECONDS = 1.0
+"""Shortest time between two reads of the secret that wrong signatures cause."""
 REPORT_SECONDS = 10.0
-"""Refusals on one channel are logged once in this time."""
-NAMED = 5
-"""How many server processes a log line names."""
+"""Shortest time between two log records about refusals on one channel."""
+MOST_NAMED = 5
+"""Most server processes that a log record names."""
 
 _UNSIGNED = "they have no valid signature, so any role that may connect may have sent them"
 _REPEATED = "they are copies of messages that were received before"
@@ -44,23 +44,23 @@ _REPEATED = "they are copies of messages that were received before"
 _PRIVILEGE_OR_TABLE_IS_MISSING = ("42501", "42P01")
 
 
-class Admission:
-    """Decides which NOTIFYs that carry data are handled, and logs which are not."""
+class SignatureCheck:
+    """Decides which NOTIFYs with a payload are accepted, and logs refusals."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._secrets: list[bytes] = []
-        self._ask_at = 0.0
+        self._relearn_at = 0.0
         self._recent: set[str] = set()
         self._older: set[str] = set()
         self._refused: dict[tuple[str, str], Counter[int]] = {}
-        """By channel and reason: how many messages of each server process."""
+        """By channel and reason: number of messages by server process."""
         self._report_at: dict[tuple[str, str], float] = {}
 
     def learn(self) -> None:
         """Read the secret.
 
-        Raises :class:`NotReady` if this role may not.
+        Raises :class:`NotReady` if this role may not read it.
         """
         try:
             self._secrets = [bytes(secret) for (secret,) in self._session.execute("secrets")]
@@ -73,36 +73,39 @@ class Admission:
                 "to the role of the workers."
             ) from error
 
-    def admits(self, channel: type[BaseChannel], payload: str, pid: int, schema: str) -> bool:
-        """Whether to handle a message that the server process *pid* has sent.
+    def accepts(self, channel: type[BaseChannel], payload: str, pid: int, schema: str) -> bool:
+        """Return whether to accept a message from the server process *pid*.
 
-        A message from another schema than *schema* is for other workers; its signature was made
-        with their secret.
+        A message from another schema than *schema* is for other workers, and signed with their
+        secret.
 
-        A message that refers to a long payload must always be signed: otherwise anybody could have
-        listeners called with a payload that was meant for another channel.
+        A message that refers to a long payload must be signed on any channel: otherwise anybody
+        could have listeners called with a payload that was meant for another channel.
         """
         if channel.accept_raw_notify and not _may_refer(payload):
             return True
         name = channel.postgres_name()
         if self._is_signed(name, payload, pid):
             return self._is_new(payload[_SIGNATURE]) or self._refuse(name, _REPEATED, pid)
-        ours = _envelope(payload)
-        if ours.schema not in (None, schema):
+        headers = _headers(payload)
+        if headers.schema not in (None, schema):
             return False
-        if channel.accept_raw_notify and ours.ref is None:
+        if channel.accept_raw_notify and headers.ref is None:
             return True
-        if self._has_asked() and self._is_signed(name, payload, pid):
+        if self._has_relearned() and self._is_signed(name, payload, pid):
             return self._is_new(payload[_SIGNATURE])
         return self._refuse(name, _UNSIGNED, pid)
 
     def report(self) -> None:
-        """Log what was refused, for each channel no more often than once in a while."""
+        """Log refusals, for each channel once in :data:`REPORT_SECONDS`."""
         now = time.monotonic()
         for about in [one for one in self._refused if self._report_at.get(one, 0.0) <= now]:
             self._report_at[about] = now + REPORT_SECONDS
             (name, reason), pids = about, self._refused.pop(about)
-            count, named = pids.total(), ", ".join(str(pid) for pid, _ in pids.most_common(NAMED))
+            count, named = (
+                pids.total(),
+                ", ".join(str(pid) for pid, _ in pids.most_common(MOST_NAMED)),
+            )
             message = (
                 "Refused messages that came by NOTIFY on channel %s (messages: %s, server "
                 "processes that sent them: %s): %s. Look up the processes in pg_stat_activity. "
@@ -122,12 +125,15 @@ class Admission:
             for secret in self._secrets
         )
 
-    def _has_asked(self) -> bool:
-        """Read the secret again, unless that was just done: somebody may have replaced it."""
+    def _has_relearned(self) -> bool:
+        """Read the secret again, which may have been replaced; return False if that was just done.
+
+        A failure is logged, and leaves the secret as it was.
+        """
         now = time.monotonic()
-        if now < self._ask_at:
+        if now < self._relearn_at:
             return False
-        self._ask_at = now + ASK_SECONDS
+        self._relearn_at = now + RELEARN_SECONDS
         try:
             self.learn()
         except (NotReady, DatabaseError, InterfaceError) as error:
@@ -153,12 +159,12 @@ class Admission:
 
 
 def _may_refer(payload: str) -> bool:
-    """Whether a message may hold ``$ref``, however its characters are escaped."""
+    """Return whether a message may contain ``$ref``, escaped or not."""
     return "$ref" in payload or "\\u" in payload
 
 
-def _envelope(payload: str) -> Envelope:
+def _headers(payload: str) -> Headers:
     try:
-        return decode_envelope(payload)
+        return decode_headers(payload)
     except PayloadError:
-        return Envelope()
+        return Headers()
