@@ -32,7 +32,7 @@ from pgpubsub_sql.management.commands.listen import Command
 from pgpubsub_sql.payloads import Codec
 from pgpubsub_sql.rows import columns, postgres_types
 from pgpubsub_sql.sql.privileges import HELPERS, PRIVILEGES, Privilege
-from pgpubsub_sql.worker import backlog, batch, claims, ordered_claims, timelimit
+from pgpubsub_sql.worker import backlog, batch, claims, ordered_claims, timeouts
 from pgpubsub_sql.worker.attempts import Attempt
 from tests.conftest import ROOT
 from tests.ledger import sql
@@ -72,7 +72,7 @@ def test_figures_are_those_of_the_code(name: str) -> None:
     for words in PROMISED[name]:
         assert words in text
     assert batch.BATCH_SAVEPOINTS < 64  # beyond which PostgreSQL gets slow
-    assert claims.RESTART_SECONDS == timelimit.INTERRUPT_SECONDS == 1  # "a second"
+    assert claims.RESTART_SECONDS == timeouts.INTERRUPT_SECONDS == 1  # "a second"
 
 
 def test_every_public_name_has_its_place() -> None:

@@ -19,7 +19,7 @@ from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.decoding import Message, decode_message
 from pgpubsub_sql.worker.outcomes import Undecodable, Unreadable
 from pgpubsub_sql.worker.session import Session
-from pgpubsub_sql.worker.timelimit import TOO_LONG, time_limit
+from pgpubsub_sql.worker.timeouts import TIMED_OUT, call_with_timeout
 
 Call = Callable[..., object]
 
@@ -87,7 +87,7 @@ class Dispatcher:
         def limited(**arguments: Any) -> None:
             # A coroutine is not in this thread, and ends by itself; its query may be here.
             connection, limited = self._session.connection, partial(call, **arguments)
-            time_limit(seconds, connection, limited, interrupt=not is_async)
+            call_with_timeout(seconds, connection, limited, interrupt=not is_async)
 
         return limited
 
@@ -99,7 +99,7 @@ def _cancelled_after(seconds: float, target: Callable[..., Any]) -> Callable[...
                 await target(**arguments)
         except TimeoutError as error:
             if limit.expired():
-                raise ListenerTimeout(TOO_LONG.format(seconds)) from error
+                raise ListenerTimeout(TIMED_OUT.format(seconds)) from error
             raise
 
     return limited

@@ -41,13 +41,13 @@ def handle_ephemeral(
     )
     started = time.perf_counter()
     try:
-        envelope = decode_headers(payload)
-        if envelope.schema not in (None, schema):
+        headers = decode_headers(payload)
+        if headers.schema not in (None, schema):
             return
         report_start(attempt)
         started = time.perf_counter()
-        if envelope.ref is not None:
-            payload = long_payload(session, envelope.ref)
+        if headers.ref is not None:
+            payload = long_payload(session, headers.ref)
         _call_isolated(dispatch, payload, session, attempt)
     except CAUGHT as error:  # whatever a listener raises ends its message only
         attempt.error = error

@@ -28,14 +28,14 @@ from pgpubsub_sql.errors import ListenerError
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.worker.baseline import Baseline
 from pgpubsub_sql.worker.connections import execute
-from pgpubsub_sql.worker.timelimit import TimeIsOver
+from pgpubsub_sql.worker.timeouts import TimeoutInterrupt
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 IDLE, ACTIVE, IN_TRANSACTION, IN_ERROR = range(4)
 """libpq's numbers for what a connection is in, the same under both drivers. A lost one is in 4."""
 
-CAUGHT = (Exception, SystemExit, CancelledError, TimeIsOver)
+CAUGHT = (Exception, SystemExit, CancelledError, TimeoutInterrupt)
 """What ends a message, and no more than that."""
 
 FACTORIES = ("cursor_factory", "row_factory")

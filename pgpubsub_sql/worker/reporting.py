@@ -31,7 +31,7 @@ from pgpubsub_sql.worker.outcomes import (
     Unreadable,
     next_step,
 )
-from pgpubsub_sql.worker.timelimit import time_limit
+from pgpubsub_sql.worker.timeouts import call_with_timeout
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -114,7 +114,7 @@ def guarded(attempt: Attempt) -> Callable[[Callable[[], object]], Callable[[], N
 
 def _guarded(attempt: Attempt, callback: Callable[[], object]) -> Callable[[], None]:
     connection: Any = connections[attempt.using]
-    limited = partial(time_limit, attempt.channel.timeout, connection, callback)
+    limited = partial(call_with_timeout, attempt.channel.timeout, connection, callback)
 
     def call_back() -> None:
         # What it belongs to is committed already.

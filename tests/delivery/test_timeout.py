@@ -15,9 +15,9 @@ import pytest
 from django.db import connection, connections, transaction
 
 from pgpubsub_sql.errors import ListenerTimeout
-from pgpubsub_sql.worker import timelimit
+from pgpubsub_sql.worker import timeouts
 from pgpubsub_sql.worker.delivery import Delivery
-from pgpubsub_sql.worker.timelimit import time_limit
+from pgpubsub_sql.worker.timeouts import call_with_timeout
 from tests.app import listeners
 from tests.app.listeners import called, execute
 from tests.delivery.channels import Hasty, HastyShout
@@ -86,7 +86,7 @@ def nothing_is_left_behind() -> Iterator[None]:
     yield
     handler = signal.getsignal(signal.SIGALRM)
     assert "pgpubsub_sql" not in str(getattr(handler, "__module__", ""))
-    assert not [one for one in threading.enumerate() if "time_limit" in one.name]
+    assert not [one for one in threading.enumerate() if "pgpubsub_timeout" in one.name]
 
 
 # Python forgets what is raised while it finalizes an object; the next try is a second later.
@@ -163,7 +163,7 @@ def test_somebody_elses_alarm_still_rings() -> None:
     rung: list[int] = []
     before = signal.signal(signal.SIGALRM, lambda number, frame: rung.append(number))
     try:
-        time_limit(30, connection, lambda: signal.raise_signal(signal.SIGALRM))
+        call_with_timeout(30, connection, lambda: signal.raise_signal(signal.SIGALRM))
     finally:
         signal.signal(signal.SIGALRM, before)
     assert rung == [signal.SIGALRM]
@@ -171,16 +171,18 @@ def test_somebody_elses_alarm_still_rings() -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_signal_in_the_wrong_moment_leaves_nothing_armed(fails: bool) -> None:
-    """F30: at each line that begins or ends the watch, the time may be over."""
+    """F30: at each line that starts or stops the timer, a timeout may occur."""
     before = signal.getsignal(signal.SIGALRM)
     with alarm_at_line(None) as lines:
-        time_limit(30, connection, lambda: None)
+        call_with_timeout(30, connection, lambda: None)
     assert len(lines) > 10
     for number in range(len(lines)):
         called.clear()
         with contextlib.suppress(ListenerTimeout, ZeroDivisionError), alarm_at_line(number):
-            time_limit(30, connection, lambda: called.append(1 // (not fails)))
-        assert not [one for one in threading.enumerate() if "time_limit" in one.name], lines[number]
+            call_with_timeout(30, connection, lambda: called.append(1 // (not fails)))
+        assert not [one for one in threading.enumerate() if "pgpubsub_timeout" in one.name], lines[
+            number
+        ]
         assert signal.getsignal(signal.SIGALRM) is before, lines[number]
 
 
@@ -190,13 +192,13 @@ def alarm_at_line(wanted: int | None) -> Iterator[list[tuple[str, int]]]:
     lines: list[tuple[str, int]] = []
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
-        if frame.f_code.co_filename != timelimit.__file__ or "_raise" in frame.f_code.co_name:
+        if frame.f_code.co_filename != timeouts.__file__ or "_raise" in frame.f_code.co_name:
             return None
         if event == "line":
             handler = signal.getsignal(signal.SIGALRM)
-            watch = getattr(handler, "__self__", None)
-            if wanted == len(lines) and watch is not None:
-                watch.is_over = True
+            timer = getattr(handler, "__self__", None)
+            if wanted == len(lines) and timer is not None:
+                timer.has_timed_out = True
                 signal.raise_signal(signal.SIGALRM)
             lines.append((frame.f_code.co_name, frame.f_lineno))
         return trace
@@ -215,7 +217,7 @@ def test_outside_the_main_thread_only_queries_are_interrupted() -> None:
 
     def limited() -> None:
         try:
-            time_limit(0.1, connections["default"], lambda: execute("SELECT pg_sleep(60)"))
+            call_with_timeout(0.1, connections["default"], lambda: execute("SELECT pg_sleep(60)"))
         except ListenerTimeout as error:
             outcome.append(error)
         finally:

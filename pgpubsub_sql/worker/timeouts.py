@@ -1,4 +1,4 @@
-"""A listener's time limit: interrupts what it does in Python, and the query it waits for."""
+"""Timeouts of listeners, which end their Python code as well as their queries."""
 
 from __future__ import annotations
 
@@ -13,61 +13,61 @@ from typing import Any
 from pgpubsub_sql.errors import ListenerTimeout
 
 CANCEL_SECONDS = 0.05
-"""A listener that goes on all the same has each further query cancelled after so long."""
+"""After the timeout, each further query of the listener is cancelled within this time."""
 INTERRUPT_SECONDS = 1.0
-"""And is interrupted again after so long, which it has for cleaning up."""
+"""Time for cleaning up before the listener is interrupted again."""
 
-TOO_LONG = (
+TIMED_OUT = (
     "The listener took longer than {:g} s, the timeout of its channel. Make it faster, or raise "
     "the timeout."
 )
 
 _ACTIVE = 1
-"""libpq's number for a connection on which a query runs."""
+"""libpq's transaction status of a connection on which a query runs."""
 
 
-class TimeIsOver(BaseException):
-    """Raised in the midst of a listener. Not an Exception, which a listener might handle."""
+class TimeoutInterrupt(BaseException):
+    """Raised inside a listener that has timed out. Not an Exception, which it might handle."""
 
 
-def time_limit(
+def call_with_timeout(
     seconds: float | None, connection: Any, call: Callable[[], object], *, interrupt: bool = True
 ) -> None:
-    """Call *call*, and end it after *seconds*, wherever it is, with :class:`ListenerTimeout`.
+    """Call *call*, and end it with :class:`ListenerTimeout` after *seconds*.
 
     A query that runs on Django's *connection* is cancelled. Then, with *interrupt*, a signal
-    wakes the main thread out of whatever system call it is in, and again every second until it has
-    ended. Neither ends code written in C that does not return to Python, nor other threads.
+    interrupts the main thread in whatever system call it is, and again every second until it has
+    ended. This ends neither C code that does not return to Python, nor other threads.
     """
     if seconds is None:
         call()
         return
     in_main = threading.current_thread() is threading.main_thread()
-    watch = _Watch(seconds, connection, interrupt=interrupt and in_main)
+    timer = _Timer(seconds, connection, interrupt=interrupt and in_main)
     try:
-        watch.begin()
+        timer.begin()
         _interruptible(call)
     except BaseException as error:
-        if watch.is_over:
-            raise ListenerTimeout(TOO_LONG.format(seconds)) from error
+        if timer.has_timed_out:
+            raise ListenerTimeout(TIMED_OUT.format(seconds)) from error
         raise
     finally:
-        watch.end()
-    if watch.is_over:
-        raise ListenerTimeout(TOO_LONG.format(seconds))
+        timer.end()
+    if timer.has_timed_out:
+        raise ListenerTimeout(TIMED_OUT.format(seconds))
 
 
 def _interruptible(call: Callable[[], object]) -> None:
-    """What is below this in the stack may be interrupted, and nothing else may."""
+    """Call *call*: only frames inside this one may be interrupted."""
     call()
 
 
-class _Watch(threading.Thread):
-    """Waits beside the listener, whose thread may be blocked inside the driver."""
+class _Timer(threading.Thread):
+    """Ends a listener from another thread, as its own may be blocked inside the driver."""
 
     def __init__(self, seconds: float, connection: Any, *, interrupt: bool) -> None:
-        super().__init__(name="pgpubsub_time_limit", daemon=True)
-        self.is_over = False
+        super().__init__(name="pgpubsub_timeout", daemon=True)
+        self.has_timed_out = False
         self._seconds = seconds
         self._connection = connection
         self._interrupts = interrupt
@@ -75,13 +75,13 @@ class _Watch(threading.Thread):
         self._returned = threading.Event()
 
     def begin(self) -> None:
-        """Begin to count the seconds."""
+        """Start the timer."""
         if self._interrupts:
             self._previous = signal.signal(signal.SIGALRM, self._raise)
         self.start()
 
     def end(self) -> None:
-        """Count no longer, and leave nothing behind."""
+        """Stop the timer, and restore the signal handler."""
         self._returned.set()
         if self.ident is not None:
             self.join()  # a cancellation on its way must not meet the next query
@@ -89,10 +89,10 @@ class _Watch(threading.Thread):
             signal.signal(signal.SIGALRM, self._previous)
 
     def run(self) -> None:
-        """Wait; if the listener has not returned by then, end it."""
+        """Wait for the listener to return; end it if it does not in time."""
         if self._returned.wait(self._seconds):
             return
-        self.is_over = True
+        self.has_timed_out = True
         interrupt_at = 0.0
         while not self._returned.is_set():
             is_idle = not self._cancel()
@@ -102,24 +102,24 @@ class _Watch(threading.Thread):
             self._returned.wait(CANCEL_SECONDS)
 
     def _cancel(self) -> bool:
-        """Cancel the query that runs; return whether there is one."""
+        """Cancel the query that is running; return whether there is one."""
         raw = self._connection.connection
         if raw is None or int(raw.info.transaction_status) != _ACTIVE:
             return False
-        with suppress(Exception):  # whatever hinders it, the next try is soon
+        with suppress(Exception):  # whatever the reason, it is tried again soon
             raw.cancel()
         return True
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
-        if self.is_over:
+        if self.has_timed_out:
             if _may_be_interrupted(frame):
-                raise TimeIsOver
+                raise TimeoutInterrupt
         elif callable(self._previous):
             self._previous(number, frame)
 
 
 def _may_be_interrupted(frame: FrameType | None) -> bool:
-    """Whether the listener runs: what begins and ends the watch must not be cut short."""
+    """Return whether the listener is running, rather than code that starts or stops the timer."""
     while frame is not None and frame.f_code is not _interruptible.__code__:
         frame = frame.f_back
     return frame is not None
