@@ -1,4 +1,4 @@
-"""What becomes of a message whose listener failed, as its channel and the listener may say."""
+"""When failed work is tried again: a message, or the worker's own work."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ class Retry:
             lock_notifications = True
             retry = pgpubsub_sql.Retry(max_attempts=5, delay=60)
 
-    By default it waits 10 s, 30 s, 90 s and so on, at most an hour, and parks the message after
-    ten attempts, about four hours later. Raises :class:`ValueError` for what makes no sense.
+    By default the delays are 10 s, 30 s, 90 s and so on, at most an hour. After ten attempts, about
+    four hours later, the message is parked. Raises :class:`ValueError` for invalid values.
     """
 
     max_attempts: int = 10
-    """After so many attempts have failed, the message is parked. 1: it is not tried again."""
+    """Number of attempts before the message is parked; 1 means no retry."""
     delay: float = 10.0
     """Seconds between the first failure and the second attempt."""
     factor: float = 3.0
-    """How many times as long as the one before each further delay is."""
+    """Each further delay is this many times as long as the one before."""
     longest: float = 3600.0
-    """Seconds that no delay exceeds, but for the jitter."""
+    """Longest delay in seconds, without jitter."""
     jitter: float = 0.2
-    """Each delay is lengthened by up to this share of itself, at random, so that what failed
-    together is not tried again together."""
+    """Each delay is lengthened at random by up to this share of itself, so that messages which
+    failed together are not tried again together."""
 
     def __post_init__(self) -> None:
         if type(self.max_attempts) is not int or self.max_attempts < 1:
@@ -46,8 +46,8 @@ class Retry:
                 )
 
     def seconds(self, failures: int) -> float:
-        """Return the seconds to wait after so many failures."""
-        # Beyond a hundred the power could be no float any more, and is the longest anyway.
+        """Return the delay in seconds after this many failures."""
+        # Bounded, because a float overflows; by then the delay is the longest anyway.
         grown = self.delay * min(self.factor ** min(failures - 1, 100), 1e300)
         return min(grown, self.longest) * random.uniform(1, 1 + self.jitter)  # noqa: S311
 
@@ -55,8 +55,8 @@ class Retry:
 class RetryAfter(Exception):
     """Raised by a listener: undo this message, and try it again after *seconds*.
 
-    It counts as an attempt, so a message is parked in the end. On an ephemeral channel, whose
-    messages are not kept, it is a failure as any other.
+    It counts as a failed attempt, so the message is parked in the end. On an ephemeral channel,
+    whose messages are not stored, it is a failure like any other.
 
     ::
 
@@ -71,7 +71,7 @@ class RetryAfter(Exception):
 
 
 class Discard(Exception):
-    """Raised by a listener: undo this message, and forget it. Its argument, the reason, is logged.
+    """Raised by a listener: undo this message, and delete it. The argument is logged as the reason.
 
     ::
 
@@ -80,5 +80,25 @@ class Discard(Exception):
 
 
 def is_number(value: object) -> bool:
-    """Whether *value* is a finite number; True is none."""
+    """Return whether *value* is a finite number, and no bool."""
     return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+FIRST_SECONDS = 0.1
+LONGEST_SECONDS = 30.0
+
+
+class Backoff:
+    """Delays between the worker's own attempts, such as to connect.
+
+    They double from a tenth of a second to half a minute, and each is shortened at random.
+    """
+
+    def __init__(self) -> None:
+        self.failures = 0
+
+    def fail(self) -> float:
+        """Count a failure; return the seconds to wait after it."""
+        delay = min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(self.failures, 20))
+        self.failures += 1
+        return delay * random.uniform(0.5, 1)  # noqa: S311 - spreads load, keeps no secret

@@ -29,7 +29,7 @@ from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.sql.readiness import check_workable
 from pgpubsub_sql.worker.connections import adopt, hang_up
 from pgpubsub_sql.worker.doorbell import Doorbell, Notify
-from pgpubsub_sql.worker.processes import Plan
+from pgpubsub_sql.worker.processes import WorkerOptions
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.supervisor import Supervisor
 from pgpubsub_sql.worker.worker import Worker
@@ -233,7 +233,7 @@ def test_workers_that_are_forked_find_no_connection_in_the_pool_of_an_engine(
     """F43: each would have taken the one that its parent had used, with the others."""
     with anew(engine, MAX_CONNS=1) as wrapper:
         wrapper.ensure_connection()
-        Supervisor(Plan(channels=()), processes=0, start_method="fork").run()
+        Supervisor(WorkerOptions(channels=()), processes=0, start_method="fork").run()
         assert engine.pools["default"] == []
 
 

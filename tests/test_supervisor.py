@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from pgpubsub_sql import notify
-from pgpubsub_sql.worker.backoff import LONGEST_SECONDS, Backoff
+from pgpubsub_sql.retry import LONGEST_SECONDS, Backoff
 from pgpubsub_sql.worker.processes import Process
 from pgpubsub_sql.worker.shutdown import GRACE_SECONDS, Lifeline, Shutdown, signals_held
-from pgpubsub_sql.worker.supervisor import Plan, Supervisor, _Slot
+from pgpubsub_sql.worker.supervisor import Supervisor, WorkerOptions, _Slot
 from tests.app.channels import Job
 from tests.conftest import Listen, eventually
 from tests.delivery.sending import hasten, jobs
@@ -170,7 +170,7 @@ def test_a_worker_is_started_with_signals_held_back() -> None:
         blocked.update(signal.pthread_sigmask(signal.SIG_BLOCK, []))
         return subprocess.Popen(["true"])
 
-    supervisor = Supervisor(Plan(channels=()), processes=1)
+    supervisor = Supervisor(WorkerOptions(channels=()), processes=1)
     supervisor._starter = start
     supervisor._lifeline = Lifeline(reader=0, supervisor=1)
     slot = _Slot(0)
@@ -186,7 +186,7 @@ def test_who_cannot_be_started_is_started_later() -> None:
     def start(*arguments: object) -> Process:
         raise BlockingIOError("no more processes")
 
-    supervisor = Supervisor(Plan(channels=()), processes=1)
+    supervisor = Supervisor(WorkerOptions(channels=()), processes=1)
     supervisor._starter = start
     supervisor._lifeline = Lifeline(reader=0, supervisor=1)
     slot = _Slot(0)
@@ -374,8 +374,8 @@ def test_nobody_goes_on_where_nobody_can_begin(
     method: str, drain: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F35: rather than to fail again and again."""
-    plan = Plan(channels=("nobody.declares.This",), drain=drain)
-    assert Supervisor(plan, processes=2, start_method=method).run() == 1
+    options = WorkerOptions(channels=("nobody.declares.This",), drain=drain)
+    assert Supervisor(options, processes=2, start_method=method).run() == 1
     assert "cannot start; the reason is above" in caplog.text
     assert ("use --worker-start-method fork" in caplog.text) == (method == "spawn")
 

@@ -28,7 +28,7 @@ logger = logging.getLogger("pgpubsub_sql.worker")
 LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s[%(process)d] %(message)s"
 
 
-class Ending(enum.IntEnum):
+class ExitStatus(enum.IntEnum):
     """Exit status of a worker process. Any other is a death, 0 included: a listener called
     ``os._exit()``, or something killed the process."""
 
@@ -43,7 +43,7 @@ class Ending(enum.IntEnum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class WorkerOptions:
     """What each worker process is told. Each value has a form in JSON."""
 
     channels: tuple[str, ...]
@@ -73,18 +73,20 @@ class Plan:
         configure(level=self.loglevel, format_=self.logformat, as_json=self.json_logs)
 
 
-def work(plan: Plan, lifeline: Lifeline | None = None) -> Ending:
+def work(options: WorkerOptions, lifeline: Lifeline | None = None) -> ExitStatus:
     """Run one worker in this process."""
-    plan.configure_logging()
+    options.configure_logging()
     _write_lines()
-    channels = [find_channel(name) for name in plan.channels]
+    channels = [find_channel(name) for name in options.channels]
     _refuse_timeouts_under_gevent(channels)
-    name = multiprocessing.current_process().name if plan.name else ""
-    worker = Worker(channels, using=plan.database, must_be=plan.place, name=name, lifeline=lifeline)
-    if plan.drain:
-        return Ending.DONE if worker.drain() else Ending.MESSAGES_FAILED
+    name = multiprocessing.current_process().name if options.name else ""
+    worker = Worker(
+        channels, using=options.database, must_be=options.place, name=name, lifeline=lifeline
+    )
+    if options.drain:
+        return ExitStatus.DONE if worker.drain() else ExitStatus.MESSAGES_FAILED
     worker.run()
-    return Ending.DONE
+    return ExitStatus.DONE
 
 
 def _refuse_timeouts_under_gevent(channels: list[type[BaseChannel]]) -> None:
@@ -127,7 +129,7 @@ class Process(Protocol):
         """Wait for its end."""
 
 
-def spawn(plan: Plan, number: int, lifeline: Lifeline) -> Process:
+def spawn(options: WorkerOptions, number: int, lifeline: Lifeline) -> Process:
     """Start a worker in a new interpreter.
 
     It has this process's environment, ``sys.path``, ``sys.argv``, settings module and interpreter
@@ -138,7 +140,7 @@ def spawn(plan: Plan, number: int, lifeline: Lifeline) -> Process:
         "argv": sys.argv,
         "path": [str(each) for each in sys.path],
         "settings": settings.SETTINGS_MODULE or "",
-        "plan": dataclasses.asdict(plan),
+        "options": dataclasses.asdict(options),
         "number": number,
         "lifeline": dataclasses.asdict(lifeline),
     }
@@ -162,7 +164,7 @@ try:
 except Exception:
     import traceback
     traceback.print_exc()
-    sys.exit({Ending.UNFIT})
+    sys.exit({ExitStatus.UNFIT})
 sys.exit(spawned(told))
 """
 """Nothing of ours is imported before Django has configured logging: the project's LOGGING disables
@@ -171,13 +173,13 @@ the loggers that are there by then, unless it says otherwise."""
 
 def spawned(told: dict[str, Any]) -> int:
     """Be the worker of which a parent has *told*; return the exit status."""
-    plan = Plan(**told["plan"])
-    return _be_worker(plan, told["number"], Lifeline(**told["lifeline"]))
+    options = WorkerOptions(**told["options"])
+    return _be_worker(options, told["number"], Lifeline(**told["lifeline"]))
 
 
-def fork(plan: Plan, number: int, lifeline: Lifeline) -> Process:
+def fork(options: WorkerOptions, number: int, lifeline: Lifeline) -> Process:
     """Start a worker as a fork of this process, which has no connection open."""
-    process = _Fork(target=lambda: sys.exit(_be_worker(plan, number, lifeline)))
+    process = _Fork(target=lambda: sys.exit(_be_worker(options, number, lifeline)))
     process.start()
     return process
 
@@ -190,13 +192,13 @@ class _Fork(ForkProcess):
         self.join()
 
 
-def _be_worker(plan: Plan, number: int, lifeline: Lifeline) -> int:
-    multiprocessing.current_process().name = plan.process_name(number)
+def _be_worker(options: WorkerOptions, number: int, lifeline: Lifeline) -> int:
+    multiprocessing.current_process().name = options.process_name(number)
     try:
-        return work(plan, lifeline)
+        return work(options, lifeline)
     except PubSubError as error:
         logger.critical("Worker %s cannot work: %s", number, error)
-        return Ending.UNFIT
+        return ExitStatus.UNFIT
     except Exception:
         logger.critical("Worker %s ends by an error that is no message's", number, exc_info=True)
-        return Ending.FAILED
+        return ExitStatus.FAILED

@@ -13,7 +13,7 @@ from django.db import DatabaseError, transaction
 
 from pgpubsub_sql.channels import BaseChannel, TriggerChannel, model_of
 from pgpubsub_sql.errors import PayloadError, brief
-from pgpubsub_sql.worker.backoff import Backoff
+from pgpubsub_sql.retry import Backoff
 from pgpubsub_sql.worker.decoding import decode_headers, long_payload
 from pgpubsub_sql.worker.outcomes import storable
 from pgpubsub_sql.worker.session import Session

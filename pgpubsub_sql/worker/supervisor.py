@@ -15,7 +15,7 @@ from django.db import connections
 from pgpubsub_sql.django_internals import close_pool
 from pgpubsub_sql.worker.connections import hang_up
 from pgpubsub_sql.worker.forks import in_forks
-from pgpubsub_sql.worker.processes import Ending, Plan, Process, fork, spawn
+from pgpubsub_sql.worker.processes import ExitStatus, Process, WorkerOptions, fork, spawn
 from pgpubsub_sql.worker.shutdown import HOW_TO_ABORT, Lifeline, Shutdown, signals_held
 
 logger = logging.getLogger("pgpubsub_sql.supervisor")
@@ -47,9 +47,14 @@ class Supervisor:
     """
 
     def __init__(
-        self, plan: Plan, *, processes: int, start_method: str = "spawn", restart: bool = True
+        self,
+        options: WorkerOptions,
+        *,
+        processes: int,
+        start_method: str = "spawn",
+        restart: bool = True,
     ) -> None:
-        self.plan = plan
+        self.options = options
         self.restart = restart
         self.failed = False
         """Whether a worker ended otherwise than it should."""
@@ -94,7 +99,7 @@ class Supervisor:
     def _start(self, slot: _Slot) -> None:
         try:
             with signals_held():
-                slot.start(self._starter(self.plan, slot.number, self._lifeline))
+                slot.start(self._starter(self.options, slot.number, self._lifeline))
         except OSError as error:  # no memory, or too many processes
             message = "Worker %s cannot be started: %s; trying again in %g s"
             logger.error(message, slot.number, error, slot.plan_restart())
@@ -112,16 +117,16 @@ class Supervisor:
             _reap_orphans({slot.pid for slot in self._running()})
 
     def _ended(self, slot: _Slot, code: int) -> None:
-        if self.plan.drain and code in (Ending.DONE, Ending.MESSAGES_FAILED):
-            self.failed = self.failed or code == Ending.MESSAGES_FAILED
+        if self.options.drain and code in (ExitStatus.DONE, ExitStatus.MESSAGES_FAILED):
+            self.failed = self.failed or code == ExitStatus.MESSAGES_FAILED
             return
-        if code == Ending.UNFIT and slot.is_first:
+        if code == ExitStatus.UNFIT and slot.is_first:
             self.failed = self._is_hopeless = True
             hint = SPAWNED if self._starter is spawn else ""
             message = "Worker %s cannot start; the reason is above. All workers end.%s"
             logger.critical(message, slot.number, hint)
             return
-        self.failed = self.failed or self.plan.drain or not self.restart
+        self.failed = self.failed or self.options.drain or not self.restart
         delay = self._plan_restart(slot, code)
         logger.error(
             "Worker %s died with exit code %s; %s",
@@ -132,9 +137,9 @@ class Supervisor:
 
     def _plan_restart(self, slot: _Slot, code: int) -> float | None:
         """Return the seconds until a successor starts; None if nobody comes after."""
-        if not self.restart or (self.plan.drain and code in set(Ending)):
+        if not self.restart or (self.options.drain and code in set(ExitStatus)):
             return None
-        return slot.plan_restart(least=NOTICED_SECONDS if self.plan.drain else 0.0)
+        return slot.plan_restart(least=NOTICED_SECONDS if self.options.drain else 0.0)
 
     def _let_finish(self, shutdown: Shutdown) -> None:
         """Ask all workers to stop, and wait for them, unless asked to stop once more."""
@@ -151,8 +156,8 @@ class Supervisor:
                 self._finished(slot, code)
 
     def _finished(self, slot: _Slot, code: int) -> None:
-        self.failed = self.failed or code != Ending.DONE
-        if code not in (Ending.DONE, Ending.MESSAGES_FAILED):
+        self.failed = self.failed or code != ExitStatus.DONE
+        if code not in (ExitStatus.DONE, ExitStatus.MESSAGES_FAILED):
             message = "Worker %s died with exit code %s while it stopped"
             logger.error(message, slot.number, _in_words(code))
 

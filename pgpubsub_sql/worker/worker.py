@@ -14,11 +14,11 @@ from django.dispatch import Signal
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import NotReady, WrongPlace
+from pgpubsub_sql.retry import Backoff
 from pgpubsub_sql.signals import worker_reconnected, worker_started, worker_stopped
 from pgpubsub_sql.sql import READ_ONLY_TRANSACTION, sqlstate
 from pgpubsub_sql.sql.readiness import check_workable, place
 from pgpubsub_sql.worker.backlog import Backlog
-from pgpubsub_sql.worker.backoff import Backoff
 from pgpubsub_sql.worker.connections import adopt
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.doorbell import ECHO_SECONDS, Doorbell

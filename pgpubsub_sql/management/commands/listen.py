@@ -21,7 +21,7 @@ from pgpubsub_sql.management.base import DatabaseCommand, add_database, readable
 from pgpubsub_sql.migrations_ops.audit import audit
 from pgpubsub_sql.sql.privileges import Role, missing_for
 from pgpubsub_sql.sql.readiness import check_workable, place
-from pgpubsub_sql.worker.processes import Ending, Plan, work
+from pgpubsub_sql.worker.processes import ExitStatus, WorkerOptions, work
 from pgpubsub_sql.worker.supervisor import STARTERS, Supervisor
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -109,7 +109,10 @@ class Command(DatabaseCommand):
         )
         lines = parser.add_mutually_exclusive_group()
         lines.add_argument(
-            "--logformat", default=Plan.logformat, metavar="FORMAT", help="A logging format string."
+            "--logformat",
+            default=WorkerOptions.logformat,
+            metavar="FORMAT",
+            help="A logging format string.",
         )
         lines.add_argument("--json-logs", action="store_true", help="Log one JSON object per line.")
         parser.add_argument(
@@ -122,7 +125,7 @@ class Command(DatabaseCommand):
         """Check the options and the database, then work."""
         if options["worker"] and options["processes"] > 1:
             raise CommandError("--worker runs one process: leave out --processes.")
-        plan = Plan(
+        worker_options = WorkerOptions(
             channels=self._channels(options["channels"], options["exclude"]),
             database=options["database"],
             drain=options["drain"],
@@ -131,52 +134,53 @@ class Command(DatabaseCommand):
             json_logs=options["json_logs"],
             name=options["name"],
         )
-        multiprocessing.current_process().name = plan.process_name()
-        plan.configure_logging()
-        with readable_errors(plan.database):
-            connection = connections[plan.database]
+        multiprocessing.current_process().name = worker_options.process_name()
+        worker_options.configure_logging()
+        with readable_errors(worker_options.database):
+            connection = connections[worker_options.database]
             check_workable(connection)
-            self._warn_of_drift(plan)
-            plan = dataclasses.replace(plan, place=place(connection))
-        if plan.loglevel is None:
-            self._announce(plan)
+            self._warn_of_drift(worker_options)
+            worker_options = dataclasses.replace(worker_options, place=place(connection))
+        if worker_options.loglevel is None:
+            self._announce(worker_options)
         is_alone = options["worker"]
         if is_alone and os.getpid() != 1:  # which has to reap orphans, as a supervisor does
-            self._work(plan)
+            self._work(worker_options)
             return
         supervisor = Supervisor(
-            plan,
+            worker_options,
             processes=options["processes"],
             start_method="fork" if is_alone else options["worker_start_method"],
             restart=not (is_alone or options["no_restart_on_failure"]),
         )
         sys.exit(supervisor.run())
 
-    def _warn_of_drift(self, plan: Plan) -> None:
+    def _warn_of_drift(self, worker_options: WorkerOptions) -> None:
         """Warn of channels whose triggers are not as they should be, and say what to run."""
-        connection = connections[plan.database]
+        connection = connections[worker_options.database]
         if missing := missing_for(connection, Role.VERIFIER):
             logger.debug("What is installed cannot be compared. %s.", missing.text)
             return
         for problem in audit(connection).all_problems():
-            if problem.channel in plan.channels or not problem.channel:
+            if problem.channel in worker_options.channels or not problem.channel:
                 logger.warning("%s %s", problem.sentence, problem.remedy)
 
-    def _announce(self, plan: Plan) -> None:
+    def _announce(self, worker_options: WorkerOptions) -> None:
         """Say that it starts, if the project's LOGGING hides the log line that says so."""
         if not is_written(logging.getLogger("pgpubsub_sql.worker"), logging.INFO):
             self.stdout.write(
-                f"Starting to listen to {', '.join(plan.channels)} ({plan.place}). LOGGING hides "
-                "what workers log at level INFO; --loglevel info shows it."
+                f"Starting to listen to {', '.join(worker_options.channels)} "
+                f"({worker_options.place}). LOGGING hides what workers log at level INFO; "
+                "--loglevel info shows it."
             )
             self.stdout.flush()
 
-    def _work(self, plan: Plan) -> None:
+    def _work(self, worker_options: WorkerOptions) -> None:
         try:
-            ending = work(plan)
+            status = work(worker_options)
         except PubSubError as error:
             raise CommandError(f"The worker has stopped: {error}") from error
-        if ending == Ending.MESSAGES_FAILED:
+        if status == ExitStatus.MESSAGES_FAILED:
             raise CommandError("Messages failed. The log above says which, and why.")
 
     def _channels(self, wanted: list[str] | None, excluded: list[str]) -> tuple[str, ...]:
