@@ -30,8 +30,8 @@ def worker(small: int, transactional_db: None) -> Iterator[Worker]:
     worker = Worker([Job, Shout, ItemNews])
     with worker.shutdown:
         worker._connect()
-        worker._look()
-        worker._plan()
+        worker._poll()
+        worker._look_ahead()
         yield worker
         worker.doorbell.close()
 
@@ -100,7 +100,7 @@ def test_a_burst_is_bounded_and_what_it_costs_is_said(
     )
     eventually(lambda: worker._read() or sum(worker._ephemeral._dropped.values()) == 15)
     assert len(worker._ephemeral) == small
-    eventually(lambda: worker._catch_up() or not worker._ephemeral)
+    eventually(lambda: worker._handle_ephemeral() or not worker._ephemeral)
     assert numbers("hear") == [16, 17, 18, 19, 20]
     assert caplog.text.count("were dropped") == 1
     assert "15 messages on channel app.Shout were dropped" in caplog.text
@@ -110,8 +110,8 @@ def test_nobody_waits_for_what_is_there(worker: Worker, monkeypatch: pytest.Monk
     timeouts: list[float] = []
     monkeypatch.setattr(worker.shutdown, "wait", lambda _, timeout: timeouts.append(timeout) or [])
     worker._ephemeral.add(Notify("app.Shout", '{"number": 1}'))
-    worker._hear()
-    worker._hear()
+    worker._receive()
+    worker._receive()
     assert timeouts[0] == 0
     assert timeouts[1] > 0
     assert numbers("hear") == [1]

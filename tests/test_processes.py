@@ -255,7 +255,7 @@ def test_a_worker_serves_the_schema_of_its_command_or_none(
 def test_a_worker_that_is_led_astray_handles_nothing(method: str) -> None:
     """F40."""
     jobs("good")
-    worker = Worker([Job], must_be="schema public of database production")
+    worker = Worker([Job], expected_place="schema public of database production")
     with pytest.raises(WrongPlace, match=r"leads to schema public of .*, but that of `listen` to"):
         getattr(worker, method)()
     assert not numbers("do_job")
@@ -268,7 +268,7 @@ def test_nor_does_it_wait_for_a_migration_there(
     """F40: a schema without our tables was taken for one that has not been migrated yet."""
     monkeypatch.setenv("PGOPTIONS", "-c search_path=acme")
     connection.close()
-    worker = Worker([Job], must_be="schema public of database production")
+    worker = Worker([Job], expected_place="schema public of database production")
     try:
         with pytest.raises(WrongPlace, match=r"leads to schema acme of"):
             getattr(worker, method)()

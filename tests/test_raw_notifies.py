@@ -33,8 +33,8 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     worker = Worker([Job, ItemChannel, ItemNews, Shout, Step])
     with worker.shutdown:
         worker._connect()
-        worker._look()
-        worker._plan()
+        worker._poll()
+        worker._look_ahead()
         yield worker
         worker.doorbell.close()
 
@@ -70,7 +70,7 @@ def test_it_is_stored_in_its_order_and_handled(
     hear(worker)
     assert [row.payload["number"] for row in Notification.objects.all()] == list(range(1, 51))
     while Notification.objects.exists():
-        worker._look()
+        worker._poll()
     assert numbers("do_job") == list(range(1, 51))
     assert "came by NOTIFY on the durable channel app.Job (messages: 50)" in caplog.text
     assert "SELECT pgpubsub_notify(channel, payload)" in caplog.text
@@ -100,7 +100,7 @@ def test_what_cannot_be_stored_as_it_is_is_parked_as_its_text(
             cursor.execute("SELECT pg_notify('app.Job', %s)", [one])
         cursor.execute("COMMIT")
     hear(worker)
-    worker._look()
+    worker._poll()
     assert numbers("do_job") == [1, 2]
     (parked,) = Notification.objects.all()
     assert parked.payload == {"$raw": payload}
@@ -155,7 +155,7 @@ def test_what_does_not_fit_the_channel_is_parked(worker: Worker) -> None:
     send('{"kwargs": {"nunber": 1}}', "{}")
     while Notification.objects.count() < 2:
         hear(worker)
-    worker._look()
+    worker._poll()
     assert Notification.objects.parked().count() == 2
 
 
@@ -200,8 +200,8 @@ def test_what_the_database_refuses_now_is_stored_later(
         sql("ALTER TABLE away RENAME TO pgpubsub_sql_notification")
 
     def is_handled() -> bool:
-        worker._look_at["app.Job"] = 0
-        worker._look()
+        worker._poll_at["app.Job"] = 0
+        worker._poll()
         return numbers("do_job") == [1]
 
     eventually(is_handled)

@@ -110,11 +110,11 @@ def test_a_trigger_that_still_stores_is_heard(monkeypatch: pytest.MonkeyPatch) -
     worker = Worker([ItemChannel])
     with worker.shutdown:
         worker._connect()
-        worker._look()
-        worker._plan()
+        worker._poll()
+        worker._look_ahead()
         Item.objects.create(name="after")
         worker.step()
-        worker._look()
+        worker._poll()
         worker.doorbell.close()
     assert [call["name"] for call in calls("item_inserted")] == ["before", "after"]
     assert not Notification.objects.exists()

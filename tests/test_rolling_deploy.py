@@ -39,7 +39,7 @@ LISTENERS = """
     from tests.patience import WAITS
 
     outcomes.READ_AGAIN_SECONDS = [seconds / 25 for seconds in WAITS]
-    worker.SAFETY_SECONDS = 0.4  # both as users have them, 25 times as quick
+    worker.POLL_SECONDS = 0.4  # both as users have them, 25 times as quick
 
     @listener(Order)
     def handle(number):

@@ -177,7 +177,7 @@ def test_a_worker_is_started_with_signals_held_back() -> None:
     supervisor._start(slot)
     assert blocked >= {signal.SIGTERM, signal.SIGINT}
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {signal.SIGTERM, signal.SIGINT}
-    eventually(lambda: slot.bury() == 0)
+    eventually(lambda: slot.reap() == 0)
 
 
 def test_who_cannot_be_started_is_started_later() -> None:
@@ -231,7 +231,7 @@ def test_the_first_signal_lets_the_message_in_hand_finish(
             listener.ready(2)
         send(listener, number)
         if "--worker" not in arguments:
-            eventually(lambda: "to finish what is in hand" in listener.log)
+            eventually(lambda: "to finish the messages in flight" in listener.log)
     assert listener.process.wait(30) == 0, listener.log
     if "2" not in arguments:  # two that start at once may share the batch
         assert numbers("do_job") == [1]
@@ -297,7 +297,7 @@ def test_the_second_signal_aborts_workers_under_a_supervisor(listen: Start) -> N
         listener = listen("--channels", "app.Job", "--processes", "2").ready(2)
         eventually(waiting)
         listener.process.send_signal(signal.SIGTERM)
-        eventually(lambda: "to finish what is in hand" in listener.log)
+        eventually(lambda: "to finish the messages in flight" in listener.log)
         eventually(lambda: ends_within_a_second(listener.process, signal.SIGINT))
         assert listener.process.returncode == 1
         assert not any(map(alive, workers(listener)))

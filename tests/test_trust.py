@@ -47,8 +47,8 @@ def worker() -> Iterator[Worker]:
     worker = Worker([Job, Shout, ItemChannel, ItemNews])
     with worker.shutdown:
         worker._connect()
-        worker._look()
-        worker._plan()
+        worker._poll()
+        worker._look_ahead()
         yield worker
         worker.doorbell.close()
 
@@ -92,7 +92,7 @@ def work(worker: Worker) -> None:
     seen = numbers("hear").count(-1)
     while numbers("hear").count(-1) == seen or worker._ephemeral:
         worker.step()
-    worker._look()
+    worker._poll()
 
 
 # F24: what arrives by NOTIFY never hinders what is stored.

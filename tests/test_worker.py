@@ -17,7 +17,7 @@ from pgpubsub_sql import notify
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.worker import doorbell as doorbell_module
 from pgpubsub_sql.worker import worker as worker_module
-from pgpubsub_sql.worker.worker import SAFETY_SECONDS, Worker
+from pgpubsub_sql.worker.worker import POLL_SECONDS, Worker
 from tests.app.channels import ItemChannel, Job, Shout
 from tests.conftest import eventually
 from tests.ledger import numbers, sql, stranger
@@ -32,8 +32,8 @@ def worker() -> Iterator[Worker]:
     worker = Worker([Job, Shout, ItemChannel])
     with worker.shutdown:
         worker._connect()
-        worker._look()
-        worker._plan()
+        worker._poll()
+        worker._look_ahead()
         yield worker
         worker.doorbell.close()
 
@@ -46,7 +46,7 @@ def ring(worker: Worker, name: str) -> None:
 
 
 def due_in(worker: Worker, name: str) -> float:
-    return worker._look_at[name] - time.monotonic()
+    return worker._poll_at[name] - time.monotonic()
 
 
 def cut_off(raw: Any) -> None:
@@ -61,10 +61,10 @@ def test_nothing_is_asked_of_the_database_until_something_happens(
     asked: list[str] = []
     for name in ("handle_stored", "next_ready", "sweep"):
         monkeypatch.setattr(worker.delivery, name, lambda *_, name=name: asked.append(name))
-    worker._look()
-    worker._plan()
+    worker._poll()
+    worker._look_ahead()
     assert asked == []
-    assert SAFETY_SECONDS - 1 < due_in(worker, "app.Job") <= SAFETY_SECONDS
+    assert POLL_SECONDS - 1 < due_in(worker, "app.Job") <= POLL_SECONDS
 
 
 def test_a_ring_makes_one_channel_due(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,7 @@ def test_a_ring_makes_one_channel_due(worker: Worker, monkeypatch: pytest.Monkey
     monkeypatch.setattr(worker.delivery, "handle_stored", looked.append)
     sql("SELECT pg_notify('app.Job', '')")
     worker.step()
-    worker._look()
+    worker._poll()
     assert looked == ["app.Job"]
 
 
@@ -80,8 +80,8 @@ def test_it_sleeps_until_the_next_one_is_ready(worker: Worker) -> None:
     notify(Job(number=1))
     sql("UPDATE pgpubsub_sql_notification SET available_at = clock_timestamp() + interval '5 s'")
     worker.step()  # hears the ring
-    worker._look()
-    worker._plan()
+    worker._poll()
+    worker._look_ahead()
     assert 4 < due_in(worker, "app.Job") <= 5
     assert due_in(worker, "app.Shout") > 5
 
@@ -102,8 +102,8 @@ def test_what_becomes_ready_has_its_turn_while_another_channel_is_busy(busy: Wor
     store = "INSERT INTO pgpubsub_sql_notification (channel, payload, available_at) VALUES"
     due = "clock_timestamp() + interval '0.3 s'"
     sql(f"{store} ('app.Shout', '{{\"number\": 1}}', {due})")
-    busy._look_at["app.Shout"] = time.monotonic() + SAFETY_SECONDS
-    eventually(lambda: busy.step() or numbers("hear_only_number"), within=SAFETY_SECONDS / 2)
+    busy._poll_at["app.Shout"] = time.monotonic() + POLL_SECONDS
+    eventually(lambda: busy.step() or numbers("hear_only_number"), within=POLL_SECONDS / 2)
     assert numbers("hear_only_number") == [1]
 
 
@@ -114,7 +114,7 @@ def test_the_house_is_kept_clean_while_a_channel_is_busy(
     swept: list[int] = []
     monkeypatch.setattr(busy.delivery, "sweep", lambda: swept.append(1))
     busy._sweep_at = 0.0
-    eventually(lambda: busy.step() or swept, within=SAFETY_SECONDS / 2)
+    eventually(lambda: busy.step() or swept, within=POLL_SECONDS / 2)
 
 
 def test_looking_ahead_takes_no_more_than_a_share_of_a_busy_worker(
@@ -129,11 +129,11 @@ def test_looking_ahead_takes_no_more_than_a_share_of_a_busy_worker(
 
     asked: list[int] = []
     monkeypatch.setattr(busy.delivery, "next_ready", next_ready)
-    busy._plan_at = 0.0
-    busy._plan()
-    assert busy._plan_at - time.monotonic() > 0.3
+    busy._look_ahead_at = 0.0
+    busy._look_ahead()
+    assert busy._look_ahead_at - time.monotonic() > 0.3
     for _ in range(10):
-        busy._plan()
+        busy._look_ahead()
     assert asked == [1]
 
 
@@ -151,9 +151,9 @@ def test_a_channel_in_trouble_is_tried_again_later_and_later(
 
     monkeypatch.setattr(worker.delivery, "handle_stored", broken)
     for _ in range(4):
-        worker._look_at["app.Job"] = 0
-        worker._look()
-        worker._plan()
+        worker._poll_at["app.Job"] = 0
+        worker._poll()
+        worker._look_ahead()
         ring(worker, "app.Job")
         delays.append(due_in(worker, "app.Job"))
     assert 0 < delays[0] <= 0.1
@@ -168,8 +168,8 @@ def test_a_channel_in_trouble_is_tried_again_later_and_later(
     ring(worker, "app.Shout")
     assert due_in(worker, "app.Shout") < 0
     monkeypatch.undo()
-    worker._look_at["app.Job"] = 0
-    worker._look()
+    worker._poll_at["app.Job"] = 0
+    worker._poll()
     ring(worker, "app.Job")
     assert due_in(worker, "app.Job") < 0
 
@@ -181,10 +181,10 @@ def test_trouble_with_planning_is_survived(
         raise RuntimeError("out of order")
 
     monkeypatch.setattr(worker.delivery, "next_ready", broken)
-    worker._planned = False
-    worker._plan()
+    worker._has_looked_ahead = False
+    worker._look_ahead()
     assert "Asking when stored messages are due failed" in caplog.text
-    assert 0 < due_in(worker, "app.Job") <= SAFETY_SECONDS
+    assert 0 < due_in(worker, "app.Job") <= POLL_SECONDS
 
 
 def test_that_the_server_has_gone_is_told_in_one_line(
@@ -201,13 +201,13 @@ def test_that_the_server_has_gone_is_told_in_one_line(
 
     monkeypatch.setattr(claims, "take", take_and_lose)
     ring(worker, "app.Job")
-    worker._look()
+    worker._poll()
     connection.ensure_connection()
     cut_off(connection.connection)
-    worker._planned = False
-    worker._troubles.clear()
-    worker._look_at["app.Job"] = time.monotonic() + 1
-    worker._plan()
+    worker._has_looked_ahead = False
+    worker._backoffs.clear()
+    worker._poll_at["app.Job"] = time.monotonic() + 1
+    worker._look_ahead()
     told = [record for record in caplog.records if record.levelname == "WARNING"]
     assert [bool(record.exc_info) for record in told] == [False, False]
     assert "Stored messages of channel app.Job cannot be handled now: " in told[0].getMessage()
@@ -221,8 +221,8 @@ def test_long_payloads_are_swept_once_a_minute(
     monkeypatch.setattr(worker.delivery, "sweep", lambda: swept.append(1))
     for sweep_at in (0.0, None):
         worker._sweep_at = worker._sweep_at if sweep_at is None else sweep_at
-        worker._planned = False
-        worker._plan()
+        worker._has_looked_ahead = False
+        worker._look_ahead()
     assert len(swept) == 1
     assert 55 < worker._sweep_at - time.monotonic() <= 60
 
@@ -250,7 +250,7 @@ def test_losing_the_doorbell_is_reconnecting_and_looking_everywhere(
     assert "The LISTEN connection is lost" in caplog.text
     assert all(due_in(worker, name) <= 0 for name in worker.delivery.channels)
     sql("SELECT pg_notify('app.Shout', '{\"number\": 1}')")
-    eventually(lambda: worker._hear() or numbers("hear") == [1])  # everything is due: no waiting
+    eventually(lambda: worker._receive() or numbers("hear") == [1])  # everything is due: no waiting
 
 
 def test_an_ear_that_hears_no_more_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,16 +266,16 @@ def test_an_ear_that_hears_no_more_is_replaced(monkeypatch: pytest.MonkeyPatch) 
         connection.close()
         raw = worker.doorbell._connection
         proxy.freeze()
-        worker._planned, worker._echo_at = False, 0.0
+        worker._has_looked_ahead, worker._echo_at = False, 0.0
 
         def is_replaced() -> bool:
-            worker._look_at = {name: time.monotonic() + 0.1 for name in worker._look_at}
+            worker._poll_at = {name: time.monotonic() + 0.1 for name in worker._poll_at}
             worker.step()
             return worker.doorbell._connection is not raw
 
         eventually(is_replaced)
         sql("SELECT pg_notify('app.Shout', '{\"number\": 1}')")
-        eventually(lambda: worker._hear() or numbers("hear") == [1])
+        eventually(lambda: worker._receive() or numbers("hear") == [1])
         worker.doorbell.close()
 
 
@@ -326,5 +326,5 @@ def test_stored_rows_of_an_ephemeral_channel_are_taken(worker: Worker) -> None:
     """SQL cannot know what a channel is, and it may have been switched while rows waited."""
     sql("SELECT pgpubsub_notify('app.Shout', '{\"number\": 1}')")
     worker.step()
-    worker._look()
+    worker._poll()
     assert numbers("hear") == [1]

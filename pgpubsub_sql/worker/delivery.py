@@ -254,8 +254,8 @@ class Delivery:
     def _failed_alone(self, state: ChannelState, batch: Batch, error: Exception) -> None:
         """Record the failure of a message that is no longer in flight."""
         attempt, (claimed,) = batch.first_attempt(), batch.claimed
-        outcome = postpone(describe(error)) if batch.isolation.is_lost else None
-        outcome = attempt.fail(_cause(error), outcome)
+        innocent = postpone(describe(error)) if batch.isolation.is_lost else None
+        outcome = attempt.fail(_cause(error), innocent)
         log_failure(attempt)
         self.session.charge(claimed.id, claimed.attempts, outcome)
         self._report(state, [attempt])

@@ -1,4 +1,4 @@
-"""Worker processes: what they are told, how they are started, what their end means."""
+"""Worker processes: their options, how they are started, and what their exit status means."""
 
 from __future__ import annotations
 
@@ -29,47 +29,50 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s[%(process)d] %(message)s
 
 
 class ExitStatus(enum.IntEnum):
-    """Exit status of a worker process. Any other is a death, 0 included: a listener called
-    ``os._exit()``, or something killed the process."""
+    """Exit status of a worker process.
+
+    Any other, including 0, means that the worker died: a listener called ``os._exit()``, or
+    something killed the process.
+    """
 
     DONE = 90
-    """It did what it was told."""
+    """It has done its work."""
     MESSAGES_FAILED = 91
-    """So it did, and of the messages that it drained some failed."""
+    """It has drained its channels, and some messages failed."""
     FAILED = os.EX_SOFTWARE
-    """It raised an exception that is no message's fault."""
+    """It raised an exception that no message is to blame for."""
     UNFIT = os.EX_CONFIG
-    """It could not begin."""
+    """It could not start."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WorkerOptions:
-    """What each worker process is told. Each value has a form in JSON."""
+    """Options of each worker process. All values can be encoded as JSON."""
 
     channels: tuple[str, ...]
     """Names of the channels to listen to."""
     database: str = "default"
     """Alias of the database."""
     place: str = ""
-    """Database and schema that the alias leads to; empty for wherever that is."""
+    """Database and schema that the alias must lead to; empty for any."""
     drain: bool = False
-    """Handle what is stored, then end."""
+    """Handle the stored messages that are ready, then end."""
     loglevel: str | None = None
-    """A level of :mod:`logging`; None for info, or what the project's LOGGING says."""
+    """A level of :mod:`logging`; None for INFO, or what the project's LOGGING says."""
     logformat: str = LOG_FORMAT
     """A format of :mod:`logging`."""
     json_logs: bool = False
     """Log JSON objects instead."""
     name: str = ""
-    """What the workers are called in the log, and on the server; empty for nothing of their own."""
+    """Name of the workers in the log and on the server; empty for the default."""
 
     def process_name(self, number: int | None = None) -> str:
-        """Return the name of a worker's process, or of the one on its own or above them."""
+        """Return the name of a worker's process, or without *number* of the main process."""
         name = self.name or "listen"
         return name if number is None else f"{name}-{number}"
 
     def configure_logging(self) -> None:
-        """Write to standard error as told, unless the project's LOGGING has handlers."""
+        """Log to standard error, unless the project's LOGGING has handlers."""
         configure(level=self.loglevel, format_=self.logformat, as_json=self.json_logs)
 
 
@@ -81,7 +84,7 @@ def work(options: WorkerOptions, lifeline: Lifeline | None = None) -> ExitStatus
     _refuse_timeouts_under_gevent(channels)
     name = multiprocessing.current_process().name if options.name else ""
     worker = Worker(
-        channels, using=options.database, must_be=options.place, name=name, lifeline=lifeline
+        channels, using=options.database, expected_place=options.place, name=name, lifeline=lifeline
     )
     if options.drain:
         return ExitStatus.DONE if worker.drain() else ExitStatus.MESSAGES_FAILED
@@ -90,34 +93,34 @@ def work(options: WorkerOptions, lifeline: Lifeline | None = None) -> ExitStatus
 
 
 def _refuse_timeouts_under_gevent(channels: list[type[BaseChannel]]) -> None:
-    """Raise :class:`NotReady` for a time limit that would hang the worker instead of ending it."""
+    """Raise :class:`NotReady` for a timeout that would never come under gevent."""
     patches = sys.modules.get("gevent.monkey")
     if patches is None or not patches.is_module_patched("threading"):
         return
     if limited := [channel.postgres_name() for channel in channels if channel.timeout is not None]:
         raise NotReady(
             f"The timeout of {', '.join(limited)} cannot be kept: gevent has patched threading, so "
-            "that what watches a listener has to wait for it. Remove the timeout, use "
+            "that the thread which watches a listener has to wait for it. Remove the timeout, use "
             "gevent.Timeout in the listener, or start the worker without gevent's patches."
         )
 
 
 def _write_lines() -> None:
-    """Have what listeners print seen at once, even where it does not go to a terminal."""
+    """Flush standard output after each line, even if it is no terminal."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)
 
 
 class Process(Protocol):
-    """A process that was started."""
+    """A process that has been started."""
 
     @property
     def pid(self) -> int | None:
-        """Its process id."""
+        """The process id."""
 
     def poll(self) -> int | None:
-        """Return its exit code, negative for a signal; None while it runs."""
+        """Return the exit code, negative for a signal; None while the process runs."""
 
     def terminate(self) -> None:
         """Send SIGTERM."""
@@ -126,15 +129,15 @@ class Process(Protocol):
         """Send SIGKILL."""
 
     def wait(self) -> object:
-        """Wait for its end."""
+        """Wait for the process to end."""
 
 
 def spawn(options: WorkerOptions, number: int, lifeline: Lifeline) -> Process:
     """Start a worker in a new interpreter.
 
-    It has this process's environment, ``sys.path``, ``sys.argv``, settings module and interpreter
-    options. It does not import the ``__main__`` of this process: not every ``manage.py`` bears
-    that. Nor is it a process of :mod:`multiprocessing`, whose marks listeners would meet.
+    It gets this process's environment, ``sys.path``, ``sys.argv``, settings module and interpreter
+    options. It does not import this process's ``__main__``, which not every ``manage.py`` allows,
+    and it is no :mod:`multiprocessing` process, which listeners could tell.
     """
     told = {
         "argv": sys.argv,
@@ -146,13 +149,13 @@ def spawn(options: WorkerOptions, number: int, lifeline: Lifeline) -> Process:
     }
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return subprocess.Popen(  # noqa: S603
-        [os.fsdecode(get_executable()), *flags, "-c", _BIRTH, json.dumps(told)],
+        [os.fsdecode(get_executable()), *flags, "-c", _BOOTSTRAP, json.dumps(told)],
         stdin=subprocess.DEVNULL,
         pass_fds=[lifeline.reader],
     )
 
 
-_BIRTH = f"""\
+_BOOTSTRAP = f"""\
 import json, os, sys
 told = json.loads(sys.argv[1])
 sys.argv, sys.path[:] = told["argv"], told["path"]
@@ -167,19 +170,19 @@ except Exception:
     sys.exit({ExitStatus.UNFIT})
 sys.exit(spawned(told))
 """
-"""Nothing of ours is imported before Django has configured logging: the project's LOGGING disables
-the loggers that are there by then, unless it says otherwise."""
+"""Imports nothing of this package before Django has configured logging: by default, the project's
+LOGGING disables all loggers that exist by then."""
 
 
 def spawned(told: dict[str, Any]) -> int:
-    """Be the worker of which a parent has *told*; return the exit status."""
+    """Run the worker that the supervisor described in *told*; return the exit status."""
     options = WorkerOptions(**told["options"])
-    return _be_worker(options, told["number"], Lifeline(**told["lifeline"]))
+    return _run_worker(options, told["number"], Lifeline(**told["lifeline"]))
 
 
 def fork(options: WorkerOptions, number: int, lifeline: Lifeline) -> Process:
-    """Start a worker as a fork of this process, which has no connection open."""
-    process = _Fork(target=lambda: sys.exit(_be_worker(options, number, lifeline)))
+    """Start a worker as a fork of this process, which must have no open connection."""
+    process = _Fork(target=lambda: sys.exit(_run_worker(options, number, lifeline)))
     process.start()
     return process
 
@@ -192,7 +195,7 @@ class _Fork(ForkProcess):
         self.join()
 
 
-def _be_worker(options: WorkerOptions, number: int, lifeline: Lifeline) -> int:
+def _run_worker(options: WorkerOptions, number: int, lifeline: Lifeline) -> int:
     multiprocessing.current_process().name = options.process_name(number)
     try:
         return work(options, lifeline)
@@ -200,5 +203,7 @@ def _be_worker(options: WorkerOptions, number: int, lifeline: Lifeline) -> int:
         logger.critical("Worker %s cannot work: %s", number, error)
         return ExitStatus.UNFIT
     except Exception:
-        logger.critical("Worker %s ends by an error that is no message's", number, exc_info=True)
+        logger.critical(
+            "Worker %s ends with an error that no message caused", number, exc_info=True
+        )
         return ExitStatus.FAILED

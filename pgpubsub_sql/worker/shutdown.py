@@ -1,4 +1,4 @@
-"""One reason to stop, whichever way it comes: a signal, or the death of the supervisor."""
+"""Shutdown: the request to stop, by a signal or by the end of the supervisor."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ logger = logging.getLogger("pgpubsub_sql.worker")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 GRACE_SECONDS = 1.0
-"""Signals that come within so long of the first are one request. Wrappers, shells and service
-managers often signal the process and its group, one right after the other."""
+"""Signals within this time count as one request. Wrappers, shells and service managers often signal
+the process and its group, one right after the other."""
 
 HOW_TO_ABORT = f"To abort, send the signal again after {GRACE_SECONDS:g} s"
 
@@ -32,21 +32,22 @@ Handler = Callable[[int, FrameType | None], None]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lifeline:
-    """What tells a worker that its supervisor has ended."""
+    """Tells a worker that its supervisor has ended."""
 
     reader: int
-    """Of a pipe whose other end the supervisor alone holds: readable when that one is gone."""
+    """Reading end of a pipe. It becomes readable when the supervisor, which alone holds the writing
+    end, is gone."""
     supervisor: int
-    """Process id."""
+    """Process id of the supervisor."""
 
     @property
     def is_cut(self) -> bool:
-        """Whether the supervisor is gone; costs next to nothing."""
+        """Whether the supervisor is gone. Costs one cheap system call."""
         return os.getppid() != self.supervisor
 
 
 class Shutdown:
-    """A context manager that turns SIGTERM and SIGINT into a count and something to wait on.
+    """A context manager that turns SIGTERM and SIGINT into requests to count and to wait for.
 
     ::
 
@@ -54,19 +55,19 @@ class Shutdown:
             while not shutdown.is_requested():
                 shutdown.wait([sock], timeout=5)
 
-    The first request asks to finish what is in hand. What a second one does, which counts only
-    after :data:`GRACE_SECONDS`, depends on who is asked:
+    The first request asks to finish the messages in flight. A second one, which counts only after
+    :data:`GRACE_SECONDS`, means different things to different processes:
 
-    * a process that *aborts*, such as a worker on its own, ends on the spot, even while its main
-      thread waits inside a driver written in C;
-    * one that counts, such as a supervisor, reads :attr:`asked` and decides;
-    * a worker with a *lifeline* keeps to the first request, as its supervisor decides. It takes
-      the end of its supervisor for a request, and leaves Ctrl-C, which reaches the whole group,
-      to its supervisor.
+    * a process that *aborts*, such as a worker on its own, ends at once, even while its main thread
+      waits inside a driver written in C;
+    * a supervisor reads :attr:`requests` and decides;
+    * a worker with a *lifeline* ignores it, because its supervisor decides. It takes the end of its
+      supervisor for a request, and leaves Ctrl-C, which reaches the whole process group, to its
+      supervisor.
 
-    One that *awaits children* wakes when a child process ends, too. Outside the main thread, where
-    Python handles no signals, only :meth:`ask` makes a request. In a process that is forked
-    meanwhile, signals mean what they meant before.
+    With *awaits_children*, the end of a child process ends :meth:`wait`, too. Outside the main
+    thread, where Python handles no signals, only :meth:`request` makes a request. In a process that
+    is forked meanwhile, signals have their previous handlers.
     """
 
     def __init__(
@@ -84,8 +85,8 @@ class Shutdown:
         self._wakeup_fd = -1
 
     @property
-    def asked(self) -> int:
-        """How often it was asked to stop."""
+    def requests(self) -> int:
+        """Number of requests to stop."""
         return self._requests.count
 
     def __enter__(self) -> Shutdown:
@@ -99,14 +100,14 @@ class Shutdown:
         return self
 
     def _handle_signals(self) -> None:
-        waker = self._stack.enter_context(_Watch(self._waker)) if self._aborts else self._waker
+        waker = self._stack.enter_context(_Watcher(self._waker)) if self._aborts else self._waker
         self._wakeup_fd = waker.fileno()
         self._handlers = dict.fromkeys(SIGNALS, self._ask)
         if self._lifeline:
             self._handlers[signal.SIGINT] = _ignore
         if self._awaits_children:
             self._handlers[signal.SIGCHLD] = _ignore
-        self._stack.enter_context(handling(self._handlers, self._wakeup_fd))
+        self._stack.enter_context(signal_handlers(self._handlers, self._wakeup_fd))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see signals_held()
 
     def __exit__(
@@ -117,37 +118,38 @@ class Shutdown:
     ) -> None:
         self._stack.close()
         if self._lifeline and self._handlers and self.requests:
-            # A second request may still come on its way out.
+            # A second request may still come while the process ends.
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
         self._handlers = {}
 
     def is_requested(self) -> bool:
-        """Whether to stop."""
+        """Whether anybody has requested to stop."""
         return self.requests > 0 or (self._lifeline is not None and self._lifeline.is_cut)
 
     def request(self) -> None:
-        """Ask to stop, from any thread."""
+        """Request to stop, from any thread."""
         self._requests.add()
-        with suppress(OSError):  # full, so that it wakes anyhow, or closed already
+        with suppress(OSError):  # full, so that the wait ends anyway, or closed
             self._waker.send(b"\0")
 
     def take_back_signals(self) -> None:
-        """Take the signals back from a listener that has set handlers, or blocked them, or run an
-        event loop."""
+        """Restore the handlers, which a listener may have replaced or blocked."""
         if self._handlers:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._handlers)
             _set(self._handlers, self._wakeup_fd)
 
     def wait(self, objects: Iterable[Any] = (), timeout: float | None = None) -> list[Any]:
-        """Wait until one of *objects* is readable, *timeout* seconds are over, or a request to
-        stop comes; return the objects that are ready."""
+        """Wait for a readable object of *objects*, or a request to stop, up to *timeout* seconds.
+
+        Return the objects that are readable.
+        """
         own: list[Any] = [self._awake]
         if self._lifeline:
             own.append(self._lifeline.reader)
         ready = wait([*objects, *own], timeout)
         if self._awake in ready:
-            self._awake.recv(4096)  # any other signal with a handler wakes it, too
+            self._awake.recv(4096)  # any other signal with a handler ends the wait, too
         if self._lifeline and self._lifeline.reader in ready:
             self._requests.add()
         return [one for one in ready if one not in own]
@@ -159,24 +161,24 @@ class Shutdown:
 
 
 class _Requests:
-    """Counts requests to stop."""
+    """A count of requests to stop."""
 
     def __init__(self) -> None:
         self.count = 0
         self._last = 0.0
 
     def add(self) -> None:
-        """Count one, unless it comes together with the one before."""
+        """Count a request, unless it belongs to the one before."""
         now = time.monotonic()
         if not self.count or now - self._last >= GRACE_SECONDS:
             self.count += 1
             self._last = now
 
 
-class _Watch(threading.Thread):
+class _Watcher(threading.Thread):
     """Passes signals on to *waker*; ends the process at a second request to stop.
 
-    The main thread would do so itself, if it did not wait inside the driver.
+    The main thread cannot do so while it waits inside the driver.
     """
 
     def __init__(self, waker: socket.socket) -> None:
@@ -195,10 +197,10 @@ class _Watch(threading.Thread):
         self._heard.close()
 
     def run(self) -> None:
-        """Read the numbers of signals until there is nothing more to read."""
+        """Read the numbers of signals until the other end is closed."""
         requests = _Requests()
         while numbers := self._heard.recv(4096):
-            with suppress(OSError):  # full, so that it wakes anyhow, or closed already
+            with suppress(OSError):  # full, so that the wait ends anyway, or closed
                 self._forward.send(numbers)
             asked = [number for number in numbers if number in SIGNALS]
             if not asked:
@@ -206,12 +208,12 @@ class _Watch(threading.Thread):
             requests.add()
             if requests.count >= 2:
                 os._exit(128 + asked[-1])
-            logger.info("Asked to stop: finishing what is in hand. %s", HOW_TO_ABORT)
+            logger.info("Asked to stop: finishing the messages in flight. %s", HOW_TO_ABORT)
 
 
 @contextmanager
-def handling(handlers: Mapping[int, Handler], wakeup_fd: int) -> Iterator[None]:
-    """Handle signals so within the block, though not in processes that are forked from it."""
+def signal_handlers(handlers: Mapping[int, Handler], wakeup_fd: int) -> Iterator[None]:
+    """Set signal handlers within the block, but not in processes that are forked from it."""
     before = {number: signal.getsignal(number) or signal.SIG_DFL for number in handlers}
     fd_before = _set(handlers, wakeup_fd)
     try:
@@ -228,15 +230,14 @@ def _set(handlers: Mapping[int, Any], wakeup_fd: int) -> int:
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    """Wake who waits, and no more. Programs that are started meanwhile do not inherit it, as they
-    would SIG_IGN."""
+    """Only end the wait. SIG_IGN would be inherited by programs that are started meanwhile."""
 
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Let SIGTERM and SIGINT wait; in a process started meanwhile, until its own Stopping.
+    """Hold SIGTERM and SIGINT back; in a process started meanwhile, until it has a Shutdown.
 
-    Otherwise one that arrives while the process starts would kill it with a traceback.
+    Otherwise a signal that arrives while the process starts would kill it with a traceback.
     """
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:

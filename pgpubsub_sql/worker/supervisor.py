@@ -1,4 +1,4 @@
-"""The parent of the workers: starts them, restarts what dies, passes signals on."""
+"""The supervisor: starts workers, restarts those that die, and stops them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ logger = logging.getLogger("pgpubsub_sql.supervisor")
 
 LONGEST_RESTART_SECONDS = 30.0
 NOTICED_SECONDS = 1.0
-"""Within this time the server lets go of what a dead worker had in hand."""
+"""Within this time the server rolls back the transaction of a worker that has died."""
 LOOK_SECONDS = 1.0
-"""Longest time until a death is seen where no SIGCHLD tells: outside the main thread."""
+"""Longest time until a death is noticed outside the main thread, which alone gets SIGCHLD."""
 
 STARTERS = {"spawn": spawn, "fork": fork}
 
@@ -39,11 +39,12 @@ class Supervisor:
     """Keeps *processes* workers running until it is told to stop.
 
     A worker that dies is replaced: at once the first time, then after a growing delay while its
-    successors die young, too. One that drains is replaced unless it failed to work at all, and not
-    before the server has let go of what it had in hand. One that cannot even begin the first time
-    ends them all. Told to stop, the supervisor lets the workers finish what they have in hand,
-    however long that takes; told twice, it kills them, and PostgreSQL takes back what they had in
-    hand.
+    successors die young, too. A worker that drains is replaced unless it could not work at all, and
+    not before the server has rolled back its transaction. If a first worker cannot start, all
+    workers end.
+
+    Told to stop, the supervisor lets the workers finish the messages in flight, however long that
+    takes. Told twice, it kills them, and PostgreSQL rolls back their transactions.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Supervisor:
         self.options = options
         self.restart = restart
         self.failed = False
-        """Whether a worker ended otherwise than it should."""
+        """Whether a worker has failed."""
         self._starter = STARTERS[start_method]
         self._slots = [_Slot(number) for number in range(processes)]
         self._is_hopeless = False
@@ -65,7 +66,7 @@ class Supervisor:
     def run(self) -> int:
         """Supervise until all workers have ended; return the exit status for the process."""
         for connection in connections.all(initialized_only=True):
-            hang_up(connection)  # a fork must not share it, nor find it in an engine's pool
+            hang_up(connection)  # forks must neither share it nor find it in an engine's pool
             close_pool(connection)
         with _lifeline() as self._lifeline, Shutdown(awaits_children=True) as shutdown:
             try:
@@ -86,11 +87,11 @@ class Supervisor:
         return [slot for slot in self._slots if slot.process]
 
     def _step(self, shutdown: Shutdown) -> None:
-        """Wait until something happens to a worker, and do what it asks for."""
+        """Wait until a worker ends or is due to start, and react."""
         planned = [slot.restart_at for slot in self._slots if slot.restart_at is not None]
         next_start = min(planned, default=float("inf")) - time.monotonic()
         shutdown.wait(timeout=max(0.0, min(next_start, LOOK_SECONDS)))
-        for slot, code in self._bury():
+        for slot, code in self._reap():
             self._ended(slot, code)
         for slot in self._slots:
             if slot.restart_at is not None and slot.restart_at <= time.monotonic():
@@ -106,12 +107,12 @@ class Supervisor:
         else:
             logger.info("Worker %s started as process %s", slot.number, slot.pid)
 
-    def _bury(self) -> Iterator[tuple[_Slot, int]]:
-        """Return the workers that have ended, each with its exit code."""
-        # Their own end counts, not that of what they have open: processes that a listener has
-        # forked hold that, too, and may outlive them.
+    def _reap(self) -> Iterator[tuple[_Slot, int]]:
+        """Reap the workers that have ended; yield each with its exit code."""
+        # Wait for the process, not for a pipe to close: processes that a listener has forked hold
+        # the pipe, too, and may outlive the worker.
         for slot in self._running():
-            if (code := slot.bury()) is not None:
+            if (code := slot.reap()) is not None:
                 yield slot, code
         if os.getpid() == 1:
             _reap_orphans({slot.pid for slot in self._running()})
@@ -136,23 +137,23 @@ class Supervisor:
         )
 
     def _plan_restart(self, slot: _Slot, code: int) -> float | None:
-        """Return the seconds until a successor starts; None if nobody comes after."""
+        """Return the seconds until a successor starts; None if there is none."""
         if not self.restart or (self.options.drain and code in set(ExitStatus)):
             return None
         return slot.plan_restart(least=NOTICED_SECONDS if self.options.drain else 0.0)
 
     def _let_finish(self, shutdown: Shutdown) -> None:
-        """Ask all workers to stop, and wait for them, unless asked to stop once more."""
+        """Ask all workers to stop, and wait for them until the second request."""
         asked = self._running()
         for slot in asked:
             slot.terminate()
         if asked:
             workers = "1 worker" if len(asked) == 1 else f"{len(asked)} workers"
-            message = "Waiting for %s to finish what is in hand. %s"
+            message = "Waiting for %s to finish the messages in flight. %s"
             logger.info(message, workers, HOW_TO_ABORT)
         while self._running() and shutdown.requests < 2:
             shutdown.wait(timeout=LOOK_SECONDS)
-            for slot, code in self._bury():
+            for slot, code in self._reap():
                 self._finished(slot, code)
 
     def _finished(self, slot: _Slot, code: int) -> None:
@@ -162,11 +163,11 @@ class Supervisor:
             logger.error(message, slot.number, _in_words(code))
 
     def _kill(self) -> None:
-        """Leave no worker behind, whatever brought us here."""
+        """Kill the workers that still run, whatever the reason."""
         for slot in self._running():
             message = (
-                "Worker %s is killed before it has finished; PostgreSQL takes back what it had in "
-                "hand, and the next worker handles it"
+                "Worker %s is killed before it has finished; PostgreSQL rolls back its messages in "
+                "flight, and the next worker handles them"
             )
             logger.error(message, slot.number)
             slot.kill()
@@ -181,19 +182,19 @@ class _Slot:
     process: Process | None = None
     pid: int | None = None
     is_first: bool = True
-    """Whether its process has had no predecessor."""
+    """Whether this is its first process."""
     started: float = 0.0
     restart_at: float | None = None
     deaths: int = 0
-    """How many processes in a row have died young."""
+    """Number of processes in a row that have died young."""
 
     def start(self, process: Process) -> None:
-        """Take in a process that was just started."""
+        """Take over a process that was just started."""
         self.process, self.pid = process, process.pid
         self.started, self.restart_at = time.monotonic(), None
 
     def plan_restart(self, least: float = 0.0) -> float:
-        """Set when the successor starts; return the seconds until then, *least* at least."""
+        """Schedule the successor; return the seconds until it starts, at least *least*."""
         lived = time.monotonic() - self.started
         self.is_first = False
         self.deaths = 0 if lived > LONGEST_RESTART_SECONDS else self.deaths + 1
@@ -203,8 +204,8 @@ class _Slot:
         self.restart_at = time.monotonic() + delay
         return delay
 
-    def bury(self) -> int | None:
-        """Return the exit code of the process if it has ended; it is gone then."""
+    def reap(self) -> int | None:
+        """Reap the process if it has ended; return its exit code, or None."""
         assert self.process is not None  # noqa: S101
         if (code := self.process.poll()) is not None:
             self.process = None
@@ -216,7 +217,7 @@ class _Slot:
         self.process.terminate()
 
     def kill(self) -> None:
-        """End the process at once."""
+        """Kill the process, and wait for its end."""
         assert self.process is not None  # noqa: S101
         self.process.kill()
         self.process.wait()
@@ -224,7 +225,7 @@ class _Slot:
 
 
 def _in_words(code: int) -> str:
-    """Return an exit code, with the name of the signal that it stands for."""
+    """Return an exit code, with the name of the signal it stands for."""
     with suppress(ValueError):
         return f"{code} ({signal.Signals(-code).name})"
     return str(code)
@@ -232,7 +233,7 @@ def _in_words(code: int) -> str:
 
 @contextmanager
 def _lifeline() -> Iterator[Lifeline]:
-    """A pipe whose writing end this process alone holds, until it ends."""
+    """Open a pipe whose writing end this process alone holds until it ends."""
     reader, writer = os.pipe()
     with in_forks(lambda: os.close(writer)):
         yield Lifeline(reader=reader, supervisor=os.getpid())
@@ -241,7 +242,7 @@ def _lifeline() -> Iterator[Lifeline]:
 
 
 def _reap_orphans(own: set[int | None]) -> None:
-    """As process 1, which inherits what the others leave behind: let it go, but for our *own*."""
+    """As process 1 of a container, reap processes whose parent has ended, except our *own*."""
     ended = os.WEXITED | os.WNOHANG
     with suppress(ChildProcessError):
         while (found := os.waitid(os.P_ALL, 0, ended | os.WNOWAIT)) and found.si_pid not in own:

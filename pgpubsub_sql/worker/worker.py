@@ -1,4 +1,4 @@
-"""One process that listens: looks for what is stored, hears what is sent, sleeps in between."""
+"""The worker: polls for stored messages, waits for NOTIFYs, and reconnects."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ from pgpubsub_sql.worker.shutdown import Lifeline, Shutdown
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
-SAFETY_SECONDS = 10.0
-"""Longest time between two looks at a channel. A ring brings one at once; this finds what no ring
-announces, such as what another worker gave back by dying."""
-HEARING_SECONDS = 0.05
-"""Longest time that what is sent is handled without a look at what is stored."""
-PLAN_SECONDS = 0.1
-"""Least time between two looks ahead while a channel is never empty."""
-PLAN_SHARE = 20
-"""And how many times as long as the last one took: with many channels it is no short query."""
+POLL_SECONDS = 10.0
+"""Longest time between two polls of a channel. A ring leads to one at once; this finds messages
+that no ring announces, such as those of a worker that died."""
+EPHEMERAL_SECONDS = 0.05
+"""Longest time for handling ephemeral messages before stored ones have their turn."""
+LOOK_AHEAD_SECONDS = 0.1
+"""Shortest time between two looks ahead while a channel is never empty."""
+LOOK_AHEAD_SHARE = 20
+"""The time between two looks ahead is at least this many times as long as the last one took: with
+many channels the query is not quick."""
 SWEEP_SECONDS = 60.0
 _RETRIED = (TryAgain, ReadAgain, Postpone)
 
@@ -45,14 +46,18 @@ _RETRIED = (TryAgain, ReadAgain, Postpone)
 class Worker:
     """Listens to *channels* on the database *using*, in the foreground, until it is stopped.
 
-    *must_be* is the schema and database where it has to work, as ``queries/place.sql`` names them;
-    *name*, what the server knows its connections by. A *lifeline* ties it to its supervisor.
+    *expected_place* is the schema and database where it must work, as ``queries/place.sql`` spells
+    them. The server shows its connections under *name*. A *lifeline* ties it to its supervisor.
 
-    In turn it *looks* (handles a batch of each channel that is due) and *hears* (waits for a
-    NOTIFY, or until a channel is due). When nothing is due, and now and then while something
-    always is, it first *plans*: asks when the next stored notification becomes ready. Losing the
-    server brings it into *reconnecting*: it waits ever longer, opens the doorbell again, and looks
-    everywhere.
+    It alternates between three things:
+
+    * :meth:`_poll` handles one batch of each channel that is due;
+    * :meth:`_look_ahead` asks when the next stored message becomes ready: before the worker sleeps,
+      and now and then while some channel is always due;
+    * :meth:`_receive` waits for a NOTIFY, or until a channel is due.
+
+    If it loses the server, it tries to connect again, with growing delays, and then polls all
+    channels.
     """
 
     def __init__(
@@ -60,7 +65,7 @@ class Worker:
         channels: Iterable[type[BaseChannel]],
         *,
         using: str = "default",
-        must_be: str = "",
+        expected_place: str = "",
         name: str = "",
         lifeline: Lifeline | None = None,
     ) -> None:
@@ -74,23 +79,24 @@ class Worker:
             name=name,
         )
         self.doorbell = Doorbell(self.delivery.channels, using=using, name=name)
-        self._look_at = dict.fromkeys(self.delivery.channels, 0.0)
+        self._poll_at = dict.fromkeys(self.delivery.channels, 0.0)
         """When each channel is due, by the monotonic clock."""
         self._ephemeral = Backlog()
-        """Messages that were heard, and not handled yet."""
-        self._troubles: dict[str, Backoff] = defaultdict(Backoff)
-        """Channels that could not be looked at, with how often in a row."""
-        self._place = must_be
-        self._planned = False
-        self._plan_at = 0.0
-        """When to plan although something is due, by the monotonic clock."""
+        """Messages that were received and not handled yet."""
+        self._backoffs: dict[str, Backoff] = defaultdict(Backoff)
+        """Channels whose last polls failed."""
+        self._expected_place = expected_place
+        self._has_looked_ahead = False
+        """Whether nothing has been polled since the last look ahead."""
+        self._look_ahead_at = 0.0
+        """When to look ahead although a channel is due, by the monotonic clock."""
         self._sweep_at = 0.0
         self._echo_at = 0.0
         self._has_listened = False
 
     def run(self) -> None:
         """Listen until SIGTERM or SIGINT, or until the parent process is gone."""
-        with self.shutdown, self._alone_in_forks(), self._told():
+        with self.shutdown, self._guarding_forks(), self._signalling():
             try:
                 self._connect()
                 while not self.shutdown.is_requested():
@@ -99,21 +105,21 @@ class Worker:
                 self.doorbell.close()
 
     def drain(self) -> bool:
-        """Handle what is stored and ready; return whether none of it failed.
+        """Handle the stored messages that are ready; return whether none of them failed.
 
-        Does not hear what is sent meanwhile. Logs a summary at its end.
-        Raises :class:`NotReady` or Django's database errors if it cannot.
+        This ignores ephemeral messages, and logs a summary at the end.
+        Raises :class:`NotReady` or one of Django's database errors if that is impossible.
         """
-        with self.shutdown, self._alone_in_forks(), self._told():
+        with self.shutdown, self._guarding_forks(), self._signalling():
             adopt(self.using)
-            self._settle_down()
+            self._check_database()
             names = list(self.delivery.channels)
             while names and not self.shutdown.is_requested():
                 names = [name for name in names if self._handle_stored(name)]
             return self._sum_up()
 
     def _sum_up(self) -> bool:
-        """Log what has become of messages; return whether none failed."""
+        """Log how many messages had which outcome; return whether none failed."""
         outcomes = self.delivery.outcomes
         retried, parked = sum(outcomes[kind] for kind in _RETRIED), outcomes[Park]
         message = (
@@ -125,42 +131,43 @@ class Worker:
         return not (retried or parked)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Tell when it starts and stops, whatever brings its end."""
-        self._tell(worker_started)
+    def _signalling(self) -> Iterator[None]:
+        """Send ``worker_started``, and ``worker_stopped`` whatever ends the worker."""
+        self._send(worker_started)
         try:
             yield
         finally:
-            self._tell(worker_stopped)
+            self._send(worker_stopped)
 
-    def _tell(self, signal: Signal) -> None:
+    def _send(self, signal: Signal) -> None:
         send(signal, Worker, using=self.using, channels=list(self.delivery.channels.values()))
 
     def step(self) -> None:
-        """Look once, hear once."""
+        """Poll once, receive once."""
         try:
-            self._look()
+            self._poll()
             if not self.shutdown.is_requested():
-                self._plan()
-                self._hear()
+                self._look_ahead()
+                self._receive()
         except self.doorbell.errors as error:
             message = (
-                "The LISTEN connection is lost: %s. The worker connects again. What is sent on "
-                "ephemeral channels meanwhile is missed; what is stored is handled later."
+                "The LISTEN connection is lost: %s. The worker connects again. Messages sent on "
+                "ephemeral channels meanwhile are missed; stored messages are handled later."
             )
             logger.warning(message, _first_line(error))
             self._connect()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
+        """Handle one batch of each channel that is due."""
         now = time.monotonic()
-        for name in [name for name, due in self._look_at.items() if due <= now]:
+        for name in [name for name, due in self._poll_at.items() if due <= now]:
             if self.shutdown.is_requested():
                 return
-            with self._outliving_trouble(name):
+            with self._retrying(name):
                 again = self._handle_stored(name)
-                self._look_at[name] = 0.0 if again else time.monotonic() + SAFETY_SECONDS
-                self._troubles.pop(name, None)
-            self._planned = False
+                self._poll_at[name] = 0.0 if again else time.monotonic() + POLL_SECONDS
+                self._backoffs.pop(name, None)
+            self._has_looked_ahead = False
 
     def _handle_stored(self, name: str) -> bool:
         try:
@@ -169,63 +176,68 @@ class Worker:
             self.shutdown.take_back_signals()
 
     @contextmanager
-    def _outliving_trouble(self, name: str) -> Iterator[None]:
-        """Whatever hinders work on a channel, look at it again later, and no sooner."""
+    def _retrying(self, name: str) -> Iterator[None]:
+        """If polling a channel fails, whatever the reason, log that and poll it again later."""
         try:
             yield
         except Exception as error:
-            delay = self._troubles[name].fail()
+            delay = self._backoffs[name].fail()
             message = (
                 "Stored messages of channel %s cannot be handled now: %s; trying again in "
                 "%.1f seconds"
             )
-            told, trace = (name, _first_line(error), delay), _unless_lost(error)
-            logger.warning(message, *told, exc_info=trace, extra={"channel": name})
+            details, trace = (name, _first_line(error), delay), _needs_traceback(error)
+            logger.warning(message, *details, exc_info=trace, extra={"channel": name})
             self.delivery.session.drop_if_broken()
-            self._look_at[name] = time.monotonic() + delay
+            self._poll_at[name] = time.monotonic() + delay
 
-    def _plan(self) -> None:
-        """Learn what will be due, and keep the house clean: however busy a channel is."""
+    def _look_ahead(self) -> None:
+        """Learn when channels will be due, and do what is due from time to time."""
         now = time.monotonic()
-        is_busy = min(self._look_at.values()) <= now
-        if now < self._plan_at if is_busy else self._planned:
+        is_busy = min(self._poll_at.values()) <= now
+        if now < self._look_ahead_at if is_busy else self._has_looked_ahead:
             return
-        self._planned = True
+        self._has_looked_ahead = True
         try:
             for name, seconds in self.delivery.next_ready().items():
                 self._bring_forward(name, now + seconds)
-            if self._sweep_at <= now:
-                self._sweep_at = now + SWEEP_SECONDS
-                self.delivery.sweep()
-            if self._echo_at <= now:
-                self._echo_at = now + ECHO_SECONDS
-                self.delivery.session.execute("ring", {"channels": [self.doorbell.echo]})
-                self.doorbell.expect_echo()
-        except Exception as error:  # every channel is looked at soon anyway
-            trace = _unless_lost(error)
+            self._keep_house(now)
+        except Exception as error:  # every channel is polled soon anyway
+            trace = _needs_traceback(error)
             message = (
-                "Asking when stored messages are due failed: %s; each channel is looked at every "
+                "Asking when stored messages are due failed: %s; each channel is polled every "
                 "%g seconds anyway"
             )
-            logger.warning(message, _first_line(error), SAFETY_SECONDS, exc_info=trace)
+            logger.warning(message, _first_line(error), POLL_SECONDS, exc_info=trace)
             self.delivery.session.drop_if_broken()
         took = time.monotonic() - now
-        self._plan_at = now + max(PLAN_SECONDS, PLAN_SHARE * took)
+        self._look_ahead_at = now + max(LOOK_AHEAD_SECONDS, LOOK_AHEAD_SHARE * took)
 
-    def _hear(self) -> None:
+    def _keep_house(self, now: float) -> None:
+        """Delete expired payloads, and ring the worker's own doorbell, each when it is due."""
+        if self._sweep_at <= now:
+            self._sweep_at = now + SWEEP_SECONDS
+            self.delivery.sweep()
+        if self._echo_at <= now:
+            self._echo_at = now + ECHO_SECONDS
+            self.delivery.session.execute("ring", {"channels": [self.doorbell.echo]})
+            self.doorbell.expect_echo()
+
+    def _receive(self) -> None:
+        """Wait for a NOTIFY or until a channel is due; handle ephemeral messages."""
         is_behind = self._ephemeral or self.doorbell.has_notifies
-        timeout = 0 if is_behind else max(0.0, min(self._look_at.values()) - time.monotonic())
+        timeout = 0 if is_behind else max(0.0, min(self._poll_at.values()) - time.monotonic())
         work = connections[self.using].connection
-        heard = self.shutdown.wait([self.doorbell, work] if work else [self.doorbell], timeout)
-        if work in heard:
-            # It is idle, so what comes is the server's farewell: better noticed now than by
-            # the next message.
+        readable = self.shutdown.wait([self.doorbell, work] if work else [self.doorbell], timeout)
+        if work in readable:
+            # The server only writes to an idle connection to close it. Notice that now rather than
+            # with the next message.
             connections[self.using].close()
         self._read()
-        self._catch_up()
+        self._handle_ephemeral()
 
     def _read(self) -> None:
-        """Take in what was heard: whatever it is, it does not stay where it takes others' room."""
+        """Read all NOTIFYs, so that they do not fill the server's queue; sort them by kind."""
         raw: dict[str, list[str]] = defaultdict(list)
         for notify in self.doorbell.notifies():
             if not notify.payload:
@@ -241,31 +253,31 @@ class Worker:
                 self.delivery.store(name, payloads)
                 self._bring_forward(name, 0.0)
 
-    def _catch_up(self) -> None:
-        """Handle messages that were sent, for a while, and go on reading in between."""
+    def _handle_ephemeral(self) -> None:
+        """Handle ephemeral messages for a while, and read NOTIFYs in between."""
         started = time.monotonic()
         while not self.shutdown.is_requested() and (notify := self._ephemeral.next()):
             self.delivery.handle_ephemeral(notify.channel, notify.payload)
             self._read()
-            if time.monotonic() - started >= HEARING_SECONDS:
+            if time.monotonic() - started >= EPHEMERAL_SECONDS:
                 break
         self.shutdown.take_back_signals()
         self._ephemeral.report()
         self.delivery.signatures.report()
 
     def _bring_forward(self, name: str, due: float) -> None:
-        if name not in self._troubles:
-            self._look_at[name] = min(self._look_at[name], due)
+        if name not in self._backoffs:
+            self._poll_at[name] = min(self._poll_at[name], due)
 
     def _connect(self) -> None:
-        """Open the doorbell, however long it takes, then look everywhere."""
+        """Open the doorbell, however long it takes, and make all channels due."""
         backoff = Backoff()
         while not self.shutdown.is_requested():
             self.doorbell.close()
             connections[self.using].close()
             adopt(self.using)
             try:
-                self._settle_down()
+                self._check_database()
                 self.delivery.signatures.learn()
                 self.doorbell.open()
             except (self.doorbell.errors, DatabaseError, InterfaceError, NotReady) as error:
@@ -275,48 +287,48 @@ class Worker:
                 self.shutdown.wait(timeout=delay)
             else:
                 logger.info("Listening to %s", ", ".join(self.delivery.channels))
-                self._look_at = dict.fromkeys(self.delivery.channels, 0.0)
+                self._poll_at = dict.fromkeys(self.delivery.channels, 0.0)
                 self._echo_at = time.monotonic() + ECHO_SECONDS
                 if self._has_listened:
-                    self._tell(worker_reconnected)
+                    self._send(worker_reconnected)
                 self._has_listened = True
                 return
 
-    def _settle_down(self) -> None:
-        """Learn where the connection leads, which may be nowhere else than it should.
+    def _check_database(self) -> None:
+        """Check where the connection leads, and that a worker can work there.
 
-        Raises :class:`WrongPlace` and :class:`NotReady`.
+        Raises :class:`WrongPlace` or :class:`NotReady`.
         """
         connection = connections[self.using]
-        if self._place and (here := place(connection)) != self._place:
+        if self._expected_place and (here := place(connection)) != self._expected_place:
             raise WrongPlace(
                 f"The worker's connection {self.using!r} leads to {here}, but that of `listen` to "
-                f"{self._place}. The settings alone lead to the former: something else, such as a "
-                "command for tenants, has set up the latter."
+                f"{self._expected_place}. The settings alone lead to the former: something else, "
+                "such as a command for tenants, has set up the latter."
             )
         self.delivery.schema = check_workable(connection)
 
-    def _alone_in_forks(self) -> AbstractContextManager[None]:
-        """Keep the connections from processes that a listener forks."""
+    def _guarding_forks(self) -> AbstractContextManager[None]:
+        """Have processes that a listener forks give up the worker's connections."""
         own = connections[self.using]
 
-        def let_go() -> None:
+        def give_up() -> None:
             self.doorbell.sever()
             for connection in {own, *connections.all(initialized_only=True)}:
                 disown(connection)
 
-        return in_forks(let_go)
+        return in_forks(give_up)
 
 
 def _first_line(error: Exception) -> str:
-    """Return what *error* says, as a part of a sentence."""
+    """Return the first line of *error*, without the full stop."""
     line = str(error).strip().partition("\n")[0]
     return line.removesuffix(".") or type(error).__name__
 
 
-def _unless_lost(error: Exception) -> bool:
-    """Whether a traceback says more than that the server is gone, or takes no writes."""
-    # A bare DatabaseError is all that psycopg2 has for a COMMIT during which the server goes.
+def _needs_traceback(error: Exception) -> bool:
+    """Return whether *error* is more than a lost or read-only server."""
+    # psycopg2 raises a bare DatabaseError if the server goes away during COMMIT.
     return not (
         isinstance(error, OperationalError | InterfaceError)
         or type(error) is DatabaseError

@@ -206,7 +206,7 @@ def test_sigterm_lets_what_is_in_hand_finish_and_leaves_nobody(line: Line) -> No
         line.say(1, "wait")
         eventually(lambda: waiting() == line.copies)
         listen.process.send_signal(signal.SIGTERM)
-        eventually(lambda: "to finish what is in hand" in listen.log)
+        eventually(lambda: "to finish the messages in flight" in listen.log)
     line.listening.await_end()
     assert line.so_far() == [1] * line.copies
     pids = [int(pid) for pid in re.findall(r"as process (\d+)", listen.log)]

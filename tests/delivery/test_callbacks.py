@@ -93,7 +93,7 @@ def test_sigterm_waits_for_a_callback_as_for_a_listener(
         sql('SELECT pgpubsub_notify(%s, \'{"number": 1, "mood": "hang in a callback"}\')', channel)
         eventually(lambda: "this listener hangs" in listener.log)
         listener.process.send_signal(signal.SIGTERM)
-        eventually(lambda: options or "to finish what is in hand" in listener.log)
+        eventually(lambda: options or "to finish the messages in flight" in listener.log)
         assert listener.process.poll() is None
     assert listener.process.wait(30) == 0, listener.log
     assert not stored()

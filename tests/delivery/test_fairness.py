@@ -24,7 +24,7 @@ def worker(transactional_db: None) -> Iterator[Worker]:
     worker = Worker([Job, Step, Shout])
     with worker.shutdown:
         worker._connect()
-        worker._look()
+        worker._poll()
         yield worker
         worker.doorbell.close()
 
@@ -36,8 +36,8 @@ def test_stored_messages_of_one_channel_do_not_starve_another(
     monkeypatch.setattr(claims, "RESTART_SECONDS", 60.0)
     jobs(*["good"] * 300)
     notify(Step("a", 1))
-    worker._look_at = dict.fromkeys(worker._look_at, 0.0)
-    worker._look()
+    worker._poll_at = dict.fromkeys(worker._poll_at, 0.0)
+    worker._poll()
     assert numbers("step") == [1]
     assert 0 < len(numbers("do_job")) <= batch.FIRST_BATCH
 
@@ -48,15 +48,15 @@ def test_nor_do_slow_listeners(worker: Worker, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(batch, "BATCH_SECONDS", 1e-9)
     jobs(*["good"] * 10)
     notify(Step("a", 1))
-    worker._look_at = dict.fromkeys(worker._look_at, 0.0)
-    worker._look()
+    worker._poll_at = dict.fromkeys(worker._poll_at, 0.0)
+    worker._poll()
     assert numbers("do_job") == [1]
     assert numbers("step") == [1]
 
 
 def test_nor_do_messages_that_are_sent(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """P27: what is stored has its turn between them; none of them is lost, nor out of order."""
-    monkeypatch.setattr(worker_module, "HEARING_SECONDS", 0.0)
+    monkeypatch.setattr(worker_module, "EPHEMERAL_SECONDS", 0.0)
     for number in range(1, 6):
         notify(Shout(number))
     notify(Job(number=1))
