@@ -27,7 +27,7 @@ from pgpubsub_sql.sql.quoting import DOLLAR_TAG, name_parts, put_in_quotes
 
 PACKAGE = Path(pgpubsub_sql.__file__).parent
 FILES = sorted((PACKAGE / "sql").rglob("*.sql"))
-NAMES = [file.relative_to(PACKAGE / "sql").with_suffix("").as_posix() for file in FILES]
+FOLDERS = sorted({file.parent.name for file in FILES})
 
 # The server keeps text of any character but NUL, and the first 63 bytes of a name.
 TEXT = st.text(
@@ -268,37 +268,64 @@ class TestRender:
 # The files.
 
 
-@pytest.mark.parametrize("file", FILES, ids=NAMES)
+def test_a_name_that_no_template_has_is_refused() -> None:
+    for unknown in ("queries/unknown", "nowhere/take", "take", ""):
+        with pytest.raises(TemplateError, match=f"There is no template {unknown}"):
+            render(unknown)
+
+
+def test_a_name_that_two_templates_have_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "twice").mkdir()
+    (tmp_path / "twice" / "one.sql").write_text("-- two --\nSELECT 1\n")
+    (tmp_path / "twice" / "two.sql").write_text("-- Whole.\nSELECT 2\n")
+    monkeypatch.setattr(templates_module, "files", lambda package: tmp_path)
+    with pytest.raises(TemplateError, match="There are two templates twice/two"):
+        render("twice/two")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_a_file_begins_by_saying_why_it_is_there(file: Path) -> None:
     first, *_ = file.read_text(encoding="utf-8").splitlines()
     assert re.match(r"-- [A-Z$].{10,}", first)
-    assert not templates_module.load(
-        str(file.relative_to(PACKAGE / "sql").with_suffix(""))
-    ).startswith("--")
 
 
-def test_every_file_is_used() -> None:
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_comments_at_the_head_are_for_readers_of_the_file(folder: str) -> None:
+    templates = templates_module.templates(folder)
+    assert templates
+    assert [name for name, text in templates.items() if not text or text.startswith("--")] == []
+
+
+def test_every_query_has_a_comment() -> None:
+    queries = (file.read_text(encoding="utf-8") for file in FILES if file.parent.name == "queries")
+    commented = re.findall(r"^-- (\w+) --\n-- [A-Z].{10,}\n", "\n".join(queries), re.MULTILINE)
+    assert sorted(commented) == sorted(templates_module.templates("queries"))
+
+
+def test_every_template_is_used() -> None:
     """By its name, in code of the package or in our migrations; some names are made in parts."""
     code = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
     code = re.sub(r"\(\s+", "(", code)
-    assert len(NAMES) > 20
 
-    def is_used(name: str) -> bool:
-        folder, _, file = name.partition("/")
+    def is_used(folder: str, name: str) -> bool:
         named = {
             "queries": [
-                *(f'query("{file}")', f'query(options, "{file}")'),
-                f'run(options, "{file}"',
-                *(f'execute("{file}"', f'"queries/{file}"'),
+                *(f'query("{name}")'),
+                f'fetch(options, "{name}"',
+                *(f'execute("{name}"', f'"queries/{name}"'),
             ],
-            "helpers": [f'CreateHelper("{file}"', f'"helpers/{file}"'],
-            "triggers": [f'"triggers/{file}"'],
-            "tables": [f'"tables/{file}"', f'"{file}",'],
+            "helpers": [f'CreateHelper("{name}"', f'"helpers/{name}"'],
+            "triggers": [f'"triggers/{name}"'],
+            "tables": [f'"tables/{name}"', f'"{name}",'],
         }
-        made = re.fullmatch(r"triggers/(after|on|rows|chosen|json|no)_\w+", name)
+        made = folder == "triggers" and re.match("(after|on|rows|chosen|json|no)_", name)
         return bool(made) or any(spelling in code for spelling in named[folder])
 
-    assert [name for name in NAMES if not is_used(name)] == []
+    names = [(folder, name) for folder in FOLDERS for name in templates_module.templates(folder)]
+    assert len(names) > 20
+    assert [one for one in names if not is_used(*one)] == []
 
 
 def test_queries_are_kept() -> None:

@@ -131,7 +131,7 @@ class _Probe:
     @contextlib.contextmanager
     def _savepoint(self) -> Iterator[Any]:
         with transaction.atomic(self._connection.alias), self._connection.cursor() as cursor:
-            cursor.execute(query("set_search_path"), {"path": self._search_path.text})
+            cursor.execute(query("set_search_path"), {"path": str(self._search_path)})
             yield cursor
             transaction.set_rollback(True, self._connection.alias)
 

@@ -82,8 +82,8 @@ class CreateSecret(CreateShared):
         return "Create table pgpubsub_sql_secret"
 
     def _created(self, schema: str) -> Iterator[str]:
-        yield render("helpers/secret", schema=schema)
-        yield render("helpers/new_secret", schema=schema)
+        yield render("helpers/create_secret", schema=schema)
+        yield render("helpers/fill_secret", schema=schema)
         yield render("helpers/revoke_secret", schema=schema)
 
     def _dropped(self, schema: str) -> str:

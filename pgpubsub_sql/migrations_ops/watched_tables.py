@@ -112,7 +112,7 @@ def _unplanned(connection: BaseDatabaseWrapper, statement: str, search_path: SQL
     """Return why PostgreSQL cannot plan *statement*; None if it can."""
     try:
         with transaction.atomic(connection.alias), connection.cursor() as cursor:
-            cursor.execute(query("set_search_path"), {"path": search_path.text})
+            cursor.execute(query("set_search_path"), {"path": str(search_path)})
             cursor.execute(statement, None)
             transaction.set_rollback(True, connection.alias)  # restores the search_path
     except DatabaseError as error:

@@ -1,5 +1,9 @@
 """Rendering of the ``.sql`` files.
 
+A file holds one template, named after the file, or several, each after a line ``-- name --``. Names
+are unique in a folder, so ``"queries/take"`` is the block ``take`` of any file in ``queries/``.
+A comment at the head of a template is for readers of the file only.
+
 A template says itself how each value is quoted, as psql's variables do:
 
 * ``:"name"`` an identifier, which keeps its quotes only where it needs them,
@@ -17,12 +21,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 
 from pgpubsub_sql.errors import TemplateError
 from pgpubsub_sql.sql.quoting import DOLLAR_TAG, quote_identifier, quote_literal
+
+_BLOCK = re.compile(r"^-- (\w+) --\n", re.MULTILINE)
 
 _PLACEHOLDER = re.compile(r"""(?<!:):(?:"(\w+)"|'(\w+)'|\{(\w+)\}|'"(\w+)"(\.\w+)')""")
 
@@ -64,17 +70,42 @@ _QUOTING: tuple[Callable[[str | SQL, str], str], ...] = (
 
 
 @cache
+def templates(folder: str) -> Mapping[str, str]:
+    """Return the templates of ``sql/<folder>/`` by name, without the comments at their head."""
+    found: dict[str, str] = {}
+    for file in files(__package__).joinpath(folder).iterdir():
+        stem, _, suffix = file.name.rpartition(".")
+        if suffix != "sql":
+            continue
+        for name, text in _blocks(stem, file.read_text(encoding="utf-8")):
+            if name in found:
+                raise TemplateError(f"There are two templates {folder}/{name}.")
+            found[name] = text
+    return found
+
+
+def _blocks(stem: str, text: str) -> Iterator[tuple[str, str]]:
+    """Yield the templates of the file *stem*, each with its name."""
+    whole, *blocks = _BLOCK.split(text)
+    names, texts = (blocks[::2], blocks[1::2]) if blocks else ([stem], [whole])
+    for name, block in zip(names, texts, strict=True):
+        lines = block.strip().splitlines()
+        while lines and lines[0].startswith("--"):
+            lines.pop(0)
+        yield name, "\n".join(lines)
+
+
 def load(template: str) -> str:
-    """Return the text of ``sql/<template>.sql`` without its leading comment."""
-    text = files(__package__).joinpath(f"{template}.sql").read_text(encoding="utf-8")
-    lines = text.splitlines()
-    while lines and lines[0].startswith("--"):
-        lines.pop(0)
-    return "\n".join(lines).strip()
+    """Return the text of *template*, given as ``folder/name``."""
+    folder, _, name = template.partition("/")
+    try:
+        return templates(folder)[name]
+    except (KeyError, OSError):
+        raise TemplateError(f"There is no template {template}.") from None
 
 
 def render(template: str, **values: str | SQL) -> str:
-    """Return ``sql/<template>.sql`` with each placeholder replaced by its quoted value.
+    """Return *template*, given as ``folder/name``, with each placeholder replaced by its value.
 
     >>> render("triggers/drop_function", schema="public", function="pgpubsub_channel_posts")
     'DROP FUNCTION IF EXISTS public.pgpubsub_channel_posts() CASCADE;'
@@ -85,7 +116,7 @@ def render(template: str, **values: str | SQL) -> str:
         kind = next(index for index, group in enumerate(match.groups()) if group is not None)
         name = match[kind + 1]
         if name not in values:
-            raise TemplateError(f"{template}.sql wants {name!r}, which was not given.")
+            raise TemplateError(f"The template {template} wants {name!r}, which was not given.")
         used.add(name)
         return _QUOTING[kind](values[name], match[5])
 
@@ -98,10 +129,10 @@ def render(template: str, **values: str | SQL) -> str:
 
     rendered = _PLACEHOLDER.sub(replace, _ALONE.sub(drop_if_empty, load(template)))
     if unused := values.keys() - used:
-        raise TemplateError(f"{template}.sql does not use {', '.join(sorted(unused))}.")
+        raise TemplateError(f"The template {template} does not use {', '.join(sorted(unused))}.")
     tags = load(template).count(DOLLAR_TAG)
     if tags and rendered.count(DOLLAR_TAG) != tags:
-        raise TemplateError(f"A value for {template}.sql would end the function's body.")
+        raise TemplateError(f"A value for the template {template} would end the function's body.")
     return rendered
 
 
@@ -112,5 +143,5 @@ def part(template: str, **values: str | SQL) -> SQL:
 
 @cache
 def query(name: str) -> str:
-    """Return ``sql/queries/<name>.sql``, whose values are the driver's parameters."""
+    """Return ``queries/<name>``, whose values are the driver's parameters."""
     return render(f"queries/{name}")

@@ -27,7 +27,7 @@ class Baseline:
     ) -> None:
         self.raw = connection.connection
         self.recovered_at = recovered_at
-        """Of the server: see ``queries/session_state.sql``."""
+        """Of the server: see the query ``session_state``."""
         self.shows_cursors = _shows_cursors(self.raw)
         """Whether the driver lets us know when one is made."""
         self._connection = connection

@@ -140,7 +140,7 @@ class Batch:
         return attempt or Attempt.of_stored(self._channel, self.claimed[0], self.isolation.using)
 
     def rows_to_put_back(self) -> list[dict[str, Any]]:
-        """Return the values for ``queries/put_back.sql``."""
+        """Return the values for the query ``put_back``."""
         found = zip(self.claimed, self.outcomes, strict=True)
         rows = [row_to_put_back(*one) for one in found if one[1] is not DONE]
         return [row for row in rows if row is not None]

@@ -38,7 +38,7 @@ class Claims(Protocol):
 
 
 def statement(name: str, claim_filter: ClaimFilter) -> str:
-    """Return the text of ``queries/<name>.sql`` with the filter in it."""
+    """Return the text of the query *name* with the filter in it."""
     given_up = part("queries/given_up")
     return render(f"queries/{name}", filter=claim_filter.text, given_up=given_up)
 

@@ -22,7 +22,7 @@ from pgpubsub_sql.django_internals import (
 from pgpubsub_sql.sql import query, render
 
 LISTEN, WORK = "pgpubsub_sql listen", "pgpubsub_sql work"
-"""How PostgreSQL shows a worker's two connections; ``queries/workers.sql`` counts the first. What
+"""How PostgreSQL shows a worker's two connections; the query ``workers`` counts the first. What
 the worker is called, or else what the project calls its connections, follows in parentheses."""
 
 CONNECT_SECONDS = 10

@@ -20,7 +20,7 @@ STEPS = 1000
 
 
 class Visited(NamedTuple):
-    """A key that was visited, in the column order of ``queries/lock_keys.sql``."""
+    """A key that was visited, in the column order of the query ``lock_keys``."""
 
     key: str
     is_locked: bool
@@ -56,7 +56,7 @@ class OrderedClaims:
     def __init__(self, name: str, session: Session, claim_filter: ClaimFilter) -> None:
         self._session = session
         self._keyless = UnorderedClaims(name, session, claim_filter, keyless=True)
-        self._text = statement("take_runs", claim_filter)
+        self._text = statement("take_ordered", claim_filter)
         self._parameters = {"channel": name, **claim_filter.values}
         self._keyless_at = 0.0
         """When messages without a key had their turn, by the monotonic clock."""
@@ -114,5 +114,5 @@ class OrderedClaims:
         alone = keys[0].alone
         share = 1 if alone else max(1, limit // len(keys))
         chosen = {"keys": [one.key for one in keys], "limit": share, "alone": alone}
-        rows = self._session.execute("take_runs", self._parameters | chosen, text=self._text)
+        rows = self._session.execute("take_ordered", self._parameters | chosen, text=self._text)
         return claim_of(rows)

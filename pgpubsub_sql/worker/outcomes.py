@@ -90,7 +90,7 @@ class Undecodable(PayloadError):
 
 
 class Claimed(NamedTuple):
-    """A stored notification in hand, in the order of ``queries/take.sql``."""
+    """A stored notification in hand, in the order of the query ``take``."""
 
     id: int
     channel: str
@@ -174,7 +174,7 @@ def next_step(outcome: Failure) -> str:
 
 
 def row_to_put_back(taken: Claimed, outcome: Outcome) -> dict[str, Any] | None:
-    """Return the values for ``queries/put_back.sql``, or None if nothing goes back."""
+    """Return the values for the query ``put_back``, or None if nothing goes back."""
     match outcome:
         case Done() | Discarded() | Expired():
             return None

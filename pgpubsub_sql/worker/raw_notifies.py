@@ -125,7 +125,7 @@ class RawNotifies:
         with transaction.atomic(using=self._session.using):
             read = _raw if as_text else self._readable
             payloads = [read(notify.payload) for notify in notifies]
-            self._session.execute("store_strays", self._parameters | {"payloads": payloads})
+            self._session.execute("store_raw_notifies", self._parameters | {"payloads": payloads})
 
     def _readable(self, payload: str) -> str:
         """Return a JSON object: the message, the one that it refers to, or what holds its text."""

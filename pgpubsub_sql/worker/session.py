@@ -52,7 +52,7 @@ class Session:
         return connections[self.using]
 
     def execute(self, name: str, parameters: object = None, *, text: str | None = None) -> Any:
-        """Execute ``queries/<name>.sql``, or its rendered *text*; return what it returns."""
+        """Execute the query *name*, or its rendered *text*; return what it returns."""
         with self.connection.cursor() as cursor:
             cursor.execute(text or query(name), parameters)
             return cursor.fetchall() if cursor.description else []

@@ -46,7 +46,7 @@ _RETRIED = (TryAgain, ReadAgain, Postpone)
 class Worker:
     """Listens to *channels* on the database *using*, in the foreground, until it is stopped.
 
-    *expected_place* is the schema and database where it must work, as ``queries/place.sql`` spells
+    *expected_place* is the schema and database where it must work, as the query ``place`` spells
     them. The server shows its connections under *name*. A *lifeline* ties it to its supervisor.
 
     It alternates between three things:

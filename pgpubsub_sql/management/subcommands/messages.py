@@ -74,7 +74,7 @@ def show(command: BaseCommand, options: Options) -> None:
             "been handled or discarded, or it never existed."
         )
     for row in rows:
-        sessions = fetch(options, "in_hand", {"id": row["id"]})
+        sessions = fetch(options, "in_flight", {"id": row["id"]})
         row |= {"in_hand": sessions[0] if sessions else None} | _handled_by(row, options)
     if options["json"]:
         write_json(command, rows)

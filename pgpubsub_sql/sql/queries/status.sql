@@ -1,5 +1,8 @@
--- How many notifications of each channel are in which state, since when the oldest of those that are due
--- and free has been waiting, and which session has had some in hand for longest.
+-- What the commands show of channels and workers.
+
+-- status --
+-- How many notifications of each channel are in which state, for how long the oldest that is ready has been
+-- waiting, and which session has had some in flight for longest.
 WITH notification AS (
     SELECT
         notification.channel,
@@ -30,3 +33,32 @@ SELECT
     (array_agg(pid ORDER BY xact_start) FILTER (WHERE state = 'in_hand'))[1] AS in_hand_of
 FROM notification
 GROUP BY channel ORDER BY channel
+
+-- count_ready --
+-- How many notifications of these channels are ready; beyond 10,000 nobody needs the exact number.
+SELECT count(*) FROM (
+    SELECT FROM pgpubsub_sql_notification
+    WHERE channel = ANY (%(channels)s) AND available_at <= statement_timestamp()
+    LIMIT 10001
+) AS ready
+
+-- in_flight --
+-- Which session has a notification in flight, and for how many seconds: the one whose transaction has
+-- deleted or locked it.
+SELECT
+    worker.pid,
+    coalesce(nullif(worker.application_name, ''), 'a session without a name') AS worker,
+    extract(epoch FROM statement_timestamp() - worker.xact_start)::float8 AS seconds
+FROM pgpubsub_sql_notification AS notification
+JOIN pg_stat_activity AS worker ON worker.backend_xid = notification.xmax
+WHERE notification.id = %(id)s AND worker.datname = current_database()
+
+-- workers --
+-- How many workers listen on this database, how many of them have not read what was sent to them, so that
+-- the server waits to send more, and how full its NOTIFY queue is, of 1.
+SELECT
+    count(*) AS workers,
+    count(*) FILTER (WHERE wait_event = 'ClientWrite') AS behind,
+    pg_notification_queue_usage() AS queue_usage
+FROM pg_stat_activity
+WHERE datname = current_database() AND starts_with(application_name, 'pgpubsub_sql listen')

@@ -1,8 +1,30 @@
--- Which of the privileges that are needed are missing, and what gives them. Each is needed by a role: the one that is
--- named, or else the one that a function runs as, or else, and where that function is yet to be made, this session's.
--- Row level security counts if no policy permits a command; what a policy permits is its author's will. Objects are
--- looked up in the catalogue, as a qualified name cannot be looked up without USAGE on its schema; those that name none,
--- as the search_path leads. What is not there is not missing.
+-- Whether a database is ready for channels, and the role has its privileges.
+
+-- place --
+-- Where this connection works, in words: a worker and its command must agree.
+SELECT format('schema %s of database %s', coalesce(current_schema()::text, '(none)'), current_database())
+
+-- ready_to_listen --
+-- The current schema, whether our migrations have run there, and the role. If a schema with our tables is
+-- closed to this role, the search_path skips it: then also the GRANT that opens it.
+SELECT current_schema(), to_regclass('pgpubsub_sql_notification') IS NOT NULL, current_user, (
+    SELECT format('GRANT USAGE ON SCHEMA %I TO %I', nspname, current_user)
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE relname = 'pgpubsub_sql_notification' AND NOT has_schema_privilege(pg_namespace.oid, 'USAGE')
+    ORDER BY nspname LIMIT 1
+)
+
+-- workable --
+-- Whether a worker can work here: the role, whether it is a standby, whether transactions are read-only.
+SELECT current_user, pg_is_in_recovery(), current_setting('transaction_read_only')::boolean
+
+-- privileges --
+-- The privileges that are needed and missing, and the statements that grant them. The role that needs one
+-- is the role that is named; or else the owner of the function that is named; or else, also where that
+-- function does not exist yet, the current role. Row level security counts if no policy permits a command;
+-- what a policy permits is for its author to decide. Objects are looked up in the catalogue, because a
+-- qualified name cannot be resolved without USAGE on its schema; those without a schema are looked up in
+-- the search_path. An object that does not exist is not missing.
 WITH object AS (
     SELECT 'SCHEMA' AS kind, nspname::text AS schema, nspname::text AS name, oid, true AS is_visible,
         format('SCHEMA %%I', nspname) AS quoted
@@ -68,3 +90,13 @@ WITH object AS (
     GROUP BY need, rolname, quoted
 )
 SELECT * FROM ungranted UNION ALL SELECT * FROM hidden ORDER BY need, position, missing DESC
+
+-- watched_table --
+-- The schema and the name of a watched table, and the owners of its partitioned parts.
+SELECT nspname::text, relname::text, array(
+    SELECT DISTINCT pg_get_userbyid(member.relowner)::text
+    FROM pg_partition_tree(pg_class.oid) AS tree JOIN pg_class AS member ON member.oid = tree.relid
+    WHERE member.relkind = 'p' ORDER BY 1
+)
+FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE pg_class.oid = to_regclass(%(table)s)

@@ -1,2 +1,0 @@
--- Takes a helper away again.
-DROP FUNCTION IF EXISTS :"schema".:{signature};

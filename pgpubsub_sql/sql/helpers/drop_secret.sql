@@ -1,2 +1,0 @@
--- Drops the table of the secret.
-DROP TABLE IF EXISTS :"schema".pgpubsub_sql_secret;

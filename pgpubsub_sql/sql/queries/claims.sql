@@ -1,0 +1,182 @@
+-- Durable channels: what a worker claims, and what becomes of it.
+
+-- take --
+-- Claim a batch of one channel, starting after a position; or first, by itself, a notification that is
+-- to be handled alone. If earlier claims of some were rolled back without a record, claim nothing and
+-- return those, without their payloads, which may be what killed a worker. Times are text, so that they
+-- can be put back unchanged. Arrays and MATERIALIZED make each part run once: a LIMIT that is evaluated
+-- again under locks would claim too many. By ctid, which saves a second lookup in an index.
+WITH lone AS MATERIALIZED (
+    SELECT ctid AS place, xmax AS mark FROM pgpubsub_sql_notification
+    WHERE channel = %(channel)s AND alone AND available_at <= statement_timestamp()
+        AND (key IS NULL OR NOT %(keyless)s)
+        AND (:{filter})
+    ORDER BY available_at, id
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+), together AS MATERIALIZED (
+    SELECT ctid AS place, xmax AS mark FROM pgpubsub_sql_notification
+    WHERE NOT EXISTS (SELECT FROM lone)
+        AND channel = %(channel)s AND NOT alone AND available_at <= statement_timestamp()
+        AND (available_at, id) > (%(after)s::timestamptz, %(after_id)s)
+        AND (key IS NULL OR NOT %(keyless)s)
+        AND (:{filter})
+    ORDER BY available_at, id
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+), given_up AS MATERIALIZED (
+    SELECT place FROM (SELECT place, mark FROM lone UNION ALL SELECT place, mark FROM together) AS locked
+    WHERE :{given_up}
+), taken AS (
+    DELETE FROM pgpubsub_sql_notification
+    WHERE ctid = ANY (
+        CASE WHEN NOT EXISTS (SELECT FROM given_up)
+            THEN ARRAY(SELECT place FROM lone UNION ALL SELECT place FROM together)
+        END
+    )
+    RETURNING *
+)
+(
+    SELECT id, channel, payload::text, created_at::text, available_at::text, expires_at::text, attempts, unreadable,
+        last_error, key, alone, coalesce(expires_at <= statement_timestamp(), false), pg_current_xact_id()::text
+    FROM taken ORDER BY available_at, id
+)
+UNION ALL
+SELECT id, channel, NULL, created_at::text, available_at::text, expires_at::text, attempts, unreadable,
+    last_error, key, alone, false, pg_current_xact_id()::text
+FROM pgpubsub_sql_notification WHERE ctid = ANY (ARRAY(SELECT place FROM given_up))
+
+-- lock_keys --
+-- Lock keys of a channel whose first notification is ready, in the order of the keys, starting after one:
+-- up to a number of them, or what that many steps find. One index probe a key, however many notifications
+-- wait for it.
+WITH RECURSIVE walk (key, is_locked, alone, locked, steps) AS (
+    SELECT %(after)s::text, false, false, 0, 0
+    UNION ALL
+    SELECT next.key, next.is_locked, next.alone, walk.locked + next.is_locked::integer, walk.steps + 1
+    FROM walk CROSS JOIN LATERAL (
+        SELECT first.key, first.alone, CASE WHEN first.available_at <= statement_timestamp()
+            THEN pg_try_advisory_xact_lock(hashtextextended(%(channel)s || ' ' || first.key, first.tableoid::bigint))
+            ELSE false END AS is_locked
+        FROM (
+            SELECT key, available_at, alone, tableoid FROM pgpubsub_sql_notification
+            WHERE channel = %(channel)s AND key > walk.key AND available_at IS NOT NULL
+            ORDER BY key, id LIMIT 1
+        ) AS first
+    ) AS next
+    WHERE walk.locked < %(limit)s AND walk.steps < %(steps)s
+)
+SELECT key, is_locked, alone FROM walk WHERE steps > 0 ORDER BY steps
+
+-- take_ordered --
+-- Claim the first notifications of each locked key, up to one that is not ready, filtered out, locked by
+-- others, changed meanwhile, or whose "alone" differs from what is claimed now. If earlier claims of some
+-- were rolled back without a record, claim nothing and return those, without their payloads. This is a
+-- statement of its own because one that also locked the keys would not see what was put back meanwhile.
+WITH run AS MATERIALIZED (
+    SELECT first.* FROM unnest(%(keys)s::text[]) AS chosen (key)
+    CROSS JOIN LATERAL (
+        SELECT id, key, ctid AS place,
+            available_at <= statement_timestamp() AND alone = %(alone)s AND (:{filter}) AS is_wanted
+        FROM pgpubsub_sql_notification
+        WHERE channel = %(channel)s AND key = chosen.key AND available_at IS NOT NULL
+        ORDER BY id LIMIT %(limit)s
+    ) AS first
+), free AS MATERIALIZED (
+    SELECT ctid AS place, xmax AS mark FROM pgpubsub_sql_notification
+    WHERE ctid = ANY (ARRAY(SELECT place FROM run WHERE is_wanted))
+    FOR UPDATE SKIP LOCKED
+), locked AS MATERIALIZED (
+    SELECT judged.place, mark FROM (
+        -- By place: what was changed since this statement began has another one now.
+        SELECT free.place, mark, bool_and(free.place IS NOT NULL) OVER (PARTITION BY run.key ORDER BY run.id) AS is_next
+        FROM run LEFT JOIN free ON free.place = run.place
+    ) AS judged
+    WHERE is_next
+), given_up AS MATERIALIZED (
+    SELECT place FROM locked WHERE :{given_up}
+), taken AS (
+    DELETE FROM pgpubsub_sql_notification
+    WHERE ctid = ANY (ARRAY(SELECT place FROM locked WHERE NOT EXISTS (SELECT FROM given_up)))
+    RETURNING *
+)
+(
+    SELECT id, channel, payload::text, created_at::text, available_at::text, expires_at::text, attempts, unreadable,
+        last_error, key, alone, coalesce(expires_at <= statement_timestamp(), false), pg_current_xact_id()::text
+    FROM taken ORDER BY id
+)
+UNION ALL
+SELECT id, channel, NULL, created_at::text, available_at::text, expires_at::text, attempts, unreadable,
+    last_error, key, alone, false, pg_current_xact_id()::text
+FROM pgpubsub_sql_notification WHERE ctid = ANY (ARRAY(SELECT place FROM given_up))
+
+-- given_up --
+-- Whether the transaction in a row's xmax was rolled back, so that its claim was given up without a
+-- record. The 64-bit id is derived from the current transaction's. An id that seems to be in the future is
+-- no transaction's (it stands for several that lock the row together), and pg_xact_status() would reject it.
+CASE
+    WHEN mark = 0 THEN false
+    WHEN ((pg_current_xact_id()::text::bigint - mark::text::bigint) & 4294967295) >= 2147483648 THEN false
+    ELSE coalesce(pg_xact_status(greatest(
+        pg_current_xact_id()::text::bigint - ((pg_current_xact_id()::text::bigint - mark::text::bigint) & 4294967295), 0
+    )::text::xid8) = 'aborted', false)
+END
+
+-- next_ready --
+-- Seconds until each channel's next notification is ready, of those that were not ready at the time
+-- "after"; two index probes a channel. And the time of this statement, which is the next "after".
+SELECT listened.channel,
+    extract(epoch FROM min(next.available_at) - statement_timestamp())::float8,
+    statement_timestamp()::text
+FROM unnest(%(channels)s::text[]) AS listened (channel)
+CROSS JOIN (VALUES (false), (true)) AS sort (alone)
+CROSS JOIN LATERAL (
+    SELECT available_at FROM pgpubsub_sql_notification AS notification
+    WHERE notification.channel = listened.channel AND notification.alone = sort.alone
+        AND available_at > coalesce(%(after)s::timestamptz, '-infinity')
+    ORDER BY available_at LIMIT 1
+) AS next
+GROUP BY listened.channel
+
+-- put_back --
+-- Put back what was claimed but not handled, under its old id, unless an earlier try that was not
+-- acknowledged has done so. A delay counts from now, by the server's clock.
+INSERT INTO pgpubsub_sql_notification
+    (id, channel, payload, created_at, available_at, expires_at, attempts, unreadable, last_error, key, alone)
+SELECT id, channel, payload::jsonb, created_at,
+    coalesce(clock_timestamp() + delay * interval '1 s', available_at),
+    expires_at, attempts, unreadable, last_error, key, alone
+FROM unnest(
+    %(id)s::bigint[], %(channel)s::text[], %(payload)s::text[], %(created_at)s::timestamptz[],
+    %(available_at)s::timestamptz[], %(expires_at)s::timestamptz[], %(attempts)s::integer[],
+    %(unreadable)s::integer[], %(last_error)s::text[], %(key)s::text[], %(alone)s::boolean[], %(delay)s::float8[]
+) AS back
+    (id, channel, payload, created_at, available_at, expires_at, attempts, unreadable, last_error, key, alone, delay)
+ON CONFLICT (id) DO NOTHING
+
+-- charge --
+-- Record a notification's failure after its transaction was rolled back. Without effect if another worker
+-- has claimed it since, unless that one only found the claim given up and could not say why. It has undone
+-- a whole batch, so it is handled alone from now on.
+UPDATE pgpubsub_sql_notification
+SET available_at = clock_timestamp() + %(delay)s * interval '1 s', -- NULL without a delay: parked
+    attempts = %(attempts)s,
+    unreadable = coalesce(%(unreadable)s, unreadable),
+    last_error = %(last_error)s,
+    alone = true
+WHERE id = %(id)s AND (attempts = %(attempts_before)s
+    OR (attempts = %(attempts_before)s + 1 AND last_error = %(died)s))
+
+-- forget --
+-- Delete a notification that its listener discarded, after its transaction was rolled back.
+DELETE FROM pgpubsub_sql_notification WHERE id = %(id)s AND (attempts = %(attempts_before)s
+    OR (attempts = %(attempts_before)s + 1 AND last_error = %(died)s))
+
+-- isolate --
+-- After a batch was rolled back: handle each of its notifications alone, so that whatever failed fails by
+-- itself next time. Skip what others have claimed meanwhile.
+UPDATE pgpubsub_sql_notification AS notification SET alone = true
+FROM (
+    SELECT id FROM pgpubsub_sql_notification WHERE id = ANY (%(ids)s) ORDER BY id FOR UPDATE SKIP LOCKED
+) AS free
+WHERE notification.id = free.id

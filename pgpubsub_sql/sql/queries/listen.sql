@@ -1,2 +1,0 @@
--- LISTEN takes no parameters.
-LISTEN :"channel"

@@ -1,0 +1,37 @@
+-- What a worker hears: doorbells, messages of ephemeral channels, raw NOTIFYs on durable ones.
+
+-- listen --
+-- LISTEN takes no parameters.
+LISTEN :"channel"
+
+-- elect --
+-- Whether this session is the one that stores raw NOTIFYs on a durable channel. It remains so until it
+-- ends; others get false meanwhile.
+SELECT pg_try_advisory_lock('pgpubsub_sql_notification'::regclass::oid::integer, hashtext(%(channel)s))
+
+-- store_raw_notifies --
+-- Store raw NOTIFYs on a durable channel, in the order in which they arrived.
+INSERT INTO pgpubsub_sql_notification (channel, payload, key)
+SELECT %(channel)s::text, message,
+    (SELECT pgpubsub_key_v1(jsonb_agg(value ORDER BY place))
+        FROM unnest(%(key)s::text[]) WITH ORDINALITY AS part (name, place)
+        CROSS JOIN LATERAL coalesce(fields -> name, 'null') AS value)
+FROM unnest(%(payloads)s::text[]) WITH ORDINALITY AS stray (payload, position)
+CROSS JOIN LATERAL CAST(payload AS jsonb) AS message
+CROSS JOIN LATERAL coalesce(
+    CASE WHEN %(rows)s THEN coalesce(nullif(message -> 'new', 'null'), message -> 'old') ELSE message -> 'kwargs' END,
+    message
+) AS fields
+ORDER BY position
+
+-- secrets --
+-- The secrets that signatures are checked with: one row, or several after a restore of data.
+SELECT secret FROM pgpubsub_sql_secret
+
+-- long_payload --
+-- A message of an ephemeral channel that was too long for its NOTIFY.
+SELECT payload::text FROM pgpubsub_sql_longpayload WHERE id = %(id)s
+
+-- sweep --
+-- Delete long payloads that every listener has had the time to read.
+DELETE FROM pgpubsub_sql_longpayload WHERE expires_at < clock_timestamp()

@@ -1,2 +1,0 @@
--- Wakes the workers of channels, as a sender does.
-SELECT pg_notify(channel, '') FROM unnest(%(channels)s::text[]) AS rung (channel)

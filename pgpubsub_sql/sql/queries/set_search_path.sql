@@ -1,2 +1,0 @@
--- Local to the transaction.
-SELECT set_config('search_path', %(path)s, true)

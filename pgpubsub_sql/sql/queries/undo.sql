@@ -1,3 +1,0 @@
--- Undoes what a message did, and its savepoint, in one round trip.
-ROLLBACK TO SAVEPOINT pgpubsub;
-RELEASE SAVEPOINT pgpubsub

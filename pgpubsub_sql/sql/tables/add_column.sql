@@ -1,2 +1,0 @@
--- Brings back a column that somebody has dropped.
-ALTER TABLE :"schema".:"table" ADD COLUMN :"column" :{definition};

@@ -1,2 +1,0 @@
--- Makes the primary key that is not there.
-ALTER TABLE :"schema".:"table" ADD PRIMARY KEY (id);

@@ -1,2 +1,0 @@
--- Gives a column its name back.
-ALTER TABLE :"schema".:"table" RENAME COLUMN :"present" TO :"column";

@@ -1,2 +1,0 @@
--- Gives a table its name back.
-ALTER TABLE :"schema".:"present" RENAME TO :"table";

@@ -1,2 +1,0 @@
--- What is in an unlogged table is gone after a crash.
-ALTER TABLE :"schema".:"table" SET LOGGED;
