@@ -24,9 +24,11 @@ from pgpubsub_sql.sql import (
 from pgpubsub_sql.sql import templates as templates_module
 from pgpubsub_sql.sql.names import object_name
 from pgpubsub_sql.sql.quoting import DOLLAR_TAG, name_parts, put_in_quotes
+from pgpubsub_sql.sql.templates import NEW_LINE
 
 PACKAGE = Path(pgpubsub_sql.__file__).parent
 FILES = sorted((PACKAGE / "sql").rglob("*.sql"))
+OCCASION = r"(create_)?(insert|update|delete|row|truncate)(_chosen|_rows|_trigger)?"
 FOLDERS = sorted({file.parent.name for file in FILES})
 
 # The server keeps text of any character but NUL, and the first 63 bytes of a name.
@@ -233,8 +235,28 @@ class TestRender:
         assert render(text, a="it's", b=SQL("now()")) == expected
 
     def test_a_part_that_is_left_out_takes_its_line_with_it(self) -> None:
-        text = "BEGIN\n    :{a}\n    :{b}\nEND :{b}"
-        assert render(text, a=SQL("x();"), b=SQL("")) == "BEGIN\n    x();\nEND "
+        text = "BEGIN\n    :{a}\n    :{b}\n    IF :{b} THEN :{a}\nEND"
+        assert render(text, a=SQL("x();"), b=SQL("")) == "BEGIN\n    x();\nEND"
+        assert render("f(\n    :'a'\n)", a="") == "f(\n    ''\n)"
+
+    def test_the_lines_of_a_part_are_as_deep_as_the_line_that_takes_it(self) -> None:
+        inner = part("SELECT 1\nFROM x\n    JOIN y")
+        assert render("BEGIN\n    f(:{a});\nEND", a=inner) == (
+            "BEGIN\n    f(SELECT 1\n    FROM x\n        JOIN y);\nEND"
+        )
+        outer = part("IF\n    :{a}\nEND", a=inner)
+        assert render("  :{b}", b=outer) == (
+            "  IF\n      SELECT 1\n      FROM x\n          JOIN y\n  END"
+        )
+        assert render("    EXECUTE :'a';", a=part("SELECT ''\nFROM x")) == (
+            "    EXECUTE 'SELECT ''''\n    FROM x';"
+        )
+        assert render("  :{a}", a=NEW_LINE.join([SQL("1"), SQL("2")])) == "  1\n  2"
+
+    def test_the_lines_of_a_value_stay_as_they_are(self) -> None:
+        inner = part(""":'a' :"a" :{b}""", a="1\n2", b=SQL("'3\n4'"))
+        assert render("    :{c}", c=inner) == """    '1\n2' "1\n2" '3\n4'"""
+        assert render("    :'c'", c=inner) == """    '''1\n2'' "1\n2" ''3\n4'''"""
 
     def test_values_are_not_templates(self) -> None:
         assert render(""":'a' :"b\"""", a=':"b"', b=":'a'") == """':"b"' ":'a'\""""
@@ -300,7 +322,7 @@ def test_comments_at_the_head_are_for_readers_of_the_file(folder: str) -> None:
 
 def test_every_query_has_a_comment() -> None:
     queries = (file.read_text(encoding="utf-8") for file in FILES if file.parent.name == "queries")
-    commented = re.findall(r"^-- (\w+) --\n-- [A-Z].{10,}\n", "\n".join(queries), re.MULTILINE)
+    commented = re.findall(r"^-- (\w+) --\n-- \S.{10,}\n", "\n".join(queries), re.MULTILINE)
     assert sorted(commented) == sorted(templates_module.templates("queries"))
 
 
@@ -320,7 +342,7 @@ def test_every_template_is_used() -> None:
             "triggers": [f'"triggers/{name}"'],
             "tables": [f'"tables/{name}"', f'"{name}",'],
         }
-        made = folder == "triggers" and re.match("(after|on|rows|chosen|json|no)_", name)
+        made = folder == "triggers" and re.fullmatch(OCCASION, name)
         return bool(made) or any(spelling in code for spelling in named[folder])
 
     names = [(folder, name) for folder in FOLDERS for name in templates_module.templates(folder)]

@@ -11,7 +11,7 @@ from django.db import DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.sql import SQL, query, sqlstate
-from pgpubsub_sql.sql.choosing import some_rows, try_condition, try_row
+from pgpubsub_sql.sql.expressions import some_rows, try_condition, try_row
 from pgpubsub_sql.sql.trigger import Trigger
 
 Row = Mapping[str, Any]

@@ -10,7 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.condition_probe import find_refusal
 from pgpubsub_sql.sql import SQL, query, quote_identifier, quote_table
-from pgpubsub_sql.sql.choosing import chooses, plan
+from pgpubsub_sql.sql.expressions import chooses, plan
 from pgpubsub_sql.sql.installing import Installed, Site
 from pgpubsub_sql.sql.ours import TABLES
 from pgpubsub_sql.sql.trigger import Trigger

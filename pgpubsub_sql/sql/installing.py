@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 
 from pgpubsub_sql.sql.catalogue import tag
+from pgpubsub_sql.sql.channel_function import channel_function
 from pgpubsub_sql.sql.forms import FunctionForm, TriggerForm
-from pgpubsub_sql.sql.functions import function
 from pgpubsub_sql.sql.quoting import quote_identifier, quote_table
 from pgpubsub_sql.sql.templates import SQL, render
 from pgpubsub_sql.sql.trigger import EVENTS, Trigger
@@ -135,7 +135,7 @@ def _create_function(trigger: Trigger, site: Site) -> Iterator[str]:
 
 
 def _function(trigger: Trigger, site: Site) -> str:
-    return function(
+    return channel_function(
         trigger,
         tag=tag(app=site.app, channel=trigger.channel),
         schema=site.schema,
@@ -162,10 +162,10 @@ def _create_trigger(trigger: Trigger, event: str, site: Site) -> str:
     }
     timing = SQL(event.replace("_", " ").upper())
     if site.is_by_row(trigger, event):
-        return render("triggers/each_row", timing=timing, **names)
+        return render("triggers/create_row_trigger", timing=timing, **names)
     if event.endswith("truncate"):
-        return render("triggers/truncate", timing=timing, **names)
-    return render(f"triggers/{event}", **names)
+        return render("triggers/create_truncate_trigger", timing=timing, **names)
+    return render(f"triggers/create_{event.removeprefix('after_')}_trigger", **names)
 
 
 def _restore(name: str, site: Site) -> Iterator[str]:

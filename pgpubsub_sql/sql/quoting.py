@@ -79,11 +79,16 @@ def quote_literal(value: str) -> str:
     """
     if "\0" in value:
         raise TemplateError(f"{value!r} contains a NUL, which PostgreSQL's text cannot hold.")
-    quoted = value.replace("'", "''")
-    if "\\" not in value and DOLLAR_TAG not in value:
+    return quote_sql(value)
+
+
+def quote_sql(text: str) -> str:
+    """Return SQL as a string literal; templates mark its line breaks by NULs, which stay."""
+    quoted = text.replace("'", "''")
+    if "\\" not in text and DOLLAR_TAG not in text:
         return f"'{quoted}'"
     escaped = quoted.replace("\\", "\\\\")
-    if DOLLAR_TAG in value:
+    if DOLLAR_TAG in text:
         # Every dollar: of two tags that share one, replacing the first would leave the second.
         escaped = escaped.replace("$", "\\x24")
     return f"E'{escaped}'"

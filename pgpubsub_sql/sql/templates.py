@@ -4,17 +4,19 @@ A file holds one template, named after the file, or several, each after a line `
 are unique in a folder, so ``"queries/take"`` is the block ``take`` of any file in ``queries/``.
 A comment at the head of a template is for readers of the file only.
 
-A template says itself how each value is quoted, as psql's variables do:
+The template declares how each value is quoted, as psql's variables do:
 
 * ``:"name"`` an identifier, which keeps its quotes only where it needs them,
 * ``:'name'`` a literal,
 * ``:'"schema".object'`` a literal that holds the qualified name of an object,
-* ``:{name}`` SQL, which only another template or :func:`quote_table` makes: an :class:`SQL`.
+* ``:{name}`` SQL, taken as it is: an :class:`SQL`.
 
-:func:`render` makes a statement, a plain ``str``, for a driver; :func:`part` what goes into another
-template.
+A line with an :class:`SQL` that is empty is left out. The lines of a longer one are indented like
+the line that takes it.
 
-Names that are unknown, unused or of the wrong kind are a :class:`TemplateError`.
+:func:`render` returns a statement for a driver, a plain ``str``; :func:`part` returns an
+:class:`SQL` for another template. Both raise :class:`TemplateError` for names that are unknown,
+unused or of the wrong kind.
 """
 
 from __future__ import annotations
@@ -26,33 +28,39 @@ from functools import cache
 from importlib.resources import files
 
 from pgpubsub_sql.errors import TemplateError
-from pgpubsub_sql.sql.quoting import DOLLAR_TAG, quote_identifier, quote_literal
+from pgpubsub_sql.sql.quoting import DOLLAR_TAG, quote_identifier, quote_literal, quote_sql
 
 _BLOCK = re.compile(r"^-- (\w+) --\n", re.MULTILINE)
 
 _PLACEHOLDER = re.compile(r"""(?<!:):(?:"(\w+)"|'(\w+)'|\{(\w+)\}|'"(\w+)"(\.\w+)')""")
 
-_ALONE = re.compile(r"^[ \t]*:\{(\w+)\}\n", re.MULTILINE)
+_BREAK = "\0"
+"""A line break that a template has, until all is rendered: those of values stay as they are.
+
+No value holds this character: :mod:`.quoting` refuses it.
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SQL:
     """Text that is SQL already, and goes into a template unquoted.
 
-    No ``str``: a driver, and whatever is wrapped around it, is given nothing else.
+    Not a ``str``, which a driver, or whatever is wrapped around it, would take for a statement.
     """
 
     text: str
 
     def __str__(self) -> str:
-        return self.text
+        return self.text.replace(_BREAK, "\n")
 
     def join(self, parts: Iterable[SQL]) -> SQL:
         """Return *parts* with this between them."""
         return SQL(self.text.join(part.text for part in parts))
 
 
-_NOTHING = SQL("")
+NOTHING = SQL("")
+NEW_LINE = SQL(_BREAK)
+"""What joins parts of which each is to begin a line."""
 
 
 def _as_is(value: str | SQL) -> str:
@@ -61,9 +69,13 @@ def _as_is(value: str | SQL) -> str:
     return value.text
 
 
+def _literal(value: str | SQL) -> str:
+    return quote_sql(value.text) if isinstance(value, SQL) else quote_literal(value)
+
+
 _QUOTING: tuple[Callable[[str | SQL, str], str], ...] = (
     lambda value, _: quote_identifier(str(value)),
-    lambda value, _: quote_literal(str(value)),
+    lambda value, _: _literal(value),
     lambda value, _: _as_is(value),
     lambda value, rest: quote_literal(quote_identifier(str(value)) + rest),
 )
@@ -105,43 +117,55 @@ def load(template: str) -> str:
 
 
 def render(template: str, **values: str | SQL) -> str:
-    """Return *template*, given as ``folder/name``, with each placeholder replaced by its value.
+    """Return *template*, given as ``folder/name``, with its values.
 
     >>> render("triggers/drop_function", schema="public", function="pgpubsub_channel_posts")
     'DROP FUNCTION IF EXISTS public.pgpubsub_channel_posts() CASCADE;'
     """
-    used: set[str] = set()
-
-    def replace(match: re.Match[str]) -> str:
-        kind = next(index for index, group in enumerate(match.groups()) if group is not None)
-        name = match[kind + 1]
-        if name not in values:
-            raise TemplateError(f"The template {template} wants {name!r}, which was not given.")
-        used.add(name)
-        return _QUOTING[kind](values[name], match[5])
-
-    def drop_if_empty(match: re.Match[str]) -> str:
-        """An optional part that is left out takes its line with it."""
-        if values.get(match[1]) != _NOTHING:
-            return match[0]
-        used.add(match[1])
-        return ""
-
-    rendered = _PLACEHOLDER.sub(replace, _ALONE.sub(drop_if_empty, load(template)))
-    if unused := values.keys() - used:
-        raise TemplateError(f"The template {template} does not use {', '.join(sorted(unused))}.")
-    tags = load(template).count(DOLLAR_TAG)
-    if tags and rendered.count(DOLLAR_TAG) != tags:
-        raise TemplateError(f"A value for the template {template} would end the function's body.")
-    return rendered
+    return str(part(template, **values))
 
 
 def part(template: str, **values: str | SQL) -> SQL:
-    """Return what :func:`render` does, to be taken by another template."""
-    return SQL(render(template, **values))
+    """Return what :func:`render` returns, to be taken by another template."""
+    text = load(template)
+    _check_names(template, _names(text), values)
+    lines = (_filled(line, values) for line in text.split("\n") if _is_wanted(line, values))
+    rendered = _BREAK.join(lines)
+    tags = text.count(DOLLAR_TAG)
+    if tags and rendered.count(DOLLAR_TAG) != tags:
+        raise TemplateError(f"A value for the template {template} would end the function's body.")
+    return SQL(rendered)
 
 
 @cache
 def query(name: str) -> str:
     """Return ``queries/<name>``, whose values are the driver's parameters."""
     return render(f"queries/{name}")
+
+
+def _names(text: str) -> set[str]:
+    return {name for groups in _PLACEHOLDER.findall(text) for name in groups[:4] if name}
+
+
+def _check_names(template: str, names: set[str], values: Mapping[str, object]) -> None:
+    if missing := names - values.keys():
+        wanted = ", ".join(map(repr, sorted(missing)))
+        raise TemplateError(f"The template {template} wants {wanted}, which was not given.")
+    if unused := values.keys() - names:
+        raise TemplateError(f"The template {template} does not use {', '.join(sorted(unused))}.")
+
+
+def _is_wanted(line: str, values: Mapping[str, str | SQL]) -> bool:
+    return all(values[name] != NOTHING for name in _names(line))
+
+
+def _filled(line: str, values: Mapping[str, str | SQL]) -> str:
+    """Return *line* with its values, each line of theirs as deep as this one."""
+
+    def quoted(match: re.Match[str]) -> str:
+        kind = next(index for index, group in enumerate(match.groups()) if group is not None)
+        text = _QUOTING[kind](values[match[kind + 1]], match[5])
+        return text.replace(_BREAK, _BREAK + indent)
+
+    indent = line[: len(line) - len(line.lstrip(" "))]
+    return _PLACEHOLDER.sub(quoted, line)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 
 import pytest
 
-from pgpubsub_sql.embedded.binaries import wheel_directories
 from tests.migrations.harness import Database, Project
 from tests.migrations.versions import authors, model
+from tests.programs import client
 
 AGREE = "Code, migrations and catalogue agree."
 KEYED = model("Author", "id = models.BigIntegerField(primary_key=True)")
@@ -47,12 +45,6 @@ def mend(project: Project, says: str) -> None:
     project.run("pgpubsub", "install")
     assert AGREE in project.run("pgpubsub", "verify")
     assert "Everything is installed already." in project.run("pgpubsub", "install")
-
-
-def client(name: str) -> str:
-    """Return one of PostgreSQL's programs; skip where there is none."""
-    path = os.pathsep.join([*map(str, wheel_directories()), os.environ["PATH"]])
-    return shutil.which(name, path=path) or pytest.skip(f"There is no {name}.")
 
 
 def restore(project: Project, *options: str) -> None:

@@ -1,6 +1,10 @@
--- The function of a channel: one message a row, at most one ring for each time it is called.
--- Where a name in a query may be that of a column or of a variable, it is the column's.
--- Everything that a writer's session may set and that changes how a value is spelled is pinned.
+-- The function of a channel: its frame, and the pieces that do not depend on the occasion. What it does on an
+-- occasion stands in insert.sql, update.sql, delete.sql, row.sql and truncate.sql.
+
+-- function --
+-- Stores or sends one message a row, and rings at most once a call.
+-- A name in a query that may be a column's or a variable's is the column's.
+-- All settings of the writer's session that change how a value is spelled are pinned.
 CREATE OR REPLACE FUNCTION :"schema".:"function"() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = :{search_path}
@@ -17,12 +21,12 @@ DECLARE
     context jsonb;
     pairing integer := 1;
     :{moved_variables}
-    :{variables}
+    :{chosen_variables}
 BEGIN
     :{moved}
     :{ignored}
     context := :"helpers".pgpubsub_context_v1();
-    :{branches}
+    :{occasions}
     :{ring}
     IF TG_OP = 'DELETE' THEN
         RETURN OLD; -- before the fact NEW, which is NULL, would keep the row
@@ -30,3 +34,26 @@ BEGIN
     RETURN NEW;
 END
 $pgpubsub$;
+
+-- chosen_variables --
+-- Where options name columns: whether they no longer fit the table, and the row that was chosen.
+stale boolean := false;
+picked record;
+
+-- ignored --
+-- Silences the channel in a transaction that asks for it. The helper is called only if one does.
+IF current_setting('pgpubsub.ignore', true) <> ''
+    AND :"helpers".pgpubsub_ignored_v1(:'channel')
+THEN
+    -- This transaction has asked for silence.
+    IF TG_OP = 'DELETE' THEN
+        RETURN OLD;
+    END IF;
+    RETURN NEW;
+END IF;
+
+-- ring --
+-- Wakes the workers of a durable channel, if the last statement stored anything.
+IF FOUND THEN
+    PERFORM :"helpers".pgpubsub_ring(:'channel');
+END IF;

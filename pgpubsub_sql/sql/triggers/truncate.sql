@@ -1,4 +1,32 @@
 -- TRUNCATE has no rows, so it is one message.
+
+-- create_truncate_trigger --
 CREATE OR REPLACE TRIGGER :"trigger"
 :{timing} ON :{table}
 FOR EACH STATEMENT EXECUTE FUNCTION :"schema".:"function"();
+
+-- truncate --
+IF TG_OP = 'TRUNCATE' THEN
+    :{emptied}
+    :{deliver}
+    FROM (
+        SELECT NULL::jsonb AS old, NULL::jsonb AS new
+    ) AS changed;
+END IF;
+
+-- emptied --
+-- Whoever truncates the stored messages together with a watched table, as flush does, wants none to be stored.
+-- TRUNCATE has just written the catalogue's rows of both tables (or of partitions), in one transaction.
+IF TG_WHEN = 'AFTER' AND EXISTS (
+    SELECT FROM pg_class AS stored, pg_class AS watched
+    WHERE stored.relname = 'pgpubsub_sql_notification'
+        AND stored.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = :'helpers')
+        AND watched.relkind = 'r'
+        AND (
+            watched.oid = TG_RELID
+            OR watched.oid IN (SELECT relid FROM pg_partition_tree(TG_RELID))
+        )
+        AND watched.xmin = stored.xmin
+) THEN
+    RETURN NULL; -- whoever empties both tables, as flush does, wants nothing to be stored
+END IF;

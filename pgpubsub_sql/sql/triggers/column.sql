@@ -1,2 +1,0 @@
--- A column of the old or the new row.
-:"row".:"column"

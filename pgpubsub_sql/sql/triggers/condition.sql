@@ -1,2 +1,0 @@
--- The condition of the channel. NULL is no.
-(:{condition})

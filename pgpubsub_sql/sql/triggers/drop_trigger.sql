@@ -1,2 +1,0 @@
--- For an event that is no longer wanted.
-DROP TRIGGER IF EXISTS :"trigger" ON :{table};

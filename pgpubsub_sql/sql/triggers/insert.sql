@@ -1,0 +1,54 @@
+-- AFTER INSERT, once a statement: PostgreSQL hands over all of its rows in one transition table.
+
+-- create_insert_trigger --
+CREATE OR REPLACE TRIGGER :"trigger"
+AFTER INSERT ON :{table}
+REFERENCING NEW TABLE AS pgpubsub_new
+FOR EACH STATEMENT EXECUTE FUNCTION :"schema".:"function"();
+
+-- insert --
+-- Every row, with all of its columns.
+IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'INSERT' THEN
+    :{deliver}
+    FROM (
+        SELECT NULL::jsonb AS old, to_jsonb(n.*) AS new
+        FROM pgpubsub_new AS n
+    ) AS changed;
+END IF;
+
+-- insert_chosen --
+-- The rows and columns that the options choose. They name columns, which may have been renamed, dropped or retyped
+-- since: so all that reads is tried first, and where it fails every row travels whole. A write is not tried, because
+-- each would take one more transaction id.
+IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'INSERT' THEN
+    BEGIN
+        -- An error here would otherwise fail the write.
+        :{check_operators}
+        PERFORM :{tried} FROM (
+            :{rows}
+        ) AS changed LIMIT :{tried_rows};
+        PERFORM :{tried_columns} FROM pgpubsub_new AS new LIMIT 1;
+    EXCEPTION WHEN OTHERS THEN
+        stale := true;
+    END;
+    IF stale THEN
+        :{deliver_stale}
+        FROM (
+            SELECT NULL::jsonb AS old, to_jsonb(n.*) AS new
+            FROM pgpubsub_new AS n
+        ) AS changed;
+    ELSE
+        :{deliver}
+        FROM (
+            :{rows}
+        ) AS changed;
+    END IF;
+END IF;
+
+-- insert_rows --
+SELECT
+    NULL::jsonb AS old,
+    :{new} AS new
+FROM pgpubsub_new AS new
+LEFT JOIN pgpubsub_new AS old ON :{no_old}
+WHERE :{condition}

@@ -1,4 +1,0 @@
--- What is done for a TRUNCATE.
-IF TG_OP = 'TRUNCATE' THEN
-        :{deliver}
-    END IF;

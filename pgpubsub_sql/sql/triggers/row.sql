@@ -1,0 +1,82 @@
+-- Once a row: BEFORE a write, where there are no transition tables; on partitioned tables and partitions; and where
+-- the channel asks for it.
+
+-- create_row_trigger --
+CREATE OR REPLACE TRIGGER :"trigger"
+:{timing} ON :{table}
+FOR EACH ROW EXECUTE FUNCTION :"schema".:"function"();
+
+-- row --
+-- The row, with all of its columns. OLD is NULL in an INSERT, NEW in a DELETE.
+IF TG_LEVEL = 'ROW' THEN
+    :{deliver}
+    FROM (
+        SELECT to_jsonb(OLD) AS old, to_jsonb(NEW) AS new
+    ) AS changed;
+END IF;
+
+-- row_chosen --
+-- The row, if the options choose it, with the columns that they choose; the row, whole, where they no longer fit the
+-- table: see insert.sql. A plan that the session made before a column was retyped fails for ever, so a second attempt
+-- is made by EXECUTE, which plans anew.
+IF TG_LEVEL = 'ROW' THEN
+    BEGIN
+        -- An error here would otherwise fail the write.
+        stale := NOT (:{types_visible});
+        SELECT changed.old, changed.new INTO picked
+        FROM (
+            :{rows}
+        ) AS changed;
+    EXCEPTION WHEN OTHERS THEN
+        BEGIN
+            -- Once more, without a plan that was made before a column was retyped.
+            :{check_operators_again}
+            EXECUTE
+                :'rows_again'
+                INTO picked USING OLD, NEW, TG_OP;
+        EXCEPTION WHEN OTHERS THEN
+            stale := true;
+        END;
+    END;
+    IF stale THEN
+        :{deliver_stale}
+        FROM (
+            SELECT to_jsonb(OLD) AS old, to_jsonb(NEW) AS new
+        ) AS changed;
+    ELSE
+        :{deliver}
+        FROM (
+            SELECT picked.old, picked.new
+            WHERE coalesce(picked.old, picked.new) IS NOT NULL
+        ) AS changed;
+    END IF;
+END IF;
+
+-- row_rows --
+SELECT
+    CASE WHEN TG_OP <> 'INSERT' THEN
+        :{old}
+    END AS old,
+    CASE WHEN TG_OP <> 'DELETE' THEN
+        :{new}
+    END AS new
+:{source}
+WHERE
+    (
+        TG_OP <> 'UPDATE'
+        OR :{changed}
+    )
+    AND :{condition}
+
+-- check_operators_again --
+EXECUTE
+    :'query'
+    INTO stale USING OLD, NEW, TG_OP;
+
+-- operators_query --
+SELECT NOT (:{types_visible})
+:{source}
+
+-- executed --
+-- The source where EXECUTE is given what otherwise are the function's own variables.
+FROM (SELECT ($1).*) AS old, (SELECT ($2).*) AS new, (SELECT $3 AS TG_OP) AS called

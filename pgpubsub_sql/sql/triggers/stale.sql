@@ -1,2 +1,0 @@
--- Marks what was sent by a function that no longer fits its table.
-, '$stale', true

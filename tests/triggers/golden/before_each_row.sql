@@ -1,0 +1,163 @@
+-- Ephemeral, BEFORE UPDATE, with the same condition, for each row.
+-- Written by version 1 of the templates.
+
+CREATE OR REPLACE FUNCTION public.pgpubsub_channel_app__items() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET datestyle = 'ISO'
+SET intervalstyle = 'postgres'
+SET timezone = 'UTC'
+SET bytea_output = 'hex'
+SET extra_float_digits = 1
+AS $pgpubsub$
+-- pgpubsub_sql {"app": "app", "channel": "app.Items"}
+#variable_conflict use_column
+<<channel_function>>
+DECLARE
+    context jsonb;
+    pairing integer := 1;
+    home text;
+    messages jsonb[];
+    keys jsonb[];
+    stale boolean := false;
+    picked record;
+BEGIN
+    IF quote_ident(TG_TABLE_SCHEMA) || '.' <> 'public.'
+        OR to_regclass('public.pgpubsub_sql_notification') IS NULL
+    THEN
+        -- The table or a schema has been moved: see whether this function has.
+        SELECT nspname INTO home
+        FROM pg_trigger
+        JOIN pg_proc ON pg_proc.oid = tgfoid
+        JOIN pg_namespace ON pg_namespace.oid = pronamespace
+        WHERE tgrelid = TG_RELID AND tgname = TG_NAME;
+        IF home <> (parse_ident('public.pgpubsub_sql_notification'))[1]
+            AND to_regclass(quote_ident(home) || '.pgpubsub_sql_notification') IS NOT NULL
+        THEN
+            -- It has, so its names are wrong: store every row, whole, in the table that is beside it now.
+            IF TG_LEVEL = 'ROW' THEN
+                SELECT
+                    array_agg(jsonb_build_object(
+                        'op', TG_OP, 'when', TG_WHEN,
+                        'old', changed.old, 'new', changed.new,
+                        '$stale', true
+                    )),
+                    array_agg(NULL::jsonb)
+                INTO messages, keys
+                FROM (
+                    SELECT to_jsonb(OLD) AS old, to_jsonb(NEW) AS new
+                ) AS changed;
+            END IF;
+            EXECUTE format(
+                'INSERT INTO %1$I.pgpubsub_sql_notification (channel, payload, key) '
+                'SELECT '
+                    '$1, '
+                    'message || jsonb_build_object(''context'', %1$I.pgpubsub_context_v1()), '
+                    '%1$I.pgpubsub_key_v1(key) '
+                'FROM unnest($2, $3) AS told (message, key) '
+                'WHERE NOT ($4 AND %1$I.pgpubsub_ignored_v1($1))',
+                home
+            ) USING 'app.Items', messages, keys, true;
+            PERFORM pg_notify('app.Items', '');
+            IF TG_OP = 'DELETE' THEN
+                RETURN OLD;
+            END IF;
+            RETURN NEW;
+        END IF;
+    END IF;
+    IF current_setting('pgpubsub.ignore', true) <> ''
+        AND public.pgpubsub_ignored_v1('app.Items')
+    THEN
+        -- This transaction has asked for silence.
+        IF TG_OP = 'DELETE' THEN
+            RETURN OLD;
+        END IF;
+        RETURN NEW;
+    END IF;
+    context := public.pgpubsub_context_v1();
+    IF TG_LEVEL = 'ROW' THEN
+        BEGIN
+            -- An error here would otherwise fail the write.
+            stale := NOT (pg_type_is_visible(pg_typeof(coalesce(new.number, NULL))));
+            SELECT changed.old, changed.new INTO picked
+            FROM (
+                SELECT
+                    CASE WHEN TG_OP <> 'INSERT' THEN
+                        to_jsonb(old.*)
+                    END AS old,
+                    CASE WHEN TG_OP <> 'DELETE' THEN
+                        to_jsonb(new.*)
+                    END AS new
+                WHERE
+                    (
+                        TG_OP <> 'UPDATE'
+                        OR true
+                    )
+                    AND (("new"."number" > ("old"."number")))
+            ) AS changed;
+        EXCEPTION WHEN OTHERS THEN
+            BEGIN
+                -- Once more, without a plan that was made before a column was retyped.
+                EXECUTE
+                    'SELECT NOT (pg_type_is_visible(pg_typeof(coalesce(new.number, NULL))))
+                    FROM (SELECT ($1).*) AS old, (SELECT ($2).*) AS new, (SELECT $3 AS TG_OP) AS called'
+                    INTO stale USING OLD, NEW, TG_OP;
+                EXECUTE
+                    'SELECT
+                        CASE WHEN TG_OP <> ''INSERT'' THEN
+                            to_jsonb(old.*)
+                        END AS old,
+                        CASE WHEN TG_OP <> ''DELETE'' THEN
+                            to_jsonb(new.*)
+                        END AS new
+                    FROM (SELECT ($1).*) AS old, (SELECT ($2).*) AS new, (SELECT $3 AS TG_OP) AS called
+                    WHERE
+                        (
+                            TG_OP <> ''UPDATE''
+                            OR true
+                        )
+                        AND (("new"."number" > ("old"."number")))'
+                    INTO picked USING OLD, NEW, TG_OP;
+            EXCEPTION WHEN OTHERS THEN
+                stale := true;
+            END;
+        END;
+        IF stale THEN
+            PERFORM public.pgpubsub_send_v1(
+                'app.Items',
+                jsonb_build_object(
+                    'op', TG_OP, 'when', TG_WHEN,
+                    'old', changed.old, 'new', changed.new,
+                    'context', context, '$stale', true
+                )
+            )
+            FROM (
+                SELECT to_jsonb(OLD) AS old, to_jsonb(NEW) AS new
+            ) AS changed;
+        ELSE
+            PERFORM public.pgpubsub_send_v1(
+                'app.Items',
+                jsonb_build_object(
+                    'op', TG_OP, 'when', TG_WHEN,
+                    'old', changed.old, 'new', changed.new,
+                    'context', context
+                )
+            )
+            FROM (
+                SELECT picked.old, picked.new
+                WHERE coalesce(picked.old, picked.new) IS NOT NULL
+            ) AS changed;
+        END IF;
+    END IF;
+    IF TG_OP = 'DELETE' THEN
+        RETURN OLD; -- before the fact NEW, which is NULL, would keep the row
+    END IF;
+    RETURN NEW;
+END
+$pgpubsub$;
+
+REVOKE ALL ON FUNCTION public.pgpubsub_channel_app__items() FROM PUBLIC;
+
+CREATE OR REPLACE TRIGGER pgpubsub_app__items_before_update
+BEFORE UPDATE ON app_item
+FOR EACH ROW EXECUTE FUNCTION public.pgpubsub_channel_app__items();

@@ -1,0 +1,205 @@
+-- Durable, AFTER INSERT, UPDATE and DELETE.
+-- Written by version 1 of the templates.
+
+CREATE OR REPLACE FUNCTION public.pgpubsub_channel_app__items() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET datestyle = 'ISO'
+SET intervalstyle = 'postgres'
+SET timezone = 'UTC'
+SET bytea_output = 'hex'
+SET extra_float_digits = 1
+AS $pgpubsub$
+-- pgpubsub_sql {"app": "app", "channel": "app.Items"}
+#variable_conflict use_column
+<<channel_function>>
+DECLARE
+    context jsonb;
+    pairing integer := 1;
+    home text;
+    messages jsonb[];
+    keys jsonb[];
+BEGIN
+    IF quote_ident(TG_TABLE_SCHEMA) || '.' <> 'public.'
+        OR to_regclass('public.pgpubsub_sql_notification') IS NULL
+    THEN
+        -- The table or a schema has been moved: see whether this function has.
+        SELECT nspname INTO home
+        FROM pg_trigger
+        JOIN pg_proc ON pg_proc.oid = tgfoid
+        JOIN pg_namespace ON pg_namespace.oid = pronamespace
+        WHERE tgrelid = TG_RELID AND tgname = TG_NAME;
+        IF home <> (parse_ident('public.pgpubsub_sql_notification'))[1]
+            AND to_regclass(quote_ident(home) || '.pgpubsub_sql_notification') IS NOT NULL
+        THEN
+            -- It has, so its names are wrong: store every row, whole, in the table that is beside it now.
+            IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'INSERT' THEN
+                SELECT
+                    array_agg(jsonb_build_object(
+                        'op', TG_OP, 'when', TG_WHEN,
+                        'old', changed.old, 'new', changed.new,
+                        '$stale', true
+                    )),
+                    array_agg(NULL::jsonb)
+                INTO messages, keys
+                FROM (
+                    SELECT NULL::jsonb AS old, to_jsonb(n.*) AS new
+                    FROM pgpubsub_new AS n
+                ) AS changed;
+            END IF;
+            IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'UPDATE' THEN
+                IF (SELECT count(*) FROM pgpubsub_old) <> (SELECT count(*) FROM pgpubsub_new) THEN
+                    pairing := -1; -- so that no rows are paired
+                END IF;
+                SELECT
+                    array_agg(jsonb_build_object(
+                        'op', TG_OP, 'when', TG_WHEN,
+                        'old', changed.old, 'new', changed.new,
+                        '$stale', true
+                    )),
+                    array_agg(NULL::jsonb)
+                INTO messages, keys
+                FROM (
+                    SELECT before.old, after.new
+                    FROM (
+                        SELECT
+                            row_number() OVER () * channel_function.pairing AS position,
+                            to_jsonb(o.*) AS old
+                        FROM pgpubsub_old AS o
+                    ) AS before
+                    FULL JOIN (
+                        SELECT
+                            row_number() OVER () AS position,
+                            to_jsonb(n.*) AS new
+                        FROM pgpubsub_new AS n
+                    ) AS after ON before.position = after.position
+                    ORDER BY abs(coalesce(before.position, after.position))
+                ) AS changed;
+            END IF;
+            IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'DELETE' THEN
+                SELECT
+                    array_agg(jsonb_build_object(
+                        'op', TG_OP, 'when', TG_WHEN,
+                        'old', changed.old, 'new', changed.new,
+                        '$stale', true
+                    )),
+                    array_agg(NULL::jsonb)
+                INTO messages, keys
+                FROM (
+                    SELECT to_jsonb(o.*) AS old, NULL::jsonb AS new
+                    FROM pgpubsub_old AS o
+                ) AS changed;
+            END IF;
+            EXECUTE format(
+                'INSERT INTO %1$I.pgpubsub_sql_notification (channel, payload, key) '
+                'SELECT '
+                    '$1, '
+                    'message || jsonb_build_object(''context'', %1$I.pgpubsub_context_v1()), '
+                    '%1$I.pgpubsub_key_v1(key) '
+                'FROM unnest($2, $3) AS told (message, key) '
+                'WHERE NOT ($4 AND %1$I.pgpubsub_ignored_v1($1))',
+                home
+            ) USING 'app.Items', messages, keys, true;
+            PERFORM pg_notify('app.Items', '');
+            IF TG_OP = 'DELETE' THEN
+                RETURN OLD;
+            END IF;
+            RETURN NEW;
+        END IF;
+    END IF;
+    IF current_setting('pgpubsub.ignore', true) <> ''
+        AND public.pgpubsub_ignored_v1('app.Items')
+    THEN
+        -- This transaction has asked for silence.
+        IF TG_OP = 'DELETE' THEN
+            RETURN OLD;
+        END IF;
+        RETURN NEW;
+    END IF;
+    context := public.pgpubsub_context_v1();
+    IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'INSERT' THEN
+        INSERT INTO public.pgpubsub_sql_notification (channel, payload, key)
+        SELECT
+            'app.Items',
+            jsonb_build_object(
+                'op', TG_OP, 'when', TG_WHEN,
+                'old', changed.old, 'new', changed.new,
+                'context', context
+            ),
+            NULL
+        FROM (
+            SELECT NULL::jsonb AS old, to_jsonb(n.*) AS new
+            FROM pgpubsub_new AS n
+        ) AS changed;
+    END IF;
+    IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'UPDATE' THEN
+        IF (SELECT count(*) FROM pgpubsub_old) <> (SELECT count(*) FROM pgpubsub_new) THEN
+            pairing := -1; -- so that no rows are paired
+        END IF;
+        INSERT INTO public.pgpubsub_sql_notification (channel, payload, key)
+        SELECT
+            'app.Items',
+            jsonb_build_object(
+                'op', TG_OP, 'when', TG_WHEN,
+                'old', changed.old, 'new', changed.new,
+                'context', context
+            ),
+            NULL
+        FROM (
+            SELECT before.old, after.new
+            FROM (
+                SELECT
+                    row_number() OVER () * channel_function.pairing AS position,
+                    to_jsonb(o.*) AS old
+                FROM pgpubsub_old AS o
+            ) AS before
+            FULL JOIN (
+                SELECT
+                    row_number() OVER () AS position,
+                    to_jsonb(n.*) AS new
+                FROM pgpubsub_new AS n
+            ) AS after ON before.position = after.position
+            ORDER BY abs(coalesce(before.position, after.position))
+        ) AS changed;
+    END IF;
+    IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'DELETE' THEN
+        INSERT INTO public.pgpubsub_sql_notification (channel, payload, key)
+        SELECT
+            'app.Items',
+            jsonb_build_object(
+                'op', TG_OP, 'when', TG_WHEN,
+                'old', changed.old, 'new', changed.new,
+                'context', context
+            ),
+            NULL
+        FROM (
+            SELECT to_jsonb(o.*) AS old, NULL::jsonb AS new
+            FROM pgpubsub_old AS o
+        ) AS changed;
+    END IF;
+    IF FOUND THEN
+        PERFORM public.pgpubsub_ring('app.Items');
+    END IF;
+    IF TG_OP = 'DELETE' THEN
+        RETURN OLD; -- before the fact NEW, which is NULL, would keep the row
+    END IF;
+    RETURN NEW;
+END
+$pgpubsub$;
+
+REVOKE ALL ON FUNCTION public.pgpubsub_channel_app__items() FROM PUBLIC;
+
+CREATE OR REPLACE TRIGGER pgpubsub_app__items_after_insert
+AFTER INSERT ON app_item
+REFERENCING NEW TABLE AS pgpubsub_new
+FOR EACH STATEMENT EXECUTE FUNCTION public.pgpubsub_channel_app__items();
+
+CREATE OR REPLACE TRIGGER pgpubsub_app__items_after_update
+AFTER UPDATE ON app_item
+REFERENCING OLD TABLE AS pgpubsub_old NEW TABLE AS pgpubsub_new
+FOR EACH STATEMENT EXECUTE FUNCTION public.pgpubsub_channel_app__items();
+
+CREATE OR REPLACE TRIGGER pgpubsub_app__items_after_delete
+AFTER DELETE ON app_item
+REFERENCING OLD TABLE AS pgpubsub_old
+FOR EACH STATEMENT EXECUTE FUNCTION public.pgpubsub_channel_app__items();

@@ -1,0 +1,69 @@
+"""What is rendered for some channels is kept, and works as it stands there."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from django.db import connection
+from django.db.models import F, Q
+
+from pgpubsub_sql.migrations_ops.watched_tables import find_site
+from pgpubsub_sql.sql.conditions import compile_condition
+from pgpubsub_sql.sql.installing import create
+from pgpubsub_sql.sql.trigger import VERSION
+from tests.app.models import Item
+from tests.programs import client
+from tests.triggers.golden import GOLDEN, GREW, digest, path, recorded
+from tests.triggers.tables import sql
+
+ALL = pytest.mark.parametrize("name", GOLDEN)
+
+WRITES = """
+INSERT INTO {table} (name, number, amount, data) VALUES ('a', 1, 0, '{{}}'), ('b', 2, 0, '{{}}');
+UPDATE {table} SET number = number + 1;
+DELETE FROM {table} WHERE name = 'a';
+TRUNCATE {table};
+"""
+COUNT = """
+SELECT count(*), count(payload -> '$stale') FROM public.pgpubsub_sql_notification
+WHERE channel = 'app.Items';
+"""
+
+
+@ALL
+def test_a_golden_file_is_what_the_templates_write(name: str) -> None:
+    """To rewrite them: python -m tests.triggers.golden"""
+    assert path(name).read_text(encoding="utf-8") == GOLDEN[name].text
+
+
+def test_no_golden_file_changes_without_the_version_of_the_templates() -> None:
+    """A channel that is installed is replaced by a migration only if the version is another."""
+    assert recorded()[VERSION] == digest()
+
+
+@ALL
+def test_psql_takes_a_golden_file(name: str, db: None) -> None:
+    """With a table and our helpers it is a channel: writes are told, and nothing is stale."""
+    golden = GOLDEN[name]
+    script = "\n".join(
+        ["BEGIN;", golden.setup, f"\\i '{path(name)}'", WRITES.format(table=golden.table), COUNT]
+    )
+    command = [client("psql"), "--no-psqlrc", "--quiet", "--no-align", "--tuples-only"]
+    options = ["--set=ON_ERROR_STOP=1", f"--dbname={connection.settings_dict['NAME']}"]
+    done = subprocess.run([*command, *options], input=script, capture_output=True, text=True)
+    assert (done.stderr, done.stdout) == ("", f"{golden.stored}|0\n")
+
+
+@ALL
+def test_a_golden_file_is_what_migrate_executes(name: str, db: None) -> None:
+    golden = GOLDEN[name]
+    if golden.setup:
+        sql(golden.setup)
+    names = {"schema": golden.schema, "helpers": "public", "app": "app"}
+    site = find_site(connection, golden.trigger, golden.table, **names)
+    assert "\n\n".join(create(golden.trigger, site)) + "\n" in golden.text
+
+
+def test_the_condition_is_the_compiled_one() -> None:
+    assert compile_condition(Item, Q(new__number__gt=F("old__number"))).sql == GREW
