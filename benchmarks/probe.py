@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from pgpubsub_sql.embedded import Server  # noqa: E402
 from pgpubsub_sql.sql import render  # noqa: E402
-from pgpubsub_sql.sql.installing import Site, create  # noqa: E402
+from pgpubsub_sql.sql.ddl import Target, create  # noqa: E402
 from pgpubsub_sql.sql.trigger import Trigger  # noqa: E402
 
 RUNS = 11
@@ -102,8 +102,8 @@ class Bench:
             durable=True,
             **case.options,
         )
-        site = Site(db_table="watched", schema="public", helpers="public", app="benchmark")
-        for statement in create(trigger, site):
+        target = Target(db_table="watched", schema="public", helpers="public", app="benchmark")
+        for statement in create(trigger, target):
             for part in LEFT_OUT[does]:
                 statement = re.sub(part, "", statement, flags=re.DOTALL)
             self.execute(statement)

@@ -14,8 +14,8 @@ from django.utils import timezone
 import pgpubsub_sql
 from pgpubsub_sql import Channel, Notification, TriggerChannel
 from pgpubsub_sql.migrations_ops.declared_triggers import specify
-from pgpubsub_sql.migrations_ops.watched_tables import find_site
-from pgpubsub_sql.sql.installing import create
+from pgpubsub_sql.migrations_ops.watched_tables import find_target
+from pgpubsub_sql.sql.ddl import create
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app.models import Item
 from tests.ledger import sql
@@ -59,7 +59,7 @@ def heard(channel: type[TriggerChannel]) -> Iterator[Counter[tuple[str, Any, Any
         decorate(channel)(partial(note, name))
     trigger = specify(channel)
     names = {"schema": "public", "helpers": "public", "app": "tests"}
-    for statement in create(trigger, find_site(connection, trigger, "app_item", **names)):
+    for statement in create(trigger, find_target(connection, trigger, "app_item", **names)):
         sql(statement)
     yield heard
     sql(f'DROP FUNCTION "{trigger.function}" CASCADE')

@@ -13,9 +13,9 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 from pgpubsub_sql import ignore, notify
-from pgpubsub_sql.migrations_ops.watched_tables import find_site
+from pgpubsub_sql.migrations_ops.watched_tables import find_target
 from pgpubsub_sql.models import LongPayload, Notification
-from pgpubsub_sql.sql.installing import create, drop
+from pgpubsub_sql.sql.ddl import create, drop
 from pgpubsub_sql.sql.trigger import Trigger
 from tests.app.channels import ItemChannel, Job
 from tests.app.models import Item
@@ -129,7 +129,7 @@ def told_of_truncates() -> Iterator[Callable[..., None]]:
         trigger = Trigger(channel=channel, model="app.any", durable=True, **timing)
         names = {"schema": "public", "helpers": "public", "app": "tests"}
         made.append(trigger)
-        for statement in create(trigger, find_site(connection, trigger, db_table, **names)):
+        for statement in create(trigger, find_target(connection, trigger, db_table, **names)):
             sql(statement)
 
     yield watch

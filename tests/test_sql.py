@@ -22,9 +22,9 @@ from pgpubsub_sql.sql import (
     render,
 )
 from pgpubsub_sql.sql import templates as templates_module
-from pgpubsub_sql.sql.names import object_name
 from pgpubsub_sql.sql.quoting import DOLLAR_TAG, name_parts, put_in_quotes
 from pgpubsub_sql.sql.templates import NEW_LINE
+from pgpubsub_sql.sql.trigger import object_name
 
 PACKAGE = Path(pgpubsub_sql.__file__).parent
 FILES = sorted((PACKAGE / "sql").rglob("*.sql"))

@@ -15,9 +15,9 @@ from django.db import connection, transaction
 from pgpubsub_sql import Notification, notify
 from pgpubsub_sql.migrations_ops.declared_triggers import specify
 from pgpubsub_sql.migrations_ops.shared_operations import CreateHelper
-from pgpubsub_sql.migrations_ops.watched_tables import find_site
+from pgpubsub_sql.migrations_ops.watched_tables import find_target
 from pgpubsub_sql.models import LongPayload
-from pgpubsub_sql.sql.installing import create
+from pgpubsub_sql.sql.ddl import create
 from pgpubsub_sql.worker import signatures
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.raw_notifies import RawNotifies
@@ -626,8 +626,8 @@ def unsilenced(channel: Any) -> Iterator[None]:
     trigger = specify(channel)
     for one in (dataclasses.replace(trigger, ignorable=False), trigger):
         names = {"schema": "public", "helpers": "public", "app": "tests"}
-        site = find_site(connection, one, "app_item", **names)
-        for statement in create(one, site):
+        target = find_target(connection, one, "app_item", **names)
+        for statement in create(one, target):
             sql(statement)
         if one is not trigger:
             yield

@@ -16,9 +16,9 @@ from django.db.models import Model
 
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.stale_labels import triggers_on_disk
-from pgpubsub_sql.migrations_ops.watched_tables import check_columns, find_site
+from pgpubsub_sql.migrations_ops.watched_tables import check_columns, find_target
 from pgpubsub_sql.sql import query, quote_table, render
-from pgpubsub_sql.sql.installing import Site, alter, create, drop
+from pgpubsub_sql.sql.ddl import Target, alter, create, drop
 from pgpubsub_sql.sql.privileges import missing_to_install, partition_owners, statements
 from pgpubsub_sql.sql.trigger import Trigger
 
@@ -47,13 +47,13 @@ def apply_change(
     if after and is_allowed(editor.connection, state, after):
         model = _find_model(app_label, state, after)
         if model and not model._meta.swapped:
-            site = _installation_site(editor, app_label, after, model._meta.db_table)
-            if editor.collect_sql or _is_possible(app_label, model, after, site, editor):
+            target = _installation_site(editor, app_label, after, model._meta.db_table)
+            if editor.collect_sql or _is_possible(app_label, model, after, target, editor):
                 if not editor.collect_sql:
-                    _give_privileges(editor, after, site)
-                made = alter(before, after, site) if before and same else create(after, site)
+                    _give_privileges(editor, after, target)
+                made = alter(before, after, target) if before and same else create(after, target)
                 execute(editor, made)
-                execute(editor, _grants(editor, after, site))
+                execute(editor, _grants(editor, after, target))
 
 
 def execute(editor: Editor, sql: Iterable[str]) -> None:
@@ -137,7 +137,7 @@ def _find_model(app_label: str, state: ProjectState, trigger: Trigger) -> type[M
 
 def current_site(
     connection: BaseDatabaseWrapper, app_label: str, trigger: Trigger, db_table: str
-) -> Site:
+) -> Target:
     """Return where *trigger* is, or is to be, installed.
 
     Raises :class:`NotReady` if *db_table* is not a table, or there is no schema for the function.
@@ -145,33 +145,33 @@ def current_site(
     schemas = find_schemas(connection, trigger.function, quote_table(db_table))
     names = {"helpers": schemas.helpers or schemas.current, "app": app_label}
     schema = schemas.function or schemas.current
-    return find_site(connection, trigger, db_table, schema=schema, **names)
+    return find_target(connection, trigger, db_table, schema=schema, **names)
 
 
-def tableless_site(connection: BaseDatabaseWrapper, app_label: str, db_table: str) -> Site:
-    """Return the site of a trigger that has no table to watch."""
+def tableless_site(connection: BaseDatabaseWrapper, app_label: str, db_table: str) -> Target:
+    """Return the target of a trigger that has no table to watch."""
     schema = find_schemas(connection).current
-    return Site(db_table=db_table, schema=schema, helpers=schema, app=app_label)
+    return Target(db_table=db_table, schema=schema, helpers=schema, app=app_label)
 
 
-def _installation_site(editor: Editor, app_label: str, trigger: Trigger, db_table: str) -> Site:
+def _installation_site(editor: Editor, app_label: str, trigger: Trigger, db_table: str) -> Target:
     if find_schemas(editor.connection).helpers is None and not editor.collect_sql:
         raise NotReady(
             f"The trigger of channel {trigger.channel!r} would make every write fail, because the "
             f"tables of pgpubsub_sql are not in the database {editor.connection.alias!r}. Let the "
             "routers allow the app 'pgpubsub_sql' there, and migrate it."
         )
-    site = current_site(editor.connection, app_label, trigger, db_table)
+    target = current_site(editor.connection, app_label, trigger, db_table)
     # sqlmigrate shows what runs on a database that has run the migrations before.
-    return dataclasses.replace(site, installed=None) if editor.collect_sql else site
+    return dataclasses.replace(target, installed=None) if editor.collect_sql else target
 
 
-def _give_privileges(editor: Editor, trigger: Trigger, site: Site) -> None:
+def _give_privileges(editor: Editor, trigger: Trigger, target: Target) -> None:
     """Grant the privileges that the functions' roles lack.
 
     Raises :class:`NotReady` if this session's role may not grant one: writes would fail.
     """
-    missing = missing_to_install(editor.connection, trigger, site)
+    missing = missing_to_install(editor.connection, trigger, target)
     if hopeless := next((one for one in missing if not one.is_ours_to_give), None):
         raise NotReady(
             f"The trigger of channel {trigger.channel!r} is not installed: "
@@ -180,28 +180,28 @@ def _give_privileges(editor: Editor, trigger: Trigger, site: Site) -> None:
     execute(editor, statements(missing))
 
 
-def _grants(editor: Editor, trigger: Trigger, site: Site) -> Iterator[str]:
-    for role in partition_owners(editor.connection, site):
-        names = {"schema": site.schema, "function": trigger.function}
+def _grants(editor: Editor, trigger: Trigger, target: Target) -> Iterator[str]:
+    for role in partition_owners(editor.connection, target):
+        names = {"schema": target.schema, "function": trigger.function}
         yield render("triggers/grant_function", role=role, **names)
 
 
 def _is_possible(
-    app_label: str, model: type[Model], trigger: Trigger, site: Site, editor: Editor
+    app_label: str, model: type[Model], trigger: Trigger, target: Target, editor: Editor
 ) -> bool:
     """Whether *trigger* can be installed. Raises :class:`NotReady` if it cannot, but has to be."""
-    if site.qualified is None and not model._meta.managed:
+    if target.qualified is None and not model._meta.managed:
         logger.warning(
             "The trigger of channel %s is not installed: the database %s has no table %s, and no "
             "migration creates it. Once it exists, run: python manage.py pgpubsub install",
-            *(trigger.channel, editor.connection.alias, site.db_table),
+            *(trigger.channel, editor.connection.alias, target.db_table),
         )
         return False
-    if site.qualified is None:
+    if target.qualified is None:
         # Backwards, a migration that ours does not depend on may have dropped the table already.
         return _is_kept(app_label, trigger)
     try:
-        check_columns(editor.connection, trigger, site)
+        check_columns(editor.connection, trigger, target)
     except NotReady:
         # Backwards, or on a new database, a column may not exist any more, or not yet.
         if _is_kept(app_label, trigger):

@@ -30,8 +30,8 @@ from pgpubsub_sql.migrations_ops.shared_faults import Fault, find_faults
 from pgpubsub_sql.migrations_ops.stale_labels import load_migrations
 from pgpubsub_sql.migrations_ops.watched_tables import misfit
 from pgpubsub_sql.sql.catalogue import InstalledFunction, InstalledTrigger, installed_functions
-from pgpubsub_sql.sql.forms import FunctionForm
-from pgpubsub_sql.sql.installing import Site, wanted_function, wanted_triggers
+from pgpubsub_sql.sql.comparison import FunctionDefinition
+from pgpubsub_sql.sql.ddl import Target, wanted_function, wanted_triggers
 from pgpubsub_sql.sql.privileges import Missing, missing_privileges
 from pgpubsub_sql.sql.readiness import check_postgresql, check_ready
 from pgpubsub_sql.sql.trigger import Trigger
@@ -69,7 +69,7 @@ class Audit:
     """Models after the migrations that have run here."""
     functions: Mapping[str, InstalledFunction]
     """Installed channel functions, by name."""
-    sites: Mapping[Key, Site]
+    targets: Mapping[Key, Target]
     """Where each expected trigger is, or is to be."""
     misfits: Mapping[Key, str]
     """Why a trigger cannot use the columns that it names."""
@@ -84,12 +84,12 @@ class Audit:
     def expected(self) -> Triggers:
         """Triggers that should be installed now: those whose model exists."""
         needed = self.applied | self.unmigrated
-        return {key: needed[key] for key in needed if key in self.sites}
+        return {key: needed[key] for key in needed if key in self.targets}
 
     def function_of(self, key: Key) -> InstalledFunction | None:
         """Return the installed function of an expected channel, whoever installed it."""
         function = self.functions.get(self.expected[key].function)
-        return function if function and function.schema == self.sites[key].schema else None
+        return function if function and function.schema == self.targets[key].schema else None
 
     def state_of(self, key: Key) -> InstallState:
         """Return the state of an expected channel."""
@@ -105,7 +105,7 @@ class Audit:
         return {key: self._judge(key) for key in self.expected}
 
     def _judge(self, key: Key) -> tuple[InstallState, str]:
-        if not self.sites[key].table_oid:
+        if not self.targets[key].table_oid:
             return InstallState.TABLELESS, ""
         function = self.function_of(key)
         if function is None:
@@ -119,10 +119,10 @@ class Audit:
 
     def _compare(self, key: Key, function: InstalledFunction) -> tuple[InstallState, str]:
         there = self._triggers_there(key, function)
-        if wanted_triggers(self.expected[key], self.sites[key]).keys() - there.keys():
+        if wanted_triggers(self.expected[key], self.targets[key]).keys() - there.keys():
             return InstallState.MISSING, ""
-        wanted = wanted_function(self.expected[key], self.sites[key])
-        if key in self.misfits and function.form.source == wanted.source:
+        wanted = wanted_function(self.expected[key], self.targets[key])
+        if key in self.misfits and function.definition.source == wanted.source:
             return InstallState.STALE, self.misfits[key]  # install would be refused
         if differences := list(self._differences(key, function, wanted)):
             return InstallState.OUTDATED, "; ".join(differences)
@@ -139,12 +139,14 @@ class Audit:
 
     def surplus_triggers(self, key: Key) -> list[InstalledTrigger]:
         """Return the triggers of a channel that installing it would not replace."""
-        function, site = self.function_of(key), self.sites[key]
-        wanted = wanted_triggers(self.expected[key], site)
+        function, target = self.function_of(key), self.targets[key]
+        wanted = wanted_triggers(self.expected[key], target)
         return [
             one
             for one in (function.triggers if function else ())
-            if one.name not in wanted or one.table_oid != site.table_oid or not one.form.is_plain
+            if one.name not in wanted
+            or one.table_oid != target.table_oid
+            or not one.definition.is_plain
         ]
 
     def surplus_functions(self, key: Key) -> list[InstalledFunction]:
@@ -227,27 +229,27 @@ class Audit:
         if _key(function) in (None, key):
             return False
         tables = {trigger.table_oid for trigger in function.triggers}
-        return tables != {self.sites[key].table_oid}
+        return tables != {self.targets[key].table_oid}
 
     def _triggers_there(self, key: Key, function: InstalledFunction) -> dict[str, InstalledTrigger]:
-        table = self.sites[key].table_oid
+        table = self.targets[key].table_oid
         return {one.name: one for one in function.triggers if one.table_oid == table}
 
     def _differences(
-        self, key: Key, function: InstalledFunction, form: FunctionForm
+        self, key: Key, function: InstalledFunction, definition: FunctionDefinition
     ) -> Iterator[str]:
-        trigger, site = self.expected[key], self.sites[key]
-        found = list(function.form.differences(form))
+        trigger, target = self.expected[key], self.targets[key]
+        found = list(function.definition.differences(definition))
         if found:
             yield f"the function {function.name} differs ({', '.join(found)})"
         if function.is_public:
             yield f"every role may execute the function {function.name}"
-        wanted = wanted_triggers(trigger, site)
+        wanted = wanted_triggers(trigger, target)
         for one in function.triggers:
-            if one.name not in wanted or one.table_oid != site.table_oid:
+            if one.name not in wanted or one.table_oid != target.table_oid:
                 yield f"the trigger {one.name} on {one.table} should not be there"
                 continue
-            for difference in one.form.differences(wanted[one.name]):
+            for difference in one.definition.differences(wanted[one.name]):
                 yield f"the trigger {one.name} {difference}"
         for other in self.surplus_functions(key):
             yield f"the function {other.name} should be called {trigger.function}"
@@ -295,14 +297,14 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
     unmigrated = {key: wanted[key] for key in wanted if key[0] in loader.unmigrated_apps}
     recorded = recorded_triggers(loader.graph)
     installed = _here(connection, state, recorded_triggers(loader.graph, applied).triggers)
-    sites, misfits = _sites(connection, state, installed | unmigrated)
+    targets, misfits = _targets(connection, state, installed | unmigrated)
     schema = schemas.helpers or schemas.current
     functions = installed_functions(connection)
     faults = find_faults(connection, schema)
     there = [
-        (trigger, sites[key])
+        (trigger, targets[key])
         for key, trigger in (installed | unmigrated).items()
-        if key in sites and sites[key].table_oid and trigger.function in functions
+        if key in targets and targets[key].table_oid and trigger.function in functions
     ]
     return Audit(
         alias=connection.alias,
@@ -315,7 +317,7 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
         made=recorded.made,
         state=state,
         functions=functions,
-        sites=sites,
+        targets=targets,
         misfits=misfits,
         faults=faults,
         missing=[] if faults else missing_privileges(connection, there, helpers=schema),
@@ -348,28 +350,28 @@ def _here(connection: BaseDatabaseWrapper, state: ProjectState, triggers: Trigge
     }
 
 
-def _sites(
+def _targets(
     connection: BaseDatabaseWrapper, state: ProjectState, triggers: Triggers
-) -> tuple[dict[Key, Site], dict[Key, str]]:
+) -> tuple[dict[Key, Target], dict[Key, str]]:
     """Return where each trigger is, and why some cannot use the columns that they name.
 
     Triggers are left out whose model does not exist yet, or any more.
     """
-    sites, misfits = {}, {}
+    targets, misfits = {}, {}
     for key, trigger in triggers.items():
         try:
             db_table = state.apps.get_model(trigger.model)._meta.db_table
         except LookupError:
             continue
         try:
-            sites[key] = current_site(connection, key[0], trigger, db_table)
+            targets[key] = current_site(connection, key[0], trigger, db_table)
         except NotReady as error:  # it is not a table any more, so it has no triggers
-            sites[key] = tableless_site(connection, key[0], db_table)
+            targets[key] = tableless_site(connection, key[0], db_table)
             misfits[key] = str(error)
             continue
-        if reason := misfit(connection, trigger, sites[key]):
+        if reason := misfit(connection, trigger, targets[key]):
             misfits[key] = reason.partition("\n")[0]
-    return sites, misfits
+    return targets, misfits
 
 
 def _key(function: InstalledFunction) -> Key | None:

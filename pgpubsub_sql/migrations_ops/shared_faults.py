@@ -17,9 +17,9 @@ from pgpubsub_sql.installed import APP
 from pgpubsub_sql.migrations_ops.applying import Editor, execute
 from pgpubsub_sql.migrations_ops.shared_operations import CreateHelper, CreateSecret, CreateShared
 from pgpubsub_sql.sql import SQL, query, quote_identifier, render
-from pgpubsub_sql.sql.catalogue import function_form
-from pgpubsub_sql.sql.forms import FunctionForm
-from pgpubsub_sql.sql.ours import (
+from pgpubsub_sql.sql.catalogue import function_definition
+from pgpubsub_sql.sql.comparison import FunctionDefinition
+from pgpubsub_sql.sql.own_tables import (
     INDEXES,
     KEYED,
     LONG_PAYLOAD,
@@ -220,13 +220,13 @@ def _helper_faults(connection: BaseDatabaseWrapper, schema: str) -> Iterator[Fau
         cursor.execute(query("our_functions"), {"schema": schema, "signatures": signatures})
         rows = cursor.fetchall()
     for helper, (*row, is_public) in zip(helpers, rows, strict=True):
-        wanted = FunctionForm.parse(helper.statement(schema))
+        wanted = FunctionDefinition.parse(helper.statement(schema))
         if row[0] is None:
             text = f"The function {helper.signature} is missing"
             yield Fault(text, partial(_create_helper, helper, schema, is_dropped=False))
-        elif reasons := list((form := function_form(*row)).differences(wanted)):
+        elif reasons := list((found := function_definition(*row)).differences(wanted)):
             text = f"The function {helper.signature} is not ours: {', '.join(reasons)}"
-            is_dropped = not form.is_replaceable(wanted)
+            is_dropped = not found.is_replaceable(wanted)
             yield Fault(text, partial(_create_helper, helper, schema, is_dropped=is_dropped))
         elif is_public:  # as after a restore without privileges
             text = f"Every role may execute the function {helper.signature}"

@@ -10,19 +10,19 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.condition_probe import find_refusal
 from pgpubsub_sql.sql import SQL, query, quote_identifier, quote_table
+from pgpubsub_sql.sql.ddl import ExistingTrigger, Target
 from pgpubsub_sql.sql.expressions import chooses, plan
-from pgpubsub_sql.sql.installing import Installed, Site
-from pgpubsub_sql.sql.ours import TABLES
+from pgpubsub_sql.sql.own_tables import TABLES
 from pgpubsub_sql.sql.trigger import Trigger
 
 _UNWATCHABLE = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 """Relations that cannot be watched, by ``pg_class.relkind``."""
 
 
-def find_site(
+def find_target(
     connection: BaseDatabaseWrapper, trigger: Trigger, db_table: str, **names: Any
-) -> Site:
-    """Return the site of *trigger* on *db_table*; *names* are its fields that the caller knows.
+) -> Target:
+    """Return the target of *trigger* on *db_table*; *names* are its fields that the caller knows.
 
     Raises :class:`NotReady` for a relation that is not a table, and for our own tables.
     """
@@ -31,7 +31,7 @@ def find_site(
         cursor.execute(query("find_table"), {"table": table})
         found = cursor.fetchone()
         if found is None:
-            return Site(db_table=db_table, **names)
+            return Target(db_table=db_table, **names)
         oid, schema, name, kind, partitioned, triggers, by_row, enabled = found
         _check_kind(kind, trigger, table)
         _check_owner(name, trigger, table)
@@ -39,13 +39,13 @@ def find_site(
         cursor.execute(query("find_type_schemas"), values)
         type_schemas = tuple(schema for (schema,) in cursor.fetchall())
     states = zip(triggers, by_row, enabled, strict=True)
-    return Site(
+    return Target(
         db_table=db_table,
         table_oid=oid,
         qualified=SQL(f"{quote_identifier(schema)}.{quote_identifier(name)}"),
         watched=schema,
         partitioned=partitioned,
-        installed={name: Installed(by_row=row, enabled=state) for name, row, state in states},
+        installed={name: ExistingTrigger(by_row=row, enabled=state) for name, row, state in states},
         type_schemas=type_schemas,
         **names,
     )
@@ -69,39 +69,41 @@ def _check_owner(name: str, trigger: Trigger, table: str) -> None:
         )
 
 
-def check_columns(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> None:
+def check_columns(connection: BaseDatabaseWrapper, trigger: Trigger, target: Target) -> None:
     """Raise :class:`NotReady` if the function of *trigger* could not use the columns it names.
 
     Every message of the channel would be stale.
     """
-    if reason := misfit(connection, trigger, site):
+    if reason := misfit(connection, trigger, target):
         raise NotReady(
             f"The trigger of channel {trigger.channel!r} cannot be installed on "
-            f"{site.qualified}: {reason} (Operators and functions are looked up in "
-            f"{site.search_path}.) Change the channel's columns, watch or condition, or let the "
+            f"{target.qualified}: {reason} (Operators and functions are looked up in "
+            f"{target.search_path}.) Change the channel's columns, watch or condition, or let the "
             "migration that creates the column run first."
         )
 
 
-def misfit(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> str | None:
+def misfit(connection: BaseDatabaseWrapper, trigger: Trigger, target: Target) -> str | None:
     """Return why the function of *trigger* cannot use the columns it names; None if it can."""
-    if site.qualified is None or not trigger.names_columns:
+    if target.qualified is None or not trigger.names_columns:
         return None
-    if virtual := _virtual_columns(connection, trigger, site):
+    if virtual := _virtual_columns(connection, trigger, target):
         names = ", ".join(virtual)
         return f"PostgreSQL computes {names} on reading, so no trigger sees it."
     if not chooses(trigger, "row"):
         return None
-    if reason := _unplanned(connection, plan(trigger, site.qualified), site.search_path):
+    if reason := _unplanned(connection, plan(trigger, target.qualified), target.search_path):
         return reason
-    return find_refusal(connection, trigger, site.qualified, site.search_path)
+    return find_refusal(connection, trigger, target.qualified, target.search_path)
 
 
-def _virtual_columns(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> list[str]:
+def _virtual_columns(
+    connection: BaseDatabaseWrapper, trigger: Trigger, target: Target
+) -> list[str]:
     """Return the virtual columns among those named: a trigger sees NULL, or fails to read them."""
     with connection.cursor() as cursor:
         values: dict[str, Any] = {
-            "table": str(site.qualified),
+            "table": str(target.qualified),
             "columns": sorted(trigger.named_columns),
         }
         cursor.execute(query("virtual_columns"), values)

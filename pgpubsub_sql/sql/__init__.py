@@ -1,18 +1,18 @@
 """Everything that is SQL: templates, their rendering, the only quoting, and what it writes."""
 
 from pgpubsub_sql.sql.intervals import Interval, read_interval
-from pgpubsub_sql.sql.jsonb import holds_nul
-from pgpubsub_sql.sql.ours import is_our_table
+from pgpubsub_sql.sql.own_tables import is_our_table
 from pgpubsub_sql.sql.quoting import (
     DOLLAR_TAG,
     MAX_NAME_BYTES,
+    holds_nul,
     quote_identifier,
     quote_literal,
     quote_table,
     shorten,
     split_identifiers,
 )
-from pgpubsub_sql.sql.states import (
+from pgpubsub_sql.sql.sqlstates import (
     INVALID_PARAMETER_VALUE,
     READ_ONLY_TRANSACTION,
     UNDEFINED_FUNCTION,

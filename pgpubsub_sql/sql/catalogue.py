@@ -1,4 +1,4 @@
-"""What PostgreSQL's catalogue says is installed of channels, whoever installed it."""
+"""Functions and triggers of channels in PostgreSQL's catalogue, whoever installed them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pgpubsub_sql.sql.forms import FunctionForm, TriggerForm, setting
+from pgpubsub_sql.sql.comparison import FunctionDefinition, TriggerDefinition, setting
 from pgpubsub_sql.sql.quoting import quote_identifier
 from pgpubsub_sql.sql.templates import SQL, query
 
 TAG = "pgpubsub_sql "
-"""How the comment begins that is the first line of a channel function's body; JSON follows."""
+"""Beginning of the comment in the first line of a channel function's body; JSON follows."""
 
 SILENT = ("D", "R")
-"""What ``pg_trigger.tgenabled`` has for a trigger that does not fire for ordinary writers."""
+"""Values of ``pg_trigger.tgenabled`` with which a trigger does not fire for ordinary writers."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InstalledTrigger:
-    """One trigger that calls the function of a channel."""
+    """A trigger that calls the function of a channel."""
 
     name: str
     schema: str
@@ -30,12 +30,12 @@ class InstalledTrigger:
     """Name of its table."""
     table_oid: int
     enabled: str
-    """As ``pg_trigger.tgenabled`` has it."""
-    form: TriggerForm
+    """``pg_trigger.tgenabled``."""
+    definition: TriggerDefinition
 
     @property
     def is_silent(self) -> bool:
-        """Whether ordinary writers do not make it fire."""
+        """Whether it does not fire for ordinary writers."""
         return self.enabled in SILENT
 
     @property
@@ -51,28 +51,28 @@ class InstalledFunction:
     name: str
     schema: str
     is_current: bool
-    """Whether it is in the schema where new objects go."""
+    """Whether it is in the current schema, where new objects go."""
     app: str | None
-    """Label of the app whose migration has installed it; None where its body is not ours."""
+    """Label of the app whose migration has installed it; None if its body is not ours."""
     channel: str | None
-    """Name of the channel it belongs to."""
-    form: FunctionForm
+    """Name of its channel; None if its body is not ours."""
+    definition: FunctionDefinition
     is_public: bool
     """Whether every role may call it."""
     triggers: tuple[InstalledTrigger, ...]
 
 
 def tag(*, app: str, channel: str) -> SQL:
-    """Return the comment in a function's body by which it is known as ours.
+    """Return the comment in a function's body that marks it as ours.
 
-    In the body, as it is dumped, restored and cloned with it; a COMMENT is not always.
+    The body is dumped, restored and cloned with the function; a COMMENT is not always.
     """
     found = json.dumps({"app": app, "channel": channel}, sort_keys=True)
-    return SQL(TAG + found.replace("$", "\\u0024"))  # a dollar might end the body
+    return SQL(TAG + found.replace("$", "\\u0024"))  # a dollar could end the body
 
 
 def installed_functions(connection: BaseDatabaseWrapper) -> dict[str, InstalledFunction]:
-    """Return the functions of channels that the search_path of *connection* leads to, by name."""
+    """Return the functions of channels on the search_path of *connection*, by name."""
     with connection.cursor() as cursor:
         cursor.execute(query("installed"))
         rows = cursor.fetchall()
@@ -85,7 +85,7 @@ def installed_functions(connection: BaseDatabaseWrapper) -> dict[str, InstalledF
     return found
 
 
-def function_form(
+def function_definition(
     arguments: str,
     result: str,
     language: str,
@@ -93,9 +93,9 @@ def function_form(
     volatility: str,
     settings: list[str],
     source: str,
-) -> FunctionForm:
-    """Return a function as a query on pg_proc has it."""
-    return FunctionForm(
+) -> FunctionDefinition:
+    """Return the definition of a function from columns of a query on pg_proc."""
+    return FunctionDefinition(
         arguments=arguments,
         result=result,
         language=language,
@@ -110,17 +110,18 @@ def _partition(text: str) -> tuple[str, str, str]:
     return text.partition("=")
 
 
-def _function(name: str, schema: str, is_current: bool, *form_and_public: Any) -> InstalledFunction:
-    form = function_form(*form_and_public[:-1])
-    said = _read_tag(form.source)
+def _function(name: str, schema: str, is_current: bool, *columns: Any) -> InstalledFunction:
+    *defining, is_public = columns
+    definition = function_definition(*defining)
+    tagged = _read_tag(definition.source)
     return InstalledFunction(
         name=name,
         schema=schema,
         is_current=is_current,
-        app=said.get("app"),
-        channel=said.get("channel"),
-        form=form,
-        is_public=form_and_public[-1],
+        app=tagged.get("app"),
+        channel=tagged.get("channel"),
+        definition=definition,
+        is_public=is_public,
         triggers=(),
     )
 
@@ -136,19 +137,25 @@ def _trigger(
     new_table: str | None,
     is_plain: bool,
 ) -> InstalledTrigger:
-    form = TriggerForm(type=kinds, old_table=old_table, new_table=new_table, is_plain=is_plain)
     return InstalledTrigger(
-        name=name, schema=schema, table=table, table_oid=oid, enabled=enabled, form=form
+        name=name,
+        schema=schema,
+        table=table,
+        table_oid=oid,
+        enabled=enabled,
+        definition=TriggerDefinition(
+            type=kinds, old_table=old_table, new_table=new_table, is_plain=is_plain
+        ),
     )
 
 
 def _read_tag(source: str) -> dict[str, Any]:
-    """Return what the first line of a body of ours says; of somebody else's, nothing."""
+    """Return the tag in the first line of a body; empty if the body is not ours."""
     line = source.lstrip("\n").partition("\n")[0]
     if not line.startswith(f"-- {TAG}"):
         return {}
     try:
-        said = json.loads(line.removeprefix(f"-- {TAG}"))
+        found = json.loads(line.removeprefix(f"-- {TAG}"))
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return found if isinstance(found, dict) else {}

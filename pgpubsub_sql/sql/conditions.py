@@ -19,7 +19,7 @@ from django.utils import timezone, translation
 from django.utils.module_loading import import_string
 
 from pgpubsub_sql.errors import ConditionError, TemplateError
-from pgpubsub_sql.sql.changes import ChangeCompiler, ChangeQuery
+from pgpubsub_sql.sql.condition_query import ConditionCompiler, ConditionQuery
 from pgpubsub_sql.sql.literals import literal
 from pgpubsub_sql.sql.quoting import DOLLAR_TAG
 
@@ -69,7 +69,7 @@ def compile_condition(model: type[Model], condition: Q) -> Condition:
         raise ConditionError(f"{condition!r} is not a Q: wrap it, as Q(…).")
     if not condition:
         raise ConditionError("It is empty. Leave the option out, and every change counts.")
-    query, connection = ChangeQuery(model), _connection()
+    query, connection = ConditionQuery(model), _connection()
     text = _text(query, condition, connection)
     _check(text)
     if not query.reads:
@@ -79,7 +79,7 @@ def compile_condition(model: type[Model], condition: Q) -> Condition:
     return Condition(sql=f"({text})", timezone=connection.timezone_name)
 
 
-def _text(query: ChangeQuery, condition: Q, connection: Any) -> str:
+def _text(query: ConditionQuery, condition: Q, connection: Any) -> str:
     """Return the SQL of *condition*, or every error as one that says what to do."""
     try:
         # Whoever asks may be in the middle of a request that has its own zone and language.
@@ -97,7 +97,7 @@ def _text(query: ChangeQuery, condition: Q, connection: Any) -> str:
         raise ConditionError(f"Django cannot compile it: {error}") from error
 
 
-def _compile(query: ChangeQuery, condition: Q, connection: Any) -> str:
+def _compile(query: ConditionQuery, condition: Q, connection: Any) -> str:
     query.add_q(condition)
     if query.where.contains_aggregate:
         raise ConditionError(
@@ -107,7 +107,7 @@ def _compile(query: ChangeQuery, condition: Q, connection: Any) -> str:
         raise ConditionError(
             "It has a window function, but a trigger sees only one row. Let the listener look."
         )
-    text, parameters = ChangeCompiler(query, connection, None).compile(query.where)
+    text, parameters = ConditionCompiler(query, connection, None).compile(query.where)
     return str(text % tuple(map(literal, parameters)))
 
 

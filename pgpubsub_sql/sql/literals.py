@@ -21,8 +21,7 @@ from django.db.backends.postgresql.psycopg_any import RANGE_TYPES, Inet, Jsonb
 from django.utils import timezone
 
 from pgpubsub_sql.errors import ConditionError
-from pgpubsub_sql.sql.jsonb import holds_nul
-from pgpubsub_sql.sql.quoting import quote_literal
+from pgpubsub_sql.sql.quoting import holds_nul, quote_literal
 
 
 def literal(value: object) -> str:

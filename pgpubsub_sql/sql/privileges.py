@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pgpubsub_sql.sql.installing import Site
-from pgpubsub_sql.sql.ours import LONG_PAYLOAD, NOTIFICATION, SECRET
+from pgpubsub_sql.sql.ddl import Target
+from pgpubsub_sql.sql.own_tables import LONG_PAYLOAD, NOTIFICATION, SECRET
 from pgpubsub_sql.sql.templates import query
 from pgpubsub_sql.sql.trigger import Trigger
 
@@ -149,7 +149,7 @@ class _Needs:
 
 
 def missing_privileges(
-    connection: BaseDatabaseWrapper, installed: Iterable[tuple[Trigger, Site]], *, helpers: str
+    connection: BaseDatabaseWrapper, installed: Iterable[tuple[Trigger, Target]], *, helpers: str
 ) -> list[Missing]:
     """Return whose lack of privileges makes writes fail, or the partitioning of a watched table.
 
@@ -157,20 +157,20 @@ def missing_privileges(
     tables.
     """
     needs = [_of_helper(name, helpers) for name in HELPERS]
-    for trigger, site in installed:
-        needs.append(_of_function(trigger, site))
-        needs.append(_of_types(trigger, site))
-        needs.extend(_of_owners(connection, trigger, site))
+    for trigger, target in installed:
+        needs.append(_of_function(trigger, target))
+        needs.append(_of_types(trigger, target))
+        needs.extend(_of_owners(connection, trigger, target))
     return list(_missing(connection, needs))
 
 
 def missing_to_install(
-    connection: BaseDatabaseWrapper, trigger: Trigger, site: Site
+    connection: BaseDatabaseWrapper, trigger: Trigger, target: Target
 ) -> list[Missing]:
     """Return what keeps *trigger* from being installed, or would make writes fail then."""
     return [
-        *_missing(connection, [_of_table(connection, trigger, site)]),
-        *missing_privileges(connection, [(trigger, site)], helpers=site.helpers),
+        *_missing(connection, [_of_table(connection, trigger, target)]),
+        *missing_privileges(connection, [(trigger, target)], helpers=target.helpers),
     ]
 
 
@@ -179,12 +179,12 @@ def statements(missing: Iterable[Missing]) -> list[str]:
     return list(dict.fromkeys(statement for one in missing for statement in one.statements))
 
 
-def partition_owners(connection: BaseDatabaseWrapper, site: Site) -> list[str]:
+def partition_owners(connection: BaseDatabaseWrapper, target: Target) -> list[str]:
     """Return the roles that may create and attach partitions, if the table has some.
 
     PostgreSQL gives a partition the triggers of its parent in the name of whoever attaches it.
     """
-    return _watched(connection, site)[2] if site.partitioned else []
+    return _watched(connection, target)[2] if target.partitioned else []
 
 
 def missing_for(connection: BaseDatabaseWrapper, role: Role) -> Missing | None:
@@ -217,13 +217,13 @@ def _of_helper(name: str, schema: str) -> _Needs:
     )
 
 
-def _of_function(trigger: Trigger, site: Site) -> _Needs:
+def _of_function(trigger: Trigger, target: Target) -> _Needs:
     return _Needs(
         say=lambda role, missing: f"has a function that {_runs_as(role, missing)}",
-        privileges=_with_usage(needed_by(trigger), site.helpers),
-        schema=site.helpers,
+        privileges=_with_usage(needed_by(trigger), target.helpers),
+        schema=target.helpers,
         channel=trigger.channel,
-        function=(site.schema, trigger.function),
+        function=(target.schema, trigger.function),
     )
 
 
@@ -231,35 +231,37 @@ def _runs_as(role: str, missing: str) -> str:
     return f"runs as the role {role!r}, which lacks {missing}; so writes that call it fail"
 
 
-def _of_types(trigger: Trigger, site: Site) -> _Needs:
+def _of_types(trigger: Trigger, target: Target) -> _Needs:
     """PostgreSQL passes by what of the search_path is closed, and finds other operators."""
     return _Needs(
         say=lambda role, missing: (
             f"has a condition whose operators the role {role!r}, as which its function runs, "
             f"cannot find without {missing}; so every row is sent whole"
         ),
-        privileges=tuple(Privilege("USAGE", "SCHEMA", name, name) for name in site.type_schemas),
+        privileges=tuple(Privilege("USAGE", "SCHEMA", name, name) for name in target.type_schemas),
         channel=trigger.channel,
-        function=(site.schema, trigger.function),
+        function=(target.schema, trigger.function),
     )
 
 
-def _of_owners(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> Iterator[_Needs]:
-    for owner in partition_owners(connection, site):
+def _of_owners(
+    connection: BaseDatabaseWrapper, trigger: Trigger, target: Target
+) -> Iterator[_Needs]:
+    for owner in partition_owners(connection, target):
         yield _Needs(
             say=lambda role, missing: (
-                f"watches {site.db_table}, whose owner {role!r} lacks {missing}; so it can "
+                f"watches {target.db_table}, whose owner {role!r} lacks {missing}; so it can "
                 "neither create nor attach partitions"
             ),
             privileges=_call(trigger.function),
-            schema=site.schema,
+            schema=target.schema,
             channel=trigger.channel,
             role=owner,
         )
 
 
-def _of_table(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> _Needs:
-    schema, name, _ = _watched(connection, site)
+def _of_table(connection: BaseDatabaseWrapper, trigger: Trigger, target: Target) -> _Needs:
+    schema, name, _ = _watched(connection, target)
     return _Needs(
         say=lambda role, missing: (
             f"cannot be installed by the role {role!r}, which lacks {missing}"
@@ -270,10 +272,10 @@ def _of_table(connection: BaseDatabaseWrapper, trigger: Trigger, site: Site) -> 
     )
 
 
-def _watched(connection: BaseDatabaseWrapper, site: Site) -> tuple[str, str, list[str]]:
+def _watched(connection: BaseDatabaseWrapper, target: Target) -> tuple[str, str, list[str]]:
     """Return the schema and the name of the table, and the owners of what has partitions of it."""
     with connection.cursor() as cursor:
-        cursor.execute(query("watched_table"), {"table": str(site.qualified or "")})
+        cursor.execute(query("watched_table"), {"table": str(target.qualified or "")})
         return cursor.fetchone() or ("", "", [])
 
 

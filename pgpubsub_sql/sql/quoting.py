@@ -1,7 +1,7 @@
-"""Identifiers and literals, spelled so that no value can end them.
+"""Identifiers and literals, quoted so that no value can end them.
 
-Our own, because it must be deterministic and the same under both drivers, and because
-Django's ``quote_name`` leaves a quote inside a name as it is.
+Not the driver's, because the result must be the same under both drivers; not Django's
+``quote_name``, which leaves a quote inside a name as it is.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import re
 from pgpubsub_sql.errors import TemplateError
 
 MAX_NAME_BYTES = 63
-"""Longest name PostgreSQL keeps whole: NAMEDATALEN - 1, "Identifiers and Key Words"."""
+"""Length of the longest name that PostgreSQL does not truncate: NAMEDATALEN - 1."""
 
 DOLLAR_TAG = "$pgpubsub$"
-"""What delimits the function bodies in our templates."""
+"""Delimiter of the function bodies in our templates."""
+
+# JSON writes a backslash as two, so only an odd number of them makes u0000 the character.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 _LISTED = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 
@@ -41,7 +44,7 @@ xmlserialize xmltable
 """Keywords of PostgreSQL 14 to 18 that ``pg_get_keywords()`` does not call unreserved."""
 
 _RESERVED_BY_PLPGSQL = "begin by declare execute foreach if loop strict while"
-"""Besides those, by "src/pl/plpgsql/src/pl_reserved_kwlist.h"."""
+"""PL/pgSQL's own, from "src/pl/plpgsql/src/pl_reserved_kwlist.h"."""
 
 _KEYWORDS = frozenset((_RESERVED + _RESERVED_BY_PLPGSQL).split())
 
@@ -54,8 +57,8 @@ def quote_identifier(name: str) -> str:
     >>> quote_identifier("blog_author"), quote_identifier("order"), quote_identifier('odd"name')
     ('blog_author', '"order"', '"odd""name"')
 
-    So tools that copy a schema as text, and ``\\df``, meet names as PostgreSQL itself writes them.
-    Raises :class:`TemplateError` for a name PostgreSQL cannot hold.
+    So tools that copy a schema as text find names as PostgreSQL itself writes them.
+    Raises :class:`TemplateError` for a name that PostgreSQL cannot have.
     """
     if _PLAIN.fullmatch(name) and name not in _KEYWORDS:
         return name
@@ -63,19 +66,19 @@ def quote_identifier(name: str) -> str:
 
 
 def put_in_quotes(name: str) -> str:
-    """Return *name* as an identifier in quotes, whether it needs them or not."""
+    """Return *name* as an identifier, always in quotes."""
     if not name or "\0" in name:
         raise TemplateError(f"{name!r} cannot be the name of a database object.")
     return '"{}"'.format(name.replace('"', '""'))
 
 
 def quote_literal(value: str) -> str:
-    """Return *value* as a string literal that reads the same under any server setting.
+    """Return *value* as a string literal that means the same under any server setting.
 
     >>> quote_literal("O'Hara")
     "'O''Hara'"
 
-    Raises :class:`TemplateError` for a NUL, which PostgreSQL's text cannot hold.
+    Raises :class:`TemplateError` for a NUL, which PostgreSQL's text cannot contain.
     """
     if "\0" in value:
         raise TemplateError(f"{value!r} contains a NUL, which PostgreSQL's text cannot hold.")
@@ -83,28 +86,28 @@ def quote_literal(value: str) -> str:
 
 
 def quote_sql(text: str) -> str:
-    """Return SQL as a string literal; templates mark its line breaks by NULs, which stay."""
+    """Return SQL as a string literal. NULs, which mark the line breaks of templates, are kept."""
     quoted = text.replace("'", "''")
     if "\\" not in text and DOLLAR_TAG not in text:
         return f"'{quoted}'"
     escaped = quoted.replace("\\", "\\\\")
     if DOLLAR_TAG in text:
-        # Every dollar: of two tags that share one, replacing the first would leave the second.
+        # Every dollar: two tags may share one, and replacing the first would leave the second.
         escaped = escaped.replace("$", "\\x24")
     return f"E'{escaped}'"
 
 
 def quote_table(db_table: str) -> str:
-    """Return a model's ``db_table``, in as many parts as Django's own SQL makes of it."""
+    """Return a model's ``db_table`` quoted, in as many parts as in Django's own SQL."""
     return ".".join(map(quote_identifier, name_parts(db_table)))
 
 
 def name_parts(name: str) -> list[str]:
-    """Return the parts of a name of a model's table or column, as Django's own SQL has them.
+    """Return the parts of the name of a model's table or column, as in Django's own SQL.
 
-    Django puts quotes around a name, unless it begins and ends with one, and leaves those
-    inside as they are. So both ``'"schema"."table"'`` and ``'schema"."table'``, by which people
-    put a table into a schema, are two names.
+    Django puts quotes around a name unless it begins and ends with one, and leaves those inside as
+    they are. So both ``'"schema"."table"'`` and ``'schema"."table'``, with which people put a table
+    into a schema, are two names.
     """
     is_quoted = name.startswith('"') and name.endswith('"')
     quoted = name if is_quoted else f'"{name}"'
@@ -115,7 +118,7 @@ def name_parts(name: str) -> list[str]:
 
 
 def split_identifiers(text: str) -> list[str]:
-    """Return the names in a list such as a search_path, which has in quotes what needs them.
+    """Return the names in a list such as a search_path, where some are in quotes.
 
     >>> split_identifiers('pg_catalog, Tenant, "Odd""one"')
     ['pg_catalog', 'tenant', 'Odd"one']
@@ -125,10 +128,15 @@ def split_identifiers(text: str) -> list[str]:
 
 
 def shorten(name: str, limit: int = MAX_NAME_BYTES) -> str:
-    """Return *name* if it fits into *limit* bytes of UTF-8, else its start and a digest."""
+    """Return *name* if it fits into *limit* bytes of UTF-8, otherwise its start and a digest."""
     encoded = name.encode()
     if len(encoded) <= limit:
         return name
     digest = hashlib.sha256(encoded).hexdigest()[:10]
     start = encoded[: limit - len(digest) - 1].decode(errors="ignore")
     return f"{start}_{digest}"
+
+
+def holds_nul(text: str) -> bool:
+    """Whether the JSON *text* contains a NUL, which PostgreSQL's text cannot."""
+    return "\\u0000" in text and _NUL.search(text) is not None

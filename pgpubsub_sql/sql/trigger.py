@@ -1,62 +1,69 @@
-"""What a migration keeps of a trigger channel."""
+"""The specification of a trigger channel, as migrations keep it, and the names of its objects."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from pgpubsub_sql.sql.names import object_name
+from pgpubsub_sql.sql.quoting import MAX_NAME_BYTES
 
 _COLUMN = re.compile(
     r"""'(?:[^']|'')*'|"(?:old|new)"\."(?P<column>(?:[^"]|"")+)"|"(?:[^"]|"")*\""""
 )
-"""How a compiled condition spells a column, and literals and other names, which may look so."""
+"""A column in a compiled condition; also literals and other names, which may look like one."""
+
+_WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_OTHER_CHARACTERS = re.compile(r"[^a-z0-9_]")
 
 EVENTS = ("insert", "update", "delete", "truncate")
 LEVELS = ("statement", "row")
 VERSION = 1
-"""Version of the channel function's template; a new one makes one ``AlterTrigger`` a channel."""
+"""Version of the templates in ``triggers/``; raising it makes an ``AlterTrigger`` a channel.
+
+The golden files in ``tests/triggers/golden`` cannot change without it.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """A frozen, comparable specification: plain values only, so that it serializes itself."""
+    """Plain values only, so that migrations can serialize and compare them."""
 
     channel: str
-    """Name of the channel in PostgreSQL."""
+    """The channel's name in PostgreSQL."""
     model: str
-    """Label of the model whose table is watched, as ``app_label.modelname``."""
+    """Label of the model whose table is watched: ``app_label.modelname``."""
     after: tuple[str, ...] = ()
-    """Events handled AFTER the fact, of :data:`EVENTS`, in that order."""
+    """Events of AFTER triggers, in the order of :data:`EVENTS`."""
     before: tuple[str, ...] = ()
-    """Events handled BEFORE the fact."""
+    """Events of BEFORE triggers, likewise."""
     level: str = "statement"
     """``"statement"`` or ``"row"``."""
     durable: bool = False
-    """Whether notifications are stored (``lock_notifications``) or only sent."""
+    """Whether messages are stored (``lock_notifications``) or only sent."""
     columns: tuple[str, ...] | None = None
-    """Database columns that travel; None for all."""
+    """Database columns to send; None for all."""
     watch: tuple[str, ...] = ()
-    """Database columns of which one must have changed for an UPDATE to count."""
+    """Database columns; an UPDATE counts only if one of them has changed."""
     condition: str = ""
-    """SQL over ``old`` and ``new`` that must hold; empty for none."""
+    """SQL condition over the rows ``old`` and ``new``; empty for none."""
     timezone: str = "UTC"
-    """The time zone in which the function runs: that of the condition."""
+    """Time zone in which the function runs: that of the condition."""
     ordering_key: tuple[str, ...] = ()
-    """Database columns that make the ordering key."""
+    """Database columns of the ordering key."""
     ignorable: bool = True
     """Whether ``pgpubsub.ignore`` silences it."""
     version: int = VERSION
-    """Version of the template that renders the function."""
+    """Version of the templates that render the function."""
 
     @classmethod
     def of(cls, specification: Trigger | Mapping[str, Any]) -> Trigger:
-        """Return *specification* as a Trigger, whether a machine or a person wrote it.
+        """Return *specification*, which a person may have written, as a Trigger.
 
         Lists become tuples, and the model's label is lower-cased. Raises :class:`TypeError` for
-        keys that there are not and for missing ones.
+        unknown and for missing keys.
         """
         if isinstance(specification, Trigger):
             return specification
@@ -75,17 +82,17 @@ class Trigger:
         return cls(**{"version": 1} | values | {"model": specification["model"].lower()})
 
     def deconstruct(self) -> dict[str, Any]:
-        """Return the plain values that :meth:`of` takes."""
+        """Return the dictionary that :meth:`of` takes."""
         return dataclasses.asdict(self)
 
     @property
     def function(self) -> str:
-        """Name of the channel's function, which no channel can make that of a helper."""
+        """Name of the channel's function. No channel's can be that of a helper."""
         return object_name("pgpubsub_channel_", self.channel)
 
     @property
     def names_columns(self) -> bool:
-        """Whether what is done depends on columns that there are."""
+        """Whether the function depends on columns of the table."""
         return bool(self.named_columns or self.condition)
 
     @property
@@ -95,7 +102,7 @@ class Trigger:
         return self.condition_columns.union(named)
 
     def triggers(self) -> dict[str, str]:
-        """Map each installed event, as ``after_insert``, to the name of its trigger."""
+        """Map each event, such as ``after_insert``, to the name of its trigger."""
         events = [f"after_{event}" for event in self.after]
         events += [f"before_{event}" for event in self.before]
         return {event: object_name("pgpubsub_", self.channel, f"_{event}") for event in events}
@@ -107,10 +114,44 @@ class Trigger:
         return frozenset(name.replace('""', '"') for name in found if name)
 
     def occasion(self, event: str, *, partitioned: bool) -> str:
-        """Return what the function is called for when *event* occurs on such a table.
+        """Return how the function is called when *event* occurs.
 
-        ``"row"`` for each of its rows, or the last word of the event for all of them at once.
+        Either ``"row"``, once for each row, or ``"insert"``, ``"update"``, ``"delete"`` or
+        ``"truncate"``, once for the statement.
         """
         timing, _, kind = event.partition("_")
         by_row = timing == "before" or self.level == "row" or partitioned
         return "row" if by_row and kind != "truncate" else kind
+
+
+def object_name(prefix: str, channel: str, suffix: str = "") -> str:
+    """Return a lower-case name that needs no quotes for an object of *channel*.
+
+    >>> object_name("pgpubsub_", "blog.PostChanged", "_after_insert")
+    'pgpubsub_blog__post_changed_after_insert'
+
+    If the channel's name cannot be derived from it, the name contains a digest, so that names of
+    channels that differ only in case or punctuation differ.
+
+    >>> object_name("pgpubsub_channel_", "blog.HTTPLog")
+    'pgpubsub_channel_blog__httplog_01b6317d49'
+    """
+    plain = _plain(channel)
+    limit = MAX_NAME_BYTES - len(prefix) - len(suffix)
+    if len(plain) > limit or _channel(plain) != channel:
+        digest = hashlib.sha256(channel.encode()).hexdigest()[:10]
+        plain = f"{plain[: limit - len(digest) - 1]}_{digest}"
+    return f"{prefix}{plain}{suffix}"
+
+
+def _plain(channel: str) -> str:
+    words = _WORD_STARTS.sub("_", channel).lower().replace(".", "__")
+    return _OTHER_CHARACTERS.sub("_", words)
+
+
+def _channel(plain: str) -> str:
+    """Return the only channel whose name becomes *plain* without a digest."""
+    label, separator, words = plain.partition("__")
+    if not separator:
+        return plain
+    return f"{label}.{''.join(word.capitalize() for word in words.split('_'))}"

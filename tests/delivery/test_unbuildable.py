@@ -19,7 +19,7 @@ from django.utils import timezone
 import pgpubsub_sql
 from pgpubsub_sql.migrations_ops.declared_triggers import declared_triggers, specify
 from pgpubsub_sql.models import Notification
-from pgpubsub_sql.sql.installing import drop
+from pgpubsub_sql.sql.ddl import drop
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.ledger import sql
 from tests.registries import blank  # noqa: F401 - a fixture

@@ -140,7 +140,7 @@ def assert_in_step(connection: Any) -> None:
         states = {
             key: found.state_of(key)
             for key in found.applied
-            if key in found.sites and found.sites[key].table_oid
+            if key in found.targets and found.targets[key].table_oid
         }
         assert {*states.values()} <= {
             InstallState.INSTALLED,

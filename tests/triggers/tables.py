@@ -9,8 +9,8 @@ from typing import Any
 
 from django.db import connection
 
-from pgpubsub_sql.migrations_ops.watched_tables import find_site
-from pgpubsub_sql.sql.installing import create
+from pgpubsub_sql.migrations_ops.watched_tables import find_target
+from pgpubsub_sql.sql.ddl import create
 from pgpubsub_sql.sql.trigger import Trigger
 
 ALL = ("insert", "update", "delete")
@@ -23,12 +23,14 @@ def sql(statement: str, *parameters: Any) -> list[Any]:
         return cursor.fetchall() if cursor.description else []
 
 
-def watch(db_table: str, *events: str, site: dict[str, str] | None = None, **options: Any) -> None:
+def watch(
+    db_table: str, *events: str, target: dict[str, str] | None = None, **options: Any
+) -> None:
     """Install a trigger on any table, as ``migrate`` does; durable, if not told otherwise."""
     options = {"channel": "watched", "after": events or ALL, "durable": True} | options
     trigger = Trigger(model="app.any", **options)
-    names = {"schema": "public", "helpers": "public", "app": "tests"} | (site or {})
-    for statement in create(trigger, find_site(connection, trigger, db_table, **names)):
+    names = {"schema": "public", "helpers": "public", "app": "tests"} | (target or {})
+    for statement in create(trigger, find_target(connection, trigger, db_table, **names)):
         sql(statement)
 
 

@@ -7,7 +7,7 @@ from django.db import connection, transaction
 from django.db.utils import NotSupportedError
 
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.migrations_ops.watched_tables import check_columns, find_site
+from pgpubsub_sql.migrations_ops.watched_tables import check_columns, find_target
 from pgpubsub_sql.sql.trigger import Trigger
 from tests.triggers.tables import as_role, sql
 
@@ -51,7 +51,7 @@ def refusal(condition: str) -> str:
     trigger = Trigger(channel="watched", model="app.any", condition=f"({condition})")
     names = {"schema": "public", "helpers": "public", "app": "tests"}
     try:
-        check_columns(connection, trigger, find_site(connection, trigger, "watched", **names))
+        check_columns(connection, trigger, find_target(connection, trigger, "watched", **names))
     except NotReady as error:
         return str(error)
     return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
-from pgpubsub_sql.migrations_ops.watched_tables import find_site
+from pgpubsub_sql.migrations_ops.watched_tables import find_target
 from pgpubsub_sql.sql.trigger import Trigger
 from tests.triggers.tables import sql, taken, watch
 
@@ -72,7 +72,7 @@ def schemas(condition: str) -> tuple[str, ...]:
     """Return where the function of such a channel would look, beside PostgreSQL's own."""
     trigger = Trigger(channel="watched", model="app.any", condition=condition)
     names = {"schema": "public", "helpers": "public", "app": "tests"}
-    return find_site(connection, trigger, "words", **names).type_schemas
+    return find_target(connection, trigger, "words", **names).type_schemas
 
 
 def test_only_the_schemas_that_are_needed(words: str) -> None:

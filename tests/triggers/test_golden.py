@@ -8,9 +8,9 @@ import pytest
 from django.db import connection
 from django.db.models import F, Q
 
-from pgpubsub_sql.migrations_ops.watched_tables import find_site
+from pgpubsub_sql.migrations_ops.watched_tables import find_target
 from pgpubsub_sql.sql.conditions import compile_condition
-from pgpubsub_sql.sql.installing import create
+from pgpubsub_sql.sql.ddl import create
 from pgpubsub_sql.sql.trigger import VERSION
 from tests.app.models import Item
 from tests.programs import client
@@ -61,8 +61,8 @@ def test_a_golden_file_is_what_migrate_executes(name: str, db: None) -> None:
     if golden.setup:
         sql(golden.setup)
     names = {"schema": golden.schema, "helpers": "public", "app": "app"}
-    site = find_site(connection, golden.trigger, golden.table, **names)
-    assert "\n\n".join(create(golden.trigger, site)) + "\n" in golden.text
+    target = find_target(connection, golden.trigger, golden.table, **names)
+    assert "\n\n".join(create(golden.trigger, target)) + "\n" in golden.text
 
 
 def test_the_condition_is_the_compiled_one() -> None:

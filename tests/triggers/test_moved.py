@@ -157,7 +157,7 @@ def test_a_schema_whose_name_needs_quotes(table: str) -> None:
     sql(f"SET LOCAL search_path = {quoted}")
     for helper in ("ring", "ring_v1", "send_v1"):
         sql(render(f"helpers/{helper}", schema=odd))
-    watch(table, site={"schema": odd, "helpers": odd})
+    watch(table, target={"schema": odd, "helpers": odd})
     write(quoted)
     check(told(quoted), {}, stale=False)
     ((schema,),) = sql("SELECT (parse_ident(%s))[1]", f"{quoted}.pgpubsub_send_v1")

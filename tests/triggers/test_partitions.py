@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
-from pgpubsub_sql.sql.installing import Installed, Site, alter, create
+from pgpubsub_sql.sql.ddl import ExistingTrigger, Target, alter, create
 from pgpubsub_sql.sql.trigger import Trigger
 from tests.ledger import copy
 from tests.triggers.tables import ALL, changes, sql, taken, watch
@@ -179,15 +179,15 @@ def test_an_ordinary_table_becomes_a_partition(table: str) -> None:
     assert changes() == ["->6f", "->7g"]
 
 
-def watching(table: str, *, partitioned: bool) -> Site:
+def watching(table: str, *, partitioned: bool) -> Target:
     names = (f"pgpubsub_watched_after_{event}" for event in ALL)
-    return Site(
+    return Target(
         db_table=table,
         schema="public",
         helpers="public",
         app="tests",
         partitioned=partitioned,
-        installed={name: Installed(by_row=False, enabled="O") for name in names},
+        installed={name: ExistingTrigger(by_row=False, enabled="O") for name in names},
     )
 
 
@@ -199,8 +199,8 @@ def test_old_rows_without_new_ones(parted: str) -> None:
     """
     unwatch()
     trigger = Trigger(channel="watched", model="app.any", after=("update",), durable=True)
-    site = Site(db_table="parted", schema="public", helpers="public", app="tests")
-    for statement in create(trigger, site):
+    target = Target(db_table="parted", schema="public", helpers="public", app="tests")
+    for statement in create(trigger, target):
         sql(statement)
     sql("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
     sql("CREATE TRIGGER refuse BEFORE INSERT ON high FOR EACH ROW EXECUTE FUNCTION refuse()")

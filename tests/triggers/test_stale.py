@@ -15,7 +15,7 @@ import pytest
 from django.db import connection
 
 from pgpubsub_sql.models import Notification
-from pgpubsub_sql.sql.names import object_name
+from pgpubsub_sql.sql.trigger import object_name
 from tests.triggers.tables import ALL, sql, taken, watch
 
 NUMBER = '("new"."number" > 0 OR "old"."number" > 0)'

@@ -9,7 +9,7 @@ from django.db import connection
 
 from pgpubsub_sql.models import Notification
 from pgpubsub_sql.rows import decode_change
-from pgpubsub_sql.sql.installing import Site, create
+from pgpubsub_sql.sql.ddl import Target, create
 from pgpubsub_sql.sql.trigger import EVENTS, Trigger
 from tests.app.models import Item
 
@@ -26,7 +26,7 @@ def item(db: None) -> Item:
     Notification.objects.all().delete()
     for statement in create(
         Trigger(channel="early", model="app.item", before=EVENTS, durable=True),
-        Site(db_table="app_item", schema="public", helpers="public", app="tests"),
+        Target(db_table="app_item", schema="public", helpers="public", app="tests"),
     ):
         execute(statement)
     return item
@@ -78,7 +78,7 @@ def test_a_truncate_is_one_message_without_rows(item: Item) -> None:
 def test_truncate_after_the_fact(db: None) -> None:
     for statement in create(
         Trigger(channel="early", model="app.item", after=("truncate",), durable=True),
-        Site(db_table="app_item", schema="public", helpers="public", app="tests"),
+        Target(db_table="app_item", schema="public", helpers="public", app="tests"),
     ):
         execute(statement)
     execute("TRUNCATE app_item")

@@ -11,10 +11,10 @@ from django.db import connection, transaction
 from django.db.utils import ProgrammingError
 
 from pgpubsub_sql.embedded import Server
-from pgpubsub_sql.migrations_ops.watched_tables import find_site
+from pgpubsub_sql.migrations_ops.watched_tables import find_target
 from pgpubsub_sql.models import LongPayload, Notification
 from pgpubsub_sql.sql import render
-from pgpubsub_sql.sql.installing import create
+from pgpubsub_sql.sql.ddl import create
 from pgpubsub_sql.sql.trigger import Trigger
 from tests.app.models import Item
 from tests.triggers.tables import ALL, as_role, change, changes, sql, taken, watch
@@ -202,8 +202,8 @@ def test_a_channel_in_each_schema(db: None) -> None:
         sql(f"CREATE TABLE {tenant}.watched (id integer, name text)")
         trigger = Trigger(channel="watched", model="app.any", after=ALL, durable=True)
         names = {"schema": tenant, "helpers": tenant, "app": "tests"}
-        site = find_site(connection, trigger, f'"{tenant}"."watched"', **names)
-        for statement in create(trigger, site):
+        target = find_target(connection, trigger, f'"{tenant}"."watched"', **names)
+        for statement in create(trigger, target):
             sql(statement)
     sql("SET LOCAL search_path = two, one, public")
     sql("INSERT INTO one.watched VALUES (1, 'a')")

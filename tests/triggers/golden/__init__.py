@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 from pgpubsub_sql.sql import SQL
-from pgpubsub_sql.sql.installing import Site, create
+from pgpubsub_sql.sql.ddl import Target, create
 from pgpubsub_sql.sql.trigger import VERSION, Trigger
 
 HERE = Path(__file__).parent
@@ -38,9 +38,9 @@ class Golden:
     partitioned: bool = False
 
     @property
-    def site(self) -> Site:
+    def target(self) -> Target:
         """Where it is installed, as the catalogue says."""
-        return Site(
+        return Target(
             db_table=self.table,
             schema=self.schema,
             helpers="public",
@@ -57,7 +57,7 @@ class Golden:
         """The file."""
         setup = [f"-- Needs: {line}" for line in self.setup.splitlines()]
         head = [f"-- {self.about}", f"-- Written by version {VERSION} of the templates.", *setup]
-        return "\n".join(head) + "\n\n" + "\n\n".join(create(self.trigger, self.site)) + "\n"
+        return "\n".join(head) + "\n\n" + "\n\n".join(create(self.trigger, self.target)) + "\n"
 
 
 def _trigger(**options: object) -> Trigger:

@@ -1,4 +1,4 @@
-"""Why PostgreSQL refused, by its own code."""
+"""SQLSTATE codes, PostgreSQL's reasons for an error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ INVALID_PARAMETER_VALUE = "22023"
 
 
 def sqlstate(error: BaseException | None) -> str:
-    """Return the SQLSTATE of a driver's error, or of the one behind Django's; empty for none."""
+    """Return the SQLSTATE of a driver's error, or of its cause if it is Django's; empty if none."""
     while error is not None:
         if code := getattr(error, "sqlstate", None) or getattr(error, "pgcode", None):
             return str(code)

@@ -1,4 +1,4 @@
-"""Functions and triggers, wanted or installed, in a form in which they can be compared."""
+"""Comparable definitions of functions and triggers, wanted or installed."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ _EVENTS = {"insert": 4, "delete": 8, "update": 16, "truncate": 32}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FunctionForm:
-    """What a function is, but for its name and owner."""
+class FunctionDefinition:
+    """A function without its name and owner."""
 
     arguments: str
     """As ``pg_get_function_arguments()`` spells them."""
     result: str
-    """Name of the type that it returns."""
+    """Name of its return type."""
     language: str
     is_definer: bool
     """Whether it is SECURITY DEFINER."""
     volatility: str
-    """As ``pg_proc.provolatile`` has it."""
+    """``pg_proc.provolatile``."""
     settings: Mapping[str, str | tuple[str, ...]]
-    """What it sets while it runs; ``search_path`` schema by schema."""
+    """Its SET clauses; ``search_path`` schema by schema."""
     source: str
     """Its body."""
 
     @classmethod
-    def parse(cls, statement: str) -> FunctionForm:
-        """Return what a CREATE FUNCTION statement of our templates makes."""
+    def parse(cls, statement: str) -> FunctionDefinition:
+        """Return the definition in a CREATE FUNCTION statement of our templates."""
         header, _, rest = statement.partition(DOLLAR_TAG)
         language = _LANGUAGE.search(header)
         signature = _SIGNATURE.search(header)
         if language is None or signature is None:
-            raise ValueError(f"No CREATE FUNCTION of a template of ours: {statement!r}")
+            raise ValueError(f"Not a CREATE FUNCTION of one of our templates: {statement!r}")
         options = language[2]
         return cls(
             arguments=" ".join(signature[1].split()).replace(
@@ -58,8 +58,8 @@ class FunctionForm:
             source=rest.partition(DOLLAR_TAG)[0],
         )
 
-    def differences(self, wanted: FunctionForm) -> Iterator[str]:
-        """Yield in what it is not as *wanted*."""
+    def differences(self, wanted: FunctionDefinition) -> Iterator[str]:
+        """Yield how it differs from *wanted*."""
         if self.arguments != wanted.arguments:
             yield "its arguments differ"
         for name in ("result", "language", "volatility"):
@@ -74,17 +74,17 @@ class FunctionForm:
             if self.settings.get(name) != wanted.settings.get(name):
                 yield f"its setting {name} differs"
 
-    def is_replaceable(self, wanted: FunctionForm) -> bool:
-        """Whether CREATE OR REPLACE makes it so; else it has to be dropped first."""
+    def is_replaceable(self, wanted: FunctionDefinition) -> bool:
+        """Whether CREATE OR REPLACE leads to *wanted*; otherwise it must be dropped first."""
         return (self.arguments, self.result) == (wanted.arguments, wanted.result)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TriggerForm:
-    """When a trigger fires, and what it is given."""
+class TriggerDefinition:
+    """When a trigger fires, and its transition tables."""
 
     type: int
-    """Timing, level and events, as ``pg_trigger.tgtype`` has them."""
+    """Timing, level and events: ``pg_trigger.tgtype``."""
     old_table: str | None = None
     new_table: str | None = None
     """Names of its transition tables."""
@@ -92,8 +92,8 @@ class TriggerForm:
     """Whether it has no WHEN, columns or arguments, and is no constraint trigger."""
 
     @classmethod
-    def of(cls, event: str, *, by_row: bool) -> TriggerForm:
-        """Return what is wanted for *event*, as ``after_insert``."""
+    def of(cls, event: str, *, by_row: bool) -> TriggerDefinition:
+        """Return the definition for *event*, such as ``after_insert``."""
         timing, _, kind = event.partition("_")
         kinds = (ROW if by_row else 0) | (BEFORE if timing == "before" else 0) | _EVENTS[kind]
         has_tables = not by_row and kind != "truncate"
@@ -103,8 +103,8 @@ class TriggerForm:
             new_table="pgpubsub_new" if has_tables and kind != "delete" else None,
         )
 
-    def differences(self, wanted: TriggerForm) -> Iterator[str]:
-        """Yield in what it is not as *wanted*."""
+    def differences(self, wanted: TriggerDefinition) -> Iterator[str]:
+        """Yield how it differs from *wanted*."""
         if (self.type ^ wanted.type) & ROW:
             each = "row" if wanted.type & ROW else "statement"
             yield f"does not fire for each {each}"
@@ -117,7 +117,7 @@ class TriggerForm:
 
 
 def setting(name: str, value: str) -> tuple[str, str | tuple[str, ...]]:
-    """Return a setting so that it can be compared, however it was spelled."""
+    """Return a setting with a comparable name and value, however it was spelled."""
     if name.lower() == "search_path":
         return "search_path", tuple(split_identifiers(value))
     return name.lower(), value

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 
 from pgpubsub_sql.migrations_ops.shared_faults import find_faults
-from pgpubsub_sql.sql.ours import TABLES
+from pgpubsub_sql.sql.own_tables import TABLES
 
 
 @pytest.mark.django_db

@@ -27,7 +27,7 @@ _ONE_ROW = (
 )
 
 
-class ChangeQuery(Query):
+class ConditionQuery(Query):
     """A query whose names begin with the row they mean."""
 
     def __init__(self, model: type[Model]) -> None:
@@ -103,7 +103,7 @@ def _joined(target: Field[Any, Any], path: Sequence[Any]) -> str:
     return f"{where} {_ONE_ROW}"
 
 
-class ChangeCompiler(SQLCompiler):
+class ConditionCompiler(SQLCompiler):
     """Quotes every name, and refuses what reads more than the two rows."""
 
     def compile(self, node: Any) -> Any:
