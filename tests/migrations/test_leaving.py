@@ -141,7 +141,7 @@ def test_what_is_written_by_hand_is_named(project: Project, other: Database) -> 
     project.write({})
     output = project.run("pgpubsub", "leave", "--noinput", code=1)
     number = first.read_text("utf-8").count("\n")
-    assert f"take pgpubsub_sql out of blog/migrations/0001_initial.py:{number}" in output
+    assert f"from them by hand: blog/migrations/0001_initial.py:{number}" in output
     assert first.read_text("utf-8").count("pgpubsub") == 1
 
 
