@@ -18,18 +18,19 @@ from django.utils import timezone
 from pgpubsub_sql import notify
 from tests.app.channels import Job
 from tests.conftest import Listen, eventually
-from tests.test_stored import HOUR, NAME, park, run, store, told
+from tests.management.support import run, run_json
+from tests.stored import HOUR, NAME, park, store
 
 NOBODY = "No worker listens on this database. To start one: python manage.py listen"
 
 
 def row(name: str = NAME) -> dict[str, Any]:
-    (found,) = told("status", name)["channels"]
+    (found,) = run_json("status", name)["channels"]
     return dict(found)
 
 
 def checked(*argv: str) -> list[str]:
-    """Return what ``status --check`` complains of."""
+    """Return the problems that ``status --check`` reports."""
     with pytest.raises(CommandError) as caught:
         call_command("pgpubsub", "status", "--check", *argv, stdout=io.StringIO())
     assert caught.value.returncode == 1
@@ -38,7 +39,7 @@ def checked(*argv: str) -> list[str]:
 
 @contextmanager
 def in_hand(*ids: int) -> Iterator[int]:
-    """Have a session that has taken these, as a worker does; give its process id."""
+    """Take these messages in a session, as a worker does; yield its process id."""
     worker = connections.create_connection("default")
     worker.set_autocommit(False)
     with closing(worker), worker.cursor() as cursor:
@@ -48,8 +49,8 @@ def in_hand(*ids: int) -> Iterator[int]:
         worker.rollback()
 
 
-def test_it_counts_by_state(db: None) -> None:
-    """F55: what failed and waits for its next attempt is told from what was sent with a delay."""
+def test_messages_are_counted_by_state(db: None) -> None:
+    """F55: what failed and waits for its next attempt is not counted as sent with a delay."""
     store(available_at=timezone.now() - HOUR)
     store()
     park()
@@ -70,24 +71,24 @@ def test_it_counts_by_state(db: None) -> None:
     }
 
 
-def test_what_a_worker_has_in_hand_is_not_ready(transactional_db: None) -> None:
+def test_messages_in_flight_are_not_ready(transactional_db: None) -> None:
     """F58: a message whose listener hung counted as ready."""
     held, free = store(), store()
     with in_hand(held.pk) as pid:
         found = row()
         assert (found["ready"], found["in_hand"], found["in_hand_of"]) == (1, 1, pid)
         assert found["in_hand_for"] < 60
-        told_of = checked("--max-age", "0s")
+        problems = checked("--max-age", "0s")
         assert any(
-            f"process {pid} of the server has had messages in hand" in one for one in told_of
+            f"process {pid} of the server has had messages in hand" in one for one in problems
         )
         assert "in the hands of " in run("show", str(held.pk))
         assert "ready: the next free worker handles it" in run("show", str(free.pk))
     assert (row()["ready"], row()["in_hand"]) == (2, 0)
 
 
-def test_people_see_a_table_that_fits(db: None) -> None:
-    """F57: names that are too long are broken, and not cut."""
+def test_the_table_fits_80_columns(db: None) -> None:
+    """F57: long names are broken into lines, not cut."""
     name = "app.AChannelWithALongName" + "e" * 38
     store(channel=name)
     head, rule, *lines = run("status").splitlines()
@@ -98,10 +99,10 @@ def test_people_see_a_table_that_fits(db: None) -> None:
     assert name in "".join(line[: len(rule.split()[0])].strip() for line in lines)
 
 
-def test_rows_of_channels_nobody_listens_to_are_shown(db: None) -> None:
-    """F58: these words are about code; others are about workers."""
+def test_a_channel_without_listeners_is_shown_and_reported(db: None) -> None:
+    """F58: a missing listener is told from a missing worker."""
     store(channel="app.Gone")
-    (found,) = [one for one in told("status")["channels"] if one["channel"] == "app.Gone"]
+    (found,) = [one for one in run_json("status")["channels"] if one["channel"] == "app.Gone"]
     assert (found["ready"], found["heard"]) == (1, False)
     words = "No listener is declared for app.Gone, so nobody handles 1 message."
     assert words in run("status", "app.Gone")
@@ -109,33 +110,33 @@ def test_rows_of_channels_nobody_listens_to_are_shown(db: None) -> None:
 
 
 def test_workers_are_counted(transactional_db: None, listen: Callable[..., Listen]) -> None:
-    assert told("status")["workers"] == 0
+    assert run_json("status")["workers"] == 0
     assert "\n0 workers listen on this database; " in run("status")
     worker = listen("--processes", "2", "--channels", NAME).ready(2)
-    assert told("status")["workers"] == 2
+    assert run_json("status")["workers"] == 2
     assert "\n2 workers listen on this database; " in run("status")
     assert run("status", "--check").count("\n") == run("status").count("\n") - 1
     worker.stop()
-    eventually(lambda: told("status")["workers"] == 0)
+    eventually(lambda: run_json("status")["workers"] == 0)
 
 
-def test_the_notify_queue_is_watched(db: None) -> None:
-    assert 0 <= told("status")["queue_usage"] < 1
+def test_the_usage_of_the_notify_queue_is_printed(db: None) -> None:
+    assert 0 <= run_json("status")["queue_usage"] < 1
     assert "NOTIFY queue is 0.0% full" in run("status")
 
 
-def test_all_is_well_only_where_somebody_works(
+def test_check_fails_without_a_worker(
     transactional_db: None, listen: Callable[..., Listen]
 ) -> None:
     """F58: ``status`` exited with 0 whatever was wrong."""
     assert checked() == [NOBODY]
-    assert told("status")["problems"] == [NOBODY]
+    assert run_json("status")["problems"] == [NOBODY]
     listen("--channels", NAME).ready()
     run("status", "--check")
-    assert told("status", "--check")["problems"] == []
+    assert run_json("status", "--check")["problems"] == []
 
 
-def test_what_is_late_is_wrong(db: None) -> None:
+def test_check_fails_if_messages_are_due_for_too_long(db: None) -> None:
     """F58."""
     store(available_at=timezone.now() - timedelta(minutes=6))
     late, nobody = checked()
@@ -144,7 +145,7 @@ def test_what_is_late_is_wrong(db: None) -> None:
     assert checked("--max-age", "10m") == [NOBODY]
 
 
-def test_what_is_parked_is_wrong(db: None) -> None:
+def test_check_fails_if_too_many_messages_are_parked(db: None) -> None:
     """F58."""
     park()
     park()
@@ -153,10 +154,10 @@ def test_what_is_parked_is_wrong(db: None) -> None:
     assert checked("--max-parked", "2") == [NOBODY]
 
 
-def test_a_full_queue_is_wrong(
+def test_check_fails_if_the_notify_queue_is_too_full(
     transactional_db: None, django_db_blocker: Any, listen: Callable[..., Listen]
 ) -> None:
-    """F58: a session that LISTENs and does not read holds up the queue."""
+    """F58: a session that listens but does not read fills the queue."""
     lazy = connections.create_connection("default")
     with closing(lazy), lazy.cursor() as cursor:
         cursor.execute("LISTEN something")
@@ -172,12 +173,14 @@ def test_a_full_queue_is_wrong(
 
 
 @pytest.mark.parametrize("value", ["much", "101", "-1"])
-def test_a_percentage_that_is_none(value: str) -> None:
+def test_an_invalid_percentage_is_refused(value: str) -> None:
     with pytest.raises(CommandError, match="is not a percentage from 0 to 100"):
         run("status", f"--max-queue={value}")
 
 
-def test_nothing_to_tell(transactional_db: None, listen: Callable[..., Listen]) -> None:
+def test_nothing_is_reported_if_all_is_handled(
+    transactional_db: None, listen: Callable[..., Listen]
+) -> None:
     notify(Job(number=1))
     listen("--channels", NAME).ready()
     eventually(lambda: row()["ready"] == 0 and row()["in_hand"] == 0)

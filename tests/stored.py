@@ -1,0 +1,29 @@
+"""Stored messages in their states."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from pgpubsub_sql.models import Notification
+from tests.app.channels import Job
+
+HOUR = datetime.timedelta(hours=1)
+
+NAME = Job.postgres_name()
+"""Of a channel that somebody listens to."""
+
+
+def store(number: int = 1, *, channel: str = NAME, **values: Any) -> Notification:
+    defaults = {"payload": {"number": number}, "available_at": timezone.now()}
+    return Notification.objects.create(channel=channel, **defaults | values)
+
+
+def park(number: int = 1, **values: Any) -> Notification:
+    return store(number, available_at=None, attempts=10, **values)
+
+
+def ids(*rows: Notification) -> set[int]:
+    return {row.pk for row in rows}
