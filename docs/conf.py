@@ -18,6 +18,7 @@ author = "The pgpubsub_sql authors"
 copyright = author
 release = metadata.version("pgpubsub-sql")
 language = "en"
+smartquotes_action = "qe"  # and no dashes: --drain stays --drain
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "figures", "tables"]
 exclude_patterns = ["_build"]
