@@ -23,8 +23,8 @@ def label_cells(table: nodes.table) -> None:
 
 
 def allow_breaks(table: nodes.table) -> None:
-    """Let code break after a comma or a bracket, as signatures of functions are long."""
-    for literal in list(table.findall(nodes.literal)):
+    """Let code that does not fit a phone break after a comma or a bracket."""
+    for literal in [one for one in table.findall(nodes.literal) if len(one.astext()) > 40]:
         first, *others = re.split(r"(?<=[,(])(?=.)", literal.astext())
         literal.children = []
         literal += nodes.Text(first)
