@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from django.db import DatabaseError, transaction
@@ -58,12 +59,12 @@ def find_refusal(
     """
     columns = sorted(trigger.condition_columns)
     probe = _Probe(connection, trigger, table, search_path)
-    real, samples = probe.real_rows(columns), probe.sample_rows(columns)
+    real = probe.real_rows()
     for named in [columns, *([column] for column in columns if len(columns) > 1)]:
         if rows := _with_values(real, named):
             error = probe.first_error(rows, _NEVER_VALID + _VALUE_ERRORS)
         else:
-            error = probe.first_error(_with_values(samples, named), _NEVER_VALID)
+            error = probe.first_error(_with_values(probe.sample_rows, named), _NEVER_VALID)
         if error:
             return f"its condition {trigger.condition} fails on every row that was tried: {error}"
     return None
@@ -83,10 +84,11 @@ class _Probe:
     ) -> None:
         self._connection = connection
         self._trigger = trigger
+        self._columns = sorted(trigger.condition_columns)
         self._table = table
         self._search_path = search_path
 
-    def real_rows(self, columns: list[str]) -> list[Row]:
+    def real_rows(self) -> list[Row]:
         """Return a few rows of the table; none if it cannot be read."""
         try:
             with self._savepoint() as cursor:
@@ -94,15 +96,17 @@ class _Probe:
                     query("set_setting"),
                     {"name": "lock_timeout", "value": _LOCK_TIMEOUT, "local": True},
                 )
-                cursor.execute(some_rows(columns, self._table), None)
+                cursor.execute(some_rows(self._columns, self._table), None)
                 return [json.loads(text) for (text,) in cursor.fetchall()]
         except DatabaseError:
             return []
 
-    def sample_rows(self, columns: list[str]) -> list[Row]:
-        """Return made-up rows that the table could have."""
+    @cached_property
+    def sample_rows(self) -> list[Row]:
+        """Made-up rows that the table could have."""
+        kinds = {"table": str(self._table), "columns": self._columns}
         with self._savepoint() as cursor:
-            cursor.execute(query("column_kinds"), {"table": str(self._table), "columns": columns})
+            cursor.execute(query("column_kinds"), kinds)
             values = {name: _values(*kind) for name, *kind in cursor.fetchall()}
         rows = [
             {name: some[min(turn, len(some) - 1)] for name, some in values.items()}

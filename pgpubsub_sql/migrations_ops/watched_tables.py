@@ -35,9 +35,7 @@ def find_target(
         oid, schema, name, kind, partitioned, triggers, by_row, enabled = found
         _check_kind(kind, trigger, table)
         _check_owner(name, trigger, table)
-        values: dict[str, Any] = {"table": table, "columns": sorted(trigger.condition_columns)}
-        cursor.execute(query("find_type_schemas"), values)
-        type_schemas = tuple(schema for (schema,) in cursor.fetchall())
+        type_schemas = _find_type_schemas(cursor, trigger, table)
     states = zip(triggers, by_row, enabled, strict=True)
     return Target(
         db_table=db_table,
@@ -49,6 +47,15 @@ def find_target(
         type_schemas=type_schemas,
         **names,
     )
+
+
+def _find_type_schemas(cursor: Any, trigger: Trigger, table: str) -> tuple[str, ...]:
+    """Return where the types of the condition's columns live, whose operators it uses."""
+    columns = sorted(trigger.condition_columns)
+    if not columns:
+        return ()
+    cursor.execute(query("find_type_schemas"), {"table": table, "columns": columns})
+    return tuple(schema for (schema,) in cursor.fetchall())
 
 
 def _check_kind(kind: str, trigger: Trigger, table: str) -> None:

@@ -139,9 +139,14 @@ class Database:
         with self.connect() as cursor:
             return _stored(cursor)
 
-    def told(self, *writes: str) -> list[tuple[str, str]]:
-        """Return channel and operation of all that *writes* send, stored or not, and forget it."""
+    def told(self, *writes: str, table: str | None = None) -> list[tuple[str, str]]:
+        """Return channel and operation of all that *writes* send, stored or not, and forget it.
+
+        Nothing is written if there is no such *table*.
+        """
         with self.connect() as cursor:
+            if table and not _has(cursor, table):
+                return []
             for channel in sorted({one.channel for one in _catalogue(cursor) if not one.table}):
                 cursor.execute(f"LISTEN {quote_identifier(channel)}")
             for write in writes:
@@ -153,7 +158,8 @@ class Database:
 
     def has(self, table: str) -> bool:
         """Whether there is such a table."""
-        return self.sql("SELECT to_regclass(%s) IS NOT NULL", table) == [(True,)]
+        with self.connect() as cursor:
+            return _has(cursor, table)
 
 
 def _catalogue(cursor: Any) -> Catalogue:
@@ -161,9 +167,13 @@ def _catalogue(cursor: Any) -> Catalogue:
     return Catalogue(Installed(*row) for row in cursor.fetchall())
 
 
+def _has(cursor: Any, table: str) -> bool:
+    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [table])
+    return bool(cursor.fetchone()[0])
+
+
 def _stored(cursor: Any) -> list[tuple[str, str]]:
-    cursor.execute("SELECT to_regclass('pgpubsub_sql_notification') IS NOT NULL")
-    if cursor.fetchone() == (False,):
+    if not _has(cursor, "pgpubsub_sql_notification"):
         return []
     cursor.execute(
         "WITH gone AS (DELETE FROM pgpubsub_sql_notification RETURNING *)"
