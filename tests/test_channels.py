@@ -39,13 +39,13 @@ def declare(name: str, module: str = "example.blog.channels", **attributes: Any)
 # Names.
 
 
-def test_a_channel_is_called_after_its_app_and_class() -> None:
+def test_a_channel_is_named_after_its_app_and_class() -> None:
     assert PostReads.postgres_name() == "blog.PostReads"
     assert AuthorChannel.postgres_name() == "blog.AuthorChannel"
     assert app_label(AuthorChannel) == "blog"
 
 
-def test_a_channel_may_be_called_anything() -> None:
+def test_a_channel_may_have_any_name() -> None:
     assert ItemNews.postgres_name() == 'item "news" äöü'
 
 
@@ -58,7 +58,7 @@ def test_moving_a_module_within_an_app_keeps_the_name() -> None:
 
 
 @isolated
-def test_a_channel_outside_of_every_app_is_called_after_its_package() -> None:
+def test_a_channel_outside_every_app_is_named_after_its_package() -> None:
     assert declare("Stray", "somewhere.deep.inside").postgres_name() == "somewhere.Stray"
 
 
@@ -122,7 +122,7 @@ def test_a_channel_is_found_by_class_path_and_name(reference: Any) -> None:
         (f"{__name__}.AuthorChannel", AuthorChannel),
     ],
 )
-def test_a_channel_is_found_where_it_is_imported_from(reference: str, found: type) -> None:
+def test_a_channel_is_found_by_a_path_that_imports_it(reference: str, found: type) -> None:
     assert find_channel(reference) is found
 
 
@@ -130,19 +130,19 @@ def test_a_channel_is_found_where_it_is_imported_from(reference: str, found: typ
     "reference",
     ["pgpubsub_sql.notify", "pgpubsub_sql.channels.BaseChannel", "pgpubsub_sql", "", ".Channel"],
 )
-def test_what_else_is_imported_is_no_channel(reference: str) -> None:
+def test_an_imported_object_that_is_no_channel_is_not_found(reference: str) -> None:
     with pytest.raises(ChannelNotFound, match="No channel is called"):
         find_channel(reference)
 
 
 @isolated
-def test_a_long_name_is_found_as_it_was_given_and_as_postgres_has_it() -> None:
+def test_a_long_name_is_found_whole_and_shortened() -> None:
     name = "a name, " * 20
     channel = declare("Long", channel_name=name)
     assert find_channel(name) is find_channel(shorten(name)) is channel
 
 
-def test_a_typing_error_gets_a_suggestion() -> None:
+def test_a_misspelled_reference_gets_a_suggestion() -> None:
     with pytest.raises(ChannelNotFound, match=r"'blog\.PostRead'.*mean 'blog\.PostReads'\?"):
         find_channel("blog.PostRead")
     with pytest.raises(PubSubError, match=r"put it into the channels\.py") as caught:
@@ -152,7 +152,7 @@ def test_a_typing_error_gets_a_suggestion() -> None:
 
 
 @pytest.mark.parametrize("reference", [None, 1, int, Author, print])
-def test_what_is_no_channel_is_refused(reference: Any) -> None:
+def test_a_reference_that_is_no_channel_is_refused(reference: Any) -> None:
     with pytest.raises(ChannelNotFound, match="is not a channel: name a subclass"):
         find_channel(reference)
 
@@ -198,7 +198,7 @@ def test_a_dataclass_with_slots_is_declared_once() -> None:
     assert set(declared_channels()) == {Slotted, Slotted.Nested}
 
 
-def test_a_module_loaded_again_declares_nothing_twice(install_app: Callable[..., None]) -> None:  # noqa: F811
+def test_a_reloaded_module_declares_nothing_twice(install_app: Callable[..., None]) -> None:  # noqa: F811
     """P25"""
     install_app("shop", channels="import pgpubsub_sql\nclass Sale(pgpubsub_sql.Channel): pass\n")
     (first,) = declared_channels()
@@ -221,6 +221,6 @@ def test_a_model_is_named_by_class_or_label() -> None:
     ("attributes", "error"),
     [({}, AttributeError), ({"model": "app.Nothing"}, LookupError), ({"model": "x"}, ValueError)],
 )
-def test_a_model_that_is_not_there(attributes: dict[str, str], error: type[Exception]) -> None:
+def test_a_missing_model_raises(attributes: dict[str, str], error: type[Exception]) -> None:
     with pytest.raises(error):
         model_of(type("Nowhere", (TriggerChannel,), attributes))

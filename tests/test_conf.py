@@ -38,7 +38,7 @@ def test_the_page_has_every_setting_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_the_default_is_the_same_in_page_code_and_deed(settings: Any, name: str) -> None:
+def test_defaults_agree_in_page_and_code(settings: Any, name: str) -> None:
     if hasattr(settings, name):
         delattr(settings, name)
     settings.ROOT_URLCONF = "ROOT_URLCONF.urls"
@@ -50,7 +50,7 @@ def test_the_default_is_the_same_in_page_code_and_deed(settings: Any, name: str)
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_setting_is_read_whenever_it_is_asked_for(settings: Any, name: str) -> None:
+def test_settings_are_read_live(settings: Any, name: str) -> None:
     read = READERS[name]
     values = (True, False, True) if isinstance(read(), bool) else ("one", "two", "one")
     for value in values:
@@ -60,7 +60,7 @@ def test_a_setting_is_read_whenever_it_is_asked_for(settings: Any, name: str) ->
 
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("value", [1, ["a"], object, b"a"])
-def test_a_value_of_another_type_is_refused(settings: Any, name: str, value: Any) -> None:
+def test_a_value_of_the_wrong_type_is_refused(settings: Any, name: str, value: Any) -> None:
     setattr(settings, name, value)
     with pytest.raises(
         ImproperlyConfigured, match=f"{name} must be .*, not {re.escape(repr(value))}"
@@ -68,7 +68,7 @@ def test_a_value_of_another_type_is_refused(settings: Any, name: str, value: Any
         READERS[name]()
 
 
-def test_text_is_no_flag(settings: Any) -> None:
+def test_text_is_not_a_boolean(settings: Any) -> None:
     """That of "False", as it comes out of an environment variable, would count as true."""
     settings.PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT = "False"
     with pytest.raises(ImproperlyConfigured, match="must be True or False, not 'False'"):

@@ -51,7 +51,7 @@ def in_force() -> Any:
 
 
 @pytest.mark.django_db
-def test_it_replaces_what_was_set() -> None:
+def test_set_context_replaces_the_context() -> None:
     set_notification_context({"a": 1})
     set_notification_context({"b": 2}, using="default")
     assert in_force() == '{"b": 2}'
@@ -59,13 +59,13 @@ def test_it_replaces_what_was_set() -> None:
     assert in_force() == "{}"
 
 
-def test_it_wants_a_transaction_and_says_how_to_get_one(transactional_db: None) -> None:
+def test_set_context_needs_a_transaction(transactional_db: None) -> None:
     with pytest.raises(TransactionRequired, match=r"transaction\.atomic\(\).*notification_context"):
         set_notification_context({"a": 1})
     assert in_force() == "{}"
 
 
-def test_it_is_over_with_its_transaction(transactional_db: None) -> None:
+def test_set_context_ends_with_the_transaction(transactional_db: None) -> None:
     """P23: the peer's lasts as long as the connection, and leaks into the next request."""
     with transaction.atomic():
         set_notification_context({"a": 1})
@@ -82,7 +82,7 @@ def payloads() -> list[dict[str, Any]]:
     return list(Notification.objects.values_list("payload", flat=True))
 
 
-def test_a_rolled_back_transaction_leaves_nothing(transactional_db: None) -> None:
+def test_set_context_is_undone_by_rollback(transactional_db: None) -> None:
     """P23"""
     with undone():
         set_notification_context({"a": 1})
@@ -90,14 +90,14 @@ def test_a_rolled_back_transaction_leaves_nothing(transactional_db: None) -> Non
 
 
 @pytest.mark.django_db
-def test_a_savepoint_takes_its_context_with_it() -> None:
+def test_set_context_is_undone_with_its_savepoint() -> None:
     set_notification_context({"a": 1})
     with undone():
         set_notification_context({"b": 2})
     assert in_force() == '{"a": 1}'
 
 
-def test_a_transaction_that_django_did_not_open_will_do(transactional_db: None) -> None:
+def test_set_context_accepts_a_transaction_that_django_did_not_open(transactional_db: None) -> None:
     """With autocommit off there always is one, and it may have failed as well."""
     transaction.set_autocommit(False)
     try:
@@ -117,7 +117,7 @@ def test_a_transaction_that_django_did_not_open_will_do(transactional_db: None) 
 
 
 @pytest.mark.django_db
-def test_it_does_nothing_where_nothing_can_be_sent() -> None:
+def test_set_context_does_nothing_in_a_failed_transaction() -> None:
     """As the predecessor: where Django knows of the failure, and where only Postgres does."""
     with undone():
         with pytest.raises(DatabaseError):
@@ -143,7 +143,7 @@ def test_it_does_nothing_where_nothing_can_be_sent() -> None:
     ],
 )
 @pytest.mark.django_db
-def test_it_travels_as_json(context: dict[str, Any], sent: dict[str, Any] | None) -> None:
+def test_context_travels_as_json(context: dict[str, Any], sent: dict[str, Any] | None) -> None:
     set_notification_context(context)
     notify(Job, number=1)
     Item.objects.create(name="a")
@@ -155,7 +155,7 @@ def test_it_travels_as_json(context: dict[str, Any], sent: dict[str, Any] | None
     [{"a": float("nan")}, {"a": object()}, {"a": "\0"}, {"a\\\0": 1}, {"a": "\ud800"}, {"a": b""}],
 )
 @pytest.mark.django_db
-def test_what_would_be_lost_without_a_word_is_refused(context: dict[str, Any]) -> None:
+def test_context_that_json_cannot_carry_is_refused(context: dict[str, Any]) -> None:
     """The database ignores a setting that is no JSON, so the sender has to hear of it."""
     with pytest.raises(PayloadError, match="context"):
         set_notification_context(context)
@@ -167,7 +167,7 @@ def test_what_would_be_lost_without_a_word_is_refused(context: dict[str, Any]) -
 # notification_context.
 
 
-def test_it_opens_a_transaction(transactional_db: None) -> None:
+def test_a_context_block_opens_a_transaction(transactional_db: None) -> None:
     with notification_context({"a": 1}):
         assert connection.in_atomic_block
         assert in_force() == '{"a": 1}'
@@ -175,7 +175,7 @@ def test_it_opens_a_transaction(transactional_db: None) -> None:
     assert in_force() == "{}"
 
 
-def test_its_own_transaction_is_undone_by_an_exception(transactional_db: None) -> None:
+def test_an_exception_rolls_back_the_blocks_own_transaction(transactional_db: None) -> None:
     with suppress(Undo), notification_context({"a": 1}):
         notify(Job, number=1)
         raise Undo
@@ -184,7 +184,7 @@ def test_its_own_transaction_is_undone_by_an_exception(transactional_db: None) -
 
 
 @pytest.mark.django_db
-def test_it_merges_and_puts_back() -> None:
+def test_a_context_block_merges_and_restores() -> None:
     with notification_context({"a": 1, "b": 1}):
         with notification_context({"b": 2, "c": 2}, using="default"):
             assert in_force() == '{"a": 1, "b": 2, "c": 2}'
@@ -194,7 +194,7 @@ def test_it_merges_and_puts_back() -> None:
 
 @pytest.mark.parametrize("outer", ['{ "a":  1.10 }', "not JSON", "[1]", ""])
 @pytest.mark.django_db
-def test_what_sql_has_set_is_put_back_as_it_was(outer: str) -> None:
+def test_a_setting_made_by_sql_is_restored(outer: str) -> None:
     """P23: what is not JSON is ignored, and is not ours to repair."""
     execute("SELECT set_config('pgpubsub.notification_context', %s, true)", outer)
     with notification_context({"b": 2}):
@@ -208,7 +208,7 @@ def test_what_sql_has_set_is_put_back_as_it_was(outer: str) -> None:
     "setting", ["no JSON", "[1]", '"text"', "1", "null", '{"a": ', "[" * 50000]
 )
 @pytest.mark.django_db
-def test_a_setting_that_is_no_object_never_fails_a_write(setting: str) -> None:
+def test_a_setting_that_is_no_object_fails_no_write(setting: str) -> None:
     """P23: in the peer a value that is not JSON aborts every write."""
     execute("SELECT set_config('pgpubsub.notification_context', %s, true)", setting)
     Item.objects.create(name="a")
@@ -220,7 +220,7 @@ def test_a_setting_that_is_no_object_never_fails_a_write(setting: str) -> None:
 
 
 @pytest.mark.django_db
-def test_an_exception_that_the_caller_handles_leaves_the_transaction_usable() -> None:
+def test_a_handled_exception_leaves_the_transaction_usable() -> None:
     """A second atomic() within the caller's would mark all of it for rollback."""
     with transaction.atomic():
         with notification_context({"a": 1}):
@@ -237,7 +237,7 @@ def test_an_exception_that_the_caller_handles_leaves_the_transaction_usable() ->
 
 
 @pytest.mark.django_db
-def test_an_aborted_transaction_shows_its_own_error() -> None:
+def test_an_aborted_transaction_raises_its_own_error() -> None:
     """Putting back the context would fail too, and would hide what went wrong."""
     with (
         pytest.raises(DatabaseError, match="no_such_column") as caught,
@@ -258,7 +258,7 @@ def test_a_savepoint_around_it_restores_the_context_after_an_error() -> None:
     assert in_force() == '{"a": 1}'
 
 
-def test_a_lost_connection_shows_its_own_error(transactional_db: None) -> None:
+def test_a_lost_connection_raises_its_own_error(transactional_db: None) -> None:
     lost = r"terminating connection|closed the connection"
     with pytest.raises(DatabaseError, match=lost), notification_context({"a": 1}):
         execute("SELECT pg_terminate_backend(pg_backend_pid())")
@@ -267,7 +267,7 @@ def test_a_lost_connection_shows_its_own_error(transactional_db: None) -> None:
 
 
 @pytest.mark.django_db
-def test_within_an_aborted_transaction_it_only_runs_the_block() -> None:
+def test_a_context_block_only_runs_in_an_aborted_transaction() -> None:
     """So that what handles an error may use it, as it may use set_notification_context()."""
     set_notification_context({"a": 1})
     execute("SAVEPOINT intact")
@@ -289,7 +289,7 @@ def unbound(transactional_db: None, settings: Any) -> Iterator[None]:
     connection.close()
 
 
-def test_unbound_it_outlasts_transactions(unbound: None) -> None:
+def test_an_unbound_context_outlasts_transactions(unbound: None) -> None:
     set_notification_context({"a": 1})
     Item.objects.create(name="a")
     with transaction.atomic():
@@ -305,7 +305,7 @@ def test_unbound_it_outlasts_transactions(unbound: None) -> None:
     assert in_force() == "{}"
 
 
-def test_unbound_a_block_is_a_block_all_the_same(unbound: None) -> None:
+def test_an_unbound_context_block_still_restores(unbound: None) -> None:
     set_notification_context({"a": 1})
     with notification_context({"b": 2}):
         assert in_force() == '{"a": 1, "b": 2}'
@@ -313,7 +313,7 @@ def test_unbound_a_block_is_a_block_all_the_same(unbound: None) -> None:
 
 
 @pytest.mark.django_db
-def test_unbound_it_does_nothing_where_nothing_can_be_sent(settings: Any) -> None:
+def test_an_unbound_context_is_ignored_in_a_failed_transaction(settings: Any) -> None:
     settings.PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT = False
     with undone():
         with pytest.raises(DatabaseError):
@@ -325,7 +325,7 @@ def test_unbound_it_does_nothing_where_nothing_can_be_sent(settings: Any) -> Non
 # From SQL.
 
 
-def test_sql_sets_it_for_its_transaction(transactional_db: None) -> None:
+def test_sql_can_set_the_context_of_its_transaction(transactional_db: None) -> None:
     with transaction.atomic():
         execute("SET LOCAL pgpubsub.notification_context = '{\"tenant\": 7}'")
         execute("INSERT INTO app_item (name, number, amount, data) VALUES ('a', 0, 0, '{}')")
@@ -343,7 +343,7 @@ def deliver(*channels: type[BaseChannel]) -> None:
         pass
 
 
-def test_it_reaches_the_listeners_of_its_own_messages_alone(transactional_db: None) -> None:
+def test_context_reaches_only_listeners_of_its_messages(transactional_db: None) -> None:
     """P23: over a connection that persists, no request sees what the one before has set."""
     item = Item.objects.create(name="a")
     for request in (1, 2, None):
@@ -358,7 +358,7 @@ def test_it_reaches_the_listeners_of_its_own_messages_alone(transactional_db: No
     assert [call["context"] for call in calls("do_job")] == contexts
 
 
-def test_what_a_listener_sets_is_not_for_the_next_message(
+def test_a_listeners_context_does_not_reach_the_next_message(
     transactional_db: None,
     blank: None,  # noqa: F811
 ) -> None:
@@ -385,7 +385,7 @@ def test_what_a_listener_sets_is_not_for_the_next_message(
 
 
 @pytest.mark.parametrize(("is_passed", "received"), [(False, ["old"]), (True, ["context", "old"])])
-def test_it_is_a_field_of_rows_where_the_setting_says_so(
+def test_context_is_passed_in_kwargs_if_the_setting_says_so(
     transactional_db: None, settings: Any, is_passed: bool, received: list[str]
 ) -> None:
     """As in the predecessor: for who takes **kwargs; who names it has it anyhow."""

@@ -50,7 +50,7 @@ def reset_ids() -> None:
         sql(f"ALTER TABLE {model._meta.db_table} ALTER COLUMN id RESTART WITH 1")
 
 
-def test_a_dump_of_everything_holds_no_messages(load: Any) -> None:
+def test_dumpdata_excludes_messages_by_default(load: Any) -> None:
     """F22: loading it told of each row, and brought the messages of these rows besides."""
     Item.objects.create(name="watched")
     assert Notification.from_channel(ItemChannel).count() == 1
@@ -65,7 +65,7 @@ def test_a_dump_of_everything_holds_no_messages(load: Any) -> None:
     assert Notification.from_channel(ItemChannel).count() == 1
 
 
-def test_messages_are_dumped_where_they_are_named(load: Any) -> None:
+def test_dumpdata_includes_messages_if_named(load: Any) -> None:
     """F22"""
     notify(Job(number=1))
     (dumped,) = dump("pgpubsub_sql")
@@ -78,7 +78,7 @@ def test_messages_are_dumped_where_they_are_named(load: Any) -> None:
     assert numbers() == [1, 2]
 
 
-def test_what_is_loaded_overwrites_nothing(load: Any) -> None:
+def test_loaded_messages_overwrite_none(load: Any) -> None:
     """F22: it has the id of a message that was stored by then."""
     notify(Job(number=1))
     dumped = dump("pgpubsub_sql")
@@ -91,7 +91,7 @@ def test_what_is_loaded_overwrites_nothing(load: Any) -> None:
     assert sorted(numbers()) == [1, 2]
 
 
-def test_ids_go_on_after_a_serialized_rollback() -> None:
+def test_ids_continue_after_a_serialized_rollback() -> None:
     """F22: the sequence came to an id that was taken, and a write to a watched table failed."""
     notify(Job(number=1))
     LongPayload.objects.create(payload={}, expires_at="2030-01-01T00:00Z")
@@ -107,7 +107,7 @@ def test_ids_go_on_after_a_serialized_rollback() -> None:
     assert numbers() == [1, 2, 3, 4]
 
 
-def test_what_is_loaded_in_silence_is_not_told(load: Any) -> None:
+def test_loading_with_triggers_silenced_sends_nothing(load: Any) -> None:
     """F22"""
     Item.objects.create(name="watched")
     dumped = dump("app.item")
@@ -143,7 +143,7 @@ AFTER, BEFORE = {"after": ("truncate",)}, {"before": ("truncate",)}
 
 @pytest.mark.parametrize("timing", [AFTER, BEFORE], ids=["after", "before"])
 @pytest.mark.parametrize("reset_sequences", [True, False])
-def test_flush_leaves_no_message(
+def test_flush_deletes_messages(
     told_of_truncates: Any, timing: dict[str, tuple[str, ...]], reset_sequences: bool
 ) -> None:
     """F22: the next test met the TRUNCATE with which the last one had ended."""
@@ -155,7 +155,7 @@ def test_flush_leaves_no_message(
     assert [one.payload["op"] for one in Notification.objects.all()] == ["TRUNCATE"]
 
 
-def test_flush_in_a_transaction_and_beside_partitions(told_of_truncates: Any) -> None:
+def test_flush_works_in_a_transaction_and_with_partitions(told_of_truncates: Any) -> None:
     """F22"""
     sql("CREATE TABLE parts (id int) PARTITION BY LIST (id)")
     sql("CREATE TABLE parts_rest PARTITION OF parts DEFAULT")

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import DatabaseError, connection, transaction
-from django.db.backends.utils import CursorWrapper
 from django.db.utils import ConnectionDoesNotExist
 from django.utils import timezone
 
@@ -36,19 +35,6 @@ HOSTILE = [
     "back\\slash \\u0041 \n\t",
     "名前 🎉 äöü",
 ]
-
-HELPERS = {
-    "pgpubsub_context_v1()",
-    "pgpubsub_ignored_v1(text)",
-    "pgpubsub_key_v1(jsonb)",
-    "pgpubsub_ring_v1(text)",
-    "pgpubsub_ring(text)",
-    "pgpubsub_store_v1(text,jsonb,timestamp with time zone,timestamp with time zone,jsonb)",
-    "pgpubsub_notify(text,jsonb)",
-    "pgpubsub_send_v1(text,jsonb)",
-    "pgpubsub_publish_v1(text,jsonb)",
-    "pgpubsub_notify_many_v1(text[],jsonb[],boolean[],jsonb[])",
-}
 
 
 def execute(sql: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -81,7 +67,7 @@ def refused(*words: str) -> Iterator[None]:
 @pytest.mark.parametrize(
     "reference", [PostReads, "example.blog.channels.PostReads", "blog.PostReads"]
 )
-def test_fields_are_sent_to_whoever_listens(reference: Any, transactional_db: None) -> None:
+def test_fields_reach_whoever_listens(reference: Any, transactional_db: None) -> None:
     with Ear("blog.PostReads") as ear:
         assert notify(reference, model_id=1, date=TODAY) is None
         (message,) = ear.messages()
@@ -97,7 +83,7 @@ def test_an_instance_is_sent(transactional_db: None) -> None:
     assert plain(message) == {"model_id": 1, "date": "2026-01-31", "source": "a feed"}
 
 
-def test_a_durable_message_is_stored_and_only_rings(transactional_db: None) -> None:
+def test_a_durable_message_is_stored_and_notifies_without_payload(transactional_db: None) -> None:
     """P3: the peer stores under a name that nobody looks for."""
     with Ear("app.Job") as ear:
         notify(Job, number=1)
@@ -110,7 +96,7 @@ def test_a_durable_message_is_stored_and_only_rings(transactional_db: None) -> N
 
 
 @pytest.mark.parametrize("name", ["n" * 80, "\"odd\" 'name' %s ; \\ äöü $$"])
-def test_a_durable_name_is_the_same_everywhere(
+def test_a_durable_channel_has_one_name_everywhere(
     name: str,
     transactional_db: None,
     blank: None,  # noqa: F811
@@ -131,7 +117,7 @@ def test_a_durable_name_is_the_same_everywhere(
 
 @pytest.mark.parametrize("said", HOSTILE)
 @pytest.mark.parametrize("is_durable", [True, False])
-def test_whatever_is_in_a_payload_stays_there(
+def test_hostile_text_stays_in_the_payload(
     said: str,
     is_durable: bool,
     transactional_db: None,
@@ -153,7 +139,7 @@ def test_whatever_is_in_a_payload_stays_there(
     execute("SELECT count(*) FROM blog_post")
 
 
-def test_five_equal_messages_are_five(transactional_db: None) -> None:
+def test_equal_messages_are_not_merged(transactional_db: None) -> None:
     """P7: PostgreSQL drops identical NOTIFYs of one transaction."""
     with Ear("app.Shout", "app.Job") as ear:
         with transaction.atomic():
@@ -171,7 +157,7 @@ def test_five_equal_messages_are_five(transactional_db: None) -> None:
 # In the caller's transaction.
 
 
-def test_nothing_leaves_before_commit_nor_after_rollback(transactional_db: None) -> None:
+def test_nothing_is_sent_before_commit_or_after_rollback(transactional_db: None) -> None:
     with Ear("app.Shout", "app.Job") as ear:
         with undone():
             notify(Shout, number=1)
@@ -185,7 +171,7 @@ def test_nothing_leaves_before_commit_nor_after_rollback(transactional_db: None)
     assert stored() == []
 
 
-def test_a_read_only_transaction_sends_only_what_need_not_be_stored(
+def test_a_read_only_transaction_sends_only_short_ephemeral_messages(
     transactional_db: None,
 ) -> None:
     with Ear("app.Shout") as ear:
@@ -208,7 +194,7 @@ def database_clock() -> datetime.datetime:
 
 
 @pytest.mark.django_db
-def test_a_message_is_available_at_once_by_the_clock_of_the_database() -> None:
+def test_a_message_is_available_at_once_by_the_databases_clock() -> None:
     """Not by now(), which is when the transaction began."""
     before = database_clock()
     notify(Job(1))
@@ -250,14 +236,14 @@ def test_at_and_expires_are_kept_to_the_microsecond() -> None:
     ],
 )
 @pytest.mark.django_db
-def test_options_that_make_no_sense_are_refused(options: Any, complaint: str) -> None:
+def test_invalid_options_are_refused(options: Any, complaint: str) -> None:
     with pytest.raises(PayloadError, match=f"app.Job: .*{complaint}"):
         notify(Job(1), **options)
     assert stored() == []  # and the transaction goes on
 
 
 @pytest.mark.django_db
-def test_naive_times_are_those_of_the_connection_where_the_project_has_no_zones(
+def test_naive_times_are_in_the_connections_zone_without_use_tz(
     settings: Any,
 ) -> None:
     settings.USE_TZ = False
@@ -267,7 +253,7 @@ def test_naive_times_are_those_of_the_connection_where_the_project_has_no_zones(
 
 @pytest.mark.parametrize("option", ["delay", "at", "expires"])
 @pytest.mark.django_db
-def test_an_ephemeral_message_cannot_wait(option: str) -> None:
+def test_an_ephemeral_message_takes_no_times(option: str) -> None:
     value = datetime.timedelta(1) if option == "delay" else timezone.now()
     with pytest.raises(PayloadError, match=r"app\.Shout is ephemeral.*lock_notifications = True"):
         notify(Shout(1), **{option: value})  # type: ignore[call-overload]
@@ -284,9 +270,7 @@ def test_only_an_instance_takes_options() -> None:
 
 @pytest.mark.parametrize("option", ["using", "delay", "at", "expires"])
 @pytest.mark.parametrize("send", [notify, async_to_sync(anotify)])
-def test_an_option_beside_fields_is_answered_with_the_form_that_takes_it(
-    send: Any, option: str
-) -> None:
+def test_an_option_among_fields_is_refused_with_the_right_form(send: Any, option: str) -> None:
     """F60: "has no field 'delay'" did not say where a delay goes."""
     words = f"app.Job has no field '{option}'. If you mean the option, send an instance: "
     for reference in (Job, "app.Job"):
@@ -312,7 +296,7 @@ def test_a_field_may_have_the_name_of_an_option(blank: None) -> None:  # noqa: F
 
 
 @pytest.mark.django_db
-def test_what_cannot_be_sent_is_refused() -> None:
+def test_messages_that_cannot_be_sent_are_refused() -> None:
     with pytest.raises(PayloadError, match=r"blog\.PostReads: missing 'date'"):
         notify(PostReads, model_id=1)
     with pytest.raises(PayloadError, match=r"blog\.PostReads: field 'model_id'"):
@@ -341,7 +325,7 @@ def message_of(size: int, fill: str = "x") -> dict[str, Any]:
 
 @pytest.mark.parametrize("fill", ["x", "ä", "🎉"])
 @pytest.mark.parametrize(("size", "is_stored"), [(7998, False), (7999, False), (8000, True)])
-def test_what_a_notify_cannot_hold_is_stored(
+def test_messages_too_long_for_notify_are_stored(
     fill: str, size: int, is_stored: bool, transactional_db: None
 ) -> None:
     """P13: bytes count, not characters; a write is never refused because of its size."""
@@ -388,152 +372,3 @@ def test_the_context_travels_with_every_kind_of_message(transactional_db: None) 
         assert [m.get("$context") for m in ear.messages()] == [{"tenant": 7}, None]
     contexts = [payload.get("$context") for _, payload in stored()]
     assert contexts == [{"tenant": 7}, {"tenant": 7}, "mine", None]
-
-
-# pgpubsub_notify, for people who write SQL.
-
-
-def test_sql_stores_and_rings(transactional_db: None) -> None:
-    with Ear("any.Channel") as ear:
-        ((number,),) = execute("SELECT pgpubsub_notify('any.Channel', '{\"a\": 1.50}')")
-        execute("SELECT pgpubsub_notify(channel => 'any.Channel', payload => '{}')")
-        assert ear.notifies() == [Notify("any.Channel", ""), Notify("any.Channel", "")]
-    assert stored() == [("any.Channel", {"a": 1.5}), ("any.Channel", {})]
-    assert Notification.objects.first().pk == number
-
-
-@pytest.mark.parametrize(
-    ("channel", "payload", "words"),
-    [
-        (None, "{}", ["NULL cannot be the name of a channel", "1 to 63 bytes"]),
-        ("", "{}", ["'' cannot be the name"]),
-        ("ä" * 32, "{}", ["cannot be the name", "1 to 63 bytes"]),
-        ("a'b", None, ["the payload of channel 'a''b' is not a JSON object", "HINT:"]),
-        ("a", "null", ["is not a JSON object", "Send an object of the channel's fields."]),
-        ("a", "[1]", ["is not a JSON object"]),
-        ("a", '"{}"', ["is not a JSON object"]),
-        ("a", "{", ["invalid input syntax for type json"]),
-    ],
-)
-@pytest.mark.django_db
-def test_sql_is_told_what_is_wrong(channel: Any, payload: Any, words: list[str]) -> None:
-    with refused(*words):
-        execute("SELECT pgpubsub_notify(%s, %s::jsonb)", channel, payload)
-    assert stored() == []
-
-
-# Grants and search_path.
-
-
-def our_functions(column: str, condition: str = "true") -> list[tuple[str, Any]]:
-    named = f"pg_proc WHERE proname ~ '^pgpubsub_' AND {condition}"
-    found = execute(f"SELECT oid::regprocedure, {column} FROM {named}")
-    return [(str(name), value) for name, value in found]
-
-
-@pytest.mark.django_db
-def test_every_helper_is_there() -> None:
-    assert {name for name, _ in our_functions("NULL")} >= HELPERS
-
-
-@pytest.mark.django_db
-def test_nobody_may_call_our_functions_unless_granted() -> None:
-    """P13 and P14: who may send is for the owner to say. Helpers and functions of channels."""
-    allowed = "has_function_privilege('public', oid, 'EXECUTE')"
-    assert [name for name, is_allowed in our_functions(allowed) if is_allowed] == []
-
-
-@pytest.mark.django_db
-def test_every_function_pins_its_search_path() -> None:
-    """P14: what a caller puts into search_path must not become part of them."""
-    for name, settings in our_functions("proconfig", "prolang <> 14"):
-        assert "search_path=pg_catalog, pg_temp" in (settings or []), name
-
-
-@pytest.mark.django_db
-def test_a_function_in_sql_names_every_schema() -> None:
-    """P14: it has no setting, which would keep it from being inlined; and it is inlined."""
-    assert [name for name, _ in our_functions("NULL", "prolang = 14")] == ["pgpubsub_key_v1(jsonb)"]
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT public.pgpubsub_key_v1(to_jsonb(array[repeat('x', 2000)]))")
-        before = cursor.fetchone()
-        cursor.execute(
-            "EXPLAIN (VERBOSE) SELECT public.pgpubsub_key_v1(to_jsonb(number)) "
-            "FROM generate_series(1, 2) AS number"
-        )
-        assert not [line for (line,) in cursor.fetchall() if "pgpubsub_key_v1" in line]
-        cursor.execute(
-            "CREATE SCHEMA evil;"
-            "CREATE FUNCTION evil.sha256(bytea) RETURNS bytea LANGUAGE sql AS 'SELECT NULL::bytea';"
-            "CREATE FUNCTION evil.cat(text, text) RETURNS text LANGUAGE sql AS 'SELECT NULL::text';"
-            "CREATE OPERATOR evil.|| (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.cat);"
-            "SET LOCAL search_path = evil, pg_catalog"
-        )
-        cursor.execute("SELECT public.pgpubsub_key_v1(to_jsonb(array[repeat('x', 2000)]))")
-        assert cursor.fetchone() == before
-
-
-@contextmanager
-def restricted_role() -> Iterator[CursorWrapper]:
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("CREATE ROLE restricted")
-        cursor.execute("SET LOCAL ROLE restricted")
-        yield cursor
-        cursor.execute("RESET ROLE")
-        transaction.set_rollback(True)
-
-
-@pytest.mark.django_db
-def test_a_restricted_role_sends_once_it_is_granted_the_one_public_function() -> None:
-    """P14"""
-    with restricted_role() as cursor:
-        with refused("permission denied for function pgpubsub_notify"):
-            cursor.execute("SELECT pgpubsub_notify('a', '{}')")
-        cursor.execute("RESET ROLE")
-        cursor.execute("GRANT EXECUTE ON FUNCTION pgpubsub_notify(text, jsonb) TO restricted")
-        cursor.execute("SET LOCAL ROLE restricted")
-        cursor.execute("SELECT pgpubsub_notify('a', '{}')")
-        for table in ("pgpubsub_sql_notification", "pgpubsub_sql_longpayload"):
-            with refused("permission denied for table"):
-                cursor.execute(f"SELECT * FROM {table}")
-        for function in ("pgpubsub_send_v1('a', '{}')", "pgpubsub_ring('a')"):
-            with refused("permission denied for function"):
-                cursor.execute(f"SELECT {function}")
-        cursor.execute("RESET ROLE")
-        assert stored() == [("a", {})]
-
-
-HOSTILE_SCHEMA = """
-CREATE SCHEMA hostile;
-CREATE FUNCTION hostile.evil(text, text) RETURNS boolean LANGUAGE plpgsql
-    AS $$ BEGIN RAISE 'taken in'; END $$;
-CREATE OPERATOR hostile.<> (LEFTARG = text, RIGHTARG = text, FUNCTION = hostile.evil);
-CREATE FUNCTION hostile.pg_notify(text, text) RETURNS void LANGUAGE plpgsql
-    AS $$ BEGIN RAISE 'taken in'; END $$;
-CREATE FUNCTION hostile.pgpubsub_ring(text) RETURNS void LANGUAGE plpgsql
-    AS $$ BEGIN RAISE 'taken in'; END $$;
-CREATE FUNCTION hostile.jsonb_typeof(jsonb) RETURNS text LANGUAGE plpgsql
-    AS $$ BEGIN RAISE 'taken in'; END $$;
-CREATE TABLE hostile.pgpubsub_sql_notification ();
-CREATE TEMP TABLE pgpubsub_sql_notification (channel text, payload text);
-CREATE TEMP TABLE pgpubsub_sql_longpayload (payload text);
-"""
-
-
-@pytest.mark.parametrize(
-    "search_path", ["", "hostile, pg_catalog, public", "pg_temp, hostile, pg_catalog"]
-)
-@pytest.mark.django_db
-def test_any_search_path_will_do(search_path: str) -> None:
-    """P14: empty as after pg_dump, or one that means harm; and temporary tables named like ours."""
-    execute(HOSTILE_SCHEMA)
-    execute("SELECT set_config('search_path', %s, true)", search_path)
-    execute("SET LOCAL pgpubsub.notification_context = '{\"a\": 1}'")
-    execute("SELECT public.pgpubsub_notify('a', '{}')")
-    execute("SELECT public.pgpubsub_publish_v1('a', jsonb_build_object('x', repeat('x', 9000)))")
-    execute("SELECT public.pgpubsub_notify_many_v1('{a}', ARRAY[jsonb '{}'], '{true}', '{NULL}')")
-    execute("SET LOCAL search_path = public")
-    assert execute("SELECT channel, payload FROM public.pgpubsub_sql_notification") == [
-        *[("a", '{"$context": {"a": 1}}')] * 2
-    ]
-    assert execute("SELECT count(*) FROM public.pgpubsub_sql_longpayload") == [(1,)]

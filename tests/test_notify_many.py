@@ -43,7 +43,7 @@ def stored() -> list[tuple[str, Any]]:
 # notify_many.
 
 
-def test_many_of_several_channels_leave_in_one_round_trip(transactional_db: None) -> None:
+def test_messages_of_several_channels_take_one_round_trip(transactional_db: None) -> None:
     """P7: equal ones all do; each durable channel is rung once."""
     messages = [Shout(1), Job(1), PostReads(1, TODAY), Job(1), Shout(1), Job(2), Shout(2)]
     with Ear("app.Job", "app.Shout", "blog.PostReads") as ear:
@@ -69,7 +69,7 @@ CREATE OR REPLACE FUNCTION pgpubsub_ring_v1(channel text) RETURNS void LANGUAGE 
 
 
 @pytest.mark.django_db
-def test_a_channel_is_rung_once_however_it_is_done() -> None:
+def test_workers_are_notified_once_per_channel() -> None:
     """Not merely because PostgreSQL drops the second of two equal NOTIFYs."""
     sql(RUNG)
     notify_many([*map(Job, range(50)), Shout(1)])
@@ -79,7 +79,7 @@ def test_a_channel_is_rung_once_however_it_is_done() -> None:
 
 
 @pytest.mark.django_db
-def test_each_is_what_notify_would_have_made_of_it() -> None:
+def test_each_message_equals_that_of_notify() -> None:
     for message in (Job(1, "O'Hara %s \\ \" $$ 名前 🎉"), Job(2, "x" * 9000)):
         with notification_context({"tenant": 7}):
             notify(message)
@@ -94,7 +94,7 @@ def test_each_is_what_notify_would_have_made_of_it() -> None:
     assert (notification.attempts, notification.expires_at, notification.key) == (0, None, None)
 
 
-def test_long_ones_travel_whole(transactional_db: None) -> None:
+def test_long_messages_arrive_whole(transactional_db: None) -> None:
     """P13"""
     with Ear("app.Shout") as ear:
         with notification_context({"tenant": 7}):
@@ -113,7 +113,7 @@ def test_ids_follow_the_order_given() -> None:
     assert list(numbers) == list(range(2000, 0, -1))
 
 
-def test_none_leaves_where_one_cannot(transactional_db: None) -> None:
+def test_no_message_is_sent_if_one_cannot_be(transactional_db: None) -> None:
     with Ear("app.Job", "app.Shout") as ear:
         for wrong, complaint in [
             (Job("one"), r"app\.Job: field 'number'"),  # type: ignore[arg-type]
@@ -130,7 +130,7 @@ def test_none_leaves_where_one_cannot(transactional_db: None) -> None:
     assert stored() == []
 
 
-def test_a_read_only_transaction_sends_what_need_not_be_stored(transactional_db: None) -> None:
+def test_a_read_only_transaction_sends_short_ephemeral_messages(transactional_db: None) -> None:
     """As notify() does."""
     with Ear("app.Shout") as ear:
         with transaction.atomic():
@@ -140,14 +140,14 @@ def test_a_read_only_transaction_sends_what_need_not_be_stored(transactional_db:
 
 
 @pytest.mark.django_db
-def test_nothing_is_asked_of_the_database_for_nothing() -> None:
+def test_no_messages_need_no_query() -> None:
     with CaptureQueriesContext(connection) as queries:
         notify_many([])
     assert len(queries) == 0
 
 
 @pytest.mark.django_db
-def test_another_database_may_be_given() -> None:
+def test_using_selects_the_database() -> None:
     with pytest.raises(ConnectionDoesNotExist):
         notify_many([Job(1)], using="elsewhere")
 
@@ -165,7 +165,7 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
     asyncio.run(run_and_disconnect())
 
 
-def test_a_coroutine_sends_in_every_form(transactional_db: None) -> None:
+def test_anotify_takes_every_form(transactional_db: None) -> None:
     at = datetime.datetime(2090, 1, 1, tzinfo=datetime.UTC)
 
     async def send() -> None:
@@ -181,7 +181,7 @@ def test_a_coroutine_sends_in_every_form(transactional_db: None) -> None:
 
 
 @pytest.mark.django_db
-def test_a_coroutine_joins_the_transaction_of_the_thread_it_is_called_from() -> None:
+def test_anotify_joins_the_transaction_of_the_calling_thread() -> None:
     """As an async listener is called; its connection is Django's own for this thread."""
 
     async def send(number: int) -> None:
@@ -196,7 +196,7 @@ def test_a_coroutine_joins_the_transaction_of_the_thread_it_is_called_from() -> 
 
 
 @pytest.mark.django_db
-def test_a_coroutine_is_told_what_is_wrong() -> None:
+def test_anotify_raises_like_notify() -> None:
     send = async_to_sync(anotify)
     with pytest.raises(PayloadError, match="missing 'date'"):
         send(PostReads, model_id=1)
@@ -204,7 +204,7 @@ def test_a_coroutine_is_told_what_is_wrong() -> None:
         send(Job(1), delay=datetime.timedelta(1), at=datetime.datetime.now(datetime.UTC))
 
 
-def test_no_field_is_taken_for_an_argument_of_the_machinery(
+def test_fields_of_anotify_may_have_any_name(
     transactional_db: None,
     blank: None,  # noqa: F811
 ) -> None:
@@ -231,7 +231,7 @@ def rung(*arguments: Any) -> list[str]:
     return [one.channel for one in notifies]
 
 
-def test_durable_channels_are_rung(transactional_db: None) -> None:
+def test_process_stored_notifications_notifies_durable_channels(transactional_db: None) -> None:
     assert rung() == ["app.Job", "app.ItemChannel"]
     assert rung([Job, Shout]) == ["app.Job"]
     assert rung(["app.Job", "tests.app.channels.ItemChannel"]) == ["app.Job", "app.ItemChannel"]
@@ -241,7 +241,7 @@ def test_durable_channels_are_rung(transactional_db: None) -> None:
         process_stored_notifications(["app.Jobb"])
 
 
-def test_it_rings_once_committed_and_only_there(transactional_db: None) -> None:
+def test_process_stored_notifications_waits_for_the_commit(transactional_db: None) -> None:
     with Ear("app.Job") as ear:
         with undone():
             process_stored_notifications()
@@ -255,7 +255,7 @@ def test_it_rings_once_committed_and_only_there(transactional_db: None) -> None:
 
 
 @pytest.mark.django_db
-def test_what_is_parked_or_waiting_stays_so() -> None:
+def test_process_stored_notifications_leaves_parked_and_waiting_messages() -> None:
     notify(Job(1), delay=datetime.timedelta(days=1))
     notify(Job(2))
     Notification.objects.filter(payload__number=2).update(available_at=None)

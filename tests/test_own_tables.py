@@ -10,7 +10,7 @@ from pgpubsub_sql.sql.own_tables import TABLES
 
 
 @pytest.mark.django_db
-def test_a_database_that_was_just_migrated_has_no_fault() -> None:
+def test_a_migrated_database_has_no_fault() -> None:
     """F1: what our migrations make is what is compared."""
     assert find_faults(connection, "public") == []
 

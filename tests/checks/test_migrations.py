@@ -1,4 +1,4 @@
-"""W002 and W003: whether migrations install the triggers. E010: ``migrations/test_labels.py``."""
+"""W002, W003: are triggers in migrations? For E010 see ``migrations/test_stale_labels.py``."""
 
 from __future__ import annotations
 

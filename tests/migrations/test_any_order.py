@@ -275,7 +275,7 @@ class Life(RuleBasedStateMachine):
         return data.draw(st.sampled_from(fields))
 
 
-def test_any_changes_in_any_order(new_project: Callable[..., Project]) -> None:
+def test_triggers_follow_any_changes_in_any_order(new_project: Callable[..., Project]) -> None:
     """T1, T2, T3, T9, P24: see the head of this file."""
     long = settings.get_current_profile_name() == "long"
     lives = settings(

@@ -41,7 +41,9 @@ class OtherConfig(AppConfig):
 @pytest.mark.parametrize(
     "apps", [["pgpubsub_sql", "other"], ["other", "pgpubsub_sql"]], ids=["before", "after"]
 )
-def test_a_package_that_composes_the_autodetector(new_project: NewProject, apps: list[str]) -> None:
+def test_a_package_that_wraps_the_autodetector_works_with_ours(
+    new_project: NewProject, apps: list[str]
+) -> None:
     """T11: both do their work, whichever comes first in INSTALLED_APPS."""
     project = new_project(apps=[*apps, "blog"])
     project.write({"other/__init__.py": "", "other/apps.py": COMPOSES})
@@ -127,7 +129,9 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
-def test_a_command_that_chooses_its_autodetector(new_project: NewProject, kind: str) -> None:
+def test_a_command_that_chooses_its_own_autodetector_still_writes_triggers(
+    new_project: NewProject, kind: str
+) -> None:
     """F9: django-syzygy does so in handle(): no AddTrigger was written, and nobody said so."""
     project = new_project(apps=["pgpubsub_sql", "other", "blog"])
     project.write(dict.fromkeys((f"other/{name}__init__.py" for name in PACKAGES), ""))
@@ -160,7 +164,7 @@ class Command(BaseCommand):
 """
 
 
-def test_states_that_have_no_migrations_have_no_triggers(new_project: NewProject) -> None:
+def test_comparing_states_without_migrations_ignores_triggers(new_project: NewProject) -> None:
     """F9: who compares two states, as tools and tests do, hears of the models alone."""
     project = new_project(apps=["pgpubsub_sql", "other", "blog"])
     project.write(dict.fromkeys((f"other/{name}__init__.py" for name in PACKAGES), ""))
@@ -182,7 +186,9 @@ class Command(migrate.Command):
 @pytest.mark.parametrize(
     "apps", [["pgpubsub_sql", "other"], ["other", "pgpubsub_sql"]], ids=["before", "after"]
 )
-def test_a_package_with_a_command_of_its_own(new_project: NewProject, apps: list[str]) -> None:
+def test_a_package_with_its_own_makemigrations_works_with_ours(
+    new_project: NewProject, apps: list[str]
+) -> None:
     """T11: as django-tenants has. Django wants both commands to have the same autodetector."""
     project = new_project(apps=[*apps, "blog"])
     project.write(dict.fromkeys((f"other/{name}__init__.py" for name in PACKAGES), ""))
@@ -217,7 +223,7 @@ class Author(models.Model):
 @pytest.mark.parametrize(
     "apps", [["pgpubsub_sql", "pgtrigger"], ["pgtrigger", "pgpubsub_sql"]], ids=["before", "after"]
 )
-def test_django_pgtrigger(new_project: NewProject, apps: list[str]) -> None:
+def test_django_pgtrigger_works_beside_ours(new_project: NewProject, apps: list[str]) -> None:
     """T11: both write their operations and install their triggers, on one model."""
     project = new_project(apps=[*apps, "blog"])
     versions = [("", ["insert"]), ("age = models.TextField(null=True)", ["insert", "update"])]

@@ -77,7 +77,7 @@ class Migration(migrations.Migration):
 """
 
 
-def test_a_migration_that_is_optimized(project: Project) -> None:
+def test_optimizemigration_merges_trigger_operations(project: Project) -> None:
     """T9, T14: what was written by hand, in few words, is made fewer."""
     project.write(authors())
     project.run("makemigrations")
@@ -90,7 +90,7 @@ def test_a_migration_that_is_optimized(project: Project) -> None:
     assert_quiet(project)
 
 
-def test_a_migration_that_is_updated(project: Project) -> None:
+def test_makemigrations_update_merges_trigger_operations(project: Project) -> None:
     """T9: ``makemigrations --update`` finds one operation where there were two."""
     project.write(authors("insert"))
     project.run("makemigrations")
@@ -126,7 +126,7 @@ def test_sqlmigrate_shows_exactly_what_runs(project: Project) -> None:
 
 
 @pytest.mark.parametrize("name", ["ours", "yours"], ids=["before theirs", "after theirs"])
-def test_branches_that_are_merged(project: Project, name: str) -> None:
+def test_merged_branches_install_what_is_declared(project: Project, name: str) -> None:
     """Two branches change one channel: once they are merged, what is declared is installed."""
     install(project, authors("insert"))
     install(project, authors("insert", "update"))
@@ -152,7 +152,7 @@ def test_branches_that_are_merged(project: Project, name: str) -> None:
     assert tell(project) == ["blog.Authors INSERT", "blog.Authors DELETE"]
 
 
-def test_an_empty_migration_says_nothing_of_triggers(project: Project) -> None:
+def test_makemigrations_empty_adds_no_trigger(project: Project) -> None:
     """It stands between two of ours, and neither notices."""
     install(project, authors("insert"))
     project.run("makemigrations", "--empty", "blog")
@@ -164,7 +164,9 @@ def test_an_empty_migration_says_nothing_of_triggers(project: Project) -> None:
 
 
 @pytest.mark.parametrize("label", ["aardvark", "zebra"])
-def test_an_app_that_is_named(new_project: NewProject, label: str) -> None:
+def test_makemigrations_for_one_app_writes_only_what_it_needs(
+    new_project: NewProject, label: str
+) -> None:
     """T2: what the named app's migrations need is written with them, and nothing else."""
     project = new_project(apps=["pgpubsub_sql", "people", label, "blog"])
     install(project, people(), watcher(label, "people.Author"), authors("insert"))
@@ -184,7 +186,7 @@ def test_an_app_that_is_named(new_project: NewProject, label: str) -> None:
 # --- What migrate is asked for --------------------------------------------------------------------
 
 
-def test_what_is_planned_is_told_in_words(project: Project) -> None:
+def test_dry_runs_describe_the_operations(project: Project) -> None:
     """T9: ``makemigrations --check`` and ``migrate --plan`` change nothing."""
     install(project, authors("insert"))
     before = project.catalogue()
@@ -203,7 +205,7 @@ def test_what_is_planned_is_told_in_words(project: Project) -> None:
     assert project.catalogue() != before
 
 
-def test_what_was_faked_is_made_good_by_the_next_change(project: Project) -> None:
+def test_the_next_change_repairs_what_was_faked(project: Project) -> None:
     """What ``--fake`` has left out or left behind does not make a later migration fail."""
     project.write(authors())
     project.run("makemigrations")

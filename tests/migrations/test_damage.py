@@ -107,7 +107,7 @@ def mend(project: Project) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_every_command_says_the_same(installed: Project, damage: Damage) -> None:
+def test_all_commands_agree_about_damage(installed: Project, damage: Damage) -> None:
     """F1, F2, F10: verify, ls, check, listen and install never contradict each other."""
     installed.run("pgpubsub", "install")  # another test may have failed
     assert is_told(installed)
@@ -132,7 +132,7 @@ def test_every_command_says_the_same(installed: Project, damage: Damage) -> None
 @pytest.mark.parametrize(
     "name", ["a trigger is dropped", "a trigger is disabled", "a helper is replaced"]
 )
-def test_a_worker_that_starts_says_so(installed: Project, name: str) -> None:
+def test_a_starting_worker_warns_of_damage(installed: Project, name: str) -> None:
     """F10: it said which channels it listens to, and nothing of those that nobody tells it of."""
     do(installed, DAMAGE[name])
     (problem,) = problems(installed, code=1)
@@ -149,7 +149,7 @@ def test_a_worker_that_starts_says_so(installed: Project, name: str) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(names=st.lists(st.sampled_from(sorted(DAMAGE)), min_size=2, max_size=5, unique=True))
-def test_damage_of_every_kind_at_once(installed: Project, names: list[str]) -> None:
+def test_install_repairs_all_kinds_of_damage_at_once(installed: Project, names: list[str]) -> None:
     """F1: verify is quiet only where a write is told as declared; after ``install`` both are so."""
     assert is_told(installed)
     for name in names:

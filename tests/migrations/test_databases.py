@@ -11,7 +11,7 @@ from tests.migrations.versions import AUTHOR, authors, blog, channel, on, people
 NewProject = Callable[..., Project]
 
 
-def test_another_kind_of_database_is_left_alone(project: Project) -> None:
+def test_a_database_that_is_not_postgresql_is_left_alone(project: Project) -> None:
     """``migrate --database other`` works where there are no triggers like ours."""
     extra = """
     DATABASES["other"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": "other.sqlite3"}
@@ -25,7 +25,7 @@ def test_another_kind_of_database_is_left_alone(project: Project) -> None:
     assert (project.root / "other.sqlite3").exists()
 
 
-def test_a_role_that_may_not_write_to_public(project: Project) -> None:
+def test_everything_is_installed_into_the_current_schema(project: Project) -> None:
     """T5: everything goes into the schema that migrate runs in, once.
 
     Where the search_path leads changes later: what is there is found, and what is new is put
@@ -86,7 +86,7 @@ def with_router(project: Project, other: Database, shared: list[str]) -> None:
     project.write({"project/router.py": ROUTER.format(shared=shared)})
 
 
-def test_each_model_is_watched_on_its_own_database(project: Project, other: Database) -> None:
+def test_routers_decide_where_a_trigger_is_installed(project: Project, other: Database) -> None:
     """Routers decide, for a channel of another app, too; in every direction."""
     with_router(project, other, shared=["pgpubsub_sql"])
     both = channel(model="people.Author") + channel("Own", model="blog.Author")
@@ -104,7 +104,9 @@ def test_each_model_is_watched_on_its_own_database(project: Project, other: Data
     assert project.catalogue() == other.catalogue() == frozenset()
 
 
-def test_a_database_without_our_tables_gets_no_triggers(project: Project, other: Database) -> None:
+def test_migrate_refuses_triggers_in_a_database_without_our_tables(
+    project: Project, other: Database
+) -> None:
     """P15: a trigger without its table would fail every write, so migrate refuses and says why."""
     with_router(project, other, shared=[])
     install(project, people(), watcher("blog", "people.Author"))
@@ -124,7 +126,7 @@ for tenant in ("one", "two"):
 """
 
 
-def test_every_tenant_has_triggers_of_its_own(project: Project) -> None:
+def test_each_tenant_schema_has_its_own_triggers(project: Project) -> None:
     """T5: one database, a schema a tenant: what is written in one is never told in another."""
     project.configure(TENANTS, apps=["pgpubsub_sql", "blog"])
     project.write(authors("insert"))

@@ -49,7 +49,7 @@ def made(new_project: Callable[..., Project]) -> Callable[[str], str]:
     return make
 
 
-def test_the_migration_is_the_same_everywhere(made: Callable[[str], str]) -> None:
+def test_makemigrations_writes_the_same_bytes_everywhere(made: Callable[[str], str]) -> None:
     """T6: to the byte, whatever the hash seed; and as the matrix runs this, too, whatever the
     driver, the Python and the Django. Look at a change of the golden file as at one of code."""
     assert {made(seed) for seed in ("1", "2", "3")} == {GOLDEN.read_text(encoding="utf-8")}

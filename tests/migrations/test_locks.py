@@ -36,7 +36,7 @@ def migrate(project: Project, *argv: str, code: int = 0) -> str:
 
 
 @pytest.mark.parametrize("use", [READING, WRITING], ids=["reader", "writer"])
-def test_a_change_of_the_function_waits_for_nobody(project: Project, use: str) -> None:
+def test_changing_the_function_waits_for_no_lock(project: Project, use: str) -> None:
     """T13: neither does a new version of the template, for which there is one AlterTrigger."""
     install(project, authors("insert", "update"))
     outdate(project)
@@ -61,7 +61,7 @@ def outdate(project: Project) -> None:
     )
 
 
-def test_another_event_waits_for_writers_alone(project: Project) -> None:
+def test_adding_an_event_waits_for_writers_only(project: Project) -> None:
     """T13: CREATE OR REPLACE TRIGGER lets readers read, as the documentation says."""
     install(project, authors("insert"))
     project.write(authors("insert", "update"))
@@ -73,7 +73,7 @@ def test_another_event_waits_for_writers_alone(project: Project) -> None:
     assert tell(project) == ["blog.Authors INSERT", "blog.Authors UPDATE"]
 
 
-def test_an_event_less_waits_for_readers_too(project: Project) -> None:
+def test_removing_an_event_waits_for_readers_too(project: Project) -> None:
     """What PostgreSQL asks for DROP TRIGGER: a lock_timeout keeps everybody else from waiting."""
     install(project, authors("insert", "update"))
     project.write(authors("insert"))

@@ -18,7 +18,7 @@ NewProject = Callable[..., Project]
 # --- The first migration --------------------------------------------------------------------------
 
 
-def test_the_first_migration_of_a_model_of_ones_own(project: Project) -> None:
+def test_the_first_migration_depends_on_ours_and_creates_the_model_first(project: Project) -> None:
     """P24: what the trigger needs is declared, and comes first."""
     install(project, authors("insert", "delete"))
 
@@ -32,7 +32,9 @@ def test_the_first_migration_of_a_model_of_ones_own(project: Project) -> None:
     assert_quiet(project)
 
 
-def test_a_channel_on_somebody_elses_model(new_project: NewProject) -> None:
+def test_a_channel_on_a_packages_model_is_migrated_in_the_projects_app(
+    new_project: NewProject,
+) -> None:
     """P24: the migration lands in the project's app, and nothing in site-packages."""
     site_packages = Path(django.__file__).parent
     before = {path: path.stat().st_mtime_ns for path in site_packages.rglob("migrations/*")}
@@ -100,7 +102,7 @@ def test_a_function_is_replaced_without_touching_the_table(project: Project) -> 
 # --- Several apps ---------------------------------------------------------------------------------
 
 
-def test_a_channel_that_keeps_its_name_moves_to_another_app(new_project: NewProject) -> None:
+def test_a_channel_moves_to_another_app_under_the_same_name(new_project: NewProject) -> None:
     """T2: the old app's RemoveTrigger does not drop the function of the new one."""
     project = new_project(apps=["pgpubsub_sql", "new", "old"])
     source = channel(model="new.Author", channel_name="authors")
@@ -142,7 +144,7 @@ def of_app(label: str, found: Catalogue) -> set[str]:
     return {re.sub('"app": "[a-z]+"', f'"app": "{label}"', one.definition) for one in found}
 
 
-def test_a_model_of_an_app_without_migrations(new_project: NewProject) -> None:
+def test_a_model_of_an_app_without_migrations_can_be_watched(new_project: NewProject) -> None:
     """P24: the channel's app has the migration; the model's app needs none."""
     project = new_project(apps=["pgpubsub_sql", "people", "blog"])
     project.write(app("people", models=AUTHOR))
@@ -154,7 +156,7 @@ def test_a_model_of_an_app_without_migrations(new_project: NewProject) -> None:
     assert_quiet(project)
 
 
-def test_apps_that_need_each_other(new_project: NewProject) -> None:
+def test_apps_that_depend_on_each_other_are_migrated_in_order(new_project: NewProject) -> None:
     """Models that refer to each other's apps, and channels across: still a plan in order."""
     project = new_project(apps=["pgpubsub_sql", "one", "two"])
     for here, there in (("one", "two"), ("two", "one")):
@@ -205,7 +207,7 @@ NAMES = [
 ]
 
 
-def test_names_of_channels(project: Project) -> None:
+def test_any_channel_name_makes_valid_sql(project: Project) -> None:
     """T8: whatever the name of a channel, its SQL is valid, and the name arrives as it is."""
     models, channels, listeners = "", "", ""
     for number, name in enumerate(NAMES):
@@ -245,7 +247,7 @@ TABLES = [
 ]
 
 
-def test_names_of_tables(project: Project) -> None:
+def test_any_table_name_can_be_watched(project: Project) -> None:
     """T8: whatever ``db_table`` Django can create, we can watch."""
     project.sql("CREATE SCHEMA audit")
     models, channels, listeners = "", "", ""

@@ -28,7 +28,7 @@ def rename(project: Project, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     "name", ["listener.py", "listners.py", "Listeners.py", "listener/__init__.py"]
 )
-def test_a_misspelled_module_is_named(project: Project, name: str) -> None:
+def test_a_misspelled_listeners_module_is_reported(project: Project, name: str) -> None:
     """F36: nothing was installed, and all agreed."""
     assert "W005" not in project.run("check")
     (project.root / "blog/listeners.py").unlink()
@@ -45,7 +45,7 @@ def test_a_misspelled_module_is_named(project: Project, name: str) -> None:
     )
 
 
-def test_a_misspelled_module_of_channels_is_named(project: Project) -> None:
+def test_a_misspelled_channels_module_is_reported(project: Project) -> None:
     """F36."""
     project.write({"blog/listeners.py": ""})
     rename(project, "blog/channels.py", "blog/channel.py")
@@ -62,12 +62,14 @@ def test_a_misspelled_module_of_channels_is_named(project: Project) -> None:
         ("blog/tests.py", LISTENERS),
     ],
 )
-def test_other_files_are_left_in_peace(project: Project, name: str, source: str) -> None:
+def test_modules_with_other_names_are_not_reported(
+    project: Project, name: str, source: str
+) -> None:
     project.write({name: source})
     assert "pgpubsub_sql.W" not in project.run("check")
 
 
-def test_a_module_that_the_app_imports_by_itself_is_found(project: Project) -> None:
+def test_a_module_that_the_app_imports_itself_is_not_reported(project: Project) -> None:
     rename(project, "blog/listeners.py", "blog/listener.py")
     project.write(
         {
@@ -81,7 +83,7 @@ def test_a_module_that_the_app_imports_by_itself_is_found(project: Project) -> N
     assert "pgpubsub_sql.W" not in project.run("check")
 
 
-def test_listeners_beside_the_settings_are_not_found(project: Project) -> None:
+def test_listeners_beside_the_settings_are_reported(project: Project) -> None:
     """F36: the package of a project is no app."""
     rename(project, "blog/listeners.py", "project/listeners.py")
     output = project.run("check")
@@ -90,7 +92,7 @@ def test_listeners_beside_the_settings_are_not_found(project: Project) -> None:
 
 
 @pytest.mark.parametrize("mistake", ["import nothing_of_this_name\n", "1 / 0\n"])
-def test_a_module_that_fails_to_import_is_named(project: Project, mistake: str) -> None:
+def test_a_module_that_fails_to_import_raises_its_error(project: Project, mistake: str) -> None:
     """F36: Django's own rule for what is found by itself: it raises."""
     project.write({"blog/listeners.py": mistake})
     output = project.start_all("check", code=1)
@@ -108,14 +110,14 @@ def test_base_classes_need_no_listener(project: Project) -> None:
 # F62: what is not there.
 
 
-def test_our_checks_have_a_tag(project: Project) -> None:
+def test_checks_can_be_selected_by_our_tag(project: Project) -> None:
     """F62: --tag pgpubsub_sql was unknown."""
     assert "no issues" in project.run("check", "--tag", "pgpubsub_sql")
     rename(project, "blog/listeners.py", "blog/listener.py")
     assert "W005" in project.run("check", "--tag", "pgpubsub_sql")
 
 
-def test_an_app_that_was_forgotten_is_named(project: Project) -> None:
+def test_commands_say_that_the_app_is_not_installed(project: Project) -> None:
     """F62: "No installed app with label 'pgpubsub_sql'" did not say what to do."""
     project.configure(apps=["blog"])
     remedy = 'Add "pgpubsub_sql" to INSTALLED_APPS.'
@@ -147,7 +149,7 @@ UNREACHABLE = {
 @pytest.mark.parametrize(
     "argv", [["check", "--database", "default"], ["migrate"], ["pgpubsub", "status"], ["listen"]]
 )
-def test_a_database_that_cannot_be_reached_is_one_line(
+def test_an_unreachable_database_is_reported_in_one_line(
     project: Project, argv: list[str], values: dict[str, str]
 ) -> None:
     """F62: ``check --database`` and ``migrate`` showed a traceback of 60 lines."""

@@ -45,7 +45,7 @@ def mend(project: Project, database: str) -> None:
     project.run("pgpubsub", "verify", "--database", database)
 
 
-def test_a_tenant_is_renamed(tenant: Project) -> None:
+def test_install_repairs_a_renamed_tenant_schema(tenant: Project) -> None:
     """F5"""
     assert write(tenant, "one") == CHOSEN
     tenant.sql("ALTER SCHEMA one RENAME TO uno")
@@ -87,7 +87,9 @@ $$
     ],
     ids=["all of the text", "its name only"],
 )
-def test_a_tenant_is_copied(tenant: Project, replaced: str, told: list[tuple[str, bool]]) -> None:
+def test_install_repairs_a_copied_tenant_schema(
+    tenant: Project, replaced: str, told: list[tuple[str, bool]]
+) -> None:
     """F6"""
     tenant.sql(COPY.replace("REPLACED", replaced))
     assert write(tenant, "copied") == told
@@ -97,7 +99,7 @@ def test_a_tenant_is_copied(tenant: Project, replaced: str, told: list[tuple[str
     assert write(tenant, "one") == CHOSEN
 
 
-def test_a_type_moves(tenant: Project) -> None:
+def test_install_finds_operators_of_a_type_that_moved(tenant: Project) -> None:
     """F5: the operators of the condition are looked up where they are now."""
     tenant.sql("CREATE TYPE one.mood AS ENUM ('Ann', 'Bea')")
     tenant.sql("ALTER TABLE one.blog_author ALTER COLUMN name TYPE one.mood USING name::one.mood")

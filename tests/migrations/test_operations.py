@@ -7,28 +7,14 @@ from typing import Any
 
 import pytest
 from django.db import connection, migrations, models, router
-from django.db.migrations import Migration
-from django.db.migrations.graph import MigrationGraph
 from django.db.migrations.operations.base import Operation
-from django.db.migrations.optimizer import MigrationOptimizer
 from django.db.migrations.state import ProjectState
-from django.db.migrations.writer import MigrationWriter
 
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.operations import AddTrigger, AlterTrigger, RemoveTrigger
-from pgpubsub_sql.migrations_ops.recorded_triggers import recorded_triggers
 from pgpubsub_sql.sql.catalogue import installed_functions
-from pgpubsub_sql.sql.trigger import Trigger
 from tests.migrations.harness import CATALOGUE, Installed
-
-INSERTS = Trigger(channel="app.Test", model="app.item", after=("insert",), durable=True)
-SAVES = dataclasses.replace(INSERTS, after=("insert", "update"))
-DELETES = dataclasses.replace(INSERTS, after=("delete",))
-OTHER = dataclasses.replace(INSERTS, channel="app.Other")
-
-
-def renamed(trigger: Trigger, model: str = "app.thing") -> Trigger:
-    return dataclasses.replace(trigger, model=model)
+from tests.migrations.specifications import INSERTS, SAVES
 
 
 @pytest.fixture
@@ -80,24 +66,7 @@ def events(table: str = "test_item") -> list[str]:
     return sorted(one.name.rpartition("_")[2] for one in catalogue(table) if one.table)
 
 
-def rewritten(operation: Operation) -> Operation:
-    """Return *operation* as a migration file has it."""
-    migration = Migration("0001_test", "app")
-    migration.operations = [operation]
-    scope: dict[str, Any] = {}
-    exec(MigrationWriter(migration).as_string(), scope)
-    (found,) = scope["Migration"].operations
-    return found
-
-
-def said(*operations: Operation) -> list[tuple[str, list[Any], dict[str, Any]]]:
-    return [operation.deconstruct() for operation in operations]
-
-
-# --- Each of them ---------------------------------------------------------------------------------
-
-
-def test_add_trigger(table: str, state: ProjectState) -> None:
+def test_add_trigger_installs_and_backwards_drops_all(table: str, state: ProjectState) -> None:
     """T2, T9: backwards takes the function, too."""
     operation = AddTrigger(INSERTS.deconstruct())
     assert operation.describe() == "Add trigger of channel app.Test to app.item"
@@ -121,7 +90,7 @@ def test_add_trigger(table: str, state: ProjectState) -> None:
     assert kwargs == {"trigger": INSERTS.deconstruct()}
 
 
-def test_alter_trigger(table: str, state: ProjectState) -> None:
+def test_alter_trigger_keeps_triggers_of_unchanged_events(table: str, state: ProjectState) -> None:
     """T13: back and forth, an event that is kept keeps its trigger, disabled or not."""
     operation = AlterTrigger(old=SAVES.deconstruct(), new=INSERTS.deconstruct())
     assert operation.describe() == "Alter trigger of channel app.Test on app.item"
@@ -147,7 +116,9 @@ def test_alter_trigger(table: str, state: ProjectState) -> None:
     assert kwargs == {"old": SAVES.deconstruct(), "new": INSERTS.deconstruct()}
 
 
-def test_alter_trigger_to_another_channel(table: str, state: ProjectState) -> None:
+def test_alter_trigger_to_another_channel_leaves_no_function(
+    table: str, state: ProjectState
+) -> None:
     """T2: written by hand, it leaves no function behind either."""
     operation = AlterTrigger(old=INSERTS, new=dataclasses.replace(SAVES, channel="app.Other"))
     forwards(AddTrigger(INSERTS), state)
@@ -159,7 +130,7 @@ def test_alter_trigger_to_another_channel(table: str, state: ProjectState) -> No
     assert catalogue() == first
 
 
-def test_remove_trigger(table: str, state: ProjectState) -> None:
+def test_remove_trigger_drops_the_function_too(table: str, state: ProjectState) -> None:
     """T2: the function goes with its triggers."""
     operation = RemoveTrigger(INSERTS.deconstruct())
     assert operation.describe() == "Remove trigger of channel app.Test from app.item"
@@ -188,7 +159,7 @@ def functions() -> list[str]:
         return [name for (name,) in cursor.fetchall()]
 
 
-def test_a_model_that_is_gone(table: str, state: ProjectState) -> None:
+def test_triggers_are_dropped_although_the_model_is_gone(table: str, state: ProjectState) -> None:
     """T1: what was on its table can still be dropped, and nothing is installed without a table."""
     forwards(AddTrigger(INSERTS), state)
     forwards(RemoveTrigger(INSERTS), ProjectState())
@@ -197,7 +168,7 @@ def test_a_model_that_is_gone(table: str, state: ProjectState) -> None:
     assert functions() == []
 
 
-def test_a_model_that_is_swapped(db: None, settings: Any) -> None:
+def test_nothing_is_installed_for_a_swapped_model(db: None, settings: Any) -> None:
     """P24: it has no table, so nothing is installed; Django makes none either."""
     settings.TEST_ITEM_MODEL = "other.Thing"
     state = ProjectState()
@@ -215,7 +186,7 @@ class Elsewhere:
         return False if app_label == "app" else None
 
 
-def test_a_model_that_lives_elsewhere(
+def test_routers_decide_whether_an_operation_runs(
     table: str, state: ProjectState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Routers decide, by the model, in every direction."""
@@ -231,7 +202,7 @@ def test_a_model_that_lives_elsewhere(
     assert events() == ["insert"]
 
 
-def test_no_schema_to_install_into(table: str, state: ProjectState) -> None:
+def test_an_empty_search_path_says_what_to_set(table: str, state: ProjectState) -> None:
     """T5: the error says what to set."""
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL search_path = nowhere")
@@ -239,7 +210,9 @@ def test_no_schema_to_install_into(table: str, state: ProjectState) -> None:
         forwards(AddTrigger(INSERTS), state)
 
 
-def test_each_schema_has_its_own(table: str, state: ProjectState) -> None:
+def test_each_schema_has_its_own_function_and_shares_helpers(
+    table: str, state: ProjectState
+) -> None:
     """T5: a tenant's triggers come and go with the tenant, and use the helpers that all share."""
 
     def functions(table: str) -> list[str]:
@@ -269,7 +242,7 @@ def test_each_schema_has_its_own(table: str, state: ProjectState) -> None:
     assert functions("public.test_item") == ["public"]
 
 
-def test_a_function_is_nobodys_to_use(table: str, state: ProjectState) -> None:
+def test_no_other_role_may_execute_a_channel_function(table: str, state: ProjectState) -> None:
     """P14: no other role makes a table of its own speak on the channel, with our rights."""
     forwards(AddTrigger(INSERTS), state)
     with connection.cursor() as cursor:
@@ -280,231 +253,9 @@ def test_a_function_is_nobodys_to_use(table: str, state: ProjectState) -> None:
         assert cursor.fetchone() == (False,)
 
 
-# --- The file -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "operation",
-    [AddTrigger(SAVES), AlterTrigger(SAVES, DELETES), RemoveTrigger(SAVES)],
-    ids=lambda operation: type(operation).__name__,
-)
-def test_what_is_written_is_what_is_read(operation: Operation) -> None:
-    """T14: plain values alone, under a path that stays."""
-    found = rewritten(operation)
-    assert said(found) == said(operation)
-    assert type(found).__module__ == "pgpubsub_sql.migrations_ops.operations"
-
-
-def test_a_specification_written_by_hand() -> None:
-    """T9: lists will do, and the case of a model's name does not matter."""
-    operation = AddTrigger({"channel": "app.Test", "model": "app.Item", "after": ["insert"]})
-    assert operation.trigger == dataclasses.replace(INSERTS, durable=False)
-    assert operation.references_model("ITEM", "app")
-    assert not operation.references_model("item", "blog")
-
-
-def test_every_field_is_written() -> None:
-    """T14: what a later release adds to the defaults does not change what is written today."""
-    fields = [field.name for field in dataclasses.fields(Trigger)]
-    assert list(INSERTS.deconstruct()) == fields
-    assert fields == [
-        *("channel", "model", "after", "before", "level", "durable"),
-        *("columns", "watch", "condition", "timezone", "ordering_key", "ignorable", "version"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("specification", "message"),
-    [
-        ({"channel": "c", "model": "app.item", "colour": 1}, "A trigger has no 'colour'.*newer"),
-        ({"channel": "c"}, "A trigger needs a 'model'"),
-        ({"model": "app.item"}, "A trigger needs a 'channel'"),
-    ],
-)
-def test_a_specification_that_is_none(specification: dict[str, Any], message: str) -> None:
-    """T14: the error names the key, and what may be the matter."""
-    with pytest.raises(TypeError, match=message):
-        AddTrigger(specification)
-
-
-def test_names_for_people_have_one_line() -> None:
-    """T8: sqlmigrate shows the description in a comment, which a line break would end."""
-    operation = AddTrigger(dataclasses.replace(INSERTS, channel="one\nDROP TABLE two; --"))
-    assert operation.describe() == "Add trigger of channel one DROP TABLE two; -- to app.item"
-
-
-# --- The tag --------------------------------------------------------------------------------------
-
-
-def test_the_function_says_whose_it_is(table: str, state: ProjectState) -> None:
+def test_a_function_body_names_its_channel_and_app(table: str, state: ProjectState) -> None:
     """T4, F3: channel and app stand in the body, which every dump keeps; COMMENTs are not dumped."""
     odd = dataclasses.replace(SAVES, channel='it\'s "$pgpubsub$" \n DROP TABLE ö; --')
     forwards(AddTrigger(odd), state)
     function = installed_functions(connection)[odd.function]
     assert (function.app, function.channel) == ("app", odd.channel)
-
-
-# --- Optimizing -----------------------------------------------------------------------------------
-
-CREATE = migrations.CreateModel("Item", [("id", models.BigAutoField(primary_key=True))])
-CREATE_THING = migrations.CreateModel("Thing", [("id", models.BigAutoField(primary_key=True))])
-AGE = ("age", models.IntegerField())
-ADD_AGE = migrations.AddField("Item", *AGE)
-CREATE_WITH_AGE = migrations.CreateModel("Item", [*CREATE.fields, AGE])
-RENAME = migrations.RenameModel("Item", "Thing")
-DELETE = migrations.DeleteModel("Item")
-ELSEWHERE = migrations.CreateModel("Place", [("id", models.BigAutoField(primary_key=True))])
-DATA = migrations.RunSQL("UPDATE app_item SET id = id")
-NARROW = dataclasses.replace(INSERTS, columns=("id", "age"))
-
-REDUCED: list[tuple[str, list[Operation], list[Operation]]] = [
-    ("add, alter", [AddTrigger(INSERTS), AlterTrigger(INSERTS, SAVES)], [AddTrigger(SAVES)]),
-    ("add, remove", [AddTrigger(INSERTS), RemoveTrigger(INSERTS)], []),
-    (
-        "alter, alter",
-        [AlterTrigger(INSERTS, SAVES), AlterTrigger(SAVES, DELETES)],
-        [AlterTrigger(INSERTS, DELETES)],
-    ),
-    ("there and back", [AlterTrigger(INSERTS, SAVES), AlterTrigger(SAVES, INSERTS)], []),
-    ("alter, remove", [AlterTrigger(INSERTS, SAVES), RemoveTrigger(SAVES)], [RemoveTrigger(INSERTS)]),
-    ("remove, add again", [RemoveTrigger(INSERTS), AddTrigger(INSERTS)], []),
-    ("remove, add another", [RemoveTrigger(INSERTS), AddTrigger(SAVES)], [AlterTrigger(INSERTS, SAVES)]),
-    (
-        "two channels, interleaved",
-        [AddTrigger(INSERTS), AddTrigger(OTHER), AlterTrigger(INSERTS, SAVES), RemoveTrigger(OTHER)],
-        [AddTrigger(SAVES)],
-    ),
-    ("across a field", [CREATE, AddTrigger(INSERTS), ADD_AGE], [CREATE_WITH_AGE, AddTrigger(INSERTS)]),
-    (
-        "a field, across a trigger",
-        [ADD_AGE, AddTrigger(INSERTS), migrations.RemoveField("Item", "age")],
-        [AddTrigger(INSERTS)],
-    ),
-    (
-        "a whole life",
-        [CREATE, AddTrigger(INSERTS), ADD_AGE, AlterTrigger(INSERTS, SAVES), RemoveTrigger(SAVES), DELETE],
-        [],
-    ),
-    (
-        "across a rename",
-        [CREATE, AddTrigger(INSERTS), AlterTrigger(INSERTS, SAVES), RENAME],
-        [CREATE_THING, AddTrigger(renamed(SAVES))],
-    ),
-    (
-        "altered, then renamed",
-        [AlterTrigger(INSERTS, SAVES), RENAME, AlterTrigger(renamed(SAVES), renamed(DELETES))],
-        [RENAME, AlterTrigger(renamed(INSERTS), renamed(DELETES))],
-    ),
-    (
-        "across another model",
-        [AddTrigger(INSERTS), ELSEWHERE, AlterTrigger(INSERTS, SAVES)],
-        [ELSEWHERE, AddTrigger(SAVES)],
-    ),
-]  # fmt: skip
-
-KEPT: list[tuple[str, list[Operation]]] = [
-    ("data between", [AddTrigger(INSERTS), DATA, AlterTrigger(INSERTS, SAVES)]),
-    ("data between, removed", [AddTrigger(INSERTS), DATA, RemoveTrigger(INSERTS)]),
-    ("a trigger and its model", [CREATE, AddTrigger(INSERTS)]),
-    ("a trigger, and its model deleted", [RemoveTrigger(INSERTS), DELETE]),
-    ("columns that are named", [AddTrigger(NARROW), ADD_AGE]),
-    ("a column that is named goes", [ADD_AGE, AddTrigger(NARROW), migrations.RemoveField("Item", "age")]),
-    ("a specification that does not follow", [AddTrigger(INSERTS), AlterTrigger(SAVES, DELETES)]),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("operations", "reduced"),
-    [case[1:] for case in REDUCED],
-    ids=[case[0] for case in REDUCED],
-)
-def test_what_is_reduced(operations: list[Operation], reduced: list[Operation]) -> None:
-    """T9: squashing leaves what counts; neither we nor Django's operations are in the way."""
-    found = MigrationOptimizer().optimize(operations, "app")
-    assert [name for name, _, _ in said(*found)] == [name for name, _, _ in said(*reduced)]
-    assert said(*(one for one in found if is_ours(one))) == said(
-        *(one for one in reduced if is_ours(one))
-    )
-
-
-def is_ours(operation: Operation) -> bool:
-    return isinstance(operation, (AddTrigger, AlterTrigger, RemoveTrigger))
-
-
-@pytest.mark.parametrize("operations", [case[1] for case in KEPT], ids=[case[0] for case in KEPT])
-def test_what_is_not_reduced(operations: list[Operation]) -> None:
-    """T9: what would no longer do the same stays as it is."""
-    assert said(*MigrationOptimizer().optimize(operations, "app")) == said(*operations)
-
-
-# --- What is recorded -----------------------------------------------------------------------------
-
-
-def unknown(trigger: Trigger) -> Trigger:
-    """Return what equals nothing that is declared, so that makemigrations makes it good."""
-    return dataclasses.replace(trigger, version=0)
-
-
-SEPARATE = migrations.SeparateDatabaseAndState
-RECORDED: list[tuple[str, list[Operation], list[Trigger]]] = [
-    ("added", [AddTrigger(INSERTS)], [INSERTS]),
-    ("altered", [AddTrigger(INSERTS), AlterTrigger(INSERTS, SAVES)], [SAVES]),
-    ("removed", [AddTrigger(INSERTS), RemoveTrigger(INSERTS)], []),
-    ("renamed", [AddTrigger(INSERTS), RENAME], [renamed(INSERTS)]),
-    ("in the state", [SEPARATE(state_operations=[AddTrigger(INSERTS)])], [INSERTS]),
-    ("in the database alone", [SEPARATE(database_operations=[AddTrigger(INSERTS)])], []),
-    ("beside SQL", [migrations.RunSQL("", state_operations=[AddTrigger(INSERTS)])], [INSERTS]),
-    (
-        "renamed, and its name taken by another",
-        [AddTrigger(INSERTS), RENAME, CREATE, AddTrigger(OTHER)],
-        [renamed(INSERTS), OTHER],
-    ),
-    (
-        "renamed before, by a package that knows nothing of it",
-        [CREATE, RENAME, migrations.RenameModel("Thing", "Part"), AddTrigger(INSERTS)],
-        [renamed(INSERTS, "app.part")],
-    ),
-    (
-        "altered in two branches",
-        [AddTrigger(INSERTS), AlterTrigger(INSERTS, SAVES), AlterTrigger(INSERTS, DELETES)],
-        [unknown(DELETES)],
-    ),
-    (
-        "altered in two branches, and then made good",
-        [
-            *(AddTrigger(INSERTS), AlterTrigger(INSERTS, SAVES), AlterTrigger(INSERTS, DELETES)),
-            AlterTrigger(unknown(DELETES), DELETES),
-        ],
-        [DELETES],
-    ),
-    ("added in two branches", [AddTrigger(INSERTS), AddTrigger(SAVES)], [unknown(SAVES)]),
-    (
-        "altered in one branch, removed in another",
-        [AddTrigger(INSERTS), AlterTrigger(INSERTS, SAVES), RemoveTrigger(INSERTS)],
-        [unknown(INSERTS)],
-    ),
-    (
-        "removed in one branch, altered in another",
-        [AddTrigger(INSERTS), RemoveTrigger(INSERTS), AlterTrigger(INSERTS, SAVES)],
-        [unknown(SAVES)],
-    ),
-    (
-        "renamed in the state",
-        [AddTrigger(INSERTS), SEPARATE(state_operations=[SEPARATE(state_operations=[RENAME])])],
-        [renamed(INSERTS)],
-    ),
-]
-
-
-@pytest.mark.parametrize(
-    ("operations", "triggers"), [case[1:] for case in RECORDED], ids=[case[0] for case in RECORDED]
-)
-def test_what_is_recorded(operations: list[Operation], triggers: list[Trigger]) -> None:
-    """T1: the fold over the migrations knows what is installed, and under which name."""
-    graph = MigrationGraph()
-    migration = Migration("0001_initial", "app")
-    migration.operations = operations
-    graph.add_node(("app", "0001_initial"), migration)
-    recorded = recorded_triggers(graph).triggers
-    assert list(recorded.values()) == triggers
-    assert set(recorded) == {("app", trigger.channel) for trigger in triggers}

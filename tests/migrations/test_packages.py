@@ -103,7 +103,7 @@ RELEASES = [
 @pytest.mark.parametrize("migrated_first", [False, True], ids=["with ours", "before ours"])
 @pytest.mark.parametrize("label", ["aardvark", "zebra"])
 @pytest.mark.parametrize("release", RELEASES, ids=str)
-def test_a_new_release(
+def test_triggers_survive_a_new_release_of_the_models_package(
     new_project: NewProject, release: Release, label: str, migrated_first: bool
 ) -> None:
     """T1, P24: the trigger follows its model, or goes with it, wherever we come in the plan."""
@@ -165,7 +165,7 @@ def copy(project: Project) -> Files:
 
 
 @pytest.mark.parametrize("label", ["aardvark", "zebra"])
-def test_run_before_keeps_the_order(new_project: NewProject, label: str) -> None:
+def test_run_before_is_respected(new_project: NewProject, label: str) -> None:
     """A migration of ours that says ``run_before`` is read and run where it belongs."""
     project = new_project(apps=["pgpubsub_sql", "people", label])
     project.write(people(AUTHOR) | watcher(label, "people.Author"))
@@ -197,7 +197,7 @@ def test_run_before_keeps_the_order(new_project: NewProject, label: str) -> None
     assert project.catalogue() == frozenset()
 
 
-def test_a_dependency_that_is_missing(project: Project) -> None:
+def test_a_missing_dependency_is_an_error(project: Project) -> None:
     """P24: a trigger that must stay is not left out in silence."""
     project.configure(apps=["pgpubsub_sql", "aardvark", "people"])
     project.write(people(AUTHOR) | watcher("aardvark", "people.Author"))
@@ -223,7 +223,7 @@ class Users(pgpubsub_sql.TriggerChannel):
 USER = "from django.contrib.auth.models import AbstractUser\n\nclass User(AbstractUser): ...\n"
 
 
-def test_a_package_that_watches_whatever_the_users_are(new_project: NewProject) -> None:
+def test_a_package_can_watch_the_swappable_user_model(new_project: NewProject) -> None:
     """P24: its migration follows AUTH_USER_MODEL, and no project is asked for another."""
     apps = [*("django.contrib.auth", "django.contrib.contenttypes"), "pgpubsub_sql", "package"]
     package = {

@@ -91,7 +91,7 @@ def enable(project: Project, state: str) -> None:
 
 
 @pytest.mark.parametrize("state", ["ENABLE ALWAYS", "ENABLE REPLICA"])
-def test_by_statement_replication_is_told_of_its_copy_and_of_truncate_alone(
+def test_statement_triggers_fire_only_for_the_initial_copy_and_truncate(
     project: Project, replica: Replica, state: str
 ) -> None:
     """F15: ENABLE ALWAYS was said to be enough."""
@@ -109,7 +109,7 @@ def test_by_statement_replication_is_told_of_its_copy_and_of_truncate_alone(
     assert 'set level = "row" on the channel' in output
 
 
-def test_by_row_replication_is_told_where_triggers_are_enabled_for_it(
+def test_row_triggers_fire_for_replication_if_enabled_for_it(
     project: Project, replica: Replica
 ) -> None:
     """F15"""
@@ -136,7 +136,7 @@ def test_by_row_replication_is_told_where_triggers_are_enabled_for_it(
     assert "W204" in warnings(project)
 
 
-def test_a_migration_to_rows_keeps_what_they_are_enabled_for(
+def test_changing_the_level_keeps_triggers_enabled_for_replication(
     project: Project, replica: Replica
 ) -> None:
     """F15: the remedy, carried out."""
@@ -150,7 +150,9 @@ def test_a_migration_to_rows_keeps_what_they_are_enabled_for(
     assert replica.every_write() == ["INSERT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"]
 
 
-def test_partitions_are_told_of_by_row_anyway(project: Project, replica: Replica) -> None:
+def test_triggers_of_partitioned_tables_fire_for_replication(
+    project: Project, replica: Replica
+) -> None:
     """F15's sibling: the statement enables the triggers of the partitions as well."""
     project.sql(
         "CREATE TABLE blog_author (id bigint PRIMARY KEY, name text) PARTITION BY HASH (id);"
@@ -168,7 +170,7 @@ def test_partitions_are_told_of_by_row_anyway(project: Project, replica: Replica
     assert replica.every_write() == ["INSERT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"]
 
 
-def test_workers_are_woken_by_what_is_replicated(project: Project, replica: Replica) -> None:
+def test_replicated_rows_wake_workers(project: Project, replica: Replica) -> None:
     """F15: a ring leaves the apply worker, too."""
     install(project, authors("insert", level="row"))
     enable(project, "ENABLE ALWAYS")
@@ -184,7 +186,7 @@ def test_workers_are_woken_by_what_is_replicated(project: Project, replica: Repl
         eventually(rung)
 
 
-def test_what_no_subscription_fills_is_no_matter(project: Project) -> None:
+def test_tables_without_subscription_are_not_reported(project: Project) -> None:
     """F15"""
     install(project, authors(*EVENTS))
     assert "W204" not in warnings(project)

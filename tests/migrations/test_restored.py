@@ -64,14 +64,14 @@ def restore(project: Project, *options: str) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--no-comments",), ("--no-owner", "--no-comments")])
-def test_a_dump_of_everything(installed: Project, options: tuple[str, ...]) -> None:
+def test_a_complete_dump_restores_everything(installed: Project, options: tuple[str, ...]) -> None:
     """F3: without comments our functions were taken for somebody else's."""
     restore(installed, *options)
     assert AGREE in installed.run("pgpubsub", "verify")
     assert tell(installed, "blog_author") == EACH_ONCE
 
 
-def test_every_comment_is_removed(installed: Project) -> None:
+def test_removing_every_comment_changes_nothing(installed: Project) -> None:
     """F3: nothing that we need stands in a COMMENT, whoever has made or removed one."""
     for removed in ("", "'of somebody else'", "NULL"):
         if removed:
@@ -96,7 +96,9 @@ PARTS = {
 
 
 @pytest.mark.parametrize(("options", "says"), PARTS.values(), ids=PARTS)
-def test_a_dump_of_a_part(installed: Project, options: tuple[str, ...], says: str) -> None:
+def test_install_repairs_a_partial_dump(
+    installed: Project, options: tuple[str, ...], says: str
+) -> None:
     """F2: after ``install`` every write failed, as there were no helpers."""
     restore(installed, *options)
     mend(installed, says)
@@ -107,7 +109,7 @@ def test_a_dump_of_a_part(installed: Project, options: tuple[str, ...], says: st
 
 
 @pytest.mark.parametrize("level", ["statement", "row"])
-def test_the_table_becomes_a_partition(project: Project, level: str) -> None:
+def test_install_repairs_a_table_that_became_a_partition(project: Project, level: str) -> None:
     """F4: rows that were written through the parent were told to nobody."""
     project.write(authors(*EVENTS, models=KEYED, level=level))
     project.run("makemigrations", "blog")
@@ -125,7 +127,7 @@ def test_the_table_becomes_a_partition(project: Project, level: str) -> None:
         assert tell(project, "blog_author") == EACH_ONCE
 
 
-def test_the_table_begins_to_inherit(installed: Project) -> None:
+def test_install_repairs_a_table_that_inherits(installed: Project) -> None:
     """F4: what a statement on the parent changes in it was told to nobody."""
     installed.sql("CREATE TABLE everyone (id bigint NOT NULL, name text NOT NULL)")
     installed.sql("ALTER TABLE blog_author INHERIT everyone")
@@ -151,7 +153,7 @@ CREATE TABLE blog_author_new PARTITION OF blog_author FOR VALUES FROM (100) TO (
 """
 
 
-def test_the_table_is_partitioned(installed: Project) -> None:
+def test_install_repairs_a_table_that_was_partitioned(installed: Project) -> None:
     """F4: the triggers have gone with the old table, which is a partition of the new one."""
     installed.sql(PARTITIONED)
     mend(installed, "has no trigger")
@@ -163,7 +165,7 @@ def test_the_table_is_partitioned(installed: Project) -> None:
 
 
 @pytest.mark.parametrize("each", ["ROW", "STATEMENT"])
-def test_a_partition_with_a_trigger_of_its_own(installed: Project, each: str) -> None:
+def test_install_drops_a_partitions_own_trigger(installed: Project, each: str) -> None:
     """F4: what somebody has copied from the old table tells each row once more."""
     installed.sql(PARTITIONED)
     mend(installed, "has no trigger")
@@ -180,7 +182,7 @@ def test_a_partition_with_a_trigger_of_its_own(installed: Project, each: str) ->
 
 
 @pytest.mark.parametrize("fires", ["DISABLE", "ENABLE REPLICA"])
-def test_a_partition_whose_trigger_is_disabled(installed: Project, fires: str) -> None:
+def test_verify_reports_a_disabled_trigger_of_one_partition(installed: Project, fires: str) -> None:
     """F4's sibling: PostgreSQL lets the copy of one partition be silent by itself."""
     installed.sql(PARTITIONED)
     mend(installed, "has no trigger")

@@ -26,7 +26,7 @@ MIGRATION_MODULES = NoMigrations()
     ['MIGRATION_MODULES = {"blog": None}', NOTHING],
     ids=["an app", "all of them, as --nomigrations has it"],
 )
-def test_migrations_that_are_switched_off(project: Project, settings: str) -> None:
+def test_triggers_are_installed_with_migrations_turned_off(project: Project, settings: str) -> None:
     """P15: every write succeeds and is told, and what changes in the code changes here."""
     project.configure(settings, apps=["pgpubsub_sql", "blog"])
     project.write(authors("insert"))
@@ -45,7 +45,7 @@ def test_migrations_that_are_switched_off(project: Project, settings: str) -> No
         assert "agree" in project.run("pgpubsub", "verify")
 
 
-def test_a_package_of_migrations_comes_later(project: Project) -> None:
+def test_a_migrations_package_added_later_takes_over(project: Project) -> None:
     """P24: an app that has none is watched; when it gets one, that takes over."""
     project.write(app("blog", models=AUTHOR, channels=channel(), listeners=on("insert")))
     assert "python manage.py makemigrations blog" in project.run("check")
@@ -62,7 +62,7 @@ def test_a_package_of_migrations_comes_later(project: Project) -> None:
     assert project.catalogue() == frozenset()
 
 
-def test_a_channel_of_such_an_app_on_a_model_of_another(project: Project) -> None:
+def test_an_app_without_migrations_can_watch_another_apps_model(project: Project) -> None:
     """P24: one ``migrate`` is enough, and says nothing of the other app."""
     project.configure(
         'MIGRATION_MODULES = {"aardvark": None}', apps=["pgpubsub_sql", "people", "aardvark"]
@@ -77,7 +77,7 @@ DATABASES["other"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": "other.sql
 """
 
 
-def test_another_kind_of_database_is_left_alone(project: Project) -> None:
+def test_a_database_that_is_not_postgresql_is_left_alone(project: Project) -> None:
     """``migrate --database other`` works where there are no triggers like ours."""
     project.configure(LITE + NOTHING, apps=["pgpubsub_sql", "blog"])
     project.write(authors("insert"))
@@ -103,7 +103,7 @@ class Writes(TransactionTestCase):
 
 
 @pytest.mark.parametrize("migrate", [True, False])
-def test_the_tests_of_a_project(project: Project, migrate: bool) -> None:
+def test_a_projects_tests_see_what_is_stored(project: Project, migrate: bool) -> None:
     """P15: they see what is stored, with migrations and without."""
     settings = f'DATABASES["default"]["TEST"] = {{"MIGRATE": {migrate}}}'
     project.configure(settings, apps=["pgpubsub_sql", "blog"])

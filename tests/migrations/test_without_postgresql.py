@@ -87,7 +87,9 @@ def migration(project: Project, settings: str, files: Files) -> str:
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_the_migration_is_that_of_postgresql(new_project: NewProject, settings: str) -> None:
+def test_makemigrations_writes_the_same_without_postgresql(
+    new_project: NewProject, settings: str
+) -> None:
     """F21: to the byte, whatever DATABASES has; without a PostgreSQL, E008 ended every command."""
     for files in (many(), every_option()):
         wanted = migration(new_project(), "", files)
@@ -138,7 +140,7 @@ class Mail(pgpubsub_sql.Channel):
 """
 
 
-def test_a_project_lives_on_sqlite(project: Project) -> None:
+def test_a_project_runs_on_sqlite_except_sending(project: Project) -> None:
     """F21: check, migrate and test work there; only sending needs PostgreSQL, and says so."""
     project.configure(LITE, apps=APPS)
     condition = {"condition": Source("Q(new__name__startswith='A')"), "watch": ("name",)}
@@ -155,7 +157,7 @@ def test_a_project_lives_on_sqlite(project: Project) -> None:
     assert "OK" in project.start_all("test", "blog")
 
 
-def test_without_any_database_nothing_crashes(project: Project) -> None:
+def test_nothing_crashes_without_a_database(project: Project) -> None:
     """F21: as while images are built. Django's backend for that has no name."""
     project.configure("DATABASES = {}", apps=APPS)
     project.write(every_option())

@@ -28,7 +28,7 @@ def data(number: int, after: str, name: str) -> Files:
     return {f"blog/migrations/{number:04}_data.py": source}
 
 
-def test_data_migrations_on_a_fresh_database(project: Project) -> None:
+def test_data_migrations_send_what_was_declared_at_the_time(project: Project) -> None:
     """P24: one writes before there is a trigger, one after it and one when it is gone again; all in
     one ``migrate``, both ways, and what is told is what was declared at the time."""
     project.write(authors())
@@ -51,7 +51,7 @@ def test_data_migrations_on_a_fresh_database(project: Project) -> None:
     assert project.sql(NAMES) == [("blog.Authors", "after")] * 2
 
 
-def test_data_in_the_very_migration_that_adds_the_trigger(project: Project) -> None:
+def test_data_written_in_the_migration_that_adds_the_trigger_is_sent(project: Project) -> None:
     """P24: before and after it, in one transaction, in which a row may still wait for a check."""
     project.write(authors("insert"))
     project.run("makemigrations")
@@ -77,7 +77,7 @@ def greet(new):
 
 
 @pytest.mark.parametrize("durable", [True, False], ids=["becomes ephemeral", "becomes durable"])
-def test_rows_that_wait_while_a_channel_changes(project: Project, durable: bool) -> None:
+def test_stored_rows_are_handled_after_the_channel_changed(project: Project, durable: bool) -> None:
     """What was stored is handled whatever the channel is by then; nothing is lost or doubled."""
 
     def version(*, durable: bool) -> Files:
@@ -101,7 +101,7 @@ def meet(old, new):
 """
 
 
-def test_old_and_new_code_side_by_side(project: Project) -> None:
+def test_old_and_new_code_handle_each_others_messages(project: Project) -> None:
     """T13: while a deployment rolls, either handles what the trigger of the other has stored."""
 
     def drain() -> str:
@@ -145,7 +145,7 @@ def separated(source: str, kind: str) -> str:
     return before + wrapped + operation[end:]
 
 
-def test_a_model_moves_between_apps_and_its_table_stays(project: Project) -> None:
+def test_a_model_moves_between_apps_and_keeps_table_and_trigger(project: Project) -> None:
     """T1: as is usual, what makemigrations has written for the model is put into state_operations;
     the trigger moves along, both ways, and no row is lost."""
     project.configure(apps=["pgpubsub_sql", "blog", "people"])
@@ -199,7 +199,7 @@ class Migration(migrations.Migration):
 """
 
 
-def test_an_operation_for_state_and_database(project: Project) -> None:
+def test_trigger_operations_work_in_separate_database_and_state(project: Project) -> None:
     """T9: inside SeparateDatabaseAndState each half does its part, and counts once."""
     install(project, authors())
     install(project, authors("insert"), {"blog/migrations/0002_both.py": BOTH})

@@ -76,12 +76,12 @@ def test_fields_are_described_in_order() -> None:
         "envelope $",
     ],
 )
-def test_shapes_that_are_read(raw: str | bytes) -> None:
+def test_every_shape_of_message_is_read(raw: str | bytes) -> None:
     """P19: what plain SQL, a newer version and the predecessor send."""
     assert READS.decode(raw) == {"model_id": 1, "date": DAY, "source": None}
 
 
-def test_an_envelope_of_a_channel_without_required_fields_is_not_taken_for_defaults() -> None:
+def test_an_envelope_without_required_fields_is_not_taken_for_defaults() -> None:
     codec = codec_of(int, default=5)
     assert codec.decode('{"kwargs": {"x": 1}}') == {"x": 1}
     assert codec.decode('{"kwargs": {"x": 1}, "x": 2}') == {"x": 2}
@@ -127,7 +127,7 @@ ENDLESS = [
 
 
 @pytest.mark.parametrize("raw", NOT_JSON + NOT_OBJECTS + BROKEN_TEXT + ENDLESS)
-def test_what_is_malformed_is_a_payload_error_that_says_what_is_expected(raw: str | bytes) -> None:
+def test_malformed_messages_raise_payload_errors_with_the_expected_fields(raw: str | bytes) -> None:
     """P19: nothing that anybody can send raises anything else."""
     with pytest.raises(PayloadError) as caught:
         READS.decode(raw)
@@ -145,7 +145,7 @@ def test_errors_quote_little_of_a_huge_message() -> None:
     assert "at `$.x`. It takes {x: " in str(caught.value)
 
 
-def test_a_backslash_before_u0000_is_not_nul() -> None:
+def test_an_escaped_backslash_before_u0000_is_not_nul() -> None:
     assert decoded(str, r'"\\u0000"') == r"\u0000"
     assert encoded(str, r"\u0000") == r'{"x":"\\u0000"}'
 
@@ -191,7 +191,7 @@ def test_errors_name_the_field(raw: str, words: str) -> None:
         READS.decode(raw)
 
 
-def test_what_a_nested_dataclass_raises_is_a_payload_error() -> None:
+def test_errors_of_a_nested_dataclass_are_payload_errors() -> None:
     with pytest.raises(PayloadError, match=r"^blog\.One: division by zero"):
         decoded(Ratio, '{"count": 0}')
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 
-def test_defaults_are_the_dataclass_s_own() -> None:
+def test_defaults_are_those_of_the_dataclass() -> None:
     @dataclass
     class Event:
         options: ClassVar[dict[str, int]] = {"not": 1}
@@ -69,7 +69,7 @@ def test_a_class_without_fields_is_a_channel() -> None:
     assert codec.decode('{"more": 1}') == {}
 
 
-def test_schema() -> None:
+def test_schema_is_json_schema_with_required_fields() -> None:
     statuses = {"title": "Status", "enum": ["d", "s"]}
     assert (
         statuses in EVERYTHING.schema()["$defs"].values()

@@ -91,7 +91,7 @@ class Blob(bytes): ...
         (list[datetime.datetime], [NOW_IN_THE_HOUR_THAT_REPEATS], '["2026-10-25T02:30:00+01:00"]'),
     ],
 )
-def test_values_that_mean_the_declared_type_are_taken(
+def test_values_convertible_to_the_declared_type_are_accepted(
     kind: Any, value: Any, json_text: str
 ) -> None:
     """Subclasses too: what freezegun's clock gives, or an enumeration of Django's."""
@@ -157,7 +157,7 @@ ENDLESS_LIST.append(ENDLESS_LIST)
         (list[Point], [Point("\x00")], "NUL"),
     ],
 )  # fmt: skip
-def test_what_would_not_arrive_as_it_is_is_refused(kind: Any, value: Any, words: str) -> None:
+def test_values_that_would_arrive_changed_are_refused(kind: Any, value: Any, words: str) -> None:
     """P20 and P21: the sender learns it, with channel, field and declared type."""
     with pytest.raises(PayloadError, match=words) as caught:
         encoded(kind, value)

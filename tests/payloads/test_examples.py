@@ -39,7 +39,7 @@ Size = Enum("Size", {"SMALL": "s", "LARGE": "l"})
         Annotated[list[int], Meta(min_length=2)],
     ],
 )
-def test_an_example_of_every_kind_of_field_is_one(annotation: Any) -> None:
+def test_examples_of_every_type_can_be_decoded(annotation: Any) -> None:
     """The channel itself can read it."""
     codec = codec_of(annotation)
     shown = codec.example()
@@ -47,7 +47,7 @@ def test_an_example_of_every_kind_of_field_is_one(annotation: Any) -> None:
     codec.decode(json.dumps(shown))
 
 
-def test_an_example_has_what_must_be_there() -> None:
+def test_an_example_has_the_required_fields() -> None:
     shown = EVERYTHING.example()
     assert shown.keys() == {name for name, one in EVERYTHING.fields.items() if one.required}
     EVERYTHING.decode(json.dumps(shown))
@@ -58,5 +58,5 @@ class Chain:
     link: Chain | None
 
 
-def test_an_example_ends() -> None:
+def test_an_example_of_a_recursive_type_ends() -> None:
     assert codec_of(Chain).example() == {"x": {"link": None}}

@@ -61,7 +61,7 @@ def test_equal_values_make_one_key(kind: Any, values: list[Any], expected: str) 
     assert {key(kind, value) for value in values} == {expected}
 
 
-def test_a_moment_at_the_end_of_the_calendar_is_a_key() -> None:
+def test_a_datetime_at_the_end_of_the_calendar_has_a_key() -> None:
     """F27."""
     last = datetime.datetime.max.replace(tzinfo=ZoneInfo("America/New_York"))
     assert key(datetime.datetime, last)

@@ -79,7 +79,7 @@ POSTGRES: list[tuple[object, str, object]] = [
 
 
 @pytest.mark.parametrize(("kind", "text", "value"), POSTGRES)
-def test_postgres_spellings(kind: Any, text: str, value: object) -> None:
+def test_postgres_spellings_are_read(kind: Any, text: str, value: object) -> None:
     """P20: a cast to text, ``to_jsonb()`` or ``json_build_object()`` in a sender's SQL.
 
     Wherever the value stands.
@@ -131,7 +131,9 @@ def test_postgres_spellings(kind: Any, text: str, value: object) -> None:
         (tuple[str | None, int | None], '["null", "5"]', ("null", 5)),
     ],
 )  # fmt: skip
-def test_postgres_spellings_in_structures(kind: Any, json_text: str, value: object) -> None:
+def test_postgres_spellings_are_read_in_structures(
+    kind: Any, json_text: str, value: object
+) -> None:
     """A field that is spelled loosely changes nothing about its neighbours."""
     found = decoded(kind, json_text)
     assert found == value
@@ -164,7 +166,7 @@ def test_postgres_spellings_in_structures(kind: Any, json_text: str, value: obje
         (int | None, "None"),
     ],
 )
-def test_text_without_a_value_is_an_error_with_the_field(kind: Any, text: str) -> None:
+def test_unreadable_text_is_an_error_that_names_the_field(kind: Any, text: str) -> None:
     with pytest.raises(PayloadError, match=r"^blog\.One: .*\$\.x\b.* It takes {x: "):
         decoded(kind, json.dumps(text))
     with pytest.raises(PayloadError, match=r"\$\.x\[\.\.\.\]|\$\.x\[0\]"):
@@ -179,6 +181,6 @@ def test_text_without_a_value_is_an_error_with_the_field(kind: Any, text: str) -
         (Span, '["2026-01-31T10:00:00", "PT1S", 3]'),
     ],
 )
-def test_leniency_does_not_change_how_many_items_there_are(kind: Any, json_text: str) -> None:
+def test_reading_text_keeps_the_number_of_items(kind: Any, json_text: str) -> None:
     with pytest.raises(PayloadError, match="length"):
         decoded(kind, json_text)

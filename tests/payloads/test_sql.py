@@ -85,7 +85,7 @@ def session(request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.usefixtures("session")
 @pytest.mark.parametrize(("kind", "expression", "value"), VALUES)
-def test_values_as_postgres_spells_them(kind: Any, expression: str, value: Any) -> None:
+def test_values_that_postgres_spells_are_read(kind: Any, expression: str, value: Any) -> None:
     """P20: whatever the settings of the session, whether cast to text or not, and in arrays."""
     for form in FORMS.values():
         arrived = codec_of(kind).decode(stored(form.format(expression)))["x"]
@@ -95,7 +95,7 @@ def test_values_as_postgres_spells_them(kind: Any, expression: str, value: Any) 
     assert codec_of(list[kind | None]).decode(sent) == {"x": [value, None]}
 
 
-def test_a_row_of_a_table_is_a_message_or_part_of_one() -> None:
+def test_a_row_can_be_a_message_or_part_of_one() -> None:
     with connection.cursor() as cursor:
         cursor.execute("CREATE TYPE pg_temp.point AS (x integer, y float8, after interval)")
     point = eager.Point(1, 0.5, timedelta(1))
@@ -139,7 +139,7 @@ def test_nan_is_nan(kind: Any, form: str) -> None:
     ],
 )
 @pytest.mark.parametrize("form", FORMS)
-def test_what_python_has_no_value_for_is_an_error_that_names_the_field(
+def test_values_that_python_lacks_are_errors_that_name_the_field(
     kind: Any, expression: str, words: str, form: str
 ) -> None:
     with pytest.raises(PayloadError, match=r"^blog\.One: .*at `\$\.x`.*") as caught:
@@ -147,7 +147,7 @@ def test_what_python_has_no_value_for_is_an_error_that_names_the_field(
     assert words in str(caught.value)
 
 
-def test_dates_as_text_in_the_writers_own_order_are_not_guessed() -> None:
+def test_dates_in_an_ambiguous_style_are_refused() -> None:
     """01/02/2026 is two days. As JSON a date is always spelled one way."""
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL DateStyle = 'SQL, DMY'")

@@ -76,7 +76,7 @@ UNTRIED = {
 }
 
 
-def test_every_kind_of_type_is_tried_here() -> None:
+def test_every_msgspec_type_is_tested_here() -> None:
     """So that one that msgspec adds fails here instead of being forgotten."""
     known = {
         name
@@ -167,7 +167,7 @@ ONE_FIELD = {name: codec_of(info.type) for name, info in EVERYTHING.fields.items
 @pytest.mark.parametrize("name", VALUES)
 @settings(deadline=None)
 @given(data=st.data())
-def test_what_is_sent_arrives_equal(name: str, data: st.DataObject) -> None:
+def test_sent_values_arrive_equal(name: str, data: st.DataObject) -> None:
     """P20 and P21, for every kind of field."""
     value = data.draw(VALUES[name])
     codec = ONE_FIELD[name]
@@ -189,12 +189,12 @@ def test_a_zone_arrives_as_its_offset(moment: datetime.datetime) -> None:
 
 @settings(deadline=None)
 @given(st.fixed_dictionaries(VALUES))
-def test_a_channel_of_every_kind_of_field(values: dict[str, Any]) -> None:
+def test_a_channel_with_every_type_of_field_arrives_equal(values: dict[str, Any]) -> None:
     assert EVERYTHING.decode(EVERYTHING.encode(values)) == values
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\xff", b"\\x00"])
-def test_buffers_and_raw_json(content: bytes) -> None:
+def test_buffers_and_raw_json_arrive_equal(content: bytes) -> None:
     raw = msgspec.Raw(b'{"a": [1.50, 10000000000000000000000]}')
     values = {"array": bytearray(content), "view": memoryview(content), "raw": raw}
     codec = Codec(eager.Buffers, "blog.Buffers")
@@ -251,7 +251,7 @@ def test_a_subclass_gives_a_required_field_a_default() -> None:
         (tuple[datetime.date], (DAY,)),
     ],
 )
-def test_what_the_predecessor_sends_arrives_equal(kind: Any, value: Any) -> None:
+def test_messages_of_django_pgpubsub_arrive_equal(kind: Any, value: Any) -> None:
     """A tuple of one type is one of any length there, and has to be here."""
     codec = codec_of(kind)
     sent = codec.encode({"x": value})

@@ -36,7 +36,7 @@ def test_columns_that_did_not_travel_are_deferred() -> None:
     assert decoded.number == "A 1"
 
 
-def test_what_is_deferred_of_a_row_that_is_gone_is_gone() -> None:
+def test_deferred_fields_of_a_deleted_row_cannot_be_read() -> None:
     licence = Licence.objects.create(number="A 1")
     row = {"licence_id": licence.pk}
     licence.delete()
@@ -48,7 +48,7 @@ def test_unknown_columns_are_ignored() -> None:
     assert_same(new(Licence, payload({**ROW, "added": [1], "Number": 2})), Licence(1, "x"))
 
 
-def test_rows_that_waited_while_their_table_changed() -> None:
+def test_rows_are_decoded_after_their_table_changed() -> None:
     """The model decides, so neither dropped columns nor a lost table hurt, in any schema."""
     Everything.objects.create(integer_range=NumericRange(1, 5), char="x", decimal=Decimal("1.5"))
     raw, fetched = sent(Everything), Everything.objects.get()
@@ -56,7 +56,7 @@ def test_rows_that_waited_while_their_table_changed() -> None:
     assert_same(new(Everything, raw), fetched)
 
 
-def test_columns_that_have_been_widened() -> None:
+def test_values_of_a_widened_column_are_not_truncated() -> None:
     """A cast to the declared length would refuse the text, one to the scale round the number."""
     wide = {"char": "x" * 1000, "array_char": [["x" * 1000]], "array_decimal": [[1.123456789]]}
     decoded = new(Everything, payload({"id": 1} | wide))
@@ -65,7 +65,7 @@ def test_columns_that_have_been_widened() -> None:
     assert decoded.array_decimal == [[Decimal("1.123456789")]]
 
 
-def test_generated_columns_are_computed_after_the_triggers_before_the_fact() -> None:
+def test_generated_columns_are_deferred_before_the_write() -> None:
     watch("rows_square", channel="before", after=(), before=("insert", "update"))
     Square.objects.create(side=2)
     assert_same(new(Square, stored("before")), Square.objects.get(), "area")
@@ -94,7 +94,7 @@ def test_virtual_columns_are_null_in_triggers_and_so_deferred() -> None:
         assert decoded.volume == 27, "fetched when it is asked for"
 
 
-def test_virtual_columns_that_travel_count() -> None:
+def test_virtual_columns_that_travel_are_set() -> None:
     assert new(Cube, payload({"id": 1, "side": 3})).get_deferred_fields() == {"volume"}
     assert new(Cube, payload({"id": 1, "side": 3, "volume": 27})).volume == 27
 

@@ -95,7 +95,7 @@ def test_every_table_has_a_row() -> None:
 
 
 @pytest.mark.parametrize("model", ROWS, ids=lambda model: model.__name__)
-def test_a_listener_sees_what_a_queryset_gives(model: type[Model]) -> None:
+def test_instances_equal_a_querysets_or_are_deferred(model: type[Model]) -> None:
     """P22: on every path a row can take, or the field is deferred."""
     ROWS[model]()
     deferred = PARENTS.get(model, set())

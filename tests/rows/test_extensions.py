@@ -51,7 +51,7 @@ def _register_types(*, forget: bool = False) -> None:
         ("array_store", [{"a": None}, None, {}]),
     ],
 )
-def test_types_of_extensions(
+def test_extension_types_equal_a_querysets(
     words: type[Words], name: str, value: Any, django_assert_num_queries: Any
 ) -> None:
     words.objects.create(**{name: value})
@@ -67,7 +67,7 @@ STORES = st.dictionaries(TEXT, st.none() | TEXT, max_size=4)
 
 @property_test
 @given(folded=TEXT, texts=st.lists(TEXT, max_size=3), store=STORES, stores=arrays(STORES))
-def test_any_value_of_an_extensions_type(
+def test_any_value_of_an_extension_type_equals_a_querysets(
     words: type[Words], folded: str, texts: list[str], store: Any, stores: Any
 ) -> None:
     words.objects.all().delete()

@@ -62,7 +62,7 @@ DJANGOS = {
 
 
 @pytest.mark.parametrize("field", sorted(DJANGOS - set(NO_COLUMN), key=lambda f: f.__name__))
-def test_every_field_of_django_is_in_a_table_here(field: type[models.Field]) -> None:
+def test_every_django_field_is_tested_here(field: type[models.Field]) -> None:
     """So that a field that Django adds fails here instead of being forgotten.
 
     ``test_every_model.py`` makes a row of every table, and :data:`FIELDS` has the values.
@@ -74,7 +74,7 @@ def test_every_field_of_django_is_in_a_table_here(field: type[models.Field]) -> 
 # Every value.
 
 
-def test_every_field_is_in_the_table() -> None:
+def test_every_field_of_the_test_model_has_values() -> None:
     names = {field.name for field in Everything._meta.concrete_fields}
     assert {"id", *FIELDS, *ONLY_SQL} == names
 
@@ -83,7 +83,7 @@ def test_every_field_is_in_the_table() -> None:
     ("name", "value"),
     [(name, value) for name, values in FIELDS.items() for value in [None, *values]],
 )
-def test_value_and_type_are_those_of_a_queryset(name: str, value: Any) -> None:
+def test_values_and_types_equal_a_querysets(name: str, value: Any) -> None:
     """P21, P22: JSON floats stay floats; bytea, ranges and arrays of dates are what they were."""
     round_trip(**{name: value})
 
@@ -93,14 +93,14 @@ def test_json_keeps_the_type_of_numbers() -> None:
     assert same(round_trip(json={"a": 1.5, "b": 1}).json, {"a": 1.5, "b": 1})
 
 
-def test_types_with_a_percent_sign() -> None:
+def test_a_percent_sign_in_a_type_is_escaped() -> None:
     execute('CREATE DOMAIN "per%cent" AS integer CHECK (value < 100)')
     assert new(Exotic, payload({"id": 1, "percent": 99})).percent == 99
     with pytest.raises(PayloadError, match=r"rows\.Exotic\.percent: .*check constraint"):
         decode(Exotic, payload({"id": 1, "percent": 101}))
 
 
-def test_enumerations_of_postgresql() -> None:
+def test_postgresql_enumerations_are_read_by_postgresql() -> None:
     """PostgreSQL reads what it has written, and refuses what is none of theirs."""
     execute("CREATE TYPE mood AS ENUM ('happy', 'so, so')")
     assert new(Exotic, payload({"id": 1, "mood": "so, so"})).mood == "so, so"
@@ -113,7 +113,7 @@ def test_fields_selected_as_expressions_are_deferred() -> None:
     assert "doubled" in decoded.get_deferred_fields()
 
 
-def test_converters_of_the_database_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_converters_of_the_database_backend_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend of a third party may bring its own, and they run before the fields'."""
 
     def shout(value: Any, expression: Any, connection: Any) -> Any:
@@ -127,7 +127,7 @@ def test_converters_of_the_database_backend(monkeypatch: pytest.MonkeyPatch) -> 
     assert new(Licence, payload({"licence_id": 1, "number": "x"})).number == "x"
 
 
-def test_file_and_choices_behave_as_usual() -> None:
+def test_file_fields_and_choices_behave_as_usual() -> None:
     decoded = round_trip(file="a/b.txt", choice=Colour.GREEN)
     assert decoded.file.name == "a/b.txt"
     assert decoded.get_choice_display() == "Green"
@@ -136,7 +136,7 @@ def test_file_and_choices_behave_as_usual() -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, values in ONLY_SQL.items() for value in values]
 )
-def test_what_only_sql_can_write(name: str, value: str) -> None:
+def test_values_that_only_sql_can_write_equal_a_querysets(name: str, value: str) -> None:
     """Values that Django cannot save: the same as a queryset's, or refused as the queryset does."""
     Everything.objects.create()
     execute(f'UPDATE rows_everything SET "{name}" = {value}')
@@ -152,8 +152,8 @@ def test_what_only_sql_can_write(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["'infinity'", "'-infinity'"])
-def test_infinite_durations(value: str) -> None:
+def test_infinite_durations_equal_a_querysets(value: str) -> None:
     """Since version 17 of PostgreSQL."""
     if connection.pg_version < 170000:
         pytest.skip("this server has no infinite intervals")
-    test_what_only_sql_can_write("duration", value)
+    test_values_that_only_sql_can_write_equal_a_querysets("duration", value)

@@ -53,7 +53,7 @@ def test_multi_table_inheritance_defers_the_parents_fields() -> None:
     assert Restaurant.objects.get().stars == 3
 
 
-def test_multi_table_inheritance_through_two_levels() -> None:
+def test_multi_table_inheritance_defers_two_levels_of_parents() -> None:
     made = Pizzeria.objects.create(name="Da", stars=1, oven="wood")
     decoded = new(Pizzeria, sent(Pizzeria))
     assert_same(decoded, made, "name", "stars")
@@ -61,7 +61,7 @@ def test_multi_table_inheritance_through_two_levels() -> None:
     assert_same(Pizzeria.objects.get(), made)
 
 
-def test_multi_table_inheritance_of_two_parents() -> None:
+def test_multi_table_inheritance_defers_fields_of_two_parents() -> None:
     made = Bar.objects.create(name="B", number="7", closes=dt.time(3))
     decoded = new(Bar, sent(Bar))
     assert_same(decoded, made, "name", "number")
@@ -69,12 +69,12 @@ def test_multi_table_inheritance_of_two_parents() -> None:
     assert_same(Bar.objects.get(), made)
 
 
-def test_one_to_one_primary_key() -> None:
+def test_a_one_to_one_primary_key_is_set() -> None:
     Profile.objects.create(place=Place.objects.create(name="x"), note="n")
     assert_same(new(Profile, sent(Profile)), Profile.objects.get())
 
 
-def test_composite_primary_key() -> None:
+def test_a_composite_primary_key_is_set() -> None:
     """P22: composite primary keys raise."""
     place = Place.objects.create(name="x")
     Visit.objects.create(place=place, day=dt.date(2026, 1, 31), guests=4)
@@ -85,28 +85,28 @@ def test_composite_primary_key() -> None:
         decode(Visit, payload({"place_id": str(place.code)}))
 
 
-def test_foreign_key_to_a_converted_primary_key() -> None:
+def test_a_foreign_key_to_a_converted_primary_key_is_converted() -> None:
     Comparison.objects.create(reading=Reading.objects.create(celsius=Decimal("1.5")))
     decoded = new(Comparison, sent(Comparison))
     assert decoded.reading_id == Celsius(Decimal("1.50"))
     assert_same(decoded, Comparison.objects.get())
 
 
-def test_proxies() -> None:
+def test_proxy_models_get_proxy_instances() -> None:
     made = PlainProxy.objects.create(price=1, created=dt.datetime(2026, 1, 1, tzinfo=UTC))
     decoded = new(PlainProxy, sent(Plain))
     assert type(decoded) is PlainProxy
     assert_same(decoded, PlainProxy.objects.get(pk=made.pk))
 
 
-def test_own_from_db_is_called() -> None:
+def test_a_models_own_from_db_is_called() -> None:
     assert new(Remembering, payload({"id": 1, "size": 2})).loaded == {"id": 1, "size": 2}
 
 
 # --------------------------------------------------------------------------------- odd names
 
 
-def test_odd_column_names() -> None:
+def test_odd_column_names_are_decoded() -> None:
     names = [field.name for field in Odd._meta.concrete_fields if field.name != "capital"]
     Odd.objects.create(
         **{name: number for number, name in enumerate(names)}, capital=NumericRange(1, 2)
@@ -114,7 +114,7 @@ def test_odd_column_names() -> None:
     assert_same(new(Odd, sent(Odd)), Odd.objects.get())
 
 
-def test_column_names_that_django_cannot_query() -> None:
+def test_column_names_that_django_cannot_query_are_decoded() -> None:
     execute(
         'CREATE TABLE rows_unspeakable (id integer, "$id" integer, "new\nline\t" integer,'
         ' op integer, "100%s" int4range, "a""b" int4range)'
@@ -130,6 +130,6 @@ def test_column_names_that_django_cannot_query() -> None:
 @pytest.mark.parametrize(
     "raw", ["[]", '{"new": 1}', with_new('{"id": ' + DEEP + "}"), "{", "", '{"op": 1}']
 )
-def test_malformed_with_odd_column_names(raw: str) -> None:
+def test_malformed_messages_with_odd_column_names_raise_payload_errors(raw: str) -> None:
     with pytest.raises(PayloadError, match=r"rows\.Odd"):
         decode(Odd, raw)

@@ -19,14 +19,14 @@ from tests.rows.support import assert_same, decode, execute, new, round_trip, se
 pytestmark = pytest.mark.django_db
 
 
-def test_every_column_is_drawn() -> None:
+def test_strategies_draw_every_column() -> None:
     names = {field.name for field in Everything._meta.concrete_fields}
     assert {"id", *ROWS} | WRITTEN_BY_SQL == names
 
 
 @property_test
 @given(values=st.fixed_dictionaries({}, optional=ROWS))
-def test_any_row_is_that_of_a_queryset(values: dict[str, Any]) -> None:
+def test_any_row_equals_a_querysets(values: dict[str, Any]) -> None:
     """P21, P22."""
     round_trip(**values)
 
@@ -38,7 +38,9 @@ def test_any_row_is_that_of_a_queryset(values: dict[str, Any]) -> None:
     months=st.integers(-1000, 1000),
     days=st.integers(-1000, 1000),
 )
-def test_any_interval_in_any_style(value: dt.timedelta, style: str, months: int, days: int) -> None:
+def test_any_interval_in_any_style_equals_a_querysets(
+    value: dt.timedelta, style: str, months: int, days: int
+) -> None:
     Everything.objects.all().delete()
     Everything.objects.create()
     execute(
@@ -63,7 +65,7 @@ ANY_MESSAGE = st.dictionaries(
 
 @property_test
 @given(raw=ANY_MESSAGE | JSON.map(json.dumps) | TEXT | st.text() | st.binary())
-def test_garbage_is_a_payload_error_and_nothing_else(raw: str | bytes) -> None:
+def test_garbage_raises_nothing_but_payload_error(raw: str | bytes) -> None:
     with suppress(PayloadError):
         decode(Everything, raw)
     assert execute("SELECT 1") == 1, "the transaction goes on"

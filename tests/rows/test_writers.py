@@ -33,7 +33,7 @@ CONTRARY = {
 
 
 @pytest.mark.parametrize("which", [0, -1])
-def test_our_own_triggers_spell_alike_in_every_session(which: int) -> None:
+def test_our_triggers_spell_values_alike_in_every_session(which: int) -> None:
     """Nothing is rounded, nothing is ambiguous, nothing is deferred."""
     with ExitStack() as sessions:
         for name, value in CONTRARY.items():
@@ -61,7 +61,7 @@ def test_our_own_triggers_spell_alike_in_every_session(which: int) -> None:
         "100:00:00",
     ],
 )
-def test_durations_of_any_interval_style(style: str, value: str) -> None:
+def test_durations_are_read_in_any_interval_style(style: str, value: str) -> None:
     """The same text, -1 2:03:04, means two things; the style that wrote it decides."""
     Everything.objects.create()
     execute(f"UPDATE rows_everything SET duration = '{value}'")
@@ -71,7 +71,7 @@ def test_durations_of_any_interval_style(style: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/St_Johns"])
-def test_moments_of_any_time_zone(zone: str) -> None:
+def test_timestamps_are_read_in_any_time_zone(zone: str) -> None:
     Everything.objects.create(
         datetime=dt.datetime(1850, 1, 31, 10, tzinfo=UTC),  # an offset with seconds
         array_datetime=[dt.datetime(2026, 7, 1, tzinfo=UTC)],
@@ -83,7 +83,7 @@ def test_moments_of_any_time_zone(zone: str) -> None:
 
 
 @override_settings(USE_TZ=False, TIME_ZONE="America/New_York")
-def test_moments_without_time_zone_support() -> None:
+def test_timestamps_are_naive_without_use_tz() -> None:
     Everything.objects.create(datetime=dt.datetime(2026, 7, 1, 12), array_datetime=[])
     fetched = Everything.objects.get()
     with session("TimeZone", "Asia/Kathmandu"):
@@ -93,7 +93,7 @@ def test_moments_without_time_zone_support() -> None:
     assert_same(decoded, fetched)
 
 
-def test_moments_in_the_connections_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timestamps_are_in_the_connections_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     paris = zoneinfo.ZoneInfo("Europe/Paris")
     Everything.objects.create(datetime=dt.datetime(2026, 10, 25, 1, 30, tzinfo=UTC))
     monkeypatch.setattr(connections["default"], "timezone", paris)
@@ -102,14 +102,14 @@ def test_moments_in_the_connections_time_zone(monkeypatch: pytest.MonkeyPatch) -
     assert decoded.datetime.astimezone(UTC) == dt.datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
 
 
-def test_moments_of_columns_without_time_zone() -> None:
+def test_timestamps_without_time_zone_stay_naive() -> None:
     execute("ALTER TABLE rows_everything ALTER datetime TYPE timestamp")
     Everything.objects.create()
     execute("UPDATE rows_everything SET datetime = '2026-01-31 10:00:00.5'")
     assert_same(new(Everything, sent(Everything)), Everything.objects.get())
 
 
-def test_bytes_in_the_escape_format() -> None:
+def test_bytes_in_the_escape_format_are_read() -> None:
     Everything.objects.create(binary=b"a\x00\\'", array_binary=[b"\xff"])
     with session("bytea_output", "escape"):
         raw = spelled(Everything)
@@ -119,7 +119,7 @@ def test_bytes_in_the_escape_format() -> None:
 @pytest.mark.parametrize(
     "style", ["SQL, DMY", "SQL, MDY", "German", "Postgres, DMY", "Postgres, MDY"]
 )
-def test_ranges_of_dates_in_any_date_style_are_not_guessed(style: str) -> None:
+def test_ranges_of_dates_in_ambiguous_styles_are_deferred(style: str) -> None:
     """01/02/2026 is two days; the listener's session does not know which was meant."""
     first, second = dt.datetime(2026, 2, 1, tzinfo=UTC), dt.datetime(2026, 3, 4, tzinfo=UTC)
     Everything.objects.create(

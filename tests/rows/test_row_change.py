@@ -26,7 +26,7 @@ ROW = {"licence_id": 1, "number": "x"}
         ({"old": None, "new": ROW, "app": "rows", "model": "Licence"}, "INSERT"),
     ],
 )
-def test_operation_is_inferred(fields: dict[str, Any], op: str) -> None:
+def test_the_operation_is_inferred_if_missing(fields: dict[str, Any], op: str) -> None:
     """The messages of the predecessor name no operation; P22: nor does their model count."""
     change = decode(Licence, json.dumps(fields))
     assert (change.op, change.when, change.context) == (op, "AFTER", {})
@@ -36,7 +36,7 @@ def test_operation_is_inferred(fields: dict[str, Any], op: str) -> None:
     )
 
 
-def test_whole_envelope() -> None:
+def test_a_message_has_operation_timing_rows_and_context() -> None:
     change = decode(
         Licence, payload(ROW, ROW | {"number": "y"}, context={"a": [1.5]}, **{"$stale": True})
     )
@@ -56,7 +56,7 @@ def test_rows_of_an_update_may_come_alone() -> None:
     assert decode(Licence, payload(old=ROW)).new is None
 
 
-def test_bytes_are_as_good_as_text() -> None:
+def test_bytes_are_decoded_like_text() -> None:
     assert new(Licence, payload({**ROW, "number": "☃"}).encode()).number == "☃"
 
 
@@ -102,7 +102,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
         payload(ROW) + "x",
     ],
 )
-def test_malformed(raw: str | bytes) -> None:
+def test_malformed_messages_raise_payload_errors(raw: str | bytes) -> None:
     with pytest.raises(PayloadError, match=r"^rows\.Licence"):
         decode(Licence, raw)
 
@@ -133,18 +133,18 @@ def test_malformed(raw: str | bytes) -> None:
         ("uuid", '"x"'),
     ],
 )
-def test_error_names_the_column(column: str, value: str) -> None:
+def test_errors_name_the_column(column: str, value: str) -> None:
     with pytest.raises(PayloadError) as caught:
         decode(Everything, with_new(f'{{"id": 1, "{column}": {value}}}'))
     if len(value) < 1000 and "\ud800" not in value:
         assert column in str(caught.value)
 
 
-def test_escaped_backslash_is_not_a_nul() -> None:
+def test_an_escaped_backslash_is_not_a_nul() -> None:
     Everything.objects.create(text="\\u0000", json={"\\u0000": "\\\\u0000"})
     assert_same(new(Everything, sent(Everything)), Everything.objects.get())
 
 
-def test_the_last_of_equal_keys_counts_as_in_jsonb() -> None:
+def test_the_last_of_duplicate_keys_counts_as_in_jsonb() -> None:
     raw = '{"new": {"licence_id": 1, "licence_id": 2}, "op": "DELETE", "op": "INSERT"}'
     assert new(Licence, raw).pk == 2

@@ -107,7 +107,7 @@ def errors() -> list[str]:
     "channels", [BY_FUNCTION, BY_SLOTS, BY_TYPE, BY_STATEMENT, BY_GENERIC], ids=lambda one: one[:20]
 )
 @pytest.mark.usefixtures("blank")
-def test_channels_of_one_path_live_side_by_side(
+def test_channels_with_one_path_coexist(
     channels: str,
     install_app: Callable[..., None],  # noqa: F811
 ) -> None:
@@ -132,7 +132,7 @@ def test_channels_of_one_path_live_side_by_side(
     assert find_channel("one") is module.__dict__["One"]
 
 
-def test_a_path_that_leads_to_several_channels_says_so(
+def test_a_path_of_several_channels_is_refused(
     install_app: Callable[..., None],  # noqa: F811
 ) -> None:
     """F14"""
@@ -141,7 +141,7 @@ def test_a_path_that_leads_to_several_channels_says_so(
         find_channel("shop.channels.make.<locals>.Audit")
 
 
-def test_channels_of_one_path_and_one_name_are_an_error(
+def test_channels_with_one_path_and_name_are_an_error(
     install_app: Callable[..., None],  # noqa: F811
 ) -> None:
     """F14: the first of them vanished, and nobody said so."""
@@ -153,7 +153,7 @@ def test_channels_of_one_path_and_one_name_are_an_error(
     assert "all called 'shop.Audit'" in error
 
 
-def test_a_helper_of_another_module_makes_them_anew(
+def test_reloading_replaces_channels_made_by_another_module(
     install_app: Callable[..., None],  # noqa: F811
 ) -> None:
     """F14: what counts is the module that is loaded again, not the one of the class."""
@@ -167,7 +167,7 @@ def test_a_helper_of_another_module_makes_them_anew(
     assert errors() == []
 
 
-def test_what_is_not_declared_any_more_is_gone(install_app: Callable[..., None]) -> None:  # noqa: F811
+def test_channels_not_declared_any_more_are_gone(install_app: Callable[..., None]) -> None:  # noqa: F811
     """F14: a module that is loaded again declares less, or by other names."""
     install_app("shop", channels=MADE + BY_FUNCTION)
     module = sys.modules["shop.channels"]
@@ -216,7 +216,7 @@ for number in (1, 2):
 
 @pytest.mark.parametrize("listeners", LOOPS.values(), ids=LOOPS)
 @pytest.mark.usefixtures("blank")
-def test_listeners_that_are_made_all_listen(
+def test_generated_listeners_are_all_registered(
     listeners: str,
     install_app: Callable[..., None],  # noqa: F811
 ) -> None:
@@ -234,7 +234,7 @@ def test_listeners_that_are_made_all_listen(
     as_declared()
 
 
-def test_a_module_of_two_names_is_an_error(install_app: Callable[..., None]) -> None:  # noqa: F811
+def test_a_module_imported_under_two_names_is_an_error(install_app: Callable[..., None]) -> None:  # noqa: F811
     """F14's sibling: each message would be handled twice."""
     sale = "import pgpubsub_sql\nclass Sale(pgpubsub_sql.Channel): pass\n"
     listens = "import pgpubsub_sql\n@pgpubsub_sql.listener('shop.Sale')\ndef sold(): pass\n"

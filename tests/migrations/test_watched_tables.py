@@ -15,7 +15,7 @@ TABLE = "CREATE TABLE blog_author (id integer GENERATED ALWAYS AS IDENTITY, name
 # --- managed = False ------------------------------------------------------------------------------
 
 
-def test_a_table_of_others_is_watched_where_one_says_so(project: Project) -> None:
+def test_an_unmanaged_table_is_watched_if_declared(project: Project) -> None:
     """T10: makemigrations does not crash; the check says what to do; done, all is as ever."""
     project.sql(TABLE)
     project.write(authors("insert", models=OTHERS))
@@ -33,7 +33,7 @@ def test_a_table_of_others_is_watched_where_one_says_so(project: Project) -> Non
     assert tell(project) == []
 
 
-def test_a_table_of_others_that_is_not_there(project: Project) -> None:
+def test_a_missing_unmanaged_table_is_reported(project: Project) -> None:
     """T10: a test database is made all the same; what is missing is said, and easily made good."""
     project.write(authors("insert", models=OTHERS, unmanaged=True))
     project.run("makemigrations")
@@ -46,7 +46,7 @@ def test_a_table_of_others_that_is_not_there(project: Project) -> None:
     assert tell(project) == ["blog.Authors INSERT"]
 
 
-def test_a_model_that_becomes_unmanaged(project: Project) -> None:
+def test_a_trigger_stays_when_its_model_becomes_unmanaged(project: Project) -> None:
     """T10: the trigger stays as it is, both ways."""
     case = Case(
         "unmanaged",
@@ -77,7 +77,7 @@ def test_views_cannot_be_watched(project: Project, kind: str, statement: str) ->
     assert "Watch the tables underneath" in output
 
 
-def test_a_column_that_is_computed_when_it_is_read(project: Project) -> None:
+def test_virtual_columns_cannot_be_named(project: Project) -> None:
     """T7: to a trigger it is NULL, or an internal error of PostgreSQL's; the model knows nothing."""
     if not project.sql("SELECT 1 WHERE current_setting('server_version_num')::int >= 180000"):
         pytest.skip("this server has no virtual columns")
@@ -131,7 +131,7 @@ def test_our_own_tables_cannot_be_watched(project: Project, model: str) -> None:
     assert project.catalogue() == frozenset()
 
 
-def test_what_is_linked_to_our_tables_can_be_watched(project: Project) -> None:
+def test_tables_that_refer_to_ours_can_be_watched(project: Project) -> None:
     """F18's siblings: what only refers to a message is not written when one is stored."""
     install(project, authors("insert", "update", models=model("Author", LINKED)))
     assert tell(project) == ["blog.Authors INSERT", "blog.Authors UPDATE"]
@@ -172,7 +172,7 @@ AUTHOR_WITH_ID = AUTHOR.replace("name =", "id = models.BigAutoField(primary_key=
 EVENTS = ("insert", "update", "delete")
 
 
-def test_partitions_that_sql_has_made(project: Project) -> None:
+def test_writes_to_table_and_partitions_are_sent(project: Project) -> None:
     """What is written to the table or to a partition is told, and a moved row is another one."""
     project.write({**blog(models=AUTHOR_WITH_ID), "blog/migrations/0001_initial.py": PARTITIONED})
     assert_quiet(project)
@@ -207,7 +207,7 @@ class Migration(migrations.Migration):
 """
 
 
-def test_children_that_sql_has_made(project: Project) -> None:
+def test_children_by_inheritance_are_tables_of_their_own(project: Project) -> None:
     """They are tables of their own: what is written to them by name tells nothing, and through the
     parent as PostgreSQL has it, all rows of the statement."""
     install(project, authors(*EVENTS))
@@ -231,7 +231,7 @@ PEOPLE = {
 }
 
 
-def test_a_model_that_a_setting_swaps(project: Project) -> None:
+def test_a_swappable_model_is_watched_like_any_other(project: Project) -> None:
     """P24: the check names the setting, and with it everything is as with any model."""
     project.configure('AUTH_USER_MODEL = "people.User"', apps=USERS)
     project.write(PEOPLE | blog(channels=channel(model="auth.User"), listeners=on("insert")))
@@ -251,7 +251,7 @@ def test_a_model_that_a_setting_swaps(project: Project) -> None:
     assert project.catalogue() == frozenset()
 
 
-def test_a_model_that_is_swapped_later(project: Project) -> None:
+def test_a_trigger_stays_when_its_model_is_swapped(project: Project) -> None:
     """P24: as foreign keys do, the trigger stays where it was; ``install`` moves it."""
     source = "from django.conf import settings\n" + channel().replace(
         "'blog.Author'", "settings.AUTH_USER_MODEL"

@@ -42,7 +42,9 @@ def names(database: Database) -> list[str]:
     return [name for (name,) in database.sql("SELECT name FROM blog_author ORDER BY id")]
 
 
-def test_a_project_leaves(project: Project, other: Database) -> None:
+def test_a_project_that_removes_the_package_keeps_its_tables(
+    project: Project, other: Database
+) -> None:
     """F23: "migrate pgpubsub_sql zero" dropped the project's own tables; now it never does."""
     in_use(project, other)
     output = project.run("migrate", "pgpubsub_sql", "zero", code=1)
@@ -99,7 +101,9 @@ def gone(project: Project) -> None:
             database.drop()
 
 
-def test_a_database_that_is_behind_keeps_its_tables(project: Project, other: Database) -> None:
+def test_our_migrations_are_not_unapplied_while_triggers_are_installed(
+    project: Project, other: Database
+) -> None:
     """F23: without the functions and tables of ours every write would fail there."""
     in_use(project, other)
     project.write({**blog(models=AUTHOR), **watcher("shop", None)})
@@ -119,7 +123,7 @@ def test_a_database_that_is_behind_keeps_its_tables(project: Project, other: Dat
     assert names(other) == ["Ann", "Bea"]
 
 
-def test_what_depends_on_ours_can_be_unapplied_first(project: Project, other: Database) -> None:
+def test_dependent_migrations_can_be_unapplied_first(project: Project, other: Database) -> None:
     """F23: whoever says so wants it; the order is theirs."""
     in_use(project, other)
     for label in APPS:
@@ -130,7 +134,7 @@ def test_what_depends_on_ours_can_be_unapplied_first(project: Project, other: Da
     assert tell(project) == ["blog.Authors INSERT", "blog.Authors UPDATE"]
 
 
-def test_what_is_written_by_hand_is_named(project: Project, other: Database) -> None:
+def test_lines_written_by_hand_are_named_and_kept(project: Project, other: Database) -> None:
     """F23: such a line is left as it is, and the rest of its file is done."""
     in_use(project, other)
     project.write({**blog(models=AUTHOR), **watcher("shop", None)})
@@ -192,20 +196,20 @@ KEPT = [
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_only_what_is_ours_is_cut(newline: str) -> None:
+def test_only_our_code_is_cut_from_a_migration(newline: str) -> None:
     """F23: in whatever way a file is formatted."""
     edited = without_package(BLACK.replace("\n", newline).encode())
     assert edited.decode() == PLAIN.replace("\n", newline)
 
 
 @pytest.mark.parametrize("source", KEPT)
-def test_what_is_not_understood_stays(source: str) -> None:
+def test_code_that_is_not_understood_stays(source: str) -> None:
     edited = without_package(source.encode()).decode()
     compile(edited, "migration", "exec")
     assert "pgpubsub_sql" in edited or "AddTrigger" not in edited
 
 
-def test_our_own_migrations_are_edited_in_the_same_way() -> None:
+def test_migrations_formatted_with_ruff_are_edited() -> None:
     """F23: files that people have formatted with ruff."""
     file = Path(__file__).parents[1] / "app" / "migrations" / "0001_initial.py"
     edited = without_package(file.read_bytes()).decode()

@@ -52,7 +52,7 @@ def edit(project: Project, label: str, old: str, new: str) -> None:
         project.write({f"{label}/migrations/{name}.py": source.replace(old, new)})
 
 
-def test_the_app_of_the_model_is_renamed(project: Project) -> None:
+def test_renaming_the_app_of_the_model_names_each_place_to_edit(project: Project) -> None:
     """F20: each place is named, with what to write there; written, all is as it was."""
     project.configure(apps=["pgpubsub_sql", "people", "blog"])
     install(project, people(), watcher("blog", "people.Author"))
@@ -78,7 +78,9 @@ def test_the_app_of_the_model_is_renamed(project: Project) -> None:
     assert tell(project, "persons_author") == ["blog.Authors INSERT"]
 
 
-def test_only_the_dependency_is_edited(project: Project, other: Database) -> None:
+def test_editing_only_the_dependency_names_the_other_places(
+    project: Project, other: Database
+) -> None:
     """F20: makemigrations wrote a dependency on ``__first__`` of an app that is not there."""
     project.configure(apps=["pgpubsub_sql", "people", "blog"])
     install(project, people(), watcher("blog", "people.Author"))
@@ -97,7 +99,7 @@ def test_only_the_dependency_is_edited(project: Project, other: Database) -> Non
         assert tell(database, "persons_author") == ["blog.Authors INSERT"]
 
 
-def test_the_app_of_the_channel_is_renamed(project: Project) -> None:
+def test_renaming_the_app_of_the_channel_names_dependents_to_edit(project: Project) -> None:
     """F20: those that wait for its migrations wait by the old label; ours have theirs in them."""
     project.configure(apps=["pgpubsub_sql", "people", "blog"])
     install(project, people(), watcher("blog", "people.Author"))
@@ -119,7 +121,7 @@ def test_the_app_of_the_channel_is_renamed(project: Project) -> None:
     assert "agree" in project.run("pgpubsub", "verify")
 
 
-def test_a_channel_that_moves_with_its_app(project: Project) -> None:
+def test_a_channel_moves_when_its_app_and_that_of_its_model_are_renamed(project: Project) -> None:
     """F20: with the app of the model; no label keeps Django from loading that, and
     makemigrations does the rest."""
     install(project, authors("insert"))
@@ -147,7 +149,7 @@ class Config(AppConfig):
 """
 
 
-def test_a_label_that_changes(project: Project) -> None:
+def test_a_changed_app_label_names_each_place_to_edit(project: Project) -> None:
     """F20: by AppConfig.label, where the package keeps its name."""
     project.configure(apps=["pgpubsub_sql", "people", "blog"])
     install(project, people(), watcher("blog", "people.Author"))
@@ -160,7 +162,7 @@ def test_a_label_that_changes(project: Project) -> None:
     assert "agree" in project.run("pgpubsub", "verify")
 
 
-def test_an_app_that_is_removed(project: Project) -> None:
+def test_a_removed_app_needs_only_its_dependency_removed(project: Project) -> None:
     """F20: nothing is suggested; without the dependency, RemoveTrigger waits for nobody."""
     project.configure(apps=["pgpubsub_sql", "people", "blog"])
     install(project, people(), watcher("blog", "people.Author"))
@@ -196,7 +198,7 @@ class Migration(migrations.Migration):
 """
 
 
-def test_a_model_that_moves_to_another_app(project: Project) -> None:
+def test_a_trigger_follows_a_model_to_another_app(project: Project) -> None:
     """F20: with its table where it is, and the trigger after it."""
     apps = ["pgpubsub_sql", "people", "persons", "blog"]
     project.configure(apps=apps)
@@ -232,7 +234,7 @@ def test_a_model_that_moves_to_another_app(project: Project) -> None:
     assert tell(project, "people_author") == ["blog.Authors INSERT"]
 
 
-def test_what_a_project_writes_is_left_to_django(project: Project) -> None:
+def test_dependencies_that_do_not_concern_triggers_are_left_to_django(project: Project) -> None:
     """F20: a dependency that has nothing to do with triggers is no matter of ours."""
     install(project, authors("insert"))
     project.configure(apps=["pgpubsub_sql", "blog", "people"])
@@ -252,7 +254,7 @@ def test_a_migration_that_cannot_be_imported_is_left_to_django(project: Project)
 
 
 @pytest.mark.parametrize("quote", ["'", '"'])
-def test_every_line_is_named(project: Project, quote: str) -> None:
+def test_every_line_with_a_stale_label_is_named(project: Project, quote: str) -> None:
     """F20: of several triggers on one model, whoever has formatted the file."""
     project.configure(apps=["pgpubsub_sql", "people", "blog"])
     both = channel(model="people.Author") + channel("More", model="people.Author")

@@ -36,26 +36,26 @@ def columns(model: Any, **attributes: Any) -> tuple[str, ...] | None:
 
 
 @pytest.mark.parametrize("given", [("title", "body"), ["body", "title"], {"title", "body", "id"}])
-def test_columns(given: Any) -> None:
+def test_columns_are_specified_with_the_primary_key(given: Any) -> None:
     """P13: the primary key always travels; their order means nothing, so it is always the same."""
     assert columns(Plain, columns=given) == ("body", "id", "title")
 
 
-def test_all_columns() -> None:
+def test_no_columns_option_specifies_all() -> None:
     """Those that the model does not know, too."""
     assert columns(Plain) is None
 
 
-def test_nothing_but_keys() -> None:
+def test_empty_columns_specify_the_primary_key() -> None:
     assert columns(Plain, columns=()) == ("id",)
 
 
-def test_one_name() -> None:
+def test_one_column_may_be_a_string() -> None:
     """It is no sequence of letters."""
     assert columns(Plain, columns="title") == ("id", "title")
 
 
-def test_all_columns_but_some() -> None:
+def test_exclude_specifies_the_other_columns() -> None:
     """P13: listed, so that what a later release adds does not travel unasked."""
     found = columns(Plain, exclude=("body", "token", "created", "day", "score", "price"))
     assert found == ("id", "published", "slug", "title", "views")
@@ -65,19 +65,19 @@ def test_a_proxy_has_the_columns_of_its_model() -> None:
     assert columns(PlainProxy, exclude=("body",)) == columns(Plain, exclude=("body",))
 
 
-def test_columns_of_other_names() -> None:
+def test_db_column_names_are_specified() -> None:
     """What the database calls them counts, whatever the field is called."""
     assert columns(Odd, columns=("plain", "spaced")) == ("id", "renamed", "two words")
 
 
 @pytest.mark.parametrize("name", ["place", "place_id"])
-def test_a_foreign_key_by_both_of_its_names(name: str) -> None:
+def test_a_foreign_key_may_be_named_with_or_without_id(name: str) -> None:
     """And a primary key of several columns."""
     assert columns(Visit, columns=(name, "guests")) == ("day", "guests", "place_id")
     assert columns(Visit, columns=("pk",)) == ("day", "place_id")
 
 
-def test_parents() -> None:
+def test_links_to_parents_always_travel() -> None:
     """P22: the links to all parents travel, as the key of the child does."""
     assert columns(Pizzeria, columns=("oven",)) == ("oven", "restaurant_ptr_id")
     assert columns(Pizzeria, columns=("pk",)) == ("restaurant_ptr_id",)
@@ -85,7 +85,7 @@ def test_parents() -> None:
     assert columns(Bar, exclude=("closes",)) == ("licence_link_id", "place_link_id")
 
 
-def test_dimensions() -> None:
+def test_dimensions_of_images_always_travel() -> None:
     """F17: what an image reads when its instance is made travels with it."""
     assert columns(Picture, columns=("image",)) == ("height", "id", "image", "width")
     assert columns(Picture, columns=("width",)) == ("id", "width")
@@ -93,7 +93,7 @@ def test_dimensions() -> None:
     assert columns(Picture, exclude=("image", "width")) == ("height", "id")
 
 
-def test_generated_columns() -> None:
+def test_virtual_columns_are_left_out() -> None:
     """A column that is computed when it is read is left out, as no trigger sees it."""
     assert columns(Square, columns=("area",)) == ("area", "id")
     assert columns(Square, exclude=("side",)) == ("area", "id")
@@ -110,7 +110,7 @@ def test_the_ordering_key_travels() -> None:
     assert specify(declared).ordering_key == ("place_id",)
 
 
-def test_watch_and_condition() -> None:
+def test_watch_and_condition_are_specified() -> None:
     declared = channel(Plain, watch=["title", "body"], condition=Q(new__title="x"), level="row")
     trigger = specify(declared)
     assert trigger.watch == ("body", "title")
@@ -215,7 +215,9 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("model", "attributes", "said"), WRONG.values(), ids=WRONG.keys())
-def test_what_does_not_fit(model: Any, attributes: dict[str, Any], said: str) -> None:
+def test_options_that_do_not_fit_name_channel_option_and_remedy(
+    model: Any, attributes: dict[str, Any], said: str
+) -> None:
     """T7, F17, F18: the check says it, with channel, option and remedy; nothing is specified."""
     declared = channel(model, **attributes)
     (problem,) = option_problems(declared)

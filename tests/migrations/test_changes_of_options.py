@@ -114,7 +114,7 @@ def authors(*fields: str, **options: object) -> Files:
     ],
     ids=str,
 )
-def test_an_option(project: Project, case: Case) -> None:
+def test_changing_an_option_is_one_alter_trigger(project: Project, case: Case) -> None:
     """T6, T9: every change of an option is one operation, and none is none."""
     walk(project, case)
 
@@ -214,13 +214,15 @@ def test_an_option(project: Project, case: Case) -> None:
     ],
     ids=str,
 )
-def test_a_field(project: Project, case: Case) -> None:
+def test_changing_a_named_field_migrates_in_any_order(project: Project, case: Case) -> None:
     """P13, P26, T1, T3, T13: in every order in which migrations may run, both ways."""
     walk(project, case)
 
 
 @pytest.mark.parametrize("option", ["columns", "watch", "condition"])
-def test_what_cannot_be_planned(project: Project, option: str) -> None:
+def test_a_condition_that_cannot_be_planned_fails_the_migration(
+    project: Project, option: str
+) -> None:
     """T7: it fails the migration, which says what to do, and not every message after it."""
     project.write(
         authors(
@@ -343,6 +345,8 @@ def across(label: str) -> list[Case]:
 
 
 @pytest.mark.parametrize("number", range(len(across(""))), ids=[str(case) for case in across("")])
-def test_a_field_of_another_app(project: Project, label: str, number: int) -> None:
+def test_a_named_field_of_another_app_is_migrated_in_order(
+    project: Project, label: str, number: int
+) -> None:
     """P24, T13: one run writes what goes before a field does, and what comes after one has come."""
     walk(project, across(label)[number])

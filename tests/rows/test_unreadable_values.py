@@ -26,21 +26,21 @@ def test_ordinary_rows_need_no_query(django_assert_num_queries: Any) -> None:
         decode(Everything, raw)
 
 
-def test_asking_takes_one_query_in_a_savepoint(django_assert_num_queries: Any) -> None:
+def test_unreadable_values_take_one_query_in_a_savepoint(django_assert_num_queries: Any) -> None:
     Everything.objects.create(integer_range=NumericRange(1, 2), date_range=DateRange(empty=True))
     raw = sent(Everything)
     with django_assert_num_queries(3):
         decode(Everything, raw)
 
 
-def test_a_refusal_does_not_spoil_the_transaction() -> None:
+def test_a_refused_value_does_not_break_the_transaction() -> None:
     Licence.objects.create(number="kept")
     with pytest.raises(PayloadError, match="malformed range literal"):
         decode(Everything, payload({"id": 1, "integer_range": "x"}))
     assert Licence.objects.count() == 1
 
 
-def test_errors_of_the_connection_are_not_the_payloads() -> None:
+def test_connection_errors_are_not_payload_errors() -> None:
     """A PayloadError parks a message at once, so a broken transaction must not look like one."""
     with pytest.raises(OperationalError):
         decode(Exotic, payload({"id": 1, "looked_up": "x"}))

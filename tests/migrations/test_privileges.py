@@ -48,7 +48,7 @@ def assert_agreed(project: Project) -> None:
     assert "Code, migrations and catalogue agree." in project.run("pgpubsub", "verify")
 
 
-def test_migrate_refuses_where_writes_would_fail_and_says_what_to_grant(
+def test_migrate_refuses_if_writes_would_fail_and_says_what_to_grant(
     project: Project, role: str
 ) -> None:
     """F11: our tables are another's, who has migrated them; and so is the table that is watched."""
@@ -78,7 +78,7 @@ def test_migrate_refuses_where_writes_would_fail_and_says_what_to_grant(
     project.sql("INSERT INTO blog_author (name) VALUES (repeat('Ann', 5000))", user=role)
 
 
-def test_migrate_grants_what_is_its_own_to_grant(project: Project, role: str) -> None:
+def test_migrate_grants_what_its_role_may_grant(project: Project, role: str) -> None:
     """F11: a function that somebody has given away is mended by the next migration."""
     install(project, BOTH)
     for (function,) in project.sql(
@@ -93,9 +93,7 @@ def test_migrate_grants_what_is_its_own_to_grant(project: Project, role: str) ->
     assert len(project.told("UPDATE blog_author SET name = 'Bea'")) == 2
 
 
-def test_a_role_that_may_not_make_triggers_is_told_which_grant_it_lacks(
-    project: Project, role: str
-) -> None:
+def test_migrate_names_the_grant_that_its_role_lacks(project: Project, role: str) -> None:
     """F11: tables that belong to one role, and migrations that run as another."""
     install(project, authors())
     project.sql(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
@@ -133,7 +131,7 @@ def test_install_by_a_role_that_does_not_own_our_functions_says_who_may(
     assert "Traceback" not in output
 
 
-def test_install_says_what_has_the_name_of_an_index_of_ours(project: Project) -> None:
+def test_install_says_what_has_the_name_of_our_index(project: Project) -> None:
     """F12: somebody keeps the old table under another name, and its index with it."""
     install(project, authors("insert"))
     project.sql("DROP INDEX pgpubsub_sql_available")
@@ -167,7 +165,7 @@ PARTITIONING = [
 ]
 
 
-def test_the_owner_of_a_table_makes_and_attaches_partitions(project: Project, role: str) -> None:
+def test_the_owner_of_a_table_can_create_and_attach_partitions(project: Project, role: str) -> None:
     """F11: "permission denied for function", as PostgreSQL makes triggers of the parent's there."""
     install(project, authors())
     project.sql(PARTITIONED)
@@ -184,7 +182,7 @@ def test_the_owner_of_a_table_makes_and_attaches_partitions(project: Project, ro
     assert project.stored() == []
 
 
-def test_verify_sees_an_owner_who_can_make_no_partitions(project: Project, role: str) -> None:
+def test_verify_reports_an_owner_who_cannot_create_partitions(project: Project, role: str) -> None:
     """F11: the table changes its owner after it is watched. Its name has a meaning in Python."""
     models = model("Author", meta='db_table = "blog_{author}"')
     install(project, authors(models=models))
@@ -199,7 +197,7 @@ def test_verify_sees_an_owner_who_can_make_no_partitions(project: Project, role:
     project.sql("CREATE TABLE deepest PARTITION OF deep FOR VALUES IN (95)", user=role)
 
 
-def test_a_plain_table_needs_no_privilege_of_its_owner(project: Project, role: str) -> None:
+def test_the_owner_of_a_plain_table_needs_no_privilege(project: Project, role: str) -> None:
     """F11: copying it, or making it a partition, calls no trigger of its own."""
     install(project, authors("insert"))
     project.sql(f"ALTER TABLE blog_author OWNER TO {role}")
@@ -236,7 +234,7 @@ NAMED_ANN = "from django.db.models import Q\n\n" + channel("Authors").replace(
 )
 
 
-def test_the_schema_of_a_type_is_open_to_the_owner_of_the_function(
+def test_the_functions_owner_needs_usage_on_the_schema_of_a_type(
     project: Project, role: str
 ) -> None:
     """F11: PostgreSQL passes a schema by without USAGE, and nobody said why rows went whole."""

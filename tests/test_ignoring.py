@@ -37,7 +37,7 @@ def told() -> list[str]:
     [ItemChannel, "app.ItemChannel", "tests.app.channels.ItemChannel", TriggerChannel, None],
 )
 @pytest.mark.django_db
-def test_triggers_stay_silent_for_the_block(channel: Any) -> None:
+def test_triggers_are_silent_in_the_block(channel: Any) -> None:
     Item.objects.create(name="before")
     with ignore(channel) if channel else ignore():
         item = Item.objects.create(name="within")
@@ -47,7 +47,7 @@ def test_triggers_stay_silent_for_the_block(channel: Any) -> None:
     assert told() == ["before", "after"]
 
 
-def test_other_channels_are_heard(transactional_db: None) -> None:
+def test_other_channels_still_send(transactional_db: None) -> None:
     with Ear(ItemNews.postgres_name()) as ear:
         with ignore(ItemChannel):
             Item.objects.create(name="news")
@@ -58,7 +58,7 @@ def test_other_channels_are_heard(transactional_db: None) -> None:
 
 
 @pytest.mark.django_db
-def test_what_is_sent_by_hand_is_heard() -> None:
+def test_notify_still_sends() -> None:
     with ignore():
         notify(Job, number=1)
         sql("SELECT pgpubsub_notify('any', '{}')")
@@ -67,7 +67,7 @@ def test_what_is_sent_by_hand_is_heard() -> None:
 
 @pytest.mark.usefixtures("blank")
 @pytest.mark.django_db
-def test_blocks_within_blocks_add_up() -> None:
+def test_nested_blocks_add_up() -> None:
     class Base(TriggerChannel):
         channel_name = "base"
 
@@ -91,7 +91,7 @@ def test_blocks_within_blocks_add_up() -> None:
 
 @pytest.mark.parametrize("outer", ["not JSON", "1", '{"a": 1}', '["app.ItemNews", 1]', "", " true"])
 @pytest.mark.django_db
-def test_what_sql_has_set_is_put_back_as_it_was(outer: str) -> None:
+def test_a_setting_made_by_sql_is_restored(outer: str) -> None:
     sql("SELECT set_config('pgpubsub.ignore', %s, true)", outer)
     with ignore(ItemChannel):
         Item.objects.create(name="a")
@@ -99,7 +99,7 @@ def test_what_sql_has_set_is_put_back_as_it_was(outer: str) -> None:
     assert told() == []
 
 
-def test_it_opens_a_transaction_and_ends_with_it(transactional_db: None) -> None:
+def test_a_block_opens_a_transaction_and_ends_with_it(transactional_db: None) -> None:
     """P23"""
     with ignore(ItemChannel):
         assert connection.in_atomic_block
@@ -113,7 +113,7 @@ def test_it_opens_a_transaction_and_ends_with_it(transactional_db: None) -> None
 
 
 @pytest.mark.django_db
-def test_an_exception_that_the_caller_handles_ends_it() -> None:
+def test_a_handled_exception_ends_the_block() -> None:
     with transaction.atomic():
         with pytest.raises(Undo), ignore(ItemChannel):
             raise Undo
@@ -122,7 +122,7 @@ def test_an_exception_that_the_caller_handles_ends_it() -> None:
 
 
 @pytest.mark.django_db
-def test_a_transaction_that_has_failed_shows_its_own_error() -> None:
+def test_a_failed_transaction_raises_its_own_error() -> None:
     with undone():
         with pytest.raises(DatabaseError, match="no_such_column"), ignore():
             sql("SELECT no_such_column")
@@ -141,7 +141,7 @@ def binding_on_the_server(transactional_db: None) -> Iterator[None]:
     del connection.settings_dict["OPTIONS"]["server_side_binding"]
 
 
-def test_statements_stay_as_they_are(binding_on_the_server: None) -> None:
+def test_statements_are_not_changed(binding_on_the_server: None) -> None:
     """T12: the peer prepends SQL to each, which breaks executemany and server-side binding."""
     insert = "INSERT INTO app_item (name, number, amount, data) VALUES (%s, %s, 0, '{}')"
     with CaptureQueriesContext(connection) as queries, ignore(ItemChannel):
@@ -164,7 +164,7 @@ def test_statements_stay_as_they_are(binding_on_the_server: None) -> None:
 
 
 @pytest.mark.django_db
-def test_what_has_no_trigger_is_refused() -> None:
+def test_channels_without_triggers_are_refused() -> None:
     with pytest.raises(ChannelNotFound, match=r"Did you mean 'app\.ItemChannel'"):
         ignore("app.ItemChanel")
     with pytest.raises(ChannelNotFound, match=r"channels\.Job has no trigger.*only notify\(\)"):
@@ -174,7 +174,7 @@ def test_what_has_no_trigger_is_refused() -> None:
     assert in_force() == []
 
 
-def test_a_database_that_is_no_postgresql_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_not_postgresql_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     lite = connections.settings["default"] | {"ENGINE": "django.db.backends.sqlite3"}
     monkeypatch.setitem(connections.settings, "lite", lite)
     try:
@@ -187,7 +187,7 @@ def test_a_database_that_is_no_postgresql_is_refused(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.usefixtures("blank")
 @pytest.mark.django_db
-def test_a_channel_that_cannot_be_silenced() -> None:
+def test_a_channel_that_cannot_be_ignored_raises() -> None:
     """F64: asking for it is an error, by whatever name; asking for all silences the others."""
 
     class Base(TriggerChannel):

@@ -80,7 +80,9 @@ def test_commands_keep_to_their_schema(
     assert one.run("pgpubsub", "verify") == two.run("pgpubsub", "verify") == AGREE
 
 
-def test_two_projects_of_one_name_in_one_schema(new_project: NewProject, shared: Database) -> None:
+def test_two_projects_of_one_name_do_not_prune_each_other(
+    new_project: NewProject, shared: Database
+) -> None:
     """F8: both have project.urls as ROOT_URLCONF, and each wanted to prune the other's."""
     first, second = new_project(), new_project()
     share(first, shared, "one", apps=("pgpubsub_sql", "blog"))
@@ -97,7 +99,7 @@ def test_two_projects_of_one_name_in_one_schema(new_project: NewProject, shared:
     assert "foreign" in second.run("pgpubsub", "ls", "--json")
 
 
-def test_one_project_with_two_roots(project: Project) -> None:
+def test_a_project_with_two_settings_recognizes_its_own(project: Project) -> None:
     """F8: all its own were foreign to the other."""
     project.write(authors("insert"))
     install(project)
@@ -106,7 +108,7 @@ def test_one_project_with_two_roots(project: Project) -> None:
     assert project.run("pgpubsub", "verify") == AGREE
 
 
-def test_what_is_left_over_and_why(project: Project) -> None:
+def test_leftovers_are_reported_with_the_reason(project: Project) -> None:
     """F8: what a migration of this project has made, and what no newer release can have made."""
     project.write(authors())
     install(project)
