@@ -38,7 +38,7 @@ def checked(*argv: str) -> list[str]:
 
 
 @contextmanager
-def in_hand(*ids: int) -> Iterator[int]:
+def in_flight(*ids: int) -> Iterator[int]:
     """Take these messages in a session, as a worker does; yield its process id."""
     worker = connections.create_connection("default")
     worker.set_autocommit(False)
@@ -61,30 +61,28 @@ def test_messages_are_counted_by_state(db: None) -> None:
     assert found == {
         "channel": NAME,
         "ready": 2,
-        "in_hand": 0,
+        "in_flight": 0,
         "delayed": 1,
         "retrying": 1,
         "parked": 1,
-        "in_hand_for": None,
-        "in_hand_of": None,
-        "heard": True,
+        "in_flight_seconds": None,
+        "in_flight_pid": None,
+        "has_listener": True,
     }
 
 
 def test_messages_in_flight_are_not_ready(transactional_db: None) -> None:
     """F58: a message whose listener hung counted as ready."""
     held, free = store(), store()
-    with in_hand(held.pk) as pid:
+    with in_flight(held.pk) as pid:
         found = row()
-        assert (found["ready"], found["in_hand"], found["in_hand_of"]) == (1, 1, pid)
-        assert found["in_hand_for"] < 60
+        assert (found["ready"], found["in_flight"], found["in_flight_pid"]) == (1, 1, pid)
+        assert found["in_flight_seconds"] < 60
         problems = checked("--max-age", "0s")
-        assert any(
-            f"process {pid} of the server has had messages in hand" in one for one in problems
-        )
-        assert "in the hands of " in run("show", str(held.pk))
+        assert any(f"in process {pid} of the server" in one for one in problems)
+        assert "in flight: " in run("show", str(held.pk))
         assert "ready: the next free worker handles it" in run("show", str(free.pk))
-    assert (row()["ready"], row()["in_hand"]) == (2, 0)
+    assert (row()["ready"], row()["in_flight"]) == (2, 0)
 
 
 def test_the_table_fits_80_columns(db: None) -> None:
@@ -93,7 +91,7 @@ def test_the_table_fits_80_columns(db: None) -> None:
     store(channel=name)
     head, rule, *lines = run("status").splitlines()
     columns = re.split("  +", head.strip())
-    states = ["ready", "in hand", "delayed", "retrying", "parked", "oldest"]
+    states = ["ready", "in flight", "delayed", "retrying", "parked", "oldest"]
     assert columns == ["channel", *states]
     assert len(rule) <= 80
     assert name in "".join(line[: len(rule.split()[0])].strip() for line in lines)
@@ -103,7 +101,7 @@ def test_a_channel_without_listeners_is_shown_and_reported(db: None) -> None:
     """F58: a missing listener is told from a missing worker."""
     store(channel="app.Gone")
     (found,) = [one for one in run_json("status")["channels"] if one["channel"] == "app.Gone"]
-    assert (found["ready"], found["heard"]) == (1, False)
+    assert (found["ready"], found["has_listener"]) == (1, False)
     words = "No listener is declared for app.Gone, so nobody handles 1 message."
     assert words in run("status", "app.Gone")
     assert words in checked("app.Gone")[0]
@@ -183,5 +181,5 @@ def test_nothing_is_reported_if_all_is_handled(
 ) -> None:
     notify(Job(number=1))
     listen("--channels", NAME).ready()
-    eventually(lambda: row()["ready"] == 0 and row()["in_hand"] == 0)
+    eventually(lambda: row()["ready"] == 0 and row()["in_flight"] == 0)
     assert json.loads(run("status", NAME, "--json"))["problems"] == []

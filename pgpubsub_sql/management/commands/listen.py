@@ -82,7 +82,7 @@ class Command(DatabaseCommand):
         parser.add_argument(
             "--worker",
             action="store_true",
-            help="Work in this process, without a supervisor that restarts it: for debuggers.",
+            help="Work in this process, without a supervisor that restarts it.",
         )
         parser.add_argument(
             "--worker-start-method",

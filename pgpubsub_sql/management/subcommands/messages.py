@@ -75,7 +75,7 @@ def show(command: BaseCommand, options: Options) -> None:
         )
     for row in rows:
         sessions = fetch(options, "in_flight", {"id": row["id"]})
-        row |= {"in_hand": sessions[0] if sessions else None} | _handled_by(row, options)
+        row |= {"in_flight": sessions[0] if sessions else None} | _handled_by(row, options)
     if options["json"]:
         write_json(command, rows)
     else:
@@ -192,7 +192,7 @@ def _whole(row: Row) -> str:
         "sent": f"{_moment(row['created_at'])} ({_duration(row['age'])} ago)",
         "expires": _moment(row["expires_at"]),
         "attempts": _attempts(row),
-        "listeners": row["listeners"] or row["unheard"],
+        "listeners": row["listeners"] or row["no_listener"],
         "key": row["key"],
         "context": _lines(row["context"]) if row["context"] else None,
         "payload": _lines(row["payload"]),
@@ -204,15 +204,15 @@ def _whole(row: Row) -> str:
 
 
 def _state_in_words(row: Row) -> str:
-    if hand := row["in_hand"]:
-        since = _duration(datetime.timedelta(seconds=hand["seconds"]))
-        return f"in the hands of {hand['worker']} (pid {hand['pid']}) since {since} ago"
+    if session := row["in_flight"]:
+        length = _duration(datetime.timedelta(seconds=session["seconds"]))
+        return f"in flight: {session['worker']} (pid {session['pid']}) has had it for {length}"
     due = row["next"] and _duration(row["next"])
     return {
         "parked": "parked: not tried again until somebody replays it",
         "ready": "ready: the next free worker handles it",
         "retrying": f"failed; the next attempt is in {due} ({_moment(row['available_at'])})",
-        "delayed": f"delayed until {_moment(row['available_at'])}, in {due}",
+        "delayed": f"delayed until {_moment(row['available_at'])} (in {due})",
     }[str(row["state"])]
 
 
@@ -227,21 +227,21 @@ def _lines(value: Any) -> list[str]:
 
 def _handled_by(row: Row, options: Options) -> Row:
     """Return the listeners and the context of a message, or why it has no listener."""
-    found: Row = {"listeners": [], "unheard": "", "context": {}}
+    found: Row = {"listeners": [], "no_listener": "", "context": {}}
     channel = _channel(row["channel"])
     if channel is None:
-        return found | {"unheard": "none: no channel of this name is declared"}
+        return found | {"no_listener": "none: no channel of this name is declared"}
     try:
         message = decode_message(channel, json.dumps(row["payload"]), using=options["database"])
     except PayloadError as error:
-        return found | {"unheard": f"none: the payload cannot be read. {one_line(str(error))}"}
+        return found | {"no_listener": f"none: the payload cannot be read. {one_line(str(error))}"}
     listeners = registry.listeners_of(channel)
     paths = [one.path for one in listeners if one.accepts(message.event)]
-    unheard = "" if paths else _unheard(message.event, [one.path for one in listeners])
-    return {"listeners": paths, "unheard": unheard, "context": dict(message.context)}
+    reason = "" if paths else _no_listener(message.event, [one.path for one in listeners])
+    return {"listeners": paths, "no_listener": reason, "context": dict(message.context)}
 
 
-def _unheard(event: str, others: Iterable[str]) -> str:
+def _no_listener(event: str, others: Iterable[str]) -> str:
     return f"none for {event}" if any(others) else "none: the channel has no listener"
 
 

@@ -1,6 +1,6 @@
 """``manage.py pgpubsub status``: are messages handled, and what is wrong if they are not?
 
-To add a column: select it in ``status.sql``, under its name in COLUMNS.
+To add a column: add it to COLUMNS, and to the query ``status`` in ``sql/queries/status.sql``.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ def _length(seconds: float | None) -> str:
 
 
 class Column(NamedTuple):
-    """A value that status tells of each channel."""
+    """A value that status shows of each channel."""
 
     name: str
-    """Its column of ``status.sql``, and its key in JSON."""
+    """Its name in the query and in JSON."""
     empty: int | None
-    """Its value for a channel without messages."""
+    """Its value for a channel without stored messages."""
     help: str = ""
-    """What it means; empty if it is in JSON only, not in the table."""
+    """Its explanation in ``--help``; empty for a value that only JSON has."""
     text: Callable[[Any], object] = lambda value: value
-    """Its form in the table."""
+    """Formats it for the table."""
 
     @property
     def heading(self) -> str:
-        """Its name in the table."""
+        """The title of its column in the table."""
         return self.name.replace("_", " ")
 
 
 COLUMNS = (
     Column("ready", 0, "due; the next free worker handles them"),
-    Column("in_hand", 0, "a worker is handling them"),
+    Column("in_flight", 0, "a worker is handling them"),
     Column("delayed", 0, "waiting, because they were sent with a delay"),
     Column("retrying", 0, "waiting, because they failed and will be tried again"),
     Column("parked", 0, "failed for good; not tried again until replayed"),
     Column("oldest", None, "how long the oldest ready message has been due", _length),
-    Column("in_hand_for", None),
-    Column("in_hand_of", None),
+    Column("in_flight_seconds", None),
+    Column("in_flight_pid", None),
 )
-STATES = ("ready", "in_hand", "delayed", "retrying", "parked")
+STATES = ("ready", "in_flight", "delayed", "retrying", "parked")
 """The columns that count messages; every message is counted in one of them."""
 
 
@@ -64,7 +64,7 @@ def status(command: BaseCommand, options: Options) -> None:
       manage.py pgpubsub status blog.AuthorChannel
       manage.py pgpubsub status --check --max-age 10m
 
-    Columns, each a number of messages but for the last:
+    Columns; all but the last count messages:
     """
     rows = _rows(options)
     (server,) = fetch(options, "workers")
@@ -100,7 +100,7 @@ def _add_limits(parser: ArgumentParser) -> None:
         type=duration,
         default="5m",
         metavar="AGE",
-        help="How long messages may be due, or a worker may handle them (default: 5m).",
+        help="How long messages may be due, or in flight (default: 5m).",
     )
     parser.add_argument(
         "--max-parked",
@@ -130,11 +130,11 @@ SUBCOMMANDS = (
 
 def _rows(options: Options) -> list[Row]:
     stored = {row["channel"]: row for row in fetch(options, "status")}
-    heard = {channel.postgres_name() for channel in registry.channels()}
-    names = dict.fromkeys([*sorted(heard), *stored])
+    listened_to = {channel.postgres_name() for channel in registry.channels()}
+    names = dict.fromkeys([*sorted(listened_to), *stored])
     empty = {column.name: column.empty for column in COLUMNS}
     return [
-        {"channel": name, **empty, **stored.get(name, {}), "heard": name in heard}
+        {"channel": name, **empty, **stored.get(name, {}), "has_listener": name in listened_to}
         for name in resolve_channels(options["channels"], names) or names
     ]
 
@@ -161,18 +161,21 @@ def _channel_problems(rows: list[Row], options: Options) -> Iterator[str]:
     limit = options["max_age"].total_seconds()
     for row in rows:
         name, stored = row["channel"], sum(row[state] for state in STATES)
-        if stored and not row["heard"]:
+        if stored and not row["has_listener"]:
             yield (
                 f"No listener is declared for {name}, so nobody handles "
                 f"{pluralize(stored, 'message')}. Declare one, or use pgpubsub move or discard."
             )
         elif (row["oldest"] or 0) > limit:
-            yield f"{name}: the oldest message has been due for {_length(row['oldest'])}."
-        if (row["in_hand_for"] or 0) > limit:
             yield (
-                f"{name}: process {row['in_hand_of']} of the server has had messages in hand for "
-                f"{_length(row['in_hand_for'])}. Does a listener hang? A timeout on the channel "
-                "ends it."
+                f"{name}: the oldest message has been due for {_length(row['oldest'])}. Run more "
+                "workers, or find out what keeps them busy."
+            )
+        if (row["in_flight_seconds"] or 0) > limit:
+            yield (
+                f"{name}: messages have been in flight for {_length(row['in_flight_seconds'])}, in "
+                f"process {row['in_flight_pid']} of the server. If a listener hangs, set a timeout "
+                "on the channel."
             )
     parked = sum(row["parked"] for row in rows)
     if parked > options["max_parked"]:

@@ -29,12 +29,12 @@ _LISTED = 5
 
 
 def install(command: BaseCommand, options: Options) -> None:
-    """Install, replace and enable triggers until the database is as the migrations say.
+    """Bring triggers, tables and functions to the state that the migrations describe.
 
     Use it when verify reports differences, as after a restore, or after somebody dropped a trigger.
-    The tables and functions that all channels share are repaired first. Migrations that have not
-    run are not looked at; for apps without migrations, the code says what is installed. What is
-    already right is left alone, and what was changed is printed.
+    It installs what is missing, replaces what differs, enables what is disabled, grants missing
+    privileges, and prints what it changed. Migrations that have not run do not count; for apps
+    without migrations, the code does.
 
       manage.py pgpubsub install
       manage.py pgpubsub install blog.AuthorChannel
@@ -85,7 +85,9 @@ def uninstall(command: BaseCommand, options: Options) -> None:
 
 
 def enable(command: BaseCommand, options: Options) -> None:
-    """Enable the triggers of channels that disable, or ALTER TABLE, has disabled.
+    """Enable the disabled triggers of channels.
+
+    Use it after disable, or after somebody has run ALTER TABLE … DISABLE TRIGGER.
 
     manage.py pgpubsub enable
     manage.py pgpubsub enable blog.AuthorChannel

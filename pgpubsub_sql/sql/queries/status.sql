@@ -10,7 +10,7 @@ WITH notification AS (
         worker.pid,
         worker.xact_start,
         CASE
-            WHEN worker.pid IS NOT NULL THEN 'in_hand'
+            WHEN worker.pid IS NOT NULL THEN 'in_flight'
             WHEN available_at IS NULL THEN 'parked'
             WHEN available_at <= statement_timestamp() THEN 'ready'
             WHEN last_error = '' THEN 'delayed'
@@ -23,14 +23,14 @@ WITH notification AS (
 SELECT
     channel,
     count(*) FILTER (WHERE state = 'ready') AS ready,
-    count(*) FILTER (WHERE state = 'in_hand') AS in_hand,
+    count(*) FILTER (WHERE state = 'in_flight') AS in_flight,
     count(*) FILTER (WHERE state = 'delayed') AS delayed,
     count(*) FILTER (WHERE state = 'retrying') AS retrying,
     count(*) FILTER (WHERE state = 'parked') AS parked,
     extract(epoch FROM statement_timestamp() - min(available_at) FILTER (WHERE state = 'ready'))::float8
         AS oldest,
-    extract(epoch FROM statement_timestamp() - min(xact_start))::float8 AS in_hand_for,
-    (array_agg(pid ORDER BY xact_start) FILTER (WHERE state = 'in_hand'))[1] AS in_hand_of
+    extract(epoch FROM statement_timestamp() - min(xact_start))::float8 AS in_flight_seconds,
+    (array_agg(pid ORDER BY xact_start) FILTER (WHERE state = 'in_flight'))[1] AS in_flight_pid
 FROM notification
 GROUP BY channel ORDER BY channel
 
