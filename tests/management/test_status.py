@@ -18,6 +18,7 @@ from django.utils import timezone
 from pgpubsub_sql import notify
 from tests.app.channels import Job
 from tests.conftest import Listen, eventually
+from tests.ledger import listeners_wait, numbers, sql, waiting
 from tests.management.support import run, run_json
 from tests.stored import HOUR, NAME, park, store
 
@@ -168,6 +169,29 @@ def test_check_fails_if_the_notify_queue_is_too_full(
             )
         problems = checked("--max-queue", "0%")
     assert any("NOTIFY queue is" in one and "pg_stat_activity" in one for one in problems)
+
+
+def test_a_worker_that_does_not_read_is_reported(
+    transactional_db: None, listen: Callable[..., Listen]
+) -> None:
+    """F50: its server process waits in a transaction, and keeps vacuum from its work."""
+    worker = listen("--channels", NAME, "app.Shout").ready()
+    with listeners_wait():
+        notify(Job(number=1, mood="wait"))
+        eventually(lambda: waiting() == 1)
+        assert run_json("status")["behind"] == 0
+        message = "json_build_object('number', n, 'text', repeat('x', 7000))::text"
+        sql(f"SELECT pg_notify('app.Shout', {message}) FROM generate_series(1, 1000) AS n")
+        words = "1 worker cannot be sent more: while a listener runs"
+        eventually(lambda: words in "\n".join(run_json("status")["problems"]))
+        ((has_snapshot,),) = sql(
+            "SELECT backend_xmin IS NOT NULL FROM pg_stat_activity "
+            "WHERE application_name = 'pgpubsub_sql listen'"
+        )
+        assert has_snapshot
+    eventually(lambda: len(numbers("hear")) == 1000)
+    assert run_json("status")["behind"] == 0
+    assert worker.stop() == 0
 
 
 @pytest.mark.parametrize("value", ["much", "101", "-1"])

@@ -1,4 +1,4 @@
-"""``manage.py listen``, as a process of its own, against the real server."""
+"""``manage.py listen`` as a process, on a real server."""
 
 from __future__ import annotations
 
@@ -47,9 +47,6 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-# What arrives.
-
-
 def test_rows_arrive_as_instances_and_each_listener_gets_its_events(listen: Start) -> None:
     """P4: in the peer only the first trigger exists, and callbacks run on the wrong events."""
     listen().ready()
@@ -69,11 +66,8 @@ def test_rows_arrive_as_instances_and_each_listener_gets_its_events(listen: Star
     assert not Notification.objects.exists()
 
 
-# What fails.
-
-
-def test_what_is_wrong_with_the_database_is_waited_out(listen: Start) -> None:
-    """A failure that is no message's fault neither spins nor ends the worker."""
+def test_a_broken_table_is_waited_out(listen: Start) -> None:
+    """The worker neither ends nor retries without a pause, as no message is at fault."""
     worker = listen("--channels", "app.Job").ready()
     sql("ALTER TABLE pgpubsub_sql_notification RENAME COLUMN expires_at TO expired_at")
     try:
@@ -87,11 +81,8 @@ def test_what_is_wrong_with_the_database_is_waited_out(listen: Start) -> None:
     eventually(lambda: numbers("do_job") == [1])
 
 
-# How it ends.
-
-
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_drain_handles_what_is_ready_and_ends(processes: str) -> None:
+def test_drain_handles_ready_messages_and_exits(processes: str) -> None:
     jobs(range(30))
     notify(Job(number=98), delay=timedelta(hours=1))
     notify(Job(number=99))
@@ -114,8 +105,8 @@ SUMMARY = re.compile(
 
 
 @pytest.mark.parametrize("options", [["--worker"], [], ["--processes", "2"]])
-def test_drain_sums_up(options: list[str]) -> None:
-    """F59: it said nothing at its end, and its exit status was 0 although messages had failed."""
+def test_drain_logs_a_summary_and_exits_with_1_if_messages_failed(options: list[str]) -> None:
+    """F59: it logged nothing at its end, and exited with 0 although messages had failed."""
     # A deadlock is tried again within a second: a process that is slow to start would meet it, too.
     postponed = [] if "2" in options else ["deadlock"]
     jobs([1])
@@ -133,8 +124,8 @@ def test_drain_sums_up(options: list[str]) -> None:
 
 
 @pytest.mark.parametrize("options", [["--worker"], []])
-def test_drain_is_content_when_nothing_failed(options: list[str]) -> None:
-    """F59: neither what is discarded nor what is delayed has failed."""
+def test_drain_exits_with_0_if_no_message_failed(options: list[str]) -> None:
+    """F59: discarded and delayed messages have not failed."""
     jobs([1])
     notify(Job(number=2, mood="discard"))
     notify(Job(number=3), delay=timedelta(hours=1))
@@ -143,7 +134,7 @@ def test_drain_is_content_when_nothing_failed(options: list[str]) -> None:
     assert SUMMARY.findall(result.stderr) == [("1", "0", "0", "1", "0")]
 
 
-def test_verbosity_is_a_level() -> None:
+def test_verbosity_sets_the_log_level() -> None:
     """F57: -v 2 changed nothing."""
     handled = "Handled a message of channel app.Job in "
     for verbosity, is_told, starts in (("0", False, 0), ("1", False, 1), ("2", True, 1)):
@@ -154,11 +145,8 @@ def test_verbosity_is_a_level() -> None:
     assert handled not in run("--drain", "-v", "2", "--loglevel", "info").stderr
 
 
-# What is asked of it.
-
-
-def test_channels_can_be_chosen_and_left_out(listen: Start) -> None:
-    """P27: by base class, by module path, and by name in PostgreSQL."""
+def test_channels_are_selected_and_excluded(listen: Start) -> None:
+    """P27: by base class, module path and name in PostgreSQL."""
     chosen = ("pgpubsub_sql.Channel", "tests.app.channels.ItemChannel")
     worker = listen("--channels", *chosen, "--exclude", "app.Shout", "tests.app.channels.Step")
     assert "Listening to blog.PostReads, app.Job, app.ItemChannel\n" in worker.ready().log
@@ -179,7 +167,7 @@ def test_channels_can_be_chosen_and_left_out(listen: Start) -> None:
         (["--worker", "--processes", "2"], "--worker runs one process"),
     ],
 )
-def test_what_cannot_be_done_is_said(arguments: list[str], words: str) -> None:
+def test_invalid_arguments_are_explained(arguments: list[str], words: str) -> None:
     with pytest.raises(CommandError, match=re.escape(words)):
         call_command("listen", *arguments, skip_checks=True)
 
@@ -229,7 +217,7 @@ def test_another_database_can_be_listened_to(listen: Start, tmp_path: Path) -> N
     eventually(lambda: numbers("hear_only_number") == [1])
 
 
-def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_explains_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         call_command("listen", "--help")
     taught = capsys.readouterr().out
@@ -238,7 +226,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_example_works(listen: Start) -> None:
-    """As in the predecessor's documentation: a first post for every new author."""
+    """As in the documentation of django-pgpubsub: a first post for every new author."""
     listen().ready()
     Author.objects.bulk_create([Author(name="Zoë"), Author(name="Åse")])
     eventually(lambda: not Notification.objects.exists())
