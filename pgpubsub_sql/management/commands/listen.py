@@ -125,15 +125,7 @@ class Command(DatabaseCommand):
         """Check the options and the database, then work."""
         if options["worker"] and options["processes"] > 1:
             raise CommandError("--worker runs one process: leave out --processes.")
-        worker_options = WorkerOptions(
-            channels=self._channels(options["channels"], options["exclude"]),
-            database=options["database"],
-            drain=options["drain"],
-            loglevel=options["loglevel"] or _LEVELS.get(options["verbosity"]),
-            logformat=options["logformat"],
-            json_logs=options["json_logs"],
-            name=options["name"],
-        )
+        worker_options = self._worker_options(options)
         multiprocessing.current_process().name = worker_options.process_name()
         worker_options.configure_logging()
         with readable_errors(worker_options.database):
@@ -143,8 +135,22 @@ class Command(DatabaseCommand):
             worker_options = dataclasses.replace(worker_options, place=place(connection))
         if worker_options.loglevel is None:
             self._announce(worker_options)
+        self._run(worker_options, options)
+
+    def _worker_options(self, options: dict[str, Any]) -> WorkerOptions:
+        return WorkerOptions(
+            channels=self._channels(options["channels"], options["exclude"]),
+            database=options["database"],
+            drain=options["drain"],
+            loglevel=options["loglevel"] or _LEVELS.get(options["verbosity"]),
+            logformat=options["logformat"],
+            json_logs=options["json_logs"],
+            name=options["name"],
+        )
+
+    def _run(self, worker_options: WorkerOptions, options: dict[str, Any]) -> None:
         is_alone = options["worker"]
-        if is_alone and os.getpid() != 1:  # which has to reap orphans, as a supervisor does
+        if is_alone and os.getpid() != 1:  # process 1 has to reap orphans: a supervisor does
             self._work(worker_options)
             return
         supervisor = Supervisor(
@@ -183,19 +189,19 @@ class Command(DatabaseCommand):
         if status == ExitStatus.MESSAGES_FAILED:
             raise CommandError("Messages failed. The log above says which, and why.")
 
-    def _channels(self, wanted: list[str] | None, excluded: list[str]) -> tuple[str, ...]:
+    def _channels(self, included: list[str] | None, excluded: list[str]) -> tuple[str, ...]:
         """Return the names of the channels to listen to."""
         try:
             channels: list[type[BaseChannel]] = registry.channels()
-            if wanted is not None:
-                channels = select_channels(wanted, channels)
+            if included is not None:
+                channels = select_channels(included, channels)
             left_out = select_channels(excluded, channels) if excluded else []
         except PubSubError as error:
             raise CommandError(str(error)) from error
-        chosen = tuple(channel.postgres_name() for channel in channels if channel not in left_out)
-        if not chosen:
+        names = tuple(channel.postgres_name() for channel in channels if channel not in left_out)
+        if not names:
             raise CommandError(
                 "There is nothing to listen to: these channels have no listener. "
                 "Write listeners in the listeners.py of an installed app."
             )
-        return chosen
+        return names

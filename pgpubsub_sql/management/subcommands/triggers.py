@@ -40,11 +40,7 @@ def install(command: BaseCommand, options: Options) -> None:
       manage.py pgpubsub install blog.AuthorChannel
     """
     connection = connections[options["database"]]
-    found, rows = audit_database(options), []
-    while found.faults:  # a repaired object may have other faults
-        rows += [{"channel": "", "was": fault.text, "done": "repaired"} for fault in found.faults]
-        repair_faults(connection, found.schema, found.faults)
-        found = _audit_again(options, found)
+    found, rows = _repair_shared(options)
     keys = _selected(options, expected_keys(found))
     broken = [key for key in found.installable() if key in keys.values()]
     rows += [_change(found, key, "installed") for key in broken]
@@ -176,6 +172,17 @@ def _confirm(
     if names := list(channels):
         listed = ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
         confirm(command, options, question.format(f"{pluralize(len(names), 'channel')} ({listed})"))
+
+
+def _repair_shared(options: Options) -> tuple[Audit, list[dict[str, str]]]:
+    """Repair what all channels share; return the audit after that, and what was done."""
+    connection = connections[options["database"]]
+    found, rows = audit_database(options), []
+    while found.faults:  # a repaired object may have other faults
+        rows += [{"channel": "", "was": fault.text, "done": "repaired"} for fault in found.faults]
+        repair_faults(connection, found.schema, found.faults)
+        found = _audit_again(options, found)
+    return found, rows
 
 
 def _audit_again(options: Options, before: Audit) -> Audit:
