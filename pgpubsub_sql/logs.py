@@ -1,4 +1,4 @@
-"""How the worker logs: the handler it brings where the project has none, and JSON."""
+"""Logging of workers: a handler for projects that have none, and JSON."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import json
 import logging
 from typing import Any
 
-_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "taskName"}
-"""What every record has; the rest of its attributes is what ``extra=`` gave it."""
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "taskName"}
+"""Attributes that each record has; all others come from ``extra=``."""
 
 
 PACKAGE = "pgpubsub_sql"
 
 
 def configure(*, level: str | None, format_: str, as_json: bool) -> None:
-    """Log to standard error, unless the project's LOGGING has a handler for what we log.
+    """Log to standard error, unless the project's LOGGING has a handler for this package.
 
-    Loggers that LOGGING has disabled log again: ``disable_existing_loggers`` is true unless the
-    project says otherwise, and hits all that was imported before, by a formatter of ours for one.
+    This enables loggers of this package that LOGGING has disabled: by default,
+    ``disable_existing_loggers`` disables all that exist already, for example because LOGGING names
+    a formatter of this package.
     """
     logger = logging.getLogger(PACKAGE)
     if not logger.hasHandlers():
@@ -33,7 +34,7 @@ def configure(*, level: str | None, format_: str, as_json: bool) -> None:
 
 
 def is_written(logger: logging.Logger, level: int) -> bool:
-    """Whether a handler writes what *logger* logs at *level*."""
+    """Return whether a handler writes what *logger* logs at *level*."""
     if not logger.isEnabledFor(level):
         return False
     one: logging.Logger | None = logger
@@ -56,11 +57,11 @@ class JSONFormatter(logging.Formatter):
             "root": {"handlers": ["stderr"], "level": "INFO"},
         }
 
-    Its characters are ASCII, so that it survives whatever reads it.
+    The output is ASCII, which any reader understands.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of *record*."""
+        """Return *record* as one line."""
         moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         values = {
             "time": moment.isoformat(timespec="milliseconds"),
@@ -70,7 +71,7 @@ class JSONFormatter(logging.Formatter):
             "process": record.process,
             "message": record.getMessage(),
         }
-        known = _OWN | values.keys()
+        known = _STANDARD | values.keys()
         values |= {key: value for key, value in vars(record).items() if key not in known}
         if exception := self._exception(record):
             values["exception"] = exception
@@ -78,14 +79,14 @@ class JSONFormatter(logging.Formatter):
         return f"{{{', '.join(pairs)}}}"
 
     def _exception(self, record: logging.LogRecord) -> str:
-        """Return the traceback and the stack, as far as there are any."""
+        """Return the traceback and the stack, if there are any."""
         text = record.exc_text or (self.formatException(record.exc_info) if record.exc_info else "")
         stack = self.formatStack(record.stack_info) if record.stack_info else ""
         return "\n".join(filter(None, [text, stack]))
 
 
 def _dump(value: Any) -> str:
-    """Return *value* as JSON, or its words where it has no such form: NaN, for example."""
+    """Return *value* as JSON, or ``str(value)`` as JSON if it has no JSON form, such as NaN."""
     try:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError):

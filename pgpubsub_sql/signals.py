@@ -1,12 +1,12 @@
-"""What workers tell of, as Django's signals.
+"""Django signals that workers send.
 
 ::
 
     @receiver(message_parked, sender=AuthorChannel)
     def call_somebody(sender, notification, error, **kwargs): ...
 
-What a receiver raises is logged and harms nothing. Receivers run in the worker, one after another,
-and what they take long for, it waits for. Take ``**kwargs``: there may be more arguments one day.
+Errors of receivers are logged and have no other effect. Receivers run in the worker, one after
+another, and the worker waits for them. Accept ``**kwargs``, because arguments may be added.
 """
 
 from __future__ import annotations
@@ -14,43 +14,43 @@ from __future__ import annotations
 from django.dispatch import Signal
 
 message_received = Signal(use_caching=True)
-"""A message is about to be handed to listeners, which may be an attempt of several.
+"""A message is about to be handled. Each further attempt sends this again.
 
-*sender* is the channel; *notification* has ``id`` (None on ephemeral channels), ``channel``,
-``attempts`` (those before this one) and ``created_at``, and no payload; *using* is the alias of the
-database. What a receiver writes belongs to the transaction of a stored message's batch, whatever
-becomes of the message.
+*sender* is the channel. *notification* has ``id`` (None on ephemeral channels), ``channel``,
+``attempts`` (the number before this one) and ``created_at``, but no payload. *using* is the alias
+of the database. For a stored message, what a receiver writes is part of the batch's transaction,
+whatever becomes of the message.
 """
 
 message_succeeded = Signal(use_caching=True)
-"""Its listeners have returned, and what they wrote is committed.
+"""All listeners of a message have returned, and what they wrote is committed.
 
-As :data:`message_received`, and *duration* in seconds, decoding included.
+Arguments are those of :data:`message_received`, and *duration* in seconds, including decoding.
 """
 
 message_failed = Signal(use_caching=True)
-"""It was not handled: a listener raised, :class:`Discard` included, or it could not be decoded.
+"""A message was not handled: a listener raised, even :class:`Discard`, or decoding failed.
 
-As :data:`message_succeeded`, and *error*, *listener* (the dotted path of who was called last;
-empty if nobody was), and *retry_in*, the seconds until it is tried again, or None if it is not.
-*duration* is None where it cannot be known, as when the worker died, of which its supervisor tells.
+Arguments are those of :data:`message_succeeded`, and *error*, *listener* (the dotted path of the
+one called last; empty if none was), and *retry_in* (seconds until the next attempt; None if there
+is none). *duration* is None if it cannot be known, for example because the worker died.
 """
 
 message_parked = Signal(use_caching=True)
-"""It failed for good and waits for somebody to replay it; sent after :data:`message_failed`.
+"""A message failed for good, and is kept until somebody replays or discards it.
 
-As :data:`message_received`, and *error*.
+This follows :data:`message_failed`. Arguments are those of :data:`message_received`, and *error*.
 """
 
 worker_started = Signal()
-"""A worker begins, and has not connected yet.
+"""A worker starts, and has not connected yet.
 
-*sender* is the class ``Worker``; *using* the alias of the database, *channels* a list of classes.
+*sender* is the class ``Worker``, *using* the alias of the database, *channels* a list of classes.
 """
 
 worker_stopped = Signal()
-"""A worker ends, unless it is killed. As :data:`worker_started`."""
+"""A worker ends, unless it is killed. Arguments are those of :data:`worker_started`."""
 
 worker_reconnected = Signal()
-"""A worker that had lost its LISTEN connection listens again: what was sent meanwhile on ephemeral
-channels has passed it by. As :data:`worker_started`."""
+"""A worker that had lost its LISTEN connection listens again. It has missed what was sent meanwhile
+on ephemeral channels. Arguments are those of :data:`worker_started`."""

@@ -21,7 +21,7 @@ from tests.ledger import calls, numbers, sql
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> int:
     """How many messages of a channel are kept."""
-    monkeypatch.setattr(backlog_module, "KEPT", 5)
+    monkeypatch.setattr(backlog_module, "MAX_WAITING", 5)
     return 5
 
 

@@ -1,4 +1,4 @@
-"""Ephemeral messages that were heard and not handled yet."""
+"""The backlog: ephemeral messages that were received and not handled yet."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pgpubsub_sql.worker.doorbell import Notify
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
-KEPT = 10_000
-"""Messages of a channel that wait for its listeners. When more come, the oldest give way: of what
-is worthless a moment later the newest is worth most."""
+MAX_WAITING = 10_000
+"""Most messages of a channel that wait. When more arrive, the oldest are dropped: ephemeral
+messages lose their value quickly, so the newest are worth most."""
 
 REPORT_SECONDS = 10.0
-"""How often a burst that does not end is reported."""
+"""Time between two reports of a burst that does not end."""
 
 
 class Backlog:
-    """Bounded, so that a burst which listeners cannot follow does not fill the memory.
+    """A bounded queue for each channel, so that a burst does not fill the memory.
 
-    Reading it into memory all the same keeps it out of the server's NOTIFY queue, which is
-    everybody's. Channels take turns, so that a flood on one does not keep the others waiting.
+    Messages are read into memory to keep them out of the server's NOTIFY queue, which all databases
+    share. Channels take turns, so that a flood on one does not delay the others.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[str]] = {}
-        """By channel, the next in turn first; none that is empty."""
+        """By channel, the next in turn first, without empty queues."""
         self._dropped: dict[str, int] = {}
         self._report_at = 0.0
 
@@ -35,24 +35,24 @@ class Backlog:
         return sum(map(len, self._waiting.values()))
 
     def add(self, notify: Notify) -> None:
-        """Have a message wait."""
-        waiting = self._waiting.setdefault(notify.channel, deque(maxlen=KEPT))
+        """Add a message."""
+        waiting = self._waiting.setdefault(notify.channel, deque(maxlen=MAX_WAITING))
         if len(waiting) == waiting.maxlen:
             self._drop(notify.channel)
         waiting.append(notify.payload)
 
     def next(self) -> Notify | None:
-        """Take out what is to be handled next."""
+        """Remove and return the message to handle next, or None."""
         for name in self._waiting:
             waiting = self._waiting.pop(name)
             payload = waiting.popleft()
             if waiting:
-                self._waiting[name] = waiting  # behind the others
+                self._waiting[name] = waiting  # last in turn
             return Notify(name, payload)
         return None
 
     def report(self) -> None:
-        """Log how many messages a burst has cost, once it is over; of a long one, now and then."""
+        """Log how many messages were dropped: after a burst, and now and then during a long one."""
         is_long = self._report_at <= time.monotonic()
         for name in [name for name in self._dropped if is_long or name not in self._waiting]:
             message = (
@@ -61,7 +61,9 @@ class Backlog:
                 "channel durable."
             )
             count = self._dropped.pop(name)
-            logger.warning(message, count, name, KEPT, extra={"channel": name, "count": count})
+            logger.warning(
+                message, count, name, MAX_WAITING, extra={"channel": name, "count": count}
+            )
         if is_long:
             self._report_at = time.monotonic() + REPORT_SECONDS
 

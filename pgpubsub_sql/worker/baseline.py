@@ -1,4 +1,4 @@
-"""A session as it was before listeners used it, so that it can be made so again."""
+"""The baseline of a session: what it was like before listeners used it, and how to restore it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pgpubsub_sql.django_internals import count_blocks
 from pgpubsub_sql.sql import SQL, quote_identifier, quote_literal, render, split_identifiers
 
 CONSTRAINTS_SECONDS = 60.0
-"""For so long a worker may not know of a constraint that is new, or gone."""
+"""A worker learns of new and dropped constraints within this time."""
 
 Execute = Callable[[str], list[Any]]
 
 
 class Baseline:
-    """What Django's *connection* was when the driver opened the one below it.
+    """The state of Django's *connection* when the driver's connection was opened.
 
-    *is_local* restores settings until the end of the transaction: where a pooler is in between,
-    what outlives it may be another client's next.
+    With *is_local*, settings are restored for the current transaction only: behind a pooler, the
+    session may be another client's next.
     """
 
     def __init__(
@@ -27,27 +27,27 @@ class Baseline:
     ) -> None:
         self.raw = connection.connection
         self.recovered_at = recovered_at
-        """Of the server: see the query ``session_state``."""
+        """When the server last recovered from a crash; see the query ``session_state``."""
         self.shows_cursors = _shows_cursors(self.raw)
-        """Whether the driver lets us know when one is made."""
+        """Whether the driver makes each cursor with ``cursor_factory``."""
         self._connection = connection
         self._driver = self._driver_state()
         self._tenant = getattr(connection, "tenant", None)
         settings = execute("session_settings")
         self._report = self.raw.info.parameter_status
         self._reported = {} if is_local else self._find_reported(settings)
-        """Settings of which the server tells each change, unasked, and their values."""
+        """Values of the settings whose changes the server reports by itself."""
         self._is_local = is_local
         self._unreported = [one for one in settings if one[0] not in self._reported]
         self.restore = _restoring(settings, is_local=is_local)
-        """What gives its settings back to the session."""
+        """SQL that restores all settings of the session."""
         self._settle = self._settle_changed = ""
         self.settle_prelude = ""
-        """SQL that ends what receivers did for a message, and keeps what they have set for it."""
+        """SQL that ends a prelude: it keeps the settings that receivers have changed."""
         self._settle_until = 0.0
 
     def refresh(self, execute: Execute) -> None:
-        """Learn which constraints are to be immediate after a message, unless that is known."""
+        """Learn which constraints are immediate by default, unless that was done just now."""
         if self._settle_until <= time.monotonic():
             self._settle_until = time.monotonic() + CONSTRAINTS_SECONDS
             names = [_qualified(*name) for name in execute("immediate_constraints")]
@@ -59,24 +59,24 @@ class Baseline:
 
     @property
     def settle(self) -> str:
-        """SQL that ends a message that has queried, and gives its settings back to the session.
+        """SQL that ends a message that has queried: it checks constraints and restores settings.
 
-        Those that the server reports are left out as long as none of them has changed: each SET has
-        its price.
+        It leaves out the settings that the server reports as long as none of them has changed,
+        because each SET takes time.
         """
         return self._settle_changed if self.is_reported_changed() else self._settle
 
     def is_reported_changed(self) -> bool:
-        """Whether the server has told of a setting that is not what it was."""
+        """Return whether the server has reported a setting that differs from the baseline."""
         return [self._report(name) for name in self._reported] != list(self._reported.values())
 
     def restore_tenant(self) -> None:
-        """Have django-tenants forget whose schema it was in; it keeps that in Python."""
+        """Restore the tenant of django-tenants, which keeps it in Python."""
         if getattr(self._connection, "tenant", None) is not self._tenant:
             self._connection.set_tenant(self._tenant)
 
     def leftover(self, depth: int) -> str:
-        """Say what was left behind that takes more than its settings to be undone; or nothing.
+        """Return what was left behind besides settings, in words; empty for nothing.
 
         *depth* is the number of atomic blocks around.
         """
@@ -89,7 +89,7 @@ class Baseline:
         return ""
 
     def is_idle(self) -> bool:
-        """Whether it is in autocommit mode, for Django and the driver, and in no transaction."""
+        """Return whether the connection is in autocommit mode and in no transaction."""
         is_automatic = self._connection.autocommit and getattr(self.raw, "autocommit", True)
         return is_automatic and not self.raw.info.transaction_status
 
@@ -99,15 +99,15 @@ class Baseline:
         return {name: value for name, value in found.items() if value is not None}
 
     def _driver_state(self) -> list[Any]:
-        """What drivers put into each BEGIN: psycopg2 calls the second readonly."""
+        """Return what the drivers add to each BEGIN; psycopg2 spells ``readonly``."""
         names = ("isolation_level", "readonly", "read_only", "deferrable")
         return [getattr(self.raw, name, None) for name in names]
 
 
 def _shows_cursors(raw: Any) -> bool:
-    """Whether each cursor is made by the connection's ``cursor_factory``, as both drivers do it.
+    """Return whether each cursor is made with ``cursor_factory``, as both drivers do.
 
-    A pool or a tool that has wrapped the connection may keep the attribute to itself.
+    A pool or a tool that has wrapped the connection may not pass the attribute on.
     """
     factory, made = getattr(raw, "cursor_factory", None), []
     if factory is None:
@@ -137,7 +137,7 @@ def _restoring(settings: Iterable[tuple[str, str]], *, is_local: bool) -> str:
 
 
 def _schemas(path: str) -> SQL:
-    """Return the schemas of a search_path, which has in quotes what is not to be lower case."""
+    """Return the schemas of a search_path, which quotes names that are not in lower case."""
     return SQL(", ".join(map(quote_literal, split_identifiers(path) or [""])))
 
 

@@ -153,7 +153,7 @@ class Batch:
         limits, isolation = self._limits, self.isolation
         return (
             self._has_postponed
-            or isolation.is_over
+            or isolation.is_committed
             or self._is_stopping()
             or time.monotonic() >= limits.until
             or isolation.savepoints >= limits.savepoints

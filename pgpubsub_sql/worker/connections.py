@@ -1,4 +1,4 @@
-"""How a worker connects: to listen, on a connection of its own, and to work, on Django's."""
+"""Connections of a worker: one of its own to listen on, and Django's to work on."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from pgpubsub_sql.django_internals import (
 from pgpubsub_sql.sql import query, render
 
 LISTEN, WORK = "pgpubsub_sql listen", "pgpubsub_sql work"
-"""How PostgreSQL shows a worker's two connections; the query ``workers`` counts the first. What
-the worker is called, or else what the project calls its connections, follows in parentheses."""
+"""``application_name`` of a worker's two connections; the query ``workers`` counts the first. The
+name of the worker, or else the project's own ``application_name``, follows in parentheses."""
 
 CONNECT_SECONDS = 10
-"""How long connecting may take, unless the project has a ``connect_timeout`` of its own."""
+"""Default of ``connect_timeout``."""
 
 KEEPALIVE = {
     "keepalives_idle": (("TCP_KEEPIDLE", "TCP_KEEPALIVE"), 15),
@@ -34,17 +34,17 @@ KEEPALIVE = {
     "keepalives_count": (("TCP_KEEPCNT",), 3),
     "tcp_user_timeout": (("TCP_USER_TIMEOUT",), 30_000),
 }
-"""A network that falls silent is noticed after 30 seconds, whether an answer is awaited, a query is
-being sent, or nothing happens. By libpq's parameter: what systems call it, and its value."""
+"""Socket options by libpq's parameter: their names in :mod:`socket`, and a value. A silent network
+is noticed after 30 seconds, whether the connection waits, sends, or is idle."""
 
 _numbers = itertools.count(1)
 
 
 def listening_connection(using: str) -> Any:
-    """Return a new wrapper of the alias *using*, connected, which nobody else is lent.
+    """Return a new, connected wrapper of the alias *using*, outside any pool.
 
-    The project's engine connects, with the project's settings, and receivers of
-    ``connection_created`` run, so that the session is like the one that listeners have.
+    The project's engine connects with the project's settings, and receivers of
+    ``connection_created`` run, so that the session is like the one that listeners use.
     """
     settings = _settings(connections[using]) | {"AUTOCOMMIT": True}
     wrapper = new_wrapper(using, settings)
@@ -55,9 +55,9 @@ def listening_connection(using: str) -> Any:
 
 
 def adopt(using: str) -> None:
-    """Let Django's connection, unless it is connected, be opened as a worker wants it.
+    """Have Django's connection opened as a worker needs it, unless it is open already.
 
-    One that Django's pool has lent is handed back before.
+    A connection that Django's pool has lent is returned first.
     """
     django: Any = connections[using]
     if has_pool(django) and not django.in_atomic_block:
@@ -68,16 +68,16 @@ def adopt(using: str) -> None:
 
 
 def prepare(wrapper: Any, purpose: str, name: str = "") -> None:
-    """Make a session that is the worker's alone fit for it; *purpose* is how it is shown."""
+    """Prepare a session that only the worker uses; *purpose* becomes its ``application_name``."""
     execute(wrapper, render("queries/prepare_session", local="false"))
     given = name or _parameters(wrapper.connection).get("application_name")
     _set(wrapper, "application_name", f"{purpose} ({given})" if given else purpose)
 
 
 def follow(wrapper: Any) -> None:
-    """Let names mean the same to *wrapper* as to Django's connection.
+    """Copy the search_path of Django's connection to *wrapper*.
 
-    Engines for tenants know a schema that only their wrapper has.
+    Engines for tenants set it on Django's connection only.
     """
     with connections[wrapper.alias].cursor() as cursor:
         cursor.execute(query("get_setting"), {"name": "search_path"})
@@ -86,12 +86,12 @@ def follow(wrapper: Any) -> None:
 
 
 def is_pooled(wrapper: Any, pid: int) -> bool:
-    """Whether *pid*, which says to be the backend, is another than the one connected to."""
+    """Return whether the backend *pid* that answers is not the one that was connected to."""
     return bool(pid != wrapper.connection.info.backend_pid)
 
 
 def keep_alive(wrapper: Any) -> None:
-    """Let the system notice that the server is gone, however the connection was made."""
+    """Have the operating system notice that the server is gone."""
     given = _parameters(wrapper.connection)
     with socket.socket(fileno=os.dup(wrapper.connection.fileno())) as sock:
         if sock.family not in (socket.AF_INET, socket.AF_INET6):
@@ -103,21 +103,21 @@ def keep_alive(wrapper: Any) -> None:
 
 
 def execute(wrapper: Any, text: str, parameters: object = None) -> list[Any]:
-    """Execute *text* past Django, whose engines add to what is asked of a cursor."""
+    """Execute *text* with the driver's cursor, as engines add queries to Django's."""
     with database_errors(wrapper), closing(wrapper.connection.cursor()) as cursor:
         cursor.execute(text, parameters)
         return list(cursor.fetchall()) if cursor.description else []
 
 
 def backend(wrapper: Any) -> int:
-    """Return the id of the process that answers."""
+    """Return the process id of the backend that answers."""
     ((pid,),) = execute(wrapper, "SELECT pg_backend_pid()")
     return int(pid)
 
 
 @contextmanager
 def listening(using: str) -> Iterator[Any]:
-    """A :func:`listening_connection` for a while."""
+    """Open a :func:`listening_connection` for the block."""
     wrapper = listening_connection(using)
     try:
         yield wrapper
@@ -126,24 +126,24 @@ def listening(using: str) -> Iterator[Any]:
 
 
 def hang_up(wrapper: Any) -> None:
-    """Close a connection for good, rather than to hand it back to its engine's pool."""
+    """Close a connection for good, instead of returning it to its engine's pool."""
     raw, wrapper.connection = wrapper.connection, None
     if raw is not None:
-        # What SQLAlchemy's pools lend, to which close() means to be handed back.
+        # For a connection of SQLAlchemy's pools, close() means to return it.
         getattr(raw, "invalidate", raw.close)()
-    # Engines for tenants forget then what they have set on it.
+    # Engines for tenants then forget what they have set on it.
     wrapper.close()
 
 
 def _settings(django: Any) -> dict[str, Any]:
-    """Return the project's settings for a connection: not Django's pool, and not for ever."""
+    """Return the project's settings, without Django's pool and with a ``connect_timeout``."""
     options = {"connect_timeout": CONNECT_SECONDS, **django.settings_dict["OPTIONS"]}
     options.pop("pool", None)
     return {**django.settings_dict, "OPTIONS": options}
 
 
 def _parameters(raw: Any) -> Mapping[str, str]:
-    """Return libpq's parameters that somebody has set, be it in a service file."""
+    """Return libpq's parameters that have been set, for example in a service file."""
     return raw.info.get_parameters() if is_psycopg3 else raw.info.dsn_parameters  # type: ignore[no-any-return]
 
 
@@ -154,6 +154,6 @@ def _set(wrapper: Any, name: str, value: str) -> None:
 def _set_option(sock: socket.socket, names: tuple[str, ...], value: int) -> None:
     for name in names:
         if hasattr(socket, name):
-            with suppress(OSError):  # a system that does not let it be set
+            with suppress(OSError):  # not supported by this system
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
             return

@@ -31,7 +31,7 @@ def account_for(
 
 def _charge(one: Claimed, channel: type[BaseChannel], session: Session) -> Attempt:
     attempt = Attempt.of_stored(channel, one, session.using)
-    session.charge(one.id, one.attempts, attempt.fail(WorkerDied()))
+    session.record_failure(one.id, one.attempts, attempt.fail(WorkerDied()))
     return attempt
 
 

@@ -235,9 +235,11 @@ class Delivery:
         is_committed = self.session.was_committed(isolation.transaction, isolation.recovered_at)
         if is_committed and isolation.is_committing:  # only the server's answer was lost
             self._committed_after_all(state, batch)
-        elif is_committed or isolation.is_over:  # by a listener: only this worker knows the rest
-            if not isolation.is_over:
-                isolation.end()
+        elif (
+            is_committed or isolation.is_committed
+        ):  # by a listener: only this worker knows the rest
+            if not isolation.is_committed:
+                isolation.note_commit()
             batch.abort(_cause(error), is_innocent=isolation.is_lost)
             self._put_back(batch)
             self._committed_after_all(state, batch)
@@ -257,7 +259,7 @@ class Delivery:
         innocent = postpone(describe(error)) if batch.isolation.is_lost else None
         outcome = attempt.fail(_cause(error), innocent)
         log_failure(attempt)
-        self.session.charge(claimed.id, claimed.attempts, outcome)
+        self.session.record_failure(claimed.id, claimed.attempts, outcome)
         self._report(state, [attempt])
 
     def _isolate(self, state: ChannelState, batch: Batch, error: Exception) -> None:

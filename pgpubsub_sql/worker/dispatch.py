@@ -1,4 +1,4 @@
-"""From a payload to its listeners."""
+"""Dispatch: calls the listeners of a channel with a decoded message."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Dispatcher:
         )
 
     def __call__(self, payload: str, attempt: Attempt) -> None:
-        """Decode *payload* and call the listeners that accept it; *attempt* learns of each.
+        """Decode *payload* and call the listeners that accept its event; note each in *attempt*.
 
-        Raises :class:`Unreadable` if it does not fit the channel, :class:`Undecodable` if it fits
-        none, and whatever a listener raises.
+        Raises :class:`Unreadable` or :class:`Undecodable` for a payload that does not fit the
+        channel, and whatever a listener raises.
         """
         message = self._read(payload)
         extras = {"context": message.context}
@@ -77,7 +77,7 @@ class Dispatcher:
             raise Unreadable(str(error)) from error
 
     def _limited(self, target: Call, callback: Call) -> Call:
-        """Return what to call for a listener: within its channel's time limit, if there is one."""
+        """Return the function to call for a listener, limited by its channel's timeout, if any."""
         seconds = self._channel.timeout
         if seconds is None:
             return callback
@@ -85,7 +85,7 @@ class Dispatcher:
         call = async_to_sync(_cancelled_after(seconds, target)) if is_async else callback
 
         def limited(**arguments: Any) -> None:
-            # A coroutine is not in this thread, and ends by itself; its query may be here.
+            # A coroutine times out by itself, in another thread; its query may run in this one.
             connection, limited = self._session.connection, partial(call, **arguments)
             call_with_timeout(seconds, connection, limited, interrupt=not is_async)
 

@@ -1,4 +1,4 @@
-"""The LISTEN connection: its own, never lent to listeners. Knows no row."""
+"""The doorbell: the LISTEN connection, which listeners never use. Knows no row."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from pgpubsub_sql.worker.connections import (
 from pgpubsub_sql.worker.forks import sever
 
 PROBE_SECONDS = 5.0
-"""How long a NOTIFY may take through a pooler before it is known that none ever comes."""
+"""Time for a NOTIFY to arrive through a pooler, before it is assumed that none ever does."""
 
 ECHO_SECONDS = 20.0
-"""How often a worker rings itself, and how long that may take before it is known to be deaf."""
+"""Time between two NOTIFYs that a worker sends to itself, and longest time for one to arrive."""
 
 _REMEDY = (
     "A pooler in transaction mode (PgBouncer, RDS Proxy) accepts LISTEN, and delivers nothing. "
@@ -45,14 +45,14 @@ class Notify:
     channel: str
     payload: str
     pid: int = dataclasses.field(default=0, compare=False)
-    """The server process that has sent it."""
+    """Process id of the backend that sent it."""
 
 
 class Doorbell:
-    """Hears NOTIFY on *names*, over a connection made as Django's for the alias *using* is.
+    """Receives NOTIFYs on *names*, on a connection with Django's settings for the alias *using*.
 
-    Opened and closed by :meth:`open` and :meth:`close`; has a ``fileno()``, to be waited on.
-    Errors of the driver pass through: they mean that the connection is lost.
+    :meth:`fileno` makes it an object to wait for. The driver's errors are not caught: they mean
+    that the connection is lost.
     """
 
     def __init__(self, names: Iterable[str], *, using: str, name: str = "") -> None:
@@ -61,23 +61,23 @@ class Doorbell:
         self._name = name
         self._wrapper: Any = None
         self._connection: Any = None
-        """The driver's, of the wrapper."""
+        """The driver's connection in the wrapper."""
         self._notifies: list[Notify] = []
         self._elected: set[str] = set()
         self.echo = f"pgpubsub_sql.{uuid.uuid4().hex}"
-        """A name that nobody else rings. It shows that what is sent arrives: a proxy that has lost
-        its server, or a server that is frozen, keeps a connection that hears no more."""
+        """A name that only this worker notifies, to see that NOTIFYs still arrive: the connection
+        to a proxy that has lost its server, or to a frozen server, stays open."""
         self._echo_sent: float | None = None
 
     @property
     def errors(self) -> type[Exception]:
-        """What the driver raises, and nobody else: Django's errors are of other classes."""
+        """The driver's base class of errors, none of which Django raises."""
         return driver_error(self.using)
 
     def open(self) -> None:
         """Connect and LISTEN.
 
-        Raises :class:`NotReady` if a pooler keeps it from hearing.
+        Raises :class:`NotReady` if a pooler keeps NOTIFYs from arriving.
         """
         self._wrapper = listening_connection(self.using)
         self._connection = self._wrapper.connection
@@ -89,7 +89,7 @@ class Doorbell:
         prepare(self._wrapper, LISTEN, self._name)
 
     def close(self) -> None:
-        """Close the connection; what was heard and not fetched is forgotten."""
+        """Close the connection, and forget NOTIFYs that were received and not fetched."""
         if self._wrapper is not None:
             hang_up(self._wrapper)
             self._wrapper = self._connection = None
@@ -98,23 +98,23 @@ class Doorbell:
         self._echo_sent = None
 
     def sever(self) -> None:
-        """Let go of the connection in a process that is forked from the one that opened it."""
+        """Give up the connection, in a process that was forked from its owner."""
         if self._connection is not None:
             sever(self._connection)
 
     def fileno(self) -> int:
-        """The connection's socket."""
+        """Return the file descriptor of the connection's socket."""
         return int(self._connection.fileno())
 
     @property
     def has_notifies(self) -> bool:
-        """Whether there are rings of which the socket does not tell, as they have been read."""
+        """Whether there are NOTIFYs that have been read from the socket already."""
         return bool(self._notifies)
 
     def notifies(self) -> list[Notify]:
-        """Return what was heard since the last call, without waiting.
+        """Return the NOTIFYs received since the last call, without waiting.
 
-        Raises one of :attr:`errors` if an echo that is expected does not come.
+        Raises one of :attr:`errors` if an expected echo does not arrive.
         """
         self._read()
         heard, self._notifies = self._notifies, []
@@ -125,14 +125,14 @@ class Doorbell:
         return heard
 
     def expect_echo(self) -> None:
-        """Expect to hear what was sent to :attr:`echo` from another connection."""
+        """Expect the NOTIFY that was sent to :attr:`echo` on another connection."""
         self._echo_sent = self._echo_sent or time.monotonic()
 
     def elect(self, name: str) -> bool:
-        """Whether this is the worker that has to store what comes by NOTIFY on a durable channel.
+        """Return whether this worker has to store raw NOTIFYs on a durable channel.
 
-        The first to ask is, until it closes. So it is one whose ear is open, and there is none to
-        find while nobody sends such things.
+        The first worker to ask is elected until it closes its doorbell. So the elected worker is
+        always listening, and none is elected while nobody sends raw NOTIFYs.
         """
         if name not in self._elected:
             with self._connection.cursor() as cursor:
@@ -145,7 +145,7 @@ class Doorbell:
         return name in self._elected
 
     def _listen(self) -> None:
-        """LISTEN, and make sure that it was not taken in vain."""
+        """LISTEN, and check that it works."""
         pooled = self._is_pooled()
         if pooled:
             self._refuse_to_share()
@@ -162,11 +162,11 @@ class Doorbell:
             raise NotReady(f"LISTEN {', '.join(sorted(missing))} had no effect. {_REMEDY}")
 
     def _is_pooled(self) -> bool:
-        """Whether another process answers than the one that was connected to."""
+        """Return whether a pooler is in between."""
         return is_pooled(self._wrapper, backend(self._wrapper))
 
     def _refuse_to_share(self) -> None:
-        """Leave no LISTEN behind with a process that answers to others, too."""
+        """Raise :class:`NotReady` rather than LISTEN on a backend that others use, too."""
         with listening(self.using) as other:
             is_shared = backend(other) == backend(self._wrapper)
         if is_shared:
@@ -175,7 +175,7 @@ class Doorbell:
             )
 
     def _probe(self) -> None:
-        """Ring once from another connection: a pooler may have given LISTEN to one of its own."""
+        """Check that a NOTIFY from another connection arrives, as a pooler may keep it."""
         with listening(self.using) as other:
             execute(other, query("ring"), {"channels": [self.echo]})
         self.expect_echo()
@@ -207,8 +207,8 @@ class Doorbell:
         self._connection.notifies.clear()
 
     def _read_psycopg3(self) -> None:
-        # Not notifies(), which since psycopg 3.2 alone has a timeout, and before 3.2.4 forgets
-        # what arrives while it is not running; what arrives with LISTEN, the handler hears.
+        # Not notifies(): it has a timeout only since psycopg 3.2, and before 3.2.4 it loses what
+        # arrives while it is not running. What arrives with LISTEN comes to the handler.
         libpq = self._connection.pgconn
         libpq.consume_input()
         while notify := libpq.notifies():

@@ -1,4 +1,4 @@
-"""Messages that were sent and not stored."""
+"""Ephemeral delivery: messages that are sent and not stored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pgpubsub_sql.retry import Discard
 from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.decoding import decode_headers, long_payload
 from pgpubsub_sql.worker.dispatch import Dispatcher
-from pgpubsub_sql.worker.isolation import CAUGHT
+from pgpubsub_sql.worker.isolation import MESSAGE_ERRORS
 from pgpubsub_sql.worker.reporting import (
     guarded,
     is_reported,
@@ -29,9 +29,10 @@ logger = logging.getLogger("pgpubsub_sql.worker")
 def handle_ephemeral(
     channel: type[BaseChannel], payload: str, schema: str, session: Session, dispatch: Dispatcher
 ) -> None:
-    """Call the listeners of *channel*, in a transaction that begins with their first query.
+    """Call the listeners of *channel* with an ephemeral message, in a transaction of its own.
 
-    What was sent from another schema is for others. A failure is logged, and ends the message.
+    A message from another schema than *schema* is for other workers. A failure is logged, and ends
+    the message.
     """
     attempt = Attempt(
         channel=channel,
@@ -49,7 +50,7 @@ def handle_ephemeral(
         if headers.ref is not None:
             payload = long_payload(session, headers.ref)
         _call_isolated(dispatch, payload, session, attempt)
-    except CAUGHT as error:  # whatever a listener raises ends its message only
+    except MESSAGE_ERRORS as error:  # it ends its message only
         attempt.error = error
     attempt.duration = time.perf_counter() - started
     if attempt.error is not None:
@@ -84,5 +85,5 @@ def _log_failure(attempt: Attempt, error: BaseException) -> None:
 
 
 def _is_unread(attempt: Attempt) -> bool:
-    """Whether no listener was called, as the message cannot be read."""
+    """Return whether the message could not be read, so that no listener was called."""
     return isinstance(attempt.error, PayloadError) and not attempt.listener

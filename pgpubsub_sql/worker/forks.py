@@ -1,4 +1,4 @@
-"""What a process that is forked from this one does first: it leaves alone what is not its own."""
+"""Forks: keeps the worker's connections, signals and work from processes that listeners fork."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from pgpubsub_sql.django_internals import keep_execute_wrappers, leave_transacti
 
 _functions: list[Callable[[], object]] = []
 generation = 0
-"""Another number in each process that was forked since. Read for every message."""
+"""Incremented in each forked process, so that a dispatcher notices a fork."""
 
 
 @contextmanager
 def in_forks(function: Callable[[], object]) -> Iterator[None]:
     """Have *function* called in each process that is forked within the block.
 
-    By whatever means: ``os.fork()``, ``multiprocessing``. A process that executes another program,
-    such as those of ``subprocess``, needs nothing of the kind.
+    That includes ``os.fork()`` and ``multiprocessing``. A process that executes another program, as
+    with ``subprocess``, does not need it.
     """
     _functions.append(function)
     try:
         yield
     finally:
-        with suppress(ValueError):  # it has been called, in this fork
+        with suppress(ValueError):  # in a fork, it has been called and removed
             _functions.remove(function)
 
 
 class _Held(threading.local):
-    """The signals that a thread had blocked before it began to fork."""
+    """The signals that the thread had blocked before it forked."""
 
     mask: set[int] | None = None
 
@@ -44,7 +44,7 @@ _held = _Held()
 
 
 def _before() -> None:
-    # A signal for the child may come before it has let go of our handlers, and must wait.
+    # Hold signals back until the child has removed our handlers.
     if _functions:
         _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
@@ -69,10 +69,9 @@ os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_afte
 
 
 def leave(error: BaseException | None = None) -> NoReturn:
-    """End this process, which a listener has forked, as one that ends with *error*.
+    """End this process, which a listener has forked, with the exit status that *error* implies.
 
-    It has come back from the listener. What comes next is the work of the process it was forked
-    from.
+    It has returned from the listener. Whatever follows is its parent's work.
     """
     status = 0
     if isinstance(error, SystemExit) and not isinstance(error.code, str):
@@ -87,11 +86,11 @@ def leave(error: BaseException | None = None) -> NoReturn:
 
 
 def sever(raw: Any) -> None:
-    """Let go of the socket of the driver's connection *raw*, without a word to the server.
+    """Detach the driver's connection *raw* from its socket, without a message to the server.
 
-    The process that it belongs to goes on using it, and the server sees its end when that process
-    dies, however long this one lives. Here, each use of it fails, as if the server had gone. The
-    number stays taken: libpq still writes to it, and must not meet another file.
+    Its owner goes on using the socket, and the server notices when the owner dies, however long
+    this process lives. Here, any use of the connection fails, as if the server were gone. The file
+    descriptor stays in use, because libpq still writes to it and must not write to another file.
     """
     with suppress(Exception):  # closed already
         dead, other = socket.socketpair()
@@ -101,12 +100,12 @@ def sever(raw: Any) -> None:
 
 
 def disown(connection: Any) -> None:
-    """Make Django's *connection* open one of its own when it is used in this process."""
+    """Have Django's *connection* opened anew when it is used in this process."""
     if connection.connection is None:
         return
     sever(connection.connection)
     keep_execute_wrappers(connection, lambda one: not _is_ours(one))
-    leave_transaction(connection)  # or it would not be replaced
+    leave_transaction(connection)  # or Django would not open a new one
     with suppress(Exception):
         connection.close()
     connection.connection = None

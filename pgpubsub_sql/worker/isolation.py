@@ -1,4 +1,4 @@
-"""What keeps one message of a batch from its neighbours, within one transaction."""
+"""Isolation: keeps the messages of a batch apart, within one transaction."""
 
 from __future__ import annotations
 
@@ -33,73 +33,100 @@ from pgpubsub_sql.worker.timeouts import TimeoutInterrupt
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 IDLE, ACTIVE, IN_TRANSACTION, IN_ERROR = range(4)
-"""libpq's numbers for what a connection is in, the same under both drivers. A lost one is in 4."""
+"""libpq's transaction status, the same with both drivers; 4 is a lost connection."""
 
-CAUGHT = (Exception, SystemExit, CancelledError, TimeoutInterrupt)
-"""What ends a message, and no more than that."""
+MESSAGE_ERRORS = (Exception, SystemExit, CancelledError, TimeoutInterrupt)
+"""What a message may fail with; anything else ends the worker."""
 
 FACTORIES = ("cursor_factory", "row_factory")
-"""By which the drivers make cursors and rows. They are for all who use the connection."""
+"""Attributes with which the drivers make cursors and rows, for all users of a connection."""
 
+QUERY_FAILED = (
+    "A query failed, and the listener caught the error and went on. In PostgreSQL the whole "
+    "transaction has failed then: put what may fail into a transaction.atomic() block of its own."
+)
+QUERY_RUNNING = (
+    "The listener returned while a query of its own was still running on the connection of its "
+    "message. Let it wait for the threads that use this connection."
+)
+CONNECTION_CLOSED = (
+    "The listener closed the connection that its message is handled on, which undoes what it has "
+    "written. Leave this connection open."
+)
+MARKED_FOR_ROLLBACK = (
+    "The transaction was marked for rollback: by set_rollback(True), or by an error that was "
+    "caught outside its atomic(savepoint=False) block. To undo a part of what a listener does, use "
+    "atomic() without savepoint=False."
+)
+BLOCK_LEFT_OPEN = (
+    "The listener entered an atomic block and did not leave it. Use it in a with statement or as a "
+    "decorator."
+)
+ROLLED_BACK = (
+    "The listener rolled back the transaction of its message by ROLLBACK. To undo what it has "
+    "done, raise an exception, or use transaction.atomic()."
+)
 
 Guard = Callable[[Callable[[], object]], Callable[[], None]]
 
 
 class Escaped(Exception):
-    """A message did what cannot be undone by itself: its batch is rolled back, and done again."""
+    """A message cannot be undone by itself: its batch is rolled back and handled again."""
 
 
 class Isolation:
     """Runs messages one after another in the open transaction of *connection*.
 
-    Each is undone by itself if it fails. What this needs is a savepoint, and a savepoint costs more
-    than many a message: it is issued when a message first asks for a cursor, and never for messages
-    that do not. At the end of such a message its deferred constraints are checked.
+    A message that fails is undone by itself. That takes a savepoint, which costs more than many a
+    message. It is therefore issued when a message first asks for a cursor, and never for messages
+    that do not query. At the end of a message that has queried, its deferred constraints are
+    checked.
 
-    A cursor rather than a query: ``copy`` and ``callproc``, and what listeners do with the
-    driver's own cursors, pass by Django's wrapper around queries. (One made of its class or with a
-    ``cursor_factory`` passes by us, too: an error of its undoes the batch, but what it wrote in a
-    message that fails later on stays.) Where a tool or a pool has wrapped the driver's connection
-    so that cursors are made behind our backs, a failing message undoes its batch unless Django has
-    queried for it.
+    It waits for a cursor rather than for a query, because ``copy``, ``callproc`` and the driver's
+    own cursors bypass Django's wrapper around queries. A cursor that a listener makes from its
+    class, or with a ``cursor_factory``, bypasses this, too: an error of such a cursor rolls back
+    the batch, but what it wrote for a message that fails later is kept. Where a tool or a pool has
+    wrapped the driver's connection so that cursors are made unseen, a failing message rolls back
+    its batch unless it has queried through Django.
 
-    What a message has set of the session is undone along with it, or at its end.
+    Session settings that a message has changed are restored.
 
-    What a savepoint does not undo raises :class:`Escaped`: a connection that was closed or lost, a
-    transaction that was rolled back. One that a listener has *committed* cannot be undone at all:
-    :attr:`is_over` tells that no further message should be run.
+    Whatever a savepoint does not undo raises :class:`Escaped`: a connection that was closed or
+    lost, a transaction that was rolled back. A transaction that a listener has *committed* cannot
+    be undone at all. Then :attr:`is_committed` is true, and no further message should run.
     """
 
     def __init__(
         self, connection: Any, baseline: Baseline, channel: str, reclaim: Callable[..., None]
     ) -> None:
         self.savepoints = 0
-        """Issued so far, by us and by listeners."""
-        self.is_over = False
-        """Whether a listener has committed the transaction that this was."""
+        """Number of savepoints issued, by us and by listeners."""
+        self.is_committed = False
+        """Whether a listener has committed the transaction."""
         self.is_committing = False
-        """Whether all went well, so that the transaction was about to be committed."""
+        """Whether the block ended without an error, so that Django was about to commit."""
         self.is_lost = False
         """Whether the connection was lost, through no fault of a listener."""
         self.is_touched = False
-        """Whether code of others has used the connection since it was ours."""
+        """Whether other code has used the connection since the session was last restored."""
         self.callbacks: list[Callable[[], None]] = []
-        """What messages have given to ``on_commit()``, which Django forgets with its connection."""
+        """Callbacks that messages gave to ``on_commit()``: Django forgets them if it loses the
+        connection."""
         self.transaction = ""
-        """Id of the transaction that the connection is in, as far as we know."""
+        """Id of the current transaction, as far as it is known."""
         self._connection = connection
         self._baseline = baseline
         self._raw = baseline.raw
         self._channel = channel
         self._reclaim = reclaim
-        self._running = False
-        """Whether code of others runs."""
-        self._queried = False
-        """Whether a message that runs has all that it needs for using the connection."""
+        self._is_running = False
+        """Whether other code is running."""
+        self._has_savepoint = False
+        """Whether the running message has its savepoint, or needs none."""
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Notice who uses the connection, until what messages gave to ``on_commit()`` has run."""
+        """Notice any use of the connection, until the callbacks of ``on_commit()`` have run."""
         connection, raw = self._connection, self._raw
         self._cursor = raw.cursor()
         if self._baseline.shows_cursors:
@@ -127,12 +154,12 @@ class Isolation:
         leave_blocks(self._connection, self._atomic)
         self.is_lost = _is_broken(self._raw)
         if self.is_lost and error is not None:
-            self._connection.close()  # else Django connects anew to end the transaction
+            self._connection.close()  # or Django would connect again to end the transaction
         self.is_committing = error is None
 
     @property
     def recovered_at(self) -> str:
-        """Until the server recovers again, it knows what became of the transaction."""
+        """When the server last recovered. Until it does again, it knows past transactions."""
         return self._baseline.recovered_at
 
     @property
@@ -143,50 +170,50 @@ class Isolation:
     def run(
         self, call: Callable[[], None], guard: Guard, *, is_prelude: bool = False
     ) -> BaseException | None:
-        """Run one message; return what it failed with, once what it did is undone.
+        """Run one message; return what it failed with, after undoing it.
 
-        *guard* is put around each of its callbacks given to ``on_commit()``. A message that failed
-        has none. What a *prelude* has set of the session is for the message that is next.
+        *guard* wraps each callback that the message gave to ``on_commit()``. The callbacks of a
+        failed message are dropped. Settings changed in a *prelude* last for the next message.
         """
         connection, owes = self._connection, self.is_touched
         first = count_callbacks(connection)
-        self._queried = False
+        self._has_savepoint = False
         try:
             self._call(call)
             self.check()
             self._settle(is_prelude)
-        except CAUGHT as error:
+        except MESSAGE_ERRORS as error:
             drop_callbacks(connection, first)
             self._undo(error)
-            self._restore(owes or self.is_over)
+            self._restore(owes or self.is_committed)
             return error
         self._guard_callbacks(guard, first)
         return None
 
     def run_alone(self, call: Callable[[], None], guard: Guard) -> None:
-        """Run a message whose transaction this is; what it raises, or is to blame for, ends it."""
+        """Run the only message of this transaction; let its errors end the transaction."""
         self._run_alone(call)
         self.check()
         self._restore(self.is_touched or not self._baseline.shows_cursors)
         self._guard_callbacks(guard, 0)
 
     def _run_alone(self, call: Callable[[], None]) -> None:
-        self._queried = True
+        self._has_savepoint = True  # it needs none
         self._call(call)
 
     def _call(self, call: Callable[[], None]) -> None:
-        """Let code of others run; then have cursors and rows made as before."""
-        self._running = True
+        """Run other code; then restore how cursors and rows are made."""
+        self._is_running = True
         try:
             call()
         finally:
-            self._running = False
+            self._is_running = False
             for name, factory in self._factories:
                 if getattr(self._raw, name) is not factory:
                     setattr(self._raw, name, factory)
 
     def _guard_callbacks(self, guard: Guard, first: int) -> None:
-        """Put *guard* around the callbacks given to ``on_commit()``, beginning with the *first*."""
+        """Wrap the callbacks that were given to ``on_commit()``, from the *first* on."""
         self.callbacks += replace_callbacks(
             self._connection, first, lambda callback: partial(self._call_back, guard(callback))
         )
@@ -198,48 +225,31 @@ class Isolation:
         self.is_touched = False
 
     def check(self) -> None:
-        """Raise :class:`ListenerError` if the message left the transaction in no state to go on."""
+        """Raise :class:`ListenerError` if the message left the transaction unusable."""
         state, status = atomic_state(self._connection), self._status()
         if status == IDLE and self.transaction:
-            self._find_out()
+            self._learn_end()
         elif status == IN_ERROR:
-            raise ListenerError(
-                "A query failed, and the listener caught the error and went on. In PostgreSQL the "
-                "whole transaction has failed then: put what may fail into a transaction.atomic() "
-                "block of its own."
-            )
+            raise ListenerError(QUERY_FAILED)
         elif status == ACTIVE:
-            raise Escaped(
-                "The listener returned while a query of its own was still running on the "
-                "connection of its message. Let it wait for the threads that use this connection."
-            )
+            raise Escaped(QUERY_RUNNING)
         elif state.is_closed:
-            raise ListenerError(
-                "The listener closed the connection that its message is handled on, which undoes "
-                "what it has written. Leave this connection open."
-            )
+            raise ListenerError(CONNECTION_CLOSED)
         elif state.needs_rollback:
-            raise ListenerError(
-                "The transaction was marked for rollback: by set_rollback(True), or by an "
-                "error that was caught outside its atomic(savepoint=False) block. To undo a part "
-                "of what a listener does, use atomic() without savepoint=False."
-            )
+            raise ListenerError(MARKED_FOR_ROLLBACK)
         elif state != self._atomic:
-            raise ListenerError(
-                "The listener entered an atomic block and did not leave it. Use it in a with "
-                "statement or as a decorator."
-            )
+            raise ListenerError(BLOCK_LEFT_OPEN)
 
     def verify(self) -> None:
-        """Make sure that what is about to be committed is what the batch was taken in.
+        """Check that the transaction about to be committed is the one that claimed the batch.
 
-        Raises :class:`Escaped` if it was rolled back meanwhile, behind Django's back. If it was
-        committed, what follows is in the transaction that there is now.
+        Raises :class:`Escaped` if that one was rolled back without Django's knowledge. If it was
+        committed, the rest of the batch is settled in the current transaction.
         """
         if self.transaction:
             ((current,),) = execute(self._connection, query("current_transaction"))
-            if current != self.transaction and not self.is_over:
-                self._find_out()
+            if current != self.transaction and not self.is_committed:
+                self._learn_end()
             self.transaction = current
             if not self._baseline.shows_cursors:
                 self._restore(True)
@@ -250,28 +260,28 @@ class Isolation:
 
     def _execute(self, call: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
         self._begin()
-        if self._running and isinstance(sql, str) and sql.startswith("SAVEPOINT"):
+        if self._is_running and isinstance(sql, str) and sql.startswith("SAVEPOINT"):
             self.savepoints += 1
         return call(sql, params, many, context)
 
     def _begin(self) -> None:
-        """Note that the connection is used; a message of many then needs its savepoint."""
-        if not self._running:
+        """Note that the connection is used; issue the message's savepoint if it has none."""
+        if not self._is_running:
             return
         self.is_touched = True
-        if not self._queried and self._status() in (IDLE, IN_TRANSACTION):
-            self._queried = True
+        if not self._has_savepoint and self._status() in (IDLE, IN_TRANSACTION):
+            self._has_savepoint = True
             self.savepoints += 1
             self._execute_ours(query("savepoint"))
 
     def _execute_ours(self, text: str) -> None:
-        """Execute what every message that queries needs, by the one cursor that is kept for it."""
+        """Execute what each querying message needs, with the cursor that is kept for it."""
         with database_errors(self._connection):
             self._cursor.execute(text)
 
     def _settle(self, is_prelude: bool) -> None:
-        """Check the constraints of a message, and let go of what it has set."""
-        if self._queried and not self.is_over:
+        """Check the message's constraints, and restore the settings that it changed."""
+        if self._has_savepoint and not self.is_committed:
             baseline = self._baseline
             self._execute_ours(baseline.settle_prelude if is_prelude else baseline.settle)
             self.is_touched = is_prelude or baseline.is_reported_changed()
@@ -279,7 +289,7 @@ class Isolation:
             self._restore(self.is_touched)
 
     def _restore(self, is_owed: bool) -> None:
-        """Give the session back what was set before the message's savepoint, or without one."""
+        """Restore settings changed before the message's savepoint, or without one."""
         if is_owed:
             execute(self._connection, self._baseline.restore)
         self._baseline.restore_tenant()
@@ -287,15 +297,15 @@ class Isolation:
         self.is_touched = False
 
     def _undo(self, error: BaseException) -> None:
-        """Undo what the message that failed with *error* has done."""
+        """Undo the message that failed with *error*, or raise :class:`Escaped`."""
         status = self._status()
-        if self.is_over:
+        if self.is_committed:
             pass
         elif status == IDLE:
-            self._find_out()
+            self._learn_end()
         elif isinstance(error, Escaped) or status not in (IN_TRANSACTION, IN_ERROR):
             raise Escaped(str(error)) from error
-        elif self._queried:
+        elif self._has_savepoint:
             self._roll_back(error)
         elif status == IN_ERROR or not self._baseline.shows_cursors:
             raise Escaped(str(error)) from error
@@ -308,29 +318,26 @@ class Isolation:
         except Error:
             if self._status() != IN_ERROR:
                 raise Escaped(str(error)) from error
-            # The savepoint is gone: the listener has ended the transaction, and begun another.
+            # The savepoint is gone: the listener has ended the transaction and begun another.
             self._raw.rollback()
-            self._find_out(error)
+            self._learn_end(error)
 
-    def _find_out(self, error: BaseException | None = None) -> None:
-        """Learn what became of the batch's transaction, which a listener has ended.
+    def _learn_end(self, error: BaseException | None = None) -> None:
+        """Ask the server how the transaction ended, which a listener has ended.
 
         Raises :class:`Escaped` unless it was committed.
         """
         parameters = {"transaction": self.transaction}
         ((status,),) = execute(self._connection, query("transaction_status"), parameters)
         if status != "committed":
-            problem = ListenerError(
-                "The listener rolled back the transaction of its message by ROLLBACK. To undo what "
-                "it has done, raise an exception, or use transaction.atomic()."
-            )
+            problem = ListenerError(ROLLED_BACK)
             problem.__cause__ = error
             raise Escaped(str(problem)) from problem
-        self.end()
+        self.note_commit()
 
-    def end(self) -> None:
-        """Remember, and log, that a listener has committed the transaction."""
-        self.is_over = True
+    def note_commit(self) -> None:
+        """Note and log that a listener has committed the transaction."""
+        self.is_committed = True
         logger.error(
             "A listener of channel %s has committed the transaction of its batch by COMMIT. What "
             "it has written is there for good, even if its message fails later on. Leave "
@@ -344,5 +351,5 @@ class Isolation:
 
 
 def _is_broken(raw: Any) -> bool:
-    """Whether the driver has found its connection broken; one that was closed is not."""
+    """Return whether the driver has found the connection broken, rather than closed."""
     return cast(bool, raw.broken) if is_psycopg3 else bool(raw.closed == 2)

@@ -1,4 +1,4 @@
-"""What becomes of a notification that was taken."""
+"""Outcomes: what becomes of a message that was claimed."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from pgpubsub_sql.rows import Unbuildable
 from pgpubsub_sql.sql import sqlstate
 
 INNOCENT = frozenset({"40001", "40P01"})
-"""serialization_failure and deadlock_detected: the same work may well succeed a moment later."""
+"""serialization_failure and deadlock_detected: the same work may succeed a moment later."""
 READ_AGAIN_SECONDS = (5,) * 60
-"""How long a message that this version of the code cannot read waits for a worker of another
-version, each time. After that, some five minutes, it is parked. Many short waits: most workers may
-be of the wrong version, and who is the next to take it is chance."""
+"""Delays of a message that this version of the code cannot read; it waits for a worker of another
+version. It is parked after all of them, about five minutes. They are short and many, because most
+workers may have the wrong version, and chance decides which one claims it next."""
 POSTPONED_SECONDS = (0.5, 2.0)
-"""How long what failed for no fault of its own waits: at random, apart from its opponent."""
+"""Bounds of the random delay of a postponed message, which separates it from its opponent."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """It was handled, and is gone."""
+    """It was handled, and is deleted."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Discarded:
-    """Its listener wants to hear no more of it; it is gone."""
+    """Its listener discarded it; it is deleted."""
 
     reason: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Expired:
-    """Its time had passed when it was taken; it is gone."""
+    """It had expired when it was claimed; it is deleted."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """It was not reached, and stays as it was."""
+    """It was not reached, and is stored again as it was."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Postpone:
-    """It failed for no fault of its own, and is tried again in a moment."""
+    """It failed for no fault of its own, and is tried again shortly."""
 
     error: str
     seconds: float
@@ -54,12 +54,12 @@ class Postpone:
 
 @dataclasses.dataclass(frozen=True)
 class ReadAgain:
-    """It could not be read by this version of the code, and waits for a worker of another."""
+    """This version of the code could not read it; it waits for a worker of another version."""
 
     error: str
     seconds: float
     times: int
-    """How often it could not be read, this time included."""
+    """Number of times that it could not be read, including this one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ class TryAgain:
 
 @dataclasses.dataclass(frozen=True)
 class Park:
-    """It failed for good, and waits for somebody to replay it."""
+    """It failed for good; it is kept until somebody replays or discards it."""
 
     error: str
 
@@ -82,25 +82,25 @@ Outcome = Done | Expired | Release | Failure
 
 
 class Unreadable(PayloadError):
-    """A message that this version of the code cannot read; another may."""
+    """This version of the code cannot read the message; another version may."""
 
 
 class Undecodable(PayloadError):
-    """A message that no other version of the code can be expected to read."""
+    """No version of the code is likely to read the message."""
 
 
 class Claimed(NamedTuple):
-    """A stored notification in hand, in the order of the query ``take``."""
+    """A stored notification in flight, in the column order of the query ``take``."""
 
     id: int
     channel: str
     payload: str
-    """JSON. NULL of what was given up, as it may be what killed a worker."""
+    """JSON; None for an abandoned message, whose payload may be what killed a worker."""
     created_at: str
     available_at: str
     expires_at: str | None
-    """Times as PostgreSQL spells them, so that they go back as they came: Python has no infinity,
-    and without USE_TZ no name for the hour that clocks repeat."""
+    """Times in PostgreSQL's spelling, so that they are stored again unchanged: Python has no
+    infinity, and without USE_TZ it has no name for the hour that a clock change repeats."""
     attempts: int
     unreadable: int
     last_error: str
@@ -108,15 +108,15 @@ class Claimed(NamedTuple):
     alone: bool
     expired: bool
     transaction: str
-    """Id of the transaction in which it was taken."""
+    """Id of the transaction in which it was claimed."""
 
 
 def after_failure(
     attempts: int, error: BaseException, retry: Retry, *, unreadable: int = 0
 ) -> Failure:
-    """Return what becomes of a message that had failed *attempts* times before this *error*.
+    """Return the outcome of a message that failed with *error* after *attempts* failed attempts.
 
-    *unreadable* is how often it could not even be read.
+    *unreadable* is the number of times that it could not even be read.
     """
     text = describe(error)
     if isinstance(error, Discard):
@@ -134,24 +134,24 @@ def after_failure(
 
 
 def postpone(error: str) -> Postpone:
-    """Return the outcome of what failed for no fault of its own."""
+    """Return the outcome of a message that failed for no fault of its own."""
     return Postpone(error, random.uniform(*POSTPONED_SECONDS))  # noqa: S311
 
 
 def describe(error: BaseException) -> str:
-    """Return what is kept of *error*: of bad data the message, else the traceback."""
+    """Return the text to store for *error*: a traceback, or for unreadable data the message."""
     if isinstance(error, Unreadable | Undecodable) and not isinstance(error.__cause__, Unbuildable):
         return storable(str(error))
     return storable("".join(traceback.format_exception(error)))
 
 
 def storable(text: str) -> str:
-    """Return *text* without NUL and surrogates, which PostgreSQL's text holds neither of."""
+    """Return *text* with NUL and surrogates escaped, which PostgreSQL cannot store."""
     return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
 def next_step(outcome: Failure) -> str:
-    """Say what happens next, for the log."""
+    """Return what happens next, in words for the log."""
     match outcome:
         case Discarded():
             return "is discarded, as its listener asked"
@@ -173,21 +173,21 @@ def next_step(outcome: Failure) -> str:
             assert_never(outcome)
 
 
-def row_to_put_back(taken: Claimed, outcome: Outcome) -> dict[str, Any] | None:
-    """Return the values for the query ``put_back``, or None if nothing goes back."""
+def row_to_put_back(claimed: Claimed, outcome: Outcome) -> dict[str, Any] | None:
+    """Return the values for the query ``put_back``, or None for a message that is deleted."""
     match outcome:
         case Done() | Discarded() | Expired():
             return None
         case Release():
-            return taken._asdict() | {"delay": None}
+            return claimed._asdict() | {"delay": None}
         case Postpone() | ReadAgain() | TryAgain() | Park():
-            return taken._asdict() | {"delay": None} | charged(taken.attempts, outcome)
+            return claimed._asdict() | {"delay": None} | changes(claimed.attempts, outcome)
         case _:
             assert_never(outcome)
 
 
-def charged(attempts: int, outcome: Postpone | ReadAgain | TryAgain | Park) -> dict[str, Any]:
-    """Return the columns that a failure changes, with the seconds until the next attempt."""
+def changes(attempts: int, outcome: Postpone | ReadAgain | TryAgain | Park) -> dict[str, Any]:
+    """Return the columns that a failure changes, and ``delay``, in seconds."""
     match outcome:
         case Postpone(error, seconds):
             return {"last_error": error, "delay": seconds}

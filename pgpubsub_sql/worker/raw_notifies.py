@@ -1,4 +1,4 @@
-"""Data that came by NOTIFY on a durable channel. Its sender did not store it, so a worker does."""
+"""Raw NOTIFYs on durable channels: their sender did not store them, so a worker does."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from pgpubsub_sql.worker.session import Session
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
-KEPT = 10_000
-"""How many messages of a channel wait to be stored. When more come, the oldest are dropped."""
-KEPT_SECONDS = 600.0
+MAX_WAITING = 10_000
+"""Most messages of a channel that wait to be stored. When more arrive, the oldest are dropped."""
+MAX_WAITING_SECONDS = 600.0
 """A message that cannot be stored for this long is dropped."""
-AT_ONCE = 100
-"""How many messages one statement stores."""
+STORED_TOGETHER = 100
+"""Most messages that one statement stores."""
 
 
 class RawNotify(NamedTuple):
@@ -37,11 +37,11 @@ class RawNotify(NamedTuple):
 
 
 class RawNotifies:
-    """What the elected worker of one channel has heard and not stored yet.
+    """Raw NOTIFYs of one channel that its elected worker has received and not stored yet.
 
-    What is no JSON object, or holds what jsonb refuses, is stored as its text in ``{"$raw": "…"}``
-    and parked by the worker that takes it. What the database refuses even so is tried again less
-    and less often, and dropped in the end. It never delays anything else.
+    A message that is no JSON object, or that jsonb refuses, is stored as text in
+    ``{"$raw": "…"}``, and parked by the worker that claims it. A message that the database refuses
+    even then is tried again with growing delays, and dropped in the end. It never delays others.
     """
 
     def __init__(self, channel: type[BaseChannel], session: Session) -> None:
@@ -52,24 +52,24 @@ class RawNotifies:
             "key": _key(channel),
             "rows": issubclass(channel, TriggerChannel),
         }
-        self._waiting: deque[RawNotify] = deque(maxlen=KEPT)
-        self._refused: deque[RawNotify] = deque(maxlen=KEPT)
+        self._waiting: deque[RawNotify] = deque(maxlen=MAX_WAITING)
+        self._refused: deque[RawNotify] = deque(maxlen=MAX_WAITING)
         self._retry_at = 0.0
         self._backoff = Backoff()
         self._error: Exception | None = None
-        """Why the last refused one was refused."""
+        """The last error of a message that was refused."""
 
     def add(self, payloads: Iterable[str], schema: str) -> None:
-        """Keep messages that were sent from this *schema*, or do not say from where."""
-        until = time.monotonic() + KEPT_SECONDS
+        """Add messages from this *schema*, or from an unknown one."""
+        until = time.monotonic() + MAX_WAITING_SECONDS
         for payload in payloads:
             if _schema_of(payload) in (None, schema):
                 self._waiting.append(RawNotify(payload, until))
 
     def store(self) -> None:
-        """Store what waits, in its order, and what was refused, if that is due.
+        """Store waiting messages in order, and refused ones if they are due.
 
-        Raises nothing: errors are logged.
+        Raises nothing; errors are logged.
         """
         now = time.monotonic()
         is_due = self._retry_at <= now
@@ -81,19 +81,21 @@ class RawNotifies:
             self._backoff = Backoff()
         elif is_due:
             self._retry_at = now + self._backoff.fail()
-            self._log_trouble()
+            self._log_refused()
 
     def _store_waiting(self, now: float) -> None:
         stored = 0
         while self._waiting:
-            some = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+            some = [
+                self._waiting.popleft() for _ in range(min(STORED_TOGETHER, len(self._waiting)))
+            ]
             left = self._store_and_ring(some)
-            self._refused.extend(notify for notify in left if not self._is_given_up(notify, now))
+            self._refused.extend(notify for notify in left if not self._is_dropped(notify, now))
             stored += len(some) - len(left)
             if len(left) == len(some):
                 break
         if stored:
-            self._tell(stored)
+            self._log_stored(stored)
 
     def _store_and_ring(self, notifies: list[RawNotify]) -> list[RawNotify]:
         """Store *notifies*; return those that could not be stored."""
@@ -102,13 +104,13 @@ class RawNotifies:
                 left = self._store(notifies)
                 if len(left) < len(notifies):
                     self._session.execute("ring", {"channels": [self._name]})
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not hinder delivery
+        except Exception as error:  # noqa: BLE001 - no error may hinder delivery
             self._error, left = error, notifies
             self._session.drop_if_broken()
         return left
 
     def _store(self, notifies: list[RawNotify]) -> list[RawNotify]:
-        """Store *notifies* by one statement, or else each by itself; return those that are left."""
+        """Store *notifies* with one statement, or one by one if that fails; return those left."""
         try:
             self._insert(notifies)
         except DatabaseError:
@@ -128,7 +130,7 @@ class RawNotifies:
             self._session.execute("store_raw_notifies", self._parameters | {"payloads": payloads})
 
     def _readable(self, payload: str) -> str:
-        """Return a JSON object: the message, the one that it refers to, or what holds its text."""
+        """Return a JSON object: the message, the long payload it refers to, or its text in one."""
         try:
             reference = decode_headers(payload).ref
             if reference is not None:
@@ -137,7 +139,7 @@ class RawNotifies:
             return _raw(payload)
         return payload if payload.lstrip().startswith("{") else _raw(payload)
 
-    def _is_given_up(self, notify: RawNotify, now: float) -> bool:
+    def _is_dropped(self, notify: RawNotify, now: float) -> bool:
         if notify.until > now:
             return False
         message = (
@@ -148,16 +150,16 @@ class RawNotifies:
         logger.error(message, self._name, text, extra={"channel": self._name})
         return True
 
-    def _log_trouble(self) -> None:
+    def _log_refused(self) -> None:
         message = (
             "Cannot store what came by NOTIFY on the durable channel %s (messages: %s): %s. It is "
-            "tried again, and dropped after ten minutes. Messages that are stored are not affected."
+            "tried again, and dropped after ten minutes. Stored messages are not affected."
         )
         count, reason = len(self._refused) + len(self._waiting), str(self._error).strip()
         extra = {"channel": self._name, "count": count}
         logger.warning(message, self._name, count, reason, extra=extra)
 
-    def _tell(self, stored: int) -> None:
+    def _log_stored(self, stored: int) -> None:
         message = (
             "Stored what came by NOTIFY on the durable channel %s (messages: %s). A NOTIFY has no "
             "identity, so such a message can be lost or stored twice when a worker stops. Send it "
@@ -169,7 +171,7 @@ class RawNotifies:
 
 
 def _key(channel: type[BaseChannel]) -> list[str]:
-    """Return the names that the fields of the ordering key have in a message."""
+    """Return the names of the ordering key's fields in a payload."""
     names = channel.ordering_fields()
     if issubclass(channel, TriggerChannel):
         fields: Any = map(model_of(channel)._meta.get_field, names)

@@ -1,4 +1,4 @@
-"""What is told of messages, by signals and in the log."""
+"""Reporting: signals and log records about messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pgpubsub_sql.signals import (
     message_succeeded,
 )
 from pgpubsub_sql.worker.attempts import Attempt
-from pgpubsub_sql.worker.isolation import CAUGHT, Isolation
+from pgpubsub_sql.worker.isolation import MESSAGE_ERRORS, Isolation
 from pgpubsub_sql.worker.outcomes import (
     Discarded,
     Failure,
@@ -45,16 +45,16 @@ _LEVELS: dict[type[Failure], int] = {
 
 
 def send(signal: Signal, sender: Any, **named: Any) -> None:
-    """Send *signal*, whatever its receivers do; Django logs what they raise."""
+    """Send *signal*; Django logs what its receivers raise."""
     try:
         signal.send_robust(sender, **named)
-    except CAUGHT:  # such as SystemExit, which Django lets through
+    except MESSAGE_ERRORS:  # such as SystemExit, which Django does not catch
         message = "A receiver of a signal of %s failed; the worker goes on"
         logger.exception(message, sender.__name__)
 
 
 def report_start(attempt: Attempt, isolation: Isolation | None = None) -> None:
-    """Tell that a message is about to be handled, by itself within the transaction of a batch."""
+    """Report that a message is about to be handled; in a batch, isolated like a message."""
     if not message_received.receivers:
         return
     report = partial(_send, message_received, attempt)
@@ -69,7 +69,7 @@ def report_start(attempt: Attempt, isolation: Isolation | None = None) -> None:
 
 
 def report_outcome(attempt: Attempt) -> None:
-    """Tell what came of a message, once it is so for good."""
+    """Report the outcome of a message, once it is final."""
     if attempt.error is None:
         message = "Handled a message of channel %s in %.3f s"
         logger.debug(message, attempt.name, attempt.duration, extra=attempt.extra)
@@ -83,32 +83,32 @@ def report_outcome(attempt: Attempt) -> None:
 
 
 def is_reported() -> bool:
-    """Whether anybody hears what came of messages, and may have used the connection."""
+    """Return whether outcomes have receivers, which may use the connection."""
     return any(one.receivers for one in (message_succeeded, message_failed, message_parked))
 
 
 def log_failure(attempt: Attempt) -> None:
-    """Log what a stored message failed with, at which attempt, and what happens next."""
+    """Log the error of a stored message, the attempt, and what happens next."""
     error, outcome = attempt.error, attempt.outcome
     assert outcome is not None  # noqa: S101
-    says_enough = isinstance(error, Unreadable | Undecodable | Discard)
-    is_said = isinstance(outcome, ReadAgain) and outcome.times > 1
+    is_brief = isinstance(error, Unreadable | Undecodable | Discard)
+    is_repeated = isinstance(outcome, ReadAgain) and outcome.times > 1
     attempt.context.run(
         logger.log,
-        logging.DEBUG if is_said else _LEVELS[type(outcome)],
+        logging.DEBUG if is_repeated else _LEVELS[type(outcome)],
         "Notification %s of channel %s failed and %s%s%s",
         attempt.id,
         attempt.name,
         next_step(outcome),
         attempt.particulars,
-        f": {error}" if says_enough else ".",
-        exc_info=None if says_enough else error,
+        f": {error}" if is_brief else ".",
+        exc_info=None if is_brief else error,
         extra=attempt.extra,
     )
 
 
 def guarded(attempt: Attempt) -> Callable[[Callable[[], object]], Callable[[], None]]:
-    """Return what keeps the failure of one callback given to ``on_commit()`` from the others."""
+    """Return a wrapper for callbacks given to ``on_commit()``, which logs their failures."""
     return partial(_guarded, attempt)
 
 
@@ -117,19 +117,19 @@ def _guarded(attempt: Attempt, callback: Callable[[], object]) -> Callable[[], N
     limited = partial(call_with_timeout, attempt.channel.timeout, connection, callback)
 
     def call_back() -> None:
-        # What it belongs to is committed already.
+        # Its message is committed already.
         try:
             limited()
         except ListenerTimeout:
             logger.exception(
                 "A callback given to transaction.on_commit() by a listener of channel %s took "
                 "longer than the channel's timeout (%s s) and was interrupted; the message itself "
-                "was handled. Raise the timeout, or send what takes long on a channel of its own.",
+                "was handled. Raise the timeout, or send slow work on a channel of its own.",
                 attempt.name,
                 attempt.channel.timeout,
                 extra=attempt.extra,
             )
-        except CAUGHT:
+        except MESSAGE_ERRORS:
             logger.exception(
                 "A callback given to transaction.on_commit() by a listener of channel %s "
                 "failed; the message itself was handled.",

@@ -1,4 +1,4 @@
-"""The connection that a worker takes, handles and puts back on: Django's, and so the listeners'."""
+"""The session: Django's connection, on which the worker claims and listeners write."""
 
 from __future__ import annotations
 
@@ -23,45 +23,45 @@ from pgpubsub_sql.sql.readiness import check_autocommit
 from pgpubsub_sql.worker.baseline import Baseline
 from pgpubsub_sql.worker.connections import WORK, execute, hang_up, is_pooled, keep_alive, prepare
 from pgpubsub_sql.worker.isolation import Isolation
-from pgpubsub_sql.worker.outcomes import Discarded, Failure, charged, describe
+from pgpubsub_sql.worker.outcomes import Discarded, Failure, changes, describe
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 UNDECIDED_SECONDS = 0.02
-"""Between two questions about a transaction that has not ended yet."""
+"""Time between two questions about a transaction that has not ended yet."""
 
 
 class Session:
-    """Django's connection for the alias *using*, and what it needs to be used by a worker."""
+    """Django's connection for the alias *using*, restored after listeners have used it."""
 
     def __init__(self, using: str, *, name: str = "") -> None:
         self.using = using
         self.is_pooled = False
-        """Whether a pooler is in between. Then what outlives a transaction may be another client's
-        next, so nothing may be set for longer."""
+        """Whether there is a pooler in between. The session may then be another client's after each
+        transaction, so settings must not outlive one."""
         self._name = name
         self._baseline: Baseline | None = None
-        """Of the driver's connection that was prepared."""
+        """Baseline of the driver's connection that was prepared."""
         self._depth = 0
-        """Number of atomic blocks around what we do: none, but in somebody's tests."""
+        """Number of atomic blocks around the worker's own; not zero in tests only."""
         self._is_read_committed = True
 
     @property
     def connection(self) -> Any:
-        """Django's connection. Its type in the stubs knows less than it has."""
+        """Django's connection."""
         return connections[self.using]
 
     def execute(self, name: str, parameters: object = None, *, text: str | None = None) -> Any:
-        """Execute the query *name*, or its rendered *text*; return what it returns."""
+        """Execute the query *name*, or its rendered *text*; return the rows."""
         with self.connection.cursor() as cursor:
             cursor.execute(text or query(name), parameters)
             return cursor.fetchall() if cursor.description else []
 
     @contextmanager
     def isolation(self, *, durable: bool = False, channel: str = "") -> Iterator[Isolation]:
-        """A READ COMMITTED transaction in which each message of *channel* is isolated.
+        """Open a READ COMMITTED transaction in which each message of *channel* is isolated.
 
-        *durable* lets listeners open durable blocks in it, which then are as durable as it is.
+        With *durable*, listeners may open durable blocks in it, which end with it.
         """
         baseline = self._prepare()
         block = atomic(self.using, admits_durable=durable)
@@ -81,9 +81,9 @@ class Session:
                 self.reclaim(channel)
 
     def reclaim(self, channel: str = "", *, is_touched: bool = True) -> None:
-        """Make the session ours again, outside of a transaction, after code of others has run.
+        """Restore the session after other code has run, outside of any transaction.
 
-        What takes more than its settings to be undone is logged, and undone by a new connection.
+        If that takes more than restoring settings, log it and have a new connection opened.
         """
         connection, baseline = self.connection, self._baseline
         if connection.connection is None or baseline is None:
@@ -113,11 +113,11 @@ class Session:
             extra={"channel": channel},
         )
 
-    def charge(self, notification_id: int, attempts: int, outcome: Failure) -> None:
-        """Write down the failure of a notification that is in nobody's hands.
+    def record_failure(self, notification_id: int, attempts: int, outcome: Failure) -> None:
+        """Record the failure of a notification that is not in flight.
 
-        Without effect if somebody has had it in hand since it had failed *attempts* times. If
-        another worker has only noticed that it was given up, this says why, and takes that back.
+        This has no effect if it has been in flight since it had failed *attempts* times. If another
+        worker has meanwhile recorded that its worker died, this replaces that record.
         """
         died = describe(WorkerDied())
         values = {"id": notification_id, "attempts_before": attempts, "died": died}
@@ -125,16 +125,16 @@ class Session:
             self.execute("forget", values)
         else:
             unchanged = {"attempts": attempts, "unreadable": None, "delay": None}
-            self.execute("charge", values | unchanged | charged(attempts, outcome))
+            self.execute("charge", values | unchanged | changes(attempts, outcome))
 
     def was_committed(self, transaction: str, recovered_at: str) -> bool:
-        """Learn what became of a transaction whose end nobody saw.
+        """Return whether a transaction was committed whose end this worker has not seen.
 
-        A server that has crashed since it was asked for *recovered_at* gives the ids of lost
-        transactions to others, so there it counts as rolled back.
+        If the server has recovered from a crash since *recovered_at*, the transaction counts as
+        rolled back, because its id may have been given to another.
 
-        Raises :class:`OperationalError` if the server does not know after a second either. A
-        backend that is still in it has lost its client, and is ended.
+        A backend that is still in the transaction has lost its client, and is ended. Raises
+        :class:`OperationalError` if the transaction has not ended after a second.
         """
         deadline = time.monotonic() + 1
         while (status := self._status(transaction, recovered_at)) == "in progress":
@@ -153,32 +153,32 @@ class Session:
         except DatabaseError as error:
             if sqlstate(error) != INVALID_PARAMETER_VALUE:
                 raise
-            return None  # a standby that has taken over, and never heard of it
+            return None  # unknown to a standby that was promoted
         return str(rows[0][0]) if rows else None
 
     def drop_if_broken(self) -> None:
-        """After a failure: have the next query open a new connection, unless this one works."""
+        """Close the connection unless it still works, so that the next query opens a new one."""
         connection = self.connection
         if not connection.is_usable():
             connection.close()
 
     def tidy_up(self) -> None:
-        """Let go of logged queries and of other aliases, as Django does around a request."""
+        """Forget logged queries and close old connections, as Django does around a request."""
         for connection in connections.all(initialized_only=True):
             forget_queries(connection)
             if connection.alias != self.using and not connection.in_atomic_block:
                 connection.close_if_unusable_or_obsolete()
 
     def _abandon(self) -> None:
-        """Close the connection for good, whatever state it is in, be it one of a pool."""
+        """Close the connection for good, in whatever state it is, even if a pool has lent it."""
         if not self._depth:
             leave_transaction(self.connection)
         hang_up(self.connection)
 
     def _prepare(self) -> Baseline:
-        """Once for every connection that Django opens; return what it was like.
+        """Prepare the connection unless that is done; return its baseline.
 
-        Raises :class:`NotReady` if nothing that is done on it would be committed.
+        Raises :class:`NotReady` if Django is configured never to commit on it.
         """
         connection, baseline = self.connection, self._baseline
         connection.ensure_connection()

@@ -233,7 +233,10 @@ def test_who_gave_it_up_knows_better_than_who_found_it(
     monkeypatch.setattr(Job, "retry", Retry(max_attempts=most))
     jobs(mood)
     sql("UPDATE pgpubsub_sql_notification SET alone = true")
-    other, charge = Delivery([Job], using="default", schema="public"), delivery.session.charge
+    other, charge = (
+        Delivery([Job], using="default", schema="public"),
+        delivery.session.record_failure,
+    )
     found = []
 
     def charge_later(*given: Any) -> None:
@@ -241,7 +244,7 @@ def test_who_gave_it_up_knows_better_than_who_found_it(
         found.extend((row.attempts, DEATH in row.last_error) for row in stored().values())
         charge(*given)
 
-    monkeypatch.setattr(delivery.session, "charge", charge_later)
+    monkeypatch.setattr(delivery.session, "record_failure", charge_later)
     delivery.handle_stored("app.Job")
     assert found == [(1, True)]
     (row,) = stored().values()

@@ -315,13 +315,13 @@ def test_a_charge_is_no_ones_if_somebody_else_was_faster(
 ) -> None:
     """Between the rollback and the charge another worker may have handled it, or failed, too."""
     jobs("close")
-    charge = delivery.session.charge
+    charge = delivery.session.record_failure
 
     def late(*arguments: Any) -> None:
         sql("UPDATE pgpubsub_sql_notification SET attempts = 5, last_error = 'another'")
         charge(*arguments)
 
-    monkeypatch.setattr(delivery.session, "charge", late)
+    monkeypatch.setattr(delivery.session, "record_failure", late)
     delivery.handle_stored("app.Job")
     assert [(row.attempts, row.last_error) for row in stored().values()] == [(5, "another")]
 
