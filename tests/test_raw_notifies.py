@@ -72,7 +72,7 @@ def test_it_is_stored_in_its_order_and_handled(
     while Notification.objects.exists():
         worker._poll()
     assert numbers("do_job") == list(range(1, 51))
-    assert "came by NOTIFY on the durable channel app.Job (messages: 50)" in caplog.text
+    assert "Stored raw NOTIFYs on the durable channel app.Job (messages: 50)" in caplog.text
     assert "SELECT pgpubsub_notify(channel, payload)" in caplog.text
 
 
@@ -195,7 +195,7 @@ def test_what_the_database_refuses_now_is_stored_later(
         worker.doorbell._elected.add("app.Job")
         send('{"number": 1}')
         hear(worker)
-        assert "Cannot store what came by NOTIFY on the durable channel app.Job" in caplog.text
+        assert "Cannot store raw NOTIFYs on the durable channel app.Job" in caplog.text
     finally:
         sql("ALTER TABLE away RENAME TO pgpubsub_sql_notification")
 

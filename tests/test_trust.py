@@ -162,7 +162,7 @@ def test_what_is_refused_is_tried_again_less_and_less_often(
         worker.delivery.handle_stored("app.Job")
     assert sorted(numbers("do_job")) == list(range(50))
     assert len(raw_notifies._refused) == 50
-    assert 1 <= caplog.text.count("Cannot store what came by NOTIFY") < 10
+    assert 1 <= caplog.text.count("Cannot store raw NOTIFYs") < 10
 
 
 def test_raw_notifies_that_cannot_be_stored_wait_in_a_bounded_queue(
@@ -173,7 +173,7 @@ def test_raw_notifies_that_cannot_be_stored_wait_in_a_bounded_queue(
     sql("ALTER TABLE pgpubsub_sql_notification RENAME TO away")
     try:
         worker.delivery.store("app.Job", payloads)
-        assert caplog.text.count("Cannot store what came by NOTIFY") == 1
+        assert caplog.text.count("Cannot store raw NOTIFYs") == 1
     finally:
         sql("ALTER TABLE away RENAME TO pgpubsub_sql_notification")
     raw_notifies = RawNotifies(Job, worker.delivery.session)

@@ -15,7 +15,7 @@ PATIENCE_SECONDS = 20.0
 _CHUNK = 1 << 16
 _EXPECTED = re.compile(
     r"\d+ INFO |\d+ ERROR Worker \d+ died with exit code -9\b"
-    r"|\d+ WARNING Notifications of channel \S+ were given up with the transaction that took them"
+    r"|\d+ WARNING Notifications of channel \S+ were in flight in a transaction"
 )
 """News, and what a worker that is killed has others log."""
 

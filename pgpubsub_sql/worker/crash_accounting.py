@@ -39,7 +39,7 @@ def report_crashes(abandoned: Sequence[Claimed], charged: Iterable[Attempt], nam
     """Report what :func:`account_for` recorded, once it is committed."""
     if count := sum(not one.alone for one in abandoned):
         message = (
-            "Notifications of channel %s were given up with the transaction that took them "
+            "Notifications of channel %s were in flight in a transaction that was rolled back "
             "(number: %s): a worker died, lost its connection, or had to roll back. None is lost. "
             "Each will be handled in a transaction of its own, which shows whether one of them is "
             "the cause."

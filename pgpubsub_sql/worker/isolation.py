@@ -340,7 +340,7 @@ class Isolation:
         self.is_committed = True
         logger.error(
             "A listener of channel %s has committed the transaction of its batch by COMMIT. What "
-            "it has written is there for good, even if its message fails later on. Leave "
+            "it has written is kept, even if its message fails later on. Leave "
             "transactions to Django's atomic(), or do such work on a connection of its own.",
             self._channel,
             extra={"channel": self._channel},

@@ -143,7 +143,7 @@ class RawNotifies:
         if notify.until > now:
             return False
         message = (
-            "Dropped a message that came by NOTIFY on the durable channel %s, because the database "
+            "Dropped a raw NOTIFY on the durable channel %s, because the database "
             "refused to store it for ten minutes: %s"
         )
         text = brief(storable(notify.payload))
@@ -152,8 +152,8 @@ class RawNotifies:
 
     def _log_refused(self) -> None:
         message = (
-            "Cannot store what came by NOTIFY on the durable channel %s (messages: %s): %s. It is "
-            "tried again, and dropped after ten minutes. Stored messages are not affected."
+            "Cannot store raw NOTIFYs on the durable channel %s (messages: %s): %s. They are tried "
+            "again, and dropped after ten minutes. Stored messages are not affected."
         )
         count, reason = len(self._refused) + len(self._waiting), str(self._error).strip()
         extra = {"channel": self._name, "count": count}
@@ -161,7 +161,7 @@ class RawNotifies:
 
     def _log_stored(self, stored: int) -> None:
         message = (
-            "Stored what came by NOTIFY on the durable channel %s (messages: %s). A NOTIFY has no "
+            "Stored raw NOTIFYs on the durable channel %s (messages: %s). A NOTIFY has no "
             "identity, so such a message can be lost or stored twice when a worker stops. Send it "
             "with SELECT pgpubsub_notify(channel, payload) instead. If triggers or notify() still "
             "send by NOTIFY, that ends once migrate has run and every process is restarted."

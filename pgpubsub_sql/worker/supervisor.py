@@ -30,8 +30,8 @@ STARTERS = {"spawn": spawn, "fork": fork}
 
 SPAWNED = (
     " A spawned worker is a new process with the settings module, sys.path, sys.argv and "
-    "environment of this one. If it needs what else manage.py or the command around `listen` has "
-    "set up, use --worker-start-method fork, or --worker."
+    "environment of this one. If it needs anything else that manage.py or the command around "
+    "`listen` has set up, use --worker-start-method fork, or --worker."
 )
 
 

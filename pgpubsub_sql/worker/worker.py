@@ -124,7 +124,7 @@ class Worker:
         retried, parked = sum(outcomes[kind] for kind in _RETRIED), outcomes[Park]
         message = (
             "Drained: %s handled, %s failed and will be retried, %s parked, %s discarded by their "
-            "listeners; %s that are ready are left"
+            "listeners; %s are still ready"
         )
         left = self.delivery.count_ready()
         logger.info(message, outcomes[type(None)], retried, parked, outcomes[Discarded], left)

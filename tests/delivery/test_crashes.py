@@ -209,7 +209,7 @@ def test_what_a_worker_accounts_for_itself_is_accounted_for_once(
     sql('UPDATE pgpubsub_sql_notification SET payload = payload || \'{"mood": "good"}\'')
     outlive(Job)
     assert not stored()
-    assert "were given up" not in caplog.text
+    assert "were in flight in a transaction" not in caplog.text
     assert DEATH not in caplog.text
 
 
@@ -268,7 +268,7 @@ def test_what_a_stranger_had_locked_is_not_charged(
     drain(delivery)
     assert numbers("do_job") == [1, 2]
     assert (
-        "were given up with the transaction that took them (number: 2)" in caplog.text
+        "were in flight in a transaction that was rolled back (number: 2)" in caplog.text
     ) == is_alone
     assert "failed" not in caplog.text
 

@@ -100,7 +100,7 @@ def test_drain_handles_ready_messages_and_exits(processes: str) -> None:
 
 SUMMARY = re.compile(
     r"Drained: (\d+) handled, (\d+) failed and will be retried, (\d+) parked, (\d+) discarded by "
-    r"their listeners; (\d+) that are ready are left\n"
+    r"their listeners; (\d+) are still ready\n"
 )
 
 

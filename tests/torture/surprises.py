@@ -11,9 +11,9 @@ from tests.torture.fleet import NO_START
 
 EXPLAINED = re.compile(
     r"Notification \d+ of channel \S+ failed and (will be|waits|is parked)"
-    r"|Notifications of channel .* were given up with the transaction that took them"
+    r"|Notifications of channel .* were in flight in a transaction that was rolled back"
     r"|A message on channel torture.LiveRows failed; it will not be retried"
-    r"|(Refused messages that|Stored what) came by NOTIFY on "
+    r"|Refused messages that came by NOTIFY on |Stored raw NOTIFYs on "
     r"|Code that was called (for channel \S+|between two batches) left "
     r"(autocommit off|an atomic block)"
     r"|A batch of channel \S+ was rolled back"
@@ -24,7 +24,7 @@ EXPLAINED = re.compile(
 LOST = re.compile(
     r"Stored messages of channel \S+ cannot be handled now: |Asking when stored messages are due "
     r"failed: |Signatures cannot be checked: "
-    r"|Cannot store what came by NOTIFY on |.* trying again in [\d.]+ seconds$"
+    r"|Cannot store raw NOTIFYs on |.* trying again in [\d.]+ seconds$"
 )
 """Warnings that the server has gone. A traceback says that it has not."""
 
