@@ -53,7 +53,7 @@ def test_channels_take_turns_and_each_keeps_its_order() -> None:
     assert len(backlog) == 0
 
 
-def test_the_newest_are_kept_and_the_rest_is_counted(
+def test_the_newest_messages_are_kept_and_dropped_ones_counted(
     small: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     backlog = Backlog()
@@ -91,7 +91,7 @@ def test_a_burst_that_does_not_end_is_reported_now_and_then(
     assert said == ["2 messages on channel flooded", "1 messages on channel flooded"]
 
 
-def test_a_burst_is_bounded_and_what_it_costs_is_said(
+def test_a_burst_is_bounded_and_its_losses_are_logged(
     worker: Worker, small: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     sql(
@@ -106,7 +106,9 @@ def test_a_burst_is_bounded_and_what_it_costs_is_said(
     assert "15 messages on channel app.Shout were dropped" in caplog.text
 
 
-def test_nobody_waits_for_what_is_there(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_does_not_sleep_while_messages_wait(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     timeouts: list[float] = []
     monkeypatch.setattr(worker.shutdown, "wait", lambda _, timeout: timeouts.append(timeout) or [])
     worker._ephemeral.add(Notify("app.Shout", '{"number": 1}'))

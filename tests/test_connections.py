@@ -120,7 +120,7 @@ def test_both_connections_notice_a_silent_network(tcp: Proxy) -> None:
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has none")
-def test_what_the_project_says_of_keepalives_counts(tcp: Proxy) -> None:
+def test_keepalive_options_of_the_project_are_kept(tcp: Proxy) -> None:
     """F38: for both connections."""
     with (
         anew(keepalives_idle=77, tcp_user_timeout=88_000, connect_timeout=99) as wrapper,
@@ -136,14 +136,14 @@ def test_what_the_project_says_of_keepalives_counts(tcp: Proxy) -> None:
         assert [options_of(raw)["TCP_USER_TIMEOUT"] for raw in raws] == [30_000, 30_000]
 
 
-def test_a_server_that_does_not_answer_is_given_up(tcp: Proxy) -> None:
+def test_connecting_to_a_silent_server_times_out(tcp: Proxy) -> None:
     """F38: connecting, too, has an end."""
     with anew() as wrapper:
         adopt("default")
         assert wrapper.get_connection_params()["connect_timeout"] == 10
 
 
-def test_what_a_receiver_sets_is_set_on_both_connections() -> None:
+def test_a_connection_created_receiver_sets_up_both_connections() -> None:
     """F31: without the search_path, each message that had to be stored ended LISTEN."""
 
     def receiver(connection: Any, **_: Any) -> None:
@@ -160,7 +160,7 @@ def test_what_a_receiver_sets_is_set_on_both_connections() -> None:
         connection_created.disconnect(receiver)
 
 
-def test_what_was_set_on_the_work_connection_is_where_the_other_looks() -> None:
+def test_the_listen_connection_copies_the_search_path() -> None:
     """F31: as tenants' engines do, whose wrappers know a schema that no receiver sets."""
     with anew() as wrapper:
         with wrapper.cursor() as cursor:
@@ -203,7 +203,7 @@ class Particular(Cursor):  # type: ignore[misc, valid-type]
         return super().execute(text, *arguments, **options)
 
 
-def test_what_a_driver_is_given_is_text_and_nothing_else() -> None:
+def test_the_driver_gets_plain_str() -> None:
     """F37: what has a class called SQL is asked for its as_string() by tools."""
     with anew(cursor_factory=Particular):
         notify(Job(number=1))
@@ -216,7 +216,7 @@ def test_what_a_driver_is_given_is_text_and_nothing_else() -> None:
         call_command("pgpubsub", "verify")
 
 
-def test_an_engine_forgets_what_it_has_set_on_a_connection_that_is_gone(
+def test_an_engine_forgets_the_settings_of_a_closed_connection(
     engine: type[Engine],
 ) -> None:
     """F41: the next one was taken to be in a tenant's schema, and was in nobody's."""
@@ -227,7 +227,7 @@ def test_an_engine_forgets_what_it_has_set_on_a_connection_that_is_gone(
         assert (wrapper.connection, wrapper.searched) == (None, "")
 
 
-def test_workers_that_are_forked_find_no_connection_in_the_pool_of_an_engine(
+def test_forked_workers_find_no_connection_in_an_engines_pool(
     engine: type[Engine],
 ) -> None:
     """F43: each would have taken the one that its parent had used, with the others."""
@@ -241,7 +241,9 @@ def test_workers_that_are_forked_find_no_connection_in_the_pool_of_an_engine(
     "setting",
     ["idle_session_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"],
 )
-def test_the_server_ends_no_session_of_ours(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_timeouts_end_no_session_of_a_worker(
+    setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """F46: LISTEN was lost at each expiry, and messages with it."""
     if not sql("SELECT name FROM pg_settings WHERE name = %s", setting):
         pytest.skip("the server has no such setting")
@@ -309,7 +311,9 @@ def test_a_timeout_of_the_role_ends_a_query_and_no_worker(
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-def test_a_level_of_the_role_changes_nothing(listen: Callable[..., Listen], level: str) -> None:
+def test_an_isolation_level_of_the_role_has_no_effect(
+    listen: Callable[..., Listen], level: str
+) -> None:
     """F13: our transactions are READ COMMITTED."""
     options = f"-c default_transaction_isolation={level}".replace("able ", r"able\ ")
     listen("--channels", "app.Job", PGOPTIONS=options).ready()
@@ -321,7 +325,7 @@ def test_a_level_of_the_role_changes_nothing(listen: Callable[..., Listen], leve
 # Where a worker can do nothing.
 
 
-def test_a_role_that_may_only_read_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_role_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     """F13: each look failed with PostgreSQL's "cannot execute DELETE"."""
     monkeypatch.setenv("PGOPTIONS", "-c default_transaction_read_only=on")
     with anew() as wrapper, pytest.raises(NotReady, match=r"default_transaction_read_only = off"):
@@ -347,7 +351,7 @@ def role() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("row_security", ["on", "off"])
-def test_a_role_that_sees_no_row_is_told_so(
+def test_row_level_security_is_explained(
     role: str, row_security: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F12, F13: it handled nothing, and nobody said why."""

@@ -33,13 +33,13 @@ def heard(doorbell: Doorbell) -> list[Notify]:
     return doorbell.notifies()
 
 
-def test_it_speaks_through_the_driver_that_django_does(doorbell: Doorbell) -> None:
+def test_it_uses_djangos_driver(doorbell: Doorbell) -> None:
     """P18: where psycopg 3 is installed beside psycopg2, Django prefers it; the peer crashes."""
     connection.ensure_connection()
     assert type(doorbell._connection) is type(connection.connection)
 
 
-def test_it_hears_names_and_payloads_as_they_are(doorbell: Doorbell) -> None:
+def test_names_and_payloads_arrive_unchanged(doorbell: Doorbell) -> None:
     assert doorbell.notifies() == []
     sql("SELECT pg_notify(%s, %s)", STRANGE, '{"text": "ß € 💡 \\"quoted\\""}')
     assert heard(doorbell) == [Notify(STRANGE, '{"text": "ß € 💡 \\"quoted\\""}')]
@@ -48,7 +48,7 @@ def test_it_hears_names_and_payloads_as_they_are(doorbell: Doorbell) -> None:
     assert doorbell.notifies() == []
 
 
-def test_it_hears_what_is_sent_while_it_opens(
+def test_notifies_sent_while_it_opens_arrive(
     doorbell: Doorbell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listen = render
@@ -64,7 +64,7 @@ def test_it_hears_what_is_sent_while_it_opens(
     assert doorbell.notifies() == [Notify("app.Job", "early")]
 
 
-def test_a_burst_is_heard_whole(doorbell: Doorbell) -> None:
+def test_a_burst_arrives_completely(doorbell: Doorbell) -> None:
     sql("SELECT pg_notify('app.Job', n || repeat('x', 1000)) FROM generate_series(1, 2000) AS n")
     notifies: list[Notify] = []
     eventually(lambda: notifies.extend(heard(doorbell)) or len(notifies) == 2000)
@@ -94,7 +94,7 @@ def test_a_lost_connection_is_an_error_and_it_can_be_opened_again(doorbell: Door
     assert heard(doorbell) == [Notify("app.Job", "")]
 
 
-def test_a_closed_one_is_an_error(doorbell: Doorbell) -> None:
+def test_a_closed_connection_is_an_error(doorbell: Doorbell) -> None:
     doorbell._connection.close()
     with pytest.raises(doorbell.errors):
         doorbell.fileno()
@@ -114,7 +114,7 @@ def test_a_pooler_that_drops_listen_is_named(monkeypatch: pytest.MonkeyPatch) ->
     doorbell.close()
 
 
-def test_strangers_may_ring(doorbell: Doorbell) -> None:
+def test_other_sessions_may_notify(doorbell: Doorbell) -> None:
     with stranger() as cursor:
         cursor.execute("NOTIFY \"app.Job\", 'from afar'")
     assert heard(doorbell) == [Notify("app.Job", "from afar")]

@@ -45,7 +45,7 @@ def test_without_a_setting_there_is_no_filter(settings: Any) -> None:
 
 
 @pytest.mark.django_db
-def test_a_provider_tells_by_the_context(settings: Any) -> None:
+def test_a_provider_may_filter_by_the_context(settings: Any) -> None:
     """As in the predecessor; on both kinds of channel."""
     for tenant in (7, 8):
         with notification_context({"tenant": tenant}):
@@ -74,7 +74,7 @@ def test_it_is_asked_anew_each_time(settings: Any) -> None:
         ("Forgetful", r"Forgetful' returned None: have it return a Q over .* Notification"),
     ],
 )
-def test_what_cannot_be_asked_is_said(settings: Any, provider: str, complaint: str) -> None:
+def test_an_invalid_provider_is_explained(settings: Any, provider: str, complaint: str) -> None:
     name(settings, provider)
     with pytest.raises(ImproperlyConfigured, match=rf"PGPUBSUB_LISTENER_FILTER.*{complaint}"):
         listener_filter()

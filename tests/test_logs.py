@@ -46,7 +46,7 @@ def formatted(message: str = "said", *arguments: Any, **options: Any) -> dict[st
     return read
 
 
-def test_a_line_is_an_object_of_what_is_known() -> None:
+def test_a_line_is_a_json_object_of_the_records_attributes() -> None:
     line = formatted("%s of %s", 1, "ä\n\ud800", extra={"channel": "app.Job", "duration": 0.5})
     assert list(line)[:6] == ["time", "level", "logger", "worker", "process", "message"]
     assert line["message"] == "1 of ä\n\ud800"
@@ -57,7 +57,7 @@ def test_a_line_is_an_object_of_what_is_known() -> None:
     assert abs(datetime.datetime.now(datetime.UTC) - moment) < datetime.timedelta(minutes=1)
 
 
-def test_an_exception_is_a_text() -> None:
+def test_an_exception_is_a_string() -> None:
     try:
         fail()
     except RuntimeError:
@@ -84,11 +84,11 @@ def endless() -> list[Any]:
         ("\ud800", "\ud800"),
     ],
 )
-def test_whatever_is_told_is_written(value: Any, words: Any) -> None:
+def test_any_extra_value_is_written(value: Any, words: Any) -> None:
     assert formatted(extra={"told": value})["told"] == words
 
 
-def test_a_name_of_ours_is_not_overwritten() -> None:
+def test_extra_does_not_overwrite_our_keys() -> None:
     line = formatted(extra={"time": "mine", "level": "mine", "worker": "mine"})
     assert "mine" not in line.values()
 

@@ -140,7 +140,7 @@ def heard_by_all(listening: list[Listen]) -> bool:
 
 
 @pytest.mark.parametrize("way", EVERY_WAY)
-def test_what_a_listener_prints_is_seen_at_once(listen: Start, way: list[str]) -> None:
+def test_output_of_a_listener_is_flushed_at_once(listen: Start, way: list[str]) -> None:
     """F33: also where it goes to a file or a pipe, to which Python writes blocks."""
     listener = listen("--channels", "app.Job", *way, PYTHONUNBUFFERED="").ready()
     jobs("print")
@@ -205,7 +205,7 @@ def script(listen: Start, tmp_path: Path) -> Callable[..., Listen]:
 
 
 @pytest.mark.parametrize("way", EVERY_WAY)
-def test_a_script_needs_no_guard(script: Callable[..., Listen], way: list[str]) -> None:
+def test_a_script_needs_no_main_guard(script: Callable[..., Listen], way: list[str]) -> None:
     """F35: multiprocessing would import it once more in each worker."""
     listener = script(UNGUARDED, *way).ready()
     jobs("good")
@@ -214,7 +214,9 @@ def test_a_script_needs_no_guard(script: Callable[..., Listen], way: list[str]) 
 
 
 @pytest.mark.parametrize("way", EVERY_WAY)
-def test_settings_that_no_module_has(script: Callable[..., Listen], way: list[str]) -> None:
+def test_settings_without_a_module_are_refused_when_spawning(
+    script: Callable[..., Listen], way: list[str]
+) -> None:
     """F40: a new process cannot know them, and must not take others."""
     listener = script(CONFIGURED, *way)
     jobs("good")
@@ -252,7 +254,7 @@ def test_a_worker_serves_the_schema_of_its_command_or_none(
 
 
 @pytest.mark.parametrize("method", ["drain", "run"])
-def test_a_worker_that_is_led_astray_handles_nothing(method: str) -> None:
+def test_a_worker_in_the_wrong_place_handles_nothing(method: str) -> None:
     """F40."""
     jobs("good")
     worker = Worker([Job], expected_place="schema public of database production")
@@ -262,7 +264,7 @@ def test_a_worker_that_is_led_astray_handles_nothing(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["drain", "run"])
-def test_nor_does_it_wait_for_a_migration_there(
+def test_a_worker_in_the_wrong_place_does_not_wait_for_migrations(
     acme: None, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """F40: a schema without our tables was taken for one that has not been migrated yet."""
@@ -277,7 +279,7 @@ def test_nor_does_it_wait_for_a_migration_there(
 
 
 @pytest.mark.parametrize("way", EVERY_WAY)
-def test_it_can_run_in_a_thread(script: Callable[..., Listen], way: list[str]) -> None:
+def test_a_worker_can_run_in_a_thread(script: Callable[..., Listen], way: list[str]) -> None:
     """F54: without signals, which end its process at once."""
     listener = script(IN_A_THREAD, *way).ready()
     jobs("good")
@@ -294,7 +296,7 @@ def test_it_can_run_in_a_thread(script: Callable[..., Listen], way: list[str]) -
 
 
 @pytest.mark.parametrize("way", EVERY_WAY)
-def test_a_listeners_children_are_as_in_any_process(listen: Start, way: list[str]) -> None:
+def test_child_processes_of_a_listener_react_to_signals(listen: Start, way: list[str]) -> None:
     """F42: they end when they are terminated, and their end is not the worker's."""
     listener = listen("--channels", "app.Job", *way).ready()
     jobs("parents", "fork")
@@ -318,7 +320,7 @@ def test_a_listeners_children_are_as_in_any_process(listen: Start, way: list[str
 
 @pytest.mark.parametrize("way", EVERY_WAY[:2])
 @pytest.mark.parametrize("mood", ["fork and return", "fork and exit"])
-def test_a_child_that_comes_back_is_no_second_worker(
+def test_a_forked_child_that_returns_from_the_listener_ends(
     listen: Start, way: list[str], mood: str
 ) -> None:
     """F42: it handles nothing, and ends."""
@@ -332,7 +334,9 @@ def test_a_child_that_comes_back_is_no_second_worker(
 
 
 @pytest.mark.parametrize("way", EVERY_WAY)
-def test_the_death_of_a_worker_counts_whoever_outlives_it(listen: Start, way: list[str]) -> None:
+def test_a_dead_worker_is_noticed_although_its_children_live_on(
+    listen: Start, way: list[str]
+) -> None:
     """F45: a process forked by its listener keeps neither the message nor the supervisor."""
     jobs("fork and stay", "good")
     with listeners_wait():
@@ -349,7 +353,7 @@ def test_the_death_of_a_worker_counts_whoever_outlives_it(listen: Start, way: li
 
 
 @pytest.mark.parametrize("way", EVERY_WAY)
-def test_signals_are_ours_again_after_a_message(listen: Start, way: list[str]) -> None:
+def test_signal_handlers_are_restored_after_a_message(listen: Start, way: list[str]) -> None:
     """F54: a library installs handlers or blocks signals; an event loop removes the wake-up fd."""
     listener = listen("--channels", "app.Job", *way).ready()
     jobs("signals", "good")
@@ -359,7 +363,7 @@ def test_signals_are_ours_again_after_a_message(listen: Start, way: list[str]) -
     assert "is killed" not in listener.log
 
 
-def test_a_time_limit_that_cannot_be_kept_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timeout_under_gevent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """F54: under gevent the watch is a greenlet; a listener that sleeps would never end."""
     patched = SimpleNamespace(is_module_patched=lambda name: name == "threading")
     monkeypatch.setitem(sys.modules, "gevent.monkey", patched)
@@ -387,10 +391,10 @@ def family(pid: int) -> list[int]:
 
 @can_be_one
 @pytest.mark.parametrize("way", EVERY_WAY)
-def test_process_1_of_a_container_buries_orphans_and_can_be_aborted(
+def test_process_1_of_a_container_reaps_orphans_and_can_be_aborted(
     listen: Start, way: list[str]
 ) -> None:
-    """F54: PostgreSQL takes back what was in hand."""
+    """F54: PostgreSQL rolls back the messages in flight."""
     listener = listen("--channels", "app.Job", *way, within=ONE)
     jobs("leave an orphan", "leave an orphan")
     eventually(lambda: sorted(numbers("do_job")) == [1, 2])

@@ -59,7 +59,7 @@ def hear(worker: Worker) -> None:
     worker._read()
 
 
-def test_it_is_stored_in_its_order_and_handled(
+def test_raw_notifies_are_stored_in_order_and_handled(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
     """P19: and the log says how to do better."""
@@ -90,7 +90,7 @@ def test_it_is_stored_in_its_order_and_handled(
         ('{"number": 1, "places": 1e999999}', "app.Job: It came by NOTIFY, and holds what"),
     ],
 )
-def test_what_cannot_be_stored_as_it_is_is_parked_as_its_text(
+def test_a_payload_that_jsonb_refuses_is_parked_as_text(
     worker: Worker, payload: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """P19: and what comes along with it is handled."""
@@ -110,7 +110,7 @@ def test_what_cannot_be_stored_as_it_is_is_parked_as_its_text(
 
 
 @pytest.mark.usefixtures("blank")
-def test_a_text_is_no_message_even_where_every_field_has_a_default() -> None:
+def test_text_is_no_message_even_if_every_field_has_a_default() -> None:
     """P19: it is no message of nothing but defaults, and what is replayed is parked again."""
 
     @dataclass
@@ -122,7 +122,7 @@ def test_a_text_is_no_message_even_where_every_field_has_a_default() -> None:
             decode_message(channel, '{"$raw": "no JSON"}', using="default")
 
 
-def test_what_has_a_key_is_stored_with_it(worker: Worker) -> None:
+def test_a_raw_notify_is_stored_with_its_key(worker: Worker) -> None:
     """However it is spelled: as the same value has it that is sent as it should be."""
     notify(Step(account="a", number=1))
     worker.delivery.store("app.Step", ['{"account": "a"}', '{"kwargs": {"account": "a"}}'])
@@ -139,7 +139,7 @@ def test_a_long_key_is_stored_as_a_digest(worker: Worker) -> None:
     assert raw.startswith("sha256:")
 
 
-def test_rows_have_their_key_in_a_row(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_is_stored_with_its_key(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ItemNews, "ordering_key", ("name", "number"))
     rows = RawNotifies(ItemNews, worker.delivery.session)
     old, new = '{"name": "ä", "number": 1.0}', '{"name": "b", "number": null}'
@@ -150,7 +150,7 @@ def test_rows_have_their_key_in_a_row(worker: Worker, monkeypatch: pytest.Monkey
     assert keys == ['["b", null]', '["b", null]', '["ä", 1.0]', None, None]
 
 
-def test_what_does_not_fit_the_channel_is_parked(worker: Worker) -> None:
+def test_a_payload_that_does_not_fit_the_channel_is_parked(worker: Worker) -> None:
     """P19."""
     send('{"kwargs": {"nunber": 1}}', "{}")
     while Notification.objects.count() < 2:
@@ -159,14 +159,14 @@ def test_what_does_not_fit_the_channel_is_parked(worker: Worker) -> None:
     assert Notification.objects.parked().count() == 2
 
 
-def test_a_message_of_another_schema_is_not_ours(worker: Worker) -> None:
+def test_a_message_from_another_schema_is_ignored(worker: Worker) -> None:
     send('{"number": 1, "$schema": "tenant"}', '{"number": 2, "$schema": "public"}')
     while not stored():
         hear(worker)
     assert list(stored()) == [2]
 
 
-def test_one_of_those_who_hear_it_stores_it(worker: Worker, other: Doorbell) -> None:
+def test_one_elected_worker_stores_it(worker: Worker, other: Doorbell) -> None:
     assert worker.doorbell.elect("app.Job")
     assert worker.doorbell.elect("app.Job")
     assert not other.elect("app.Job")
@@ -179,7 +179,7 @@ def test_one_of_those_who_hear_it_stores_it(worker: Worker, other: Doorbell) -> 
     eventually(lambda: other.elect("app.Job"))
 
 
-def test_what_is_heard_during_the_election_is_not_overheard(other: Doorbell) -> None:
+def test_notifies_that_arrive_during_the_election_are_not_lost(other: Doorbell) -> None:
     """An answer to a query brings it along, and the socket then has nothing more to tell."""
     send("{}")
     eventually(lambda: other.elect("app.Job") and other.has_notifies)
@@ -187,7 +187,7 @@ def test_what_is_heard_during_the_election_is_not_overheard(other: Doorbell) -> 
     assert not other.has_notifies
 
 
-def test_what_the_database_refuses_now_is_stored_later(
+def test_a_refused_message_is_stored_later(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
     sql("ALTER TABLE pgpubsub_sql_notification RENAME TO away")
@@ -219,7 +219,7 @@ def test_a_lost_connection_loses_nothing(worker: Worker) -> None:
     assert numbers("do_job") == [1]
 
 
-def test_what_a_trigger_sends_that_does_not_store_yet_is_stored(worker: Worker) -> None:
+def test_notifies_of_a_trigger_that_does_not_store_yet_are_stored(worker: Worker) -> None:
     """The code comes first, the migration later; also of what was too long for its NOTIFY."""
     Item.objects.create(name="short")
     Item.objects.create(name="ä" * 20_000)
@@ -230,7 +230,7 @@ def test_what_a_trigger_sends_that_does_not_store_yet_is_stored(worker: Worker) 
     assert not Notification.objects.exists()
 
 
-def test_what_processes_send_that_are_not_restarted_yet_is_stored(
+def test_notifies_of_processes_not_restarted_yet_are_stored(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Shout, "lock_notifications", False)
@@ -252,7 +252,7 @@ def elected() -> list[int]:
     ]
 
 
-def test_each_is_handled_once_by_several_workers(listen: Callable[..., Listen]) -> None:
+def test_several_workers_handle_each_raw_notify_once(listen: Callable[..., Listen]) -> None:
     """P19: and by another one when the one that stored it is gone."""
     worker = listen("--channels", "app.Job", "--processes", "3").ready(3)
     send(*[json.dumps({"number": number}) for number in range(100)])

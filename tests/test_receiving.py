@@ -78,7 +78,9 @@ def names(said: str) -> list[str]:
     return [call["name"] for call in calls(said)]
 
 
-def test_names_of_every_kind_are_listened_to(listen: Callable[..., Listen], tmp_path: Path) -> None:
+def test_channel_names_of_every_kind_are_received(
+    listen: Callable[..., Listen], tmp_path: Path
+) -> None:
     """P2, P3 and P5; and rows that wait since their channel was switched, to durable or from it."""
     odd = tmp_path / "odd"
     odd.mkdir()
@@ -103,7 +105,7 @@ def test_names_of_every_kind_are_listened_to(listen: Callable[..., Listen], tmp_
     assert names("sent") == [shorten(name) for name in EPHEMERAL]
 
 
-def test_a_trigger_that_still_stores_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_a_trigger_that_still_stores_are_handled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a channel that is ephemeral already: the code comes first, the migration later."""
     monkeypatch.setattr(ItemChannel, "lock_notifications", False)
     Item.objects.create(name="before")

@@ -68,7 +68,7 @@ def names(told: list[tuple[str, dict[str, Any]]]) -> list[str]:
 # --- What is told of a message
 
 
-def test_a_success_is_told_once_it_is_committed(
+def test_message_succeeded_is_sent_after_the_commit(
     delivery: Delivery, told: list[Any], connect: Callable[..., None]
 ) -> None:
     jobs("good")
@@ -97,7 +97,7 @@ def test_a_success_is_told_once_it_is_committed(
     ("mood", "kind", "retried"),
     [("bad", RuntimeError, True), ("retry after", RetryAfter, True), ("discard", Discard, False)],
 )
-def test_a_failure_is_told_with_its_reason(
+def test_message_failed_has_the_error_and_the_listener(
     delivery: Delivery, told: list[Any], mood: str, kind: type[BaseException], retried: bool
 ) -> None:
     jobs(mood)
@@ -112,7 +112,7 @@ def test_a_failure_is_told_with_its_reason(
         assert arguments["retry_in"] == 1000
 
 
-def test_what_is_parked_is_told_after_its_failure(delivery: Delivery, told: list[Any]) -> None:
+def test_message_parked_follows_message_failed(delivery: Delivery, told: list[Any]) -> None:
     sql("SELECT pgpubsub_notify('app.Job', '{}')")
     drain(delivery)
     assert names(told) == ["message_received", "message_failed", "message_parked"]
@@ -121,7 +121,7 @@ def test_what_is_parked_is_told_after_its_failure(delivery: Delivery, told: list
     assert isinstance(told[2][1]["error"], PayloadError)
 
 
-def test_the_messages_of_a_batch_are_told_apart(delivery: Delivery, told: list[Any]) -> None:
+def test_each_message_of_a_batch_has_its_own_signals(delivery: Delivery, told: list[Any]) -> None:
     jobs("good", "bad", "good")
     delivery.handle_stored("app.Job")
     after = [(name, one["notification"].id) for name, one in told if name != "message_received"]
@@ -134,7 +134,9 @@ def test_the_messages_of_a_batch_are_told_apart(delivery: Delivery, told: list[A
 
 
 @pytest.mark.parametrize("mood", ["close", "roll back raw", "terminate"])
-def test_nothing_is_told_of_what_is_undone(delivery: Delivery, told: list[Any], mood: str) -> None:
+def test_no_outcome_is_sent_for_a_rolled_back_batch(
+    delivery: Delivery, told: list[Any], mood: str
+) -> None:
     """But what it is in the end, once."""
     jobs("good", mood, "good")
     drain(delivery)
@@ -143,7 +145,7 @@ def test_nothing_is_told_of_what_is_undone(delivery: Delivery, told: list[Any], 
     assert sorted(after) == ["message_failed", *["message_succeeded"] * 2]
 
 
-def test_a_failure_at_commit_is_told_with_its_duration(delivery: Delivery, told: list[Any]) -> None:
+def test_a_failure_at_commit_has_its_duration(delivery: Delivery, told: list[Any]) -> None:
     jobs("unseen dangling")
     delivery.handle_stored("app.Job")
     assert names(told) == ["message_received", "message_failed"]
@@ -151,13 +153,15 @@ def test_a_failure_at_commit_is_told_with_its_duration(delivery: Delivery, told:
     assert told[1][1]["listener"] == DO_JOB
 
 
-def test_what_a_listener_has_committed_itself_is_told(delivery: Delivery, told: list[Any]) -> None:
+def test_outcomes_are_sent_after_a_listeners_own_commit(
+    delivery: Delivery, told: list[Any]
+) -> None:
     jobs("commit raw and fail")
     delivery.handle_stored("app.Job")
     assert names(told) == ["message_received", "message_failed"]
 
 
-def test_what_cannot_be_taken_back_any_more_is_told(
+def test_outcomes_are_sent_although_the_second_commit_fails(
     delivery: Delivery, told: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A listener has committed, and the COMMIT of what it did after that fails."""
@@ -174,7 +178,7 @@ def test_what_cannot_be_taken_back_any_more_is_told(
     assert not stored()
 
 
-def test_what_was_given_back_or_had_expired_was_not_received(
+def test_message_received_is_not_sent_for_released_or_expired_messages(
     delivery: Delivery, told: list[Any]
 ) -> None:
     jobs("good", "good", "good")
@@ -208,7 +212,9 @@ def die_of(*attempts: int) -> None:
     drain(Delivery([Job], using="default"))
 
 
-def test_what_a_worker_died_of_is_told(told: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message_failed_is_sent_for_a_message_that_killed_its_worker(
+    told: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(listeners.MOODS, "die", die)
     die_of(0, 9)
     told[:] = [one for one in told if one[0] != "message_received"]
@@ -222,7 +228,7 @@ def test_what_a_worker_died_of_is_told(told: list[Any], monkeypatch: pytest.Monk
     assert failed["retry_in"] > 0
 
 
-def test_ephemeral_messages_are_told_of(delivery: Delivery, told: list[Any]) -> None:
+def test_signals_are_sent_for_ephemeral_messages(delivery: Delivery, told: list[Any]) -> None:
     delivery.handle_ephemeral("app.Shout", '{"number": 1}')
     delivery.handle_ephemeral("app.Shout", '{"number": 2, "mood": "bad"}')
     delivery.handle_ephemeral("app.Shout", "{}")
@@ -239,7 +245,7 @@ def test_ephemeral_messages_are_told_of(delivery: Delivery, told: list[Any]) -> 
     assert isinstance(told[5][1]["error"], PayloadError)
 
 
-def test_a_receiver_may_choose_its_channel(
+def test_a_receiver_may_select_a_channel_as_sender(
     delivery: Delivery, connect: Callable[..., None]
 ) -> None:
     seen: list[Any] = []
@@ -268,7 +274,7 @@ def write_and_fail(**arguments: Any) -> None:
 
 
 @pytest.mark.parametrize("receiver", [fail, leave, write_and_fail])
-def test_a_receiver_that_raises_harms_nothing(
+def test_an_error_in_a_receiver_has_no_effect(
     delivery: Delivery,
     connect: Callable[..., None],
     receiver: Callable[..., None],
@@ -289,7 +295,7 @@ def test_a_receiver_that_raises_harms_nothing(
     assert "receiver" in caplog.text
 
 
-def test_what_a_receiver_writes_is_its_own(
+def test_writes_of_a_receiver_outlast_a_failed_message(
     delivery: Delivery, connect: Callable[..., None]
 ) -> None:
     """Within the batch it stays, though the message fails; afterwards it is a transaction's."""
@@ -305,7 +311,7 @@ def test_what_a_receiver_writes_is_its_own(
     assert Entry.objects.filter(listener="receiver").count() == 2
 
 
-def test_a_receiver_that_cannot_be_undone_is_logged(
+def test_a_receiver_that_breaks_the_transaction_is_undone_and_logged(
     delivery: Delivery, connect: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     def mark(**arguments: Any) -> None:
@@ -320,7 +326,7 @@ def test_a_receiver_that_cannot_be_undone_is_logged(
     assert extras(caplog.records[0])["attempt"] == 1
 
 
-def test_what_a_receiver_undoes_is_no_listeners_fault(
+def test_a_rollback_by_a_receiver_is_not_blamed_on_a_listener(
     delivery: Delivery, connect: Callable[..., None], told: list[Any]
 ) -> None:
     """Nor that of the one which the message before it has come to."""
@@ -333,7 +339,7 @@ def test_what_a_receiver_undoes_is_no_listeners_fault(
     assert told[-1][1]["listener"] == ""
 
 
-def test_nobody_is_told_anything_where_nobody_listens(
+def test_without_receivers_nothing_is_prepared_for_them(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And nothing is made to be told."""
@@ -355,7 +361,7 @@ def test_nobody_is_told_anything_where_nobody_listens(
 # --- Workers
 
 
-def test_workers_tell_when_they_start_and_stop(told: list[Any]) -> None:
+def test_workers_send_signals_when_they_start_and_stop(told: list[Any]) -> None:
     Worker([Job, Shout]).drain()
     assert names(told) == ["worker_started", "worker_stopped"]
     for _, arguments in told:
@@ -364,7 +370,7 @@ def test_workers_tell_when_they_start_and_stop(told: list[Any]) -> None:
         assert arguments["channels"] == [Job, Shout]
 
 
-def test_a_worker_tells_that_it_stops_whatever_the_reason(
+def test_worker_stopped_is_sent_whatever_the_reason(
     told: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = Worker([Job])
@@ -378,7 +384,7 @@ def test_a_worker_tells_that_it_stops_whatever_the_reason(
     assert names(told) == ["worker_started", "worker_stopped"]
 
 
-def test_a_worker_tells_that_it_hears_again(told: list[Any]) -> None:
+def test_worker_reconnected_is_sent(told: list[Any]) -> None:
     """P9."""
     worker = Worker([Job])
     with worker.shutdown:
@@ -402,7 +408,7 @@ def extras(record: logging.LogRecord) -> dict[str, Any]:
     return {key: vars(record)[key] for key in KEYS}
 
 
-def test_log_records_of_a_message_say_which(
+def test_log_records_have_the_attributes_of_their_message(
     delivery: Delivery, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -426,7 +432,7 @@ def test_log_records_of_a_message_say_which(
     assert "Handled a message of channel app.Job in 0." in caplog.text
 
 
-def test_log_records_of_an_ephemeral_message_say_which(
+def test_log_records_of_ephemeral_messages_have_their_attributes(
     delivery: Delivery, caplog: pytest.LogCaptureFixture
 ) -> None:
     for mood in ("bad", "discard"):
@@ -440,7 +446,7 @@ def test_log_records_of_an_ephemeral_message_say_which(
     assert extras(caplog.records[0])["listener"] == "tests.app.listeners.hear"
 
 
-def test_other_records_say_which_channel(
+def test_other_log_records_have_their_channel(
     delivery: Delivery, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -461,7 +467,7 @@ def test_other_records_say_which_channel(
     assert "A listener of channel app.Job has committed" in record.getMessage()
 
 
-def test_the_record_of_a_death_says_which(
+def test_the_log_record_of_a_death_has_the_attributes_of_its_message(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(listeners.MOODS, "die", die)

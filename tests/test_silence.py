@@ -71,7 +71,7 @@ def network() -> Iterator[Network]:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--worker",)], ids=["supervised", "alone"])
-def test_a_stop_during_silence_takes_less_than_a_minute(
+def test_stopping_during_a_network_outage_takes_less_than_a_minute(
     listen: Callable[..., Listen], network: Network, arguments: tuple[str, ...]
 ) -> None:
     """F38: it was ignored until the query came to its end, two hours later."""

@@ -82,7 +82,7 @@ def test_delays_grow_and_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_a_reason_to_stop_and_ends_waiting(number: signal.Signals) -> None:
+def test_a_signal_requests_to_stop_and_ends_waiting(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with Shutdown() as shutdown:
         assert not shutdown.is_requested()
@@ -103,7 +103,7 @@ def test_signals_that_come_together_are_one_request() -> None:
     assert time.monotonic() - started >= GRACE_SECONDS
 
 
-def test_there_is_a_way_to_stop_without_signals() -> None:
+def test_a_request_to_stop_needs_no_signal() -> None:
     """F54: Python handles none outside the main thread."""
     shutdown = Shutdown()
     entered = threading.Event()
@@ -123,7 +123,7 @@ def test_there_is_a_way_to_stop_without_signals() -> None:
     assert shutdown.is_requested()
 
 
-def test_another_signal_wakes_it_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_signal_ends_the_wait_once(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
     try:
         with Shutdown() as shutdown:
@@ -139,7 +139,7 @@ def test_another_signal_wakes_it_only_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 @pytest.mark.parametrize(("number", "asked"), [(signal.SIGTERM, 1), (signal.SIGINT, 0)])
-def test_a_signal_waits_until_a_process_is_ready_for_it(
+def test_a_signal_during_the_start_is_held_until_the_process_is_ready(
     method: str, number: signal.Signals, asked: int
 ) -> None:
     """P17: neither lost nor deadly. Ctrl-C is for the parent."""
@@ -180,7 +180,7 @@ def test_a_worker_is_started_with_signals_held_back() -> None:
     eventually(lambda: slot.reap() == 0)
 
 
-def test_who_cannot_be_started_is_started_later() -> None:
+def test_a_worker_that_cannot_be_started_is_started_later() -> None:
     """Memory is short for a moment; the others go on meanwhile."""
 
     def start(*arguments: object) -> Process:
@@ -194,7 +194,7 @@ def test_who_cannot_be_started_is_started_later() -> None:
     assert slot.restart_at is not None
 
 
-# --- Shutdown: the message in hand is finished, the rest is given back
+# --- Shutdown: messages in flight are finished, the rest is released
 
 
 def one_process(listen: Listen, number: signal.Signals) -> None:
@@ -215,7 +215,7 @@ def whole_group(listen: Listen, number: signal.Signals) -> None:
     ],
 )
 @pytest.mark.parametrize("mood", ["wait", "hang"])
-def test_the_first_signal_lets_the_message_in_hand_finish(
+def test_the_first_signal_lets_the_message_in_flight_finish(
     listen: Start,
     arguments: list[str],
     send: Callable[..., None],
@@ -243,7 +243,7 @@ def test_the_first_signal_lets_the_message_in_hand_finish(
 
 
 @pytest.mark.parametrize("arguments", [["--worker"], [], ["--worker-start-method", "fork"]])
-def test_who_signals_the_process_and_its_group_does_not_abort(
+def test_signalling_the_process_and_its_group_does_not_abort(
     listen: Start, arguments: list[str]
 ) -> None:
     """F34: as `timeout`, shells and service managers do, one signal right after the other."""
@@ -279,7 +279,7 @@ def ends_within_a_second(process: subprocess.Popen[bytes], number: signal.Signal
 
 @pytest.mark.parametrize("mood", ["hang", "wait"])
 def test_the_second_signal_aborts_a_worker_on_its_own(listen: Start, mood: str) -> None:
-    """Also one that waits in the driver; the server lets go of what it had in hand."""
+    """Also one that waits in the driver; the server rolls back its transaction."""
     jobs(mood, "good")
     with listeners_wait():
         listener = listen("--channels", "app.Job", "--worker")
@@ -310,7 +310,7 @@ def test_the_second_signal_aborts_workers_under_a_supervisor(listen: Start) -> N
 
 
 def test_a_killed_worker_is_replaced_and_its_messages_handled_once(listen: Start) -> None:
-    """P8: one successor, not several; what was in hand is handled by somebody, once."""
+    """P8: one successor, not several; messages in flight are handled once."""
     listener = listen("--channels", "app.Job").ready()
     with listeners_wait():
         jobs("wait", "good", "good")
@@ -338,7 +338,7 @@ def test_the_others_go_on_when_one_dies(listen: Start) -> None:
     assert sorted(numbers("do_job")) == [1, 2]
 
 
-def test_a_message_that_kills_its_worker_makes_no_storm(listen: Start) -> None:
+def test_a_message_that_kills_its_worker_does_not_cause_rapid_restarts(listen: Start) -> None:
     """P8: in the peer four errors made six processes of two."""
     jobs("die")
     listener = listen("--channels", "app.Job", "--processes", "2").ready()
@@ -359,7 +359,7 @@ def test_a_planned_restart_does_not_delay_the_end(listen: Start) -> None:
     assert listener.stop() == 0
 
 
-def test_nobody_comes_after_if_that_is_wanted(listen: Start) -> None:
+def test_no_restart_on_failure_means_no_successor(listen: Start) -> None:
     jobs("die")
     listener = listen("--channels", "app.Job", "--no-restart-on-failure")
     assert listener.process.wait(30) == 1
@@ -370,7 +370,7 @@ def test_nobody_comes_after_if_that_is_wanted(listen: Start) -> None:
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 @pytest.mark.parametrize("drain", [True, False])
-def test_nobody_goes_on_where_nobody_can_begin(
+def test_all_workers_end_if_a_first_worker_cannot_start(
     method: str, drain: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F35: rather than to fail again and again."""
@@ -382,7 +382,7 @@ def test_nobody_goes_on_where_nobody_can_begin(
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_workers_end_when_their_supervisor_is_killed(listen: Start, method: str) -> None:
-    """P17: nobody is left behind, and the message in hand is finished."""
+    """P17: no process is left, and the message in flight is finished."""
     jobs("wait")
     with listeners_wait():
         arguments = ("--channels", "app.Job", "--processes", "2", "--worker-start-method", method)

@@ -102,7 +102,7 @@ REFERENCES = ["true", "false", "0", "-1", "1.5", str(2**63), "9" * 30, '"1"', "[
 
 
 @pytest.mark.parametrize("reference", REFERENCES)
-def test_a_forged_reference_hinders_nothing(
+def test_a_forged_reference_stops_no_delivery(
     worker: Worker, forger: Any, reference: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F24: PostgreSQL refused ``id = true``, and the worker never delivered the channel again."""
@@ -151,7 +151,7 @@ def test_a_raw_notify_that_cannot_be_stored_delays_nothing_and_is_dropped_in_the
     assert "refused to store it for ten minutes: {" in caplog.text
 
 
-def test_what_is_refused_is_tried_again_less_and_less_often(
+def test_refused_messages_are_stored_again_with_growing_delays(
     worker: Worker, picky: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F24: neither each batch of what is stored nor each new message tries it again."""
@@ -188,7 +188,7 @@ def test_raw_notifies_that_cannot_be_stored_wait_in_a_bounded_queue(
 
 
 @pytest.mark.parametrize("channel", ["app.ItemChannel", NEWS])
-def test_what_no_trigger_has_sent_is_refused_and_its_sender_named(
+def test_an_unsigned_message_is_refused_and_its_sender_named(
     worker: Worker, forger: Any, channel: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F63: listeners handled a row that never was, with a context that nobody set."""
@@ -260,7 +260,7 @@ def overheard(forger: Any) -> Callable[[], str]:
     return hear
 
 
-def test_what_was_overheard_cannot_be_repeated(
+def test_an_overheard_message_cannot_be_repeated(
     worker: Worker, forger: Any, overheard: Callable[[], str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """F63: not by another session, on no other channel, and not with another text."""
@@ -294,7 +294,7 @@ def test_a_session_cannot_repeat_its_own_messages(
     assert "they are copies of messages that were received before" in caplog.text
 
 
-def test_what_is_known_again_is_bounded(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remembered_signatures_are_bounded(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signatures, "REMEMBERED", 3)
     gate = worker.delivery.signatures
     assert all(gate._is_new(str(number)) for number in range(7))
@@ -302,7 +302,7 @@ def test_what_is_known_again_is_bounded(worker: Worker, monkeypatch: pytest.Monk
     assert len(gate._recent | gate._older) == 4
 
 
-def test_a_reference_to_what_others_may_not_read_is_refused(
+def test_an_unsigned_reference_is_refused(
     worker: Worker, forger: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F63: neither to a long payload of another channel nor to one of this."""
@@ -320,7 +320,7 @@ def test_a_reference_to_what_others_may_not_read_is_refused(
     assert "Refused messages that came by NOTIFY on channel app.Shout (messages: 2, " in caplog.text
 
 
-def test_a_plain_channel_takes_what_anybody_sends_unless_it_says_otherwise(
+def test_accept_raw_notify_decides_for_a_plain_channel(
     worker: Worker, forger: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F63: raw pg_notify is a feature of plain channels, and can be closed."""
@@ -341,7 +341,7 @@ def test_a_plain_channel_takes_what_anybody_sends_unless_it_says_otherwise(
     assert 4 not in numbers("hear")
 
 
-def test_a_trigger_channel_may_take_what_sql_of_its_own_sends(
+def test_accept_raw_notify_opens_a_trigger_channel(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F63: where the trigger is hand-written."""
@@ -396,7 +396,7 @@ def test_each_schema_has_a_secret_of_its_own(
 
 
 @pytest.mark.parametrize("statement", ["TRUNCATE", "DELETE FROM"])
-def test_a_secret_that_somebody_deleted_is_made_again(worker: Worker, statement: str) -> None:
+def test_a_deleted_secret_is_created_again(worker: Worker, statement: str) -> None:
     """F63: by whoever sends next, so that nothing is lost."""
     before = sql("SELECT secret FROM pgpubsub_sql_secret")
     sql(f"{statement} pgpubsub_sql_secret")
@@ -413,7 +413,7 @@ def test_a_secret_that_somebody_deleted_is_made_again(worker: Worker, statement:
     assert (made,) not in before
 
 
-def test_a_secret_that_somebody_has_replaced_or_added_is_learned(worker: Worker) -> None:
+def test_a_replaced_or_added_secret_is_learned(worker: Worker) -> None:
     """F63: as after a restore of data into a migrated database."""
     sql("INSERT INTO pgpubsub_sql_secret SELECT 'restored'")
     Item.objects.create(name="two")
@@ -443,7 +443,9 @@ def test_flush_leaves_the_secret(worker: Worker) -> None:
         "SELECT pgpubsub_notify('app.Job', '{}')",
     ],
 )
-def test_the_secret_and_those_who_use_it_are_closed(forger: Any, statement: str) -> None:
+def test_nobody_else_may_read_the_secret_or_execute_its_functions(
+    forger: Any, statement: str
+) -> None:
     """F63."""
     with pytest.raises(connection.Database.ProgrammingError, match="permission denied"):
         forger.execute(statement)
@@ -498,9 +500,7 @@ def heard_by(cursor: Any) -> list[str]:
     return [str(notify.payload) for notify in raw.notifies(timeout=0.1)]
 
 
-def test_who_listens_to_a_durable_channel_learns_that_there_is_something(
-    worker: Worker, forger: Any
-) -> None:
+def test_listening_to_a_durable_channel_shows_rings_only(worker: Worker, forger: Any) -> None:
     """F65: and nothing of what it is."""
     forger.execute('LISTEN "app.ItemChannel"; LISTEN "app.Job"')
     Item.objects.create(name="private")
@@ -508,7 +508,7 @@ def test_who_listens_to_a_durable_channel_learns_that_there_is_something(
     assert set(heard_by(forger)) == {""}
 
 
-def test_rings_hinder_nothing(worker: Worker, forger: Any) -> None:
+def test_forged_rings_stop_no_delivery(worker: Worker, forger: Any) -> None:
     """F24: not even many, to channels of all kinds."""
     notify(Job, number=1)
     Item.objects.create(name="real")
@@ -526,7 +526,7 @@ def test_rings_hinder_nothing(worker: Worker, forger: Any) -> None:
 @pytest.mark.parametrize(
     "payload", ['{"number": 1, "$schema": "other"}', '{"number": 1, "$schema": ["public"]}']
 )
-def test_a_forged_schema_is_somebody_elses_message(
+def test_a_message_with_a_forged_schema_is_ignored(
     worker: Worker, forger: Any, payload: str
 ) -> None:
     """F63: it takes away nothing but itself."""
@@ -560,7 +560,7 @@ def test_a_forged_raw_is_parked_or_dropped(
     assert all(str(error).startswith(channel) for channel, error in errors)
 
 
-def test_who_takes_the_lock_of_a_key_delays_its_messages(forger: Any) -> None:
+def test_whoever_takes_the_lock_of_a_key_delays_its_messages(forger: Any) -> None:
     """F24: for as long as that session lives. Nothing is lost, and other keys go on."""
     delivery = Delivery([Step], using="default", schema="public")
     for account in ("held", "free"):
@@ -592,7 +592,7 @@ def test_whoever_takes_the_election_lock_keeps_raw_notifies_from_being_stored(
     assert numbers("do_job") == [2]
 
 
-def test_who_writes_says_in_what_context(worker: Worker, writer: Any) -> None:
+def test_whoever_writes_chooses_the_context(worker: Worker, writer: Any) -> None:
     """F64: the context is a claim of the writer's."""
     writer.execute("""SET pgpubsub.notification_context = '{"user": "root"}'""")
     writer.execute(INSERT, ["real"])
@@ -600,7 +600,9 @@ def test_who_writes_says_in_what_context(worker: Worker, writer: Any) -> None:
     assert [payload["context"] for payload in payloads] == [{"user": "root"}]
 
 
-def test_who_writes_can_silence_triggers_but_not_all(worker: Worker, writer: Any) -> None:
+def test_whoever_writes_can_silence_triggers_unless_not_ignorable(
+    worker: Worker, writer: Any
+) -> None:
     """F64: for this session, and not where the channel forbids it."""
     writer.execute("SET pgpubsub.ignore = 'true'")
     writer.execute(INSERT, ["silent"])
@@ -633,7 +635,7 @@ def unsilenced(channel: Any) -> Iterator[None]:
             yield
 
 
-def test_who_may_execute_our_functions_can_send_anything(
+def test_whoever_may_execute_our_functions_can_send_anything(
     worker: Worker, forger: Any, role: str
 ) -> None:
     """F63: rows that never were, too; so these grants are given to those that are trusted."""
@@ -646,7 +648,7 @@ def test_who_may_execute_our_functions_can_send_anything(
     assert [call["name"] for call in calls("news")] == ["forged"]
 
 
-def test_who_may_read_the_secret_can_forge(worker: Worker, forger: Any, role: str) -> None:
+def test_whoever_may_read_the_secret_can_forge(worker: Worker, forger: Any, role: str) -> None:
     """F63: so only workers may."""
     sql(f"GRANT SELECT ON pgpubsub_sql_secret TO {role}")
     forger.execute(

@@ -55,9 +55,7 @@ def cut_off(raw: Any) -> None:
         ours.shutdown(socket.SHUT_RDWR)
 
 
-def test_nothing_is_asked_of_the_database_until_something_happens(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_idle_worker_does_not_query(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     for name in ("handle_stored", "next_ready", "sweep"):
         monkeypatch.setattr(worker.delivery, name, lambda *_, name=name: asked.append(name))
@@ -67,7 +65,7 @@ def test_nothing_is_asked_of_the_database_until_something_happens(
     assert POLL_SECONDS - 1 < due_in(worker, "app.Job") <= POLL_SECONDS
 
 
-def test_a_ring_makes_one_channel_due(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ring_makes_its_channel_due(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
     monkeypatch.setattr(worker.delivery, "handle_stored", looked.append)
     sql("SELECT pg_notify('app.Job', '')")
@@ -76,7 +74,7 @@ def test_a_ring_makes_one_channel_due(worker: Worker, monkeypatch: pytest.Monkey
     assert looked == ["app.Job"]
 
 
-def test_it_sleeps_until_the_next_one_is_ready(worker: Worker) -> None:
+def test_it_sleeps_until_the_next_message_is_ready(worker: Worker) -> None:
     notify(Job(number=1))
     sql("UPDATE pgpubsub_sql_notification SET available_at = clock_timestamp() + interval '5 s'")
     worker.step()  # hears the ring
@@ -97,7 +95,7 @@ def busy(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Worker:
     return worker
 
 
-def test_what_becomes_ready_has_its_turn_while_another_channel_is_busy(busy: Worker) -> None:
+def test_a_delayed_message_has_its_turn_while_another_channel_is_busy(busy: Worker) -> None:
     """F28: what is delayed or to be retried waited for the safety look."""
     store = "INSERT INTO pgpubsub_sql_notification (channel, payload, available_at) VALUES"
     due = "clock_timestamp() + interval '0.3 s'"
@@ -107,7 +105,7 @@ def test_what_becomes_ready_has_its_turn_while_another_channel_is_busy(busy: Wor
     assert numbers("hear_only_number") == [1]
 
 
-def test_the_house_is_kept_clean_while_a_channel_is_busy(
+def test_expired_payloads_are_swept_while_a_channel_is_busy(
     busy: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F28: long payloads that had expired stayed."""
@@ -117,7 +115,7 @@ def test_the_house_is_kept_clean_while_a_channel_is_busy(
     eventually(lambda: busy.step() or swept, within=POLL_SECONDS / 2)
 
 
-def test_looking_ahead_takes_no_more_than_a_share_of_a_busy_worker(
+def test_looking_ahead_takes_a_small_share_of_a_busy_worker(
     busy: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F28: with a thousand channels it is no short query."""
@@ -137,7 +135,7 @@ def test_looking_ahead_takes_no_more_than_a_share_of_a_busy_worker(
     assert asked == [1]
 
 
-def test_a_channel_in_trouble_is_tried_again_later_and_later(
+def test_a_channel_that_fails_is_polled_with_growing_delays(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Rings do not hasten it, so that it never spins; others are not affected."""
@@ -174,7 +172,7 @@ def test_a_channel_in_trouble_is_tried_again_later_and_later(
     assert due_in(worker, "app.Job") < 0
 
 
-def test_trouble_with_planning_is_survived(
+def test_a_failure_to_look_ahead_is_survived(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken() -> dict[str, float]:
@@ -187,7 +185,7 @@ def test_trouble_with_planning_is_survived(
     assert 0 < due_in(worker, "app.Job") <= POLL_SECONDS
 
 
-def test_that_the_server_has_gone_is_told_in_one_line(
+def test_a_lost_server_is_logged_in_one_line(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also of a COMMIT, for which psycopg2 has no better error than DatabaseError."""
@@ -239,7 +237,7 @@ def test_the_end_of_the_idle_work_connection_loses_no_message(worker: Worker) ->
     assert numbers("hear") == [1]
 
 
-def test_losing_the_doorbell_is_reconnecting_and_looking_everywhere(
+def test_after_losing_the_doorbell_it_reconnects_and_polls_all_channels(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
     """P9."""
@@ -253,7 +251,9 @@ def test_losing_the_doorbell_is_reconnecting_and_looking_everywhere(
     eventually(lambda: worker._receive() or numbers("hear") == [1])  # everything is due: no waiting
 
 
-def test_an_ear_that_hears_no_more_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listen_connection_that_receives_nothing_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """F38: the system of a proxy that has lost its server acknowledges what it cannot deliver."""
     monkeypatch.setattr(doorbell_module, "ECHO_SECONDS", 0.2)
     worker = Worker([Job, Shout])
@@ -279,7 +279,7 @@ def test_an_ear_that_hears_no_more_is_replaced(monkeypatch: pytest.MonkeyPatch) 
         worker.doorbell.close()
 
 
-def test_it_waits_longer_and_longer_for_the_server(
+def test_delays_between_connection_attempts_grow(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """P9: also for one that is there and not ready yet."""

@@ -199,7 +199,7 @@ def clear() -> None:
     """Forget what was sent and heard."""
     with ignore():
         Item.objects.all().delete()
-    # What a worker has in hand it may put back.
+    # A worker may put back messages in flight.
     eventually(lambda: Notification.objects.all().delete() and not Notification.objects.exists())
     LongPayload.objects.all().delete()
     Entry.objects.all().delete()

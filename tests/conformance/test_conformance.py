@@ -199,7 +199,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-def test_sigterm_lets_what_is_in_hand_finish_and_leaves_nobody(line: Line) -> None:
+def test_sigterm_lets_messages_in_flight_finish_and_leaves_no_process(line: Line) -> None:
     """P17: there it ends the parent, and its workers stay."""
     listen = line.listening.now
     with listeners_wait():

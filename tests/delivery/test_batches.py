@@ -23,7 +23,7 @@ from tests.ledger import calls, numbers, sql, stored, stranger
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_what_was_not_reached_is_given_back_and_rung_for(delivery: Delivery) -> None:
+def test_messages_not_reached_are_released_and_rung_for(delivery: Delivery) -> None:
     """Another worker hears of it at once, not at its next safety look."""
     jobs(*["good"] * 5)
     before = {number: (row.id, row.available_at, row.attempts) for number, row in stored().items()}
@@ -89,7 +89,7 @@ def impatience() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("impatience")
-def test_rows_in_other_hands_are_passed_over(delivery: Delivery) -> None:
+def test_rows_in_flight_elsewhere_are_skipped(delivery: Delivery) -> None:
     jobs("good", "good", "good")
     with stranger() as other:
         other.execute("BEGIN")
@@ -102,7 +102,7 @@ def test_rows_in_other_hands_are_passed_over(delivery: Delivery) -> None:
 
 
 @pytest.mark.usefixtures("impatience")
-def test_planning_finds_what_waits_behind_rows_in_other_hands(delivery: Delivery) -> None:
+def test_looking_ahead_sees_past_rows_in_flight_elsewhere(delivery: Delivery) -> None:
     jobs("good", "good")
     sql(
         "UPDATE pgpubsub_sql_notification SET available_at = clock_timestamp() + interval '1 h'"
@@ -117,7 +117,7 @@ def test_planning_finds_what_waits_behind_rows_in_other_hands(delivery: Delivery
         assert 3500 < delivery.next_ready()["app.Job"] <= 3600  # and only once
 
 
-def test_planning_sees_what_became_ready_between_look_and_plan(delivery: Delivery) -> None:
+def test_looking_ahead_sees_what_became_ready_since_the_last_poll(delivery: Delivery) -> None:
     delivery.next_ready()
     assert not delivery.handle_stored("app.Job")
     jobs("good")
@@ -128,7 +128,7 @@ def test_planning_sees_what_became_ready_between_look_and_plan(delivery: Deliver
 
 
 @pytest.mark.usefixtures("unhurried")
-def test_a_batch_ends_before_savepoints_get_expensive(delivery: Delivery) -> None:
+def test_a_batch_ends_before_64_savepoints(delivery: Delivery) -> None:
     """Those of listeners count, too: beyond 64 PostgreSQL gets slow, for everybody."""
     jobs(*["good"] * 200)
     delivery._states["app.Job"].sizing._size = 200
@@ -143,7 +143,9 @@ def test_a_batch_ends_before_savepoints_get_expensive(delivery: Delivery) -> Non
     assert len(called) < BATCH_SAVEPOINTS
 
 
-def test_a_size_that_is_right_is_kept(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_size_that_fits_is_kept(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is taken and given back again and again costs more than it brings."""
     monkeypatch.setattr(batch, "BATCH_SECONDS", 60)  # a busy machine must not end them, either
     jobs(*["good"] * 400)
@@ -154,7 +156,7 @@ def test_a_size_that_is_right_is_kept(delivery: Delivery, monkeypatch: pytest.Mo
     assert sizes == [10, 20, 40, *[60] * 5, 30]
 
 
-def test_a_channel_may_bound_its_batches(delivery: Delivery) -> None:
+def test_batch_size_bounds_the_batches_of_a_channel(delivery: Delivery) -> None:
     jobs(*["good"] * 3, channel=LoneJob)
     for done in (1, 2, 3):
         delivery.handle_stored(LoneJob.postgres_name())
@@ -177,7 +179,7 @@ def test_a_message_to_be_alone_shares_no_transaction(delivery: Delivery) -> None
 # --- Where a look begins
 
 
-def test_looks_begin_where_the_last_one_ended(delivery: Delivery) -> None:
+def test_claims_continue_at_the_low_water_mark(delivery: Delivery) -> None:
     """The low-water mark: what a long transaction keeps in the index is passed over once."""
     jobs(*["quiet"] * 40)
     delivery.handle_stored("app.Job")
@@ -187,7 +189,7 @@ def test_looks_begin_where_the_last_one_ended(delivery: Delivery) -> None:
     assert called == list(range(1, 31))
 
 
-def test_what_is_behind_the_mark_is_found_before_sleeping(delivery: Delivery) -> None:
+def test_messages_behind_the_mark_are_found_before_sleeping(delivery: Delivery) -> None:
     jobs(*["quiet"] * 10)
     delivery.handle_stored("app.Job")
     jobs("quiet")
@@ -198,7 +200,7 @@ def test_what_is_behind_the_mark_is_found_before_sleeping(delivery: Delivery) ->
     assert len(called) == 11
 
 
-def test_what_is_behind_the_mark_is_found_within_a_second(
+def test_messages_behind_the_mark_are_found_within_a_second(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long there is something in front of it."""
@@ -213,7 +215,7 @@ def test_what_is_behind_the_mark_is_found_within_a_second(
     assert called[10] == 40
 
 
-def test_what_is_given_back_is_found_next(delivery: Delivery) -> None:
+def test_released_messages_are_claimed_next(delivery: Delivery) -> None:
     jobs(*["quiet"] * 30)
     delivery.handle_stored("app.Job")
     delivery.is_stopping = lambda: len(called) == 12
@@ -224,7 +226,7 @@ def test_what_is_given_back_is_found_next(delivery: Delivery) -> None:
 
 
 @pytest.mark.parametrize("after", ["-infinity", "the middle"])
-def test_a_claim_is_no_sequential_scan(delivery: Delivery, after: str) -> None:
+def test_a_claim_reads_the_index_and_only_what_it_claims(delivery: Delivery, after: str) -> None:
     """P6: among 100,000 of its channel and as many of another, it reads what it takes."""
     sql(
         "INSERT INTO pgpubsub_sql_notification (channel, payload)"
@@ -249,7 +251,7 @@ def test_a_claim_is_no_sequential_scan(delivery: Delivery, after: str) -> None:
     assert max(one["Actual Rows"] * one["Actual Loops"] for one in nodes) == 500
 
 
-def test_a_batch_is_small_and_others_see_what_is_done(delivery: Delivery) -> None:
+def test_batches_are_small_so_that_other_sessions_see_progress(delivery: Delivery) -> None:
     """P11: in the peer recovery is one transaction, and a crash rolls all of it back."""
     jobs(*["quiet"] * 100)
     delivery.handle_stored("app.Job")
@@ -258,7 +260,7 @@ def test_a_batch_is_small_and_others_see_what_is_done(delivery: Delivery) -> Non
         assert other.fetchall() == [(90,)]
 
 
-def test_what_was_stored_in_one_transaction_is_handled_in_order(delivery: Delivery) -> None:
+def test_messages_of_one_transaction_are_handled_in_order(delivery: Delivery) -> None:
     """P16: in the peer the time of a transaction orders, equal for all that it wrote."""
     with transaction.atomic():
         for number in range(1, 50):

@@ -17,7 +17,7 @@ from tests.ledger import calls, listeners_wait, numbers, sql, stored, stranger
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_callbacks_run_after_the_commit_and_fail_alone(
+def test_callbacks_run_after_the_commit_and_fail_by_themselves(
     delivery: Delivery, caplog: pytest.LogCaptureFixture
 ) -> None:
     jobs("good", "call back", "good")
@@ -31,7 +31,7 @@ def test_callbacks_run_after_the_commit_and_fail_alone(
     assert "bad mood" in caplog.text
 
 
-def test_a_callback_of_an_ephemeral_message_fails_alone(
+def test_a_failing_callback_of_an_ephemeral_message_is_logged(
     delivery: Delivery, caplog: pytest.LogCaptureFixture
 ) -> None:
     delivery.handle_ephemeral("app.Shout", '{"number": 1, "mood": "call back"}')
@@ -49,14 +49,14 @@ def test_a_message_that_failed_has_no_callbacks(delivery: Delivery) -> None:
     assert not calls("never called back")
 
 
-def test_callbacks_of_a_batch_that_is_done_again_run_once(delivery: Delivery) -> None:
+def test_callbacks_of_a_batch_handled_again_run_once(delivery: Delivery) -> None:
     jobs("call back both", "close", "call back both")
     drain(delivery)
     assert numbers("do_job") == [1, 3]
     assert len(calls("called back")) == 4
 
 
-def test_each_callback_fails_by_itself(
+def test_a_failing_callback_does_not_stop_the_next(
     delivery: Delivery, caplog: pytest.LogCaptureFixture
 ) -> None:
     jobs("call back badly", "call back both")
@@ -66,7 +66,7 @@ def test_each_callback_fails_by_itself(
     assert not stored()
 
 
-def test_callbacks_run_when_others_see_what_they_belong_to(
+def test_callbacks_run_when_other_sessions_see_the_commit(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[object] = []

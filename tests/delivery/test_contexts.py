@@ -63,7 +63,7 @@ def how(request: pytest.FixtureRequest) -> Callable[[Callable[[], object]], obje
 
 
 @pytest.mark.parametrize("what", STATE)
-def test_what_a_message_sets_is_gone_with_it(
+def test_a_message_does_not_see_the_context_variables_of_another(
     delivery: Delivery,
     monkeypatch: pytest.MonkeyPatch,
     what: str,
@@ -92,7 +92,7 @@ def test_what_a_message_sets_is_gone_with_it(
 
 
 @pytest.mark.parametrize("channel", ["app.Job", "app.Shout"])
-def test_what_belongs_to_a_message_has_its_context(
+def test_receivers_callbacks_and_log_records_share_the_context_of_their_message(
     delivery: Delivery,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -146,7 +146,7 @@ def test_what_belongs_to_a_message_has_its_context(
     assert {record.user for record in caplog.records} == {"of the listener"}  # type: ignore[attr-defined]
 
 
-def test_what_was_set_outside_is_none_of_theirs(
+def test_messages_do_not_see_context_variables_set_at_start(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F52: such as by what is logged while the worker starts."""
@@ -173,7 +173,7 @@ def test_the_tenant_of_a_worker_is_that_of_its_messages(monkeypatch: pytest.Monk
     assert (first.run(active.get), new_context().run(active.get)) == ("globex", "acme")
 
 
-def test_caches_are_not_made_anew_for_each_message(
+def test_messages_share_cache_connections(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F52: Django keeps them in the context, and their connections with them."""
@@ -191,7 +191,7 @@ def test_caches_are_not_made_anew_for_each_message(
     assert len(seen) == 1
 
 
-def test_another_thread_has_caches_of_its_own() -> None:
+def test_each_thread_has_its_own_caches() -> None:
     """As they are not safe to share."""
     made: list[object] = []
 
@@ -205,7 +205,7 @@ def test_another_thread_has_caches_of_its_own() -> None:
     assert made[0] is not new_context().run(lambda: caches["default"])
 
 
-def test_the_orm_of_each_message_is_in_the_transaction(delivery: Delivery) -> None:
+def test_queries_in_the_context_of_a_message_join_its_transaction(delivery: Delivery) -> None:
     """F52: connections belong to the thread, not to the context."""
     jobs("good", "bad", "good", channel=LoneJob)
     drain(delivery, LoneJob)
@@ -222,7 +222,7 @@ def debug(settings: Any) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("debug")
-def test_queries_are_not_remembered_for_ever(delivery: Delivery) -> None:
+def test_logged_queries_are_forgotten(delivery: Delivery) -> None:
     """F51: with DEBUG, Django remembers the last 9,000 until a request ends."""
     for _ in range(3):
         jobs(*["good"] * 5)
@@ -236,7 +236,7 @@ def test_queries_are_not_remembered_for_ever(delivery: Delivery) -> None:
         assert len(connection.queries_log) < 20
 
 
-def test_queries_that_a_test_looks_at_are_there(delivery: Delivery) -> None:
+def test_assert_num_queries_counts_the_queries_of_a_drain(delivery: Delivery) -> None:
     """F51: assertNumQueries() counts those of a drain, too."""
     drain(delivery)
     jobs("good")

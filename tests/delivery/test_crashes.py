@@ -38,7 +38,7 @@ def any_charged() -> bool:
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("mood", ["die", "kill", "vanish"])
-def test_it_is_charged_and_its_neighbours_are_handled(
+def test_a_message_that_kills_its_worker_is_charged_and_the_rest_is_handled(
     listen: Start, processes: str, mood: str
 ) -> None:
     """P8: os._exit(), even with 0, and SIGKILL, as the kernel's when memory is short."""
@@ -60,7 +60,7 @@ def test_it_is_charged_and_its_neighbours_are_handled(
     ("channel", "arguments"),
     [(Job, ["--worker"]), (Job, ["--processes", "2"]), (Job, ["--drain"]), (Step, [])],
 )
-def test_what_takes_the_supervisor_with_it_is_parked_in_the_end(
+def test_a_message_that_kills_the_supervisor_is_parked_in_the_end(
     listen: Start, channel: Any, arguments: list[str]
 ) -> None:
     """F39: a memory limit kills the whole container, and whoever starts it again knows nothing."""
@@ -79,7 +79,7 @@ def test_what_takes_the_supervisor_with_it_is_parked_in_the_end(
     assert numbers("step" if channel is Step else "do_job") == [2]
 
 
-def test_it_is_parked_in_the_end(listen: Start) -> None:
+def test_a_message_that_always_kills_its_worker_is_parked(listen: Start) -> None:
     """And no worker dies of it any more."""
     jobs("die")
     Notification.objects.update(attempts=8)
@@ -95,7 +95,7 @@ def test_it_is_parked_in_the_end(listen: Start) -> None:
     assert listener.log.count("died with") == 3
 
 
-def test_the_server_notices_a_death_while_it_runs_a_query(listen: Start) -> None:
+def test_the_server_notices_a_dead_worker_during_a_query(listen: Start) -> None:
     """Without being told, it would hold the rows for as long as the query takes."""
     jobs("wait", "good")
     listener = listen("--channels", "app.Job")
@@ -106,7 +106,7 @@ def test_the_server_notices_a_death_while_it_runs_a_query(listen: Start) -> None
         eventually(lambda: Notification.objects.filter(alone=True).count() == 2)
 
 
-def test_draining_goes_on_without_it_and_tells(listen: Start) -> None:
+def test_drain_goes_on_after_a_death_and_reports_it(listen: Start) -> None:
     """It has been tried, and is put off as whatever fails; the rest is handled."""
     jobs("good", "die", "good")
     listener = listen("--channels", "app.Job", "--drain")
@@ -146,8 +146,8 @@ def outlive(channel: Any) -> int:
 
 @pytest.mark.usefixtures("deadly")
 @pytest.mark.parametrize("channel", [Job, Step, LoneJob])
-def test_nobody_else_is_charged(channel: Any) -> None:
-    """F39: those in hand with it are handled alone from then on, which tells them from it."""
+def test_messages_in_flight_with_it_are_not_charged(channel: Any) -> None:
+    """F39: messages in flight with it are handled alone from then on, which shows the culprit."""
     for number, mood in enumerate(["good", "good", "die", "good"], 1):
         notify(channel(number=number, mood=mood, **account(channel, str(number))))
     deaths = outlive(channel)
@@ -158,7 +158,7 @@ def test_nobody_else_is_charged(channel: Any) -> None:
 
 @pytest.mark.usefixtures("deadly")
 @pytest.mark.parametrize("channel", [Job, Step])
-def test_what_is_alone_is_not_charged_for_others(channel: Any) -> None:
+def test_a_message_handled_alone_is_not_charged_for_others(channel: Any) -> None:
     """F39: neither for what is alone, too, nor for those that are handled together."""
     for number, mood in enumerate(["good", "die", "good"], 1):
         notify(channel(number=number, mood=mood, **account(channel, "a")))
@@ -172,7 +172,7 @@ def test_what_is_alone_is_not_charged_for_others(channel: Any) -> None:
 
 
 @pytest.mark.usefixtures("deadly")
-def test_it_is_parked_after_its_attempts() -> None:
+def test_a_message_is_parked_after_max_attempts_deaths() -> None:
     """F39: two of them here, after the death in company, which is none's fault."""
     notify(Twice(number=1, mood="die"))
     deaths = 0
@@ -185,7 +185,7 @@ def test_it_is_parked_after_its_attempts() -> None:
 
 
 @pytest.mark.usefixtures("deadly")
-def test_its_payload_is_not_read_again_to_account_for_it(delivery: Delivery) -> None:
+def test_crash_accounting_does_not_read_the_payload(delivery: Delivery) -> None:
     """F39: it may be so large that it kills whoever fetches it."""
     jobs("good", "die", "good")
     with pytest.raises(Death):
@@ -199,10 +199,10 @@ def test_its_payload_is_not_read_again_to_account_for_it(delivery: Delivery) -> 
 
 
 @pytest.mark.parametrize("mood", ["close", "roll back raw", "unseen dangling", "terminate"])
-def test_what_a_worker_accounts_for_itself_is_accounted_for_once(
+def test_a_failure_the_worker_records_itself_is_no_crash(
     mood: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """F39: it has written the row anew, which nobody has had in hand."""
+    """F39: it has written the row anew, which has not been in flight since."""
     jobs("good", mood, "good")
     outlive(Job)
     hasten()
@@ -221,7 +221,7 @@ def test_what_a_worker_accounts_for_itself_is_accounted_for_once(
     ],
 )
 @pytest.mark.parametrize("most", [1, 10])
-def test_who_gave_it_up_knows_better_than_who_found_it(
+def test_the_reason_of_the_worker_that_failed_replaces_the_crash_record(
     delivery: Delivery,
     monkeypatch: pytest.MonkeyPatch,
     mood: str,
@@ -254,7 +254,7 @@ def test_who_gave_it_up_knows_better_than_who_found_it(
 
 
 @pytest.mark.parametrize(("end", "is_alone"), [("COMMIT", False), ("ROLLBACK", True)])
-def test_what_a_stranger_had_locked_is_not_charged(
+def test_a_row_that_another_session_had_locked_is_not_charged(
     delivery: Delivery, caplog: pytest.LogCaptureFixture, end: str, is_alone: bool
 ) -> None:
     """F39: a lock leaves the same mark if its transaction is rolled back, and costs no more."""
@@ -273,7 +273,7 @@ def test_what_a_stranger_had_locked_is_not_charged(
     assert "failed" not in caplog.text
 
 
-def test_a_mark_that_is_no_transaction_of_the_past_is_none() -> None:
+def test_an_xmax_that_is_no_past_transaction_is_no_crash() -> None:
     """F39: several lockers share an id of another kind; what it says must not end a claim."""
     ((now,),) = sql("SELECT pg_current_xact_id()::text::bigint")
     marks = [0, 1, 2, 3, now + 1, now + 1_000_000, now + 2**31 - 1, now + 2**31 + 5, 2**32 - 1]
@@ -285,7 +285,7 @@ def test_a_mark_that_is_no_transaction_of_the_past_is_none() -> None:
     assert judged == [(False,)] * len(marks)
 
 
-def test_two_lockers_that_roll_back_harm_nothing(delivery: Delivery) -> None:
+def test_two_lockers_that_roll_back_are_no_crash(delivery: Delivery) -> None:
     """F39: their shared id."""
     jobs("good")
     with stranger() as one, stranger() as other:
@@ -299,7 +299,7 @@ def test_two_lockers_that_roll_back_harm_nothing(delivery: Delivery) -> None:
 
 
 @pytest.mark.usefixtures("deadly")
-def test_what_has_expired_meanwhile_is_dropped(delivery: Delivery) -> None:
+def test_an_expired_message_of_a_dead_worker_is_dropped(delivery: Delivery) -> None:
     jobs("die")
     with pytest.raises(Death):
         delivery.handle_stored("app.Job")
@@ -309,7 +309,7 @@ def test_what_has_expired_meanwhile_is_dropped(delivery: Delivery) -> None:
 
 
 @pytest.mark.usefixtures("deadly")
-def test_a_channel_that_waits_behind_its_mark_is_accounted_for_first(
+def test_abandoned_messages_are_accounted_for_before_others_are_claimed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """One warning for all of them, with their number."""

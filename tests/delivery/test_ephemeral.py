@@ -18,7 +18,7 @@ from tests.ledger import calls, numbers, sql
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_sweeping_takes_only_what_has_expired(delivery: Delivery) -> None:
+def test_sweep_deletes_only_expired_payloads(delivery: Delivery) -> None:
     now = timezone.now()
     hour = datetime.timedelta(hours=1)
     LongPayload.objects.create(payload={}, expires_at=now - hour)
@@ -42,7 +42,7 @@ def test_sweeping_takes_only_what_has_expired(delivery: Delivery) -> None:
         '{"number":',
     ],
 )
-def test_garbage_is_logged_with_its_channel(
+def test_an_unreadable_message_is_logged_with_its_channel(
     delivery: Delivery, payload: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """P19."""
@@ -53,7 +53,7 @@ def test_garbage_is_logged_with_its_channel(
 
 
 @pytest.mark.parametrize("reference", ["-1", '"1"', "[]", "1e400", "9" * 30, "true", "1.5"])
-def test_a_reference_to_nothing_is_dropped(
+def test_a_reference_to_a_missing_payload_is_dropped(
     delivery: Delivery, reference: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """P19."""
@@ -62,7 +62,7 @@ def test_a_reference_to_nothing_is_dropped(
     assert not numbers("hear")
 
 
-def test_a_message_of_a_foreign_schema_is_not_ours(
+def test_a_message_from_another_schema_is_ignored(
     delivery: Delivery, caplog: pytest.LogCaptureFixture
 ) -> None:
     delivery.handle_ephemeral("app.Shout", '{"number": 1, "$schema": "tenant"}')
@@ -95,7 +95,7 @@ def test_async_listeners_join_the_transaction(delivery: Delivery) -> None:
 
 
 @pytest.mark.parametrize("mood", ["swallowed", "rollback", "never left", "commit raw and fail"])
-def test_an_ephemeral_message_is_held_to_its_transaction(
+def test_an_ephemeral_message_must_keep_its_transaction_intact(
     delivery: Delivery, mood: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is lost without a word: neither its writes nor those of the next."""
@@ -108,7 +108,7 @@ def test_an_ephemeral_message_is_held_to_its_transaction(
     )
 
 
-def test_a_transaction_is_only_for_those_who_query(
+def test_a_transaction_begins_only_for_messages_that_query(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An ephemeral message that does not costs the server nothing."""

@@ -42,7 +42,9 @@ def test_stored_messages_of_one_channel_do_not_starve_another(
     assert 0 < len(numbers("do_job")) <= batch.FIRST_BATCH
 
 
-def test_nor_do_slow_listeners(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_listener_does_not_starve_another_channel(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """P27: the batch of a slow channel ends after one message, and the rest is given back."""
     monkeypatch.setattr(claims, "RESTART_SECONDS", 60.0)
     monkeypatch.setattr(batch, "BATCH_SECONDS", 1e-9)
@@ -54,7 +56,9 @@ def test_nor_do_slow_listeners(worker: Worker, monkeypatch: pytest.MonkeyPatch) 
     assert numbers("step") == [1]
 
 
-def test_nor_do_messages_that_are_sent(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ephemeral_messages_do_not_starve_stored_ones(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """P27: what is stored has its turn between them; none of them is lost, nor out of order."""
     monkeypatch.setattr(worker_module, "EPHEMERAL_SECONDS", 0.0)
     for number in range(1, 6):

@@ -71,12 +71,12 @@ def test_a_message_that_the_filter_excludes_holds_up_its_key(settings: Any) -> N
     assert called == [1, 2, 3]
 
 
-def test_a_field_that_there_is_not_is_an_error_before_anything_is_taken(settings: Any) -> None:
+def test_an_unknown_field_is_an_error_before_anything_is_claimed(settings: Any) -> None:
     with pytest.raises(FieldError, match="nothing"):
         choosing(settings, Q(nothing=1))
 
 
-def test_the_index_is_used_all_the_same() -> None:
+def test_a_filtered_claim_still_uses_the_index() -> None:
     """P6."""
     sql(
         "INSERT INTO pgpubsub_sql_notification (channel, payload)"

@@ -63,7 +63,7 @@ INNOCENT = ["serialization", "deadlock", "unseen deadlock", "terminate"]
 
 
 @pytest.mark.parametrize("mood", UNDONE_BY_ITSELF)
-def test_a_failure_costs_its_neighbours_nothing(
+def test_a_failing_message_does_not_affect_the_rest_of_its_batch(
     delivery: Delivery, mood: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """P8, P10: undone by itself, logged with its traceback, channel and id, and kept."""
@@ -87,7 +87,7 @@ def test_a_failure_costs_its_neighbours_nothing(
 
 
 @pytest.mark.parametrize("mood", UNDOES_ITS_BATCH)
-def test_what_undoes_its_batch_is_found_and_charged(
+def test_a_message_that_rolls_back_its_batch_is_found_and_charged(
     delivery: Delivery, mood: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """P12, P8: done again one by one. Database effects are never doubled, others at most once."""
@@ -106,7 +106,9 @@ def test_what_undoes_its_batch_is_found_and_charged(
 
 
 @pytest.mark.parametrize("mood", UNDOES_ITS_BATCH)
-def test_what_has_undone_a_batch_is_kept_out_of_the_next(delivery: Delivery, mood: str) -> None:
+def test_a_message_that_rolled_back_its_batch_is_retried_alone(
+    delivery: Delivery, mood: str
+) -> None:
     """It is retried alone, however many are ready with it."""
     jobs(mood)
     drain(delivery)
@@ -120,7 +122,7 @@ def test_what_has_undone_a_batch_is_kept_out_of_the_next(delivery: Delivery, moo
 
 
 @pytest.mark.parametrize("channel", [Job, Step])
-def test_what_undoes_its_batch_is_charged_whoever_takes_others_with_it(channel: Any) -> None:
+def test_a_message_that_rolls_back_its_batch_is_charged_by_any_worker(channel: Any) -> None:
     """Who did not lose the batch cannot know that what it takes first is to be alone."""
     for number, mood in enumerate(["close", "good", "good"], 1):
         account = {"account": str(number)} if channel is Step else {}
@@ -134,7 +136,7 @@ def test_what_undoes_its_batch_is_charged_whoever_takes_others_with_it(channel: 
 
 
 @pytest.mark.parametrize("mood", INNOCENT)
-def test_what_is_no_fault_of_its_own_is_no_attempt(
+def test_a_failure_that_is_not_the_messages_fault_is_no_attempt(
     delivery: Delivery, mood: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """P9: a serialization failure, a deadlock, the end of the connection in the midst."""
@@ -149,7 +151,7 @@ def test_what_is_no_fault_of_its_own_is_no_attempt(
     assert "no fault of its own" in caplog.text
 
 
-def test_a_deadlock_is_left_by_letting_go(delivery: Delivery) -> None:
+def test_a_deadlock_ends_the_batch(delivery: Delivery) -> None:
     """What the other side waits for may be held by an earlier message: the batch ends."""
     jobs("good", "deadlock", "good")
     delivery.handle_stored("app.Job")
@@ -157,7 +159,7 @@ def test_a_deadlock_is_left_by_letting_go(delivery: Delivery) -> None:
     assert sorted(stored()) == [2, 3]
 
 
-def test_a_message_may_catch_what_it_keeps_in_a_block_of_its_own(delivery: Delivery) -> None:
+def test_a_listener_may_catch_errors_of_its_own_atomic_block(delivery: Delivery) -> None:
     jobs("good", "caught", "good")
     drain(delivery)
     assert numbers("do_job") == [1, 2, 3]
@@ -183,7 +185,7 @@ def test_foreign_keys_are_still_deferred_within_a_message(delivery: Delivery) ->
     assert Post.objects.count() == 3
 
 
-def test_a_durable_block_is_at_home_where_messages_are_alone(delivery: Delivery) -> None:
+def test_batch_size_1_allows_durable_blocks(delivery: Delivery) -> None:
     jobs("good", "durable", "good", channel=LoneJob)
     drain(delivery, LoneJob)
     assert numbers("do_lone_job") == [1, 2, 3]
@@ -191,7 +193,7 @@ def test_a_durable_block_is_at_home_where_messages_are_alone(delivery: Delivery)
     assert not stored()
 
 
-def test_a_durable_block_is_as_durable_as_its_message(
+def test_a_durable_block_is_undone_with_its_message(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What fails after it undoes it, so that the message can be retried, and nothing is doubled."""
@@ -204,7 +206,7 @@ def test_a_durable_block_is_as_durable_as_its_message(
 
 
 @pytest.mark.parametrize("mood", ["durable", "bad"])
-def test_one_transaction_a_message_if_the_channel_wants_that(delivery: Delivery, mood: str) -> None:
+def test_batch_size_1_means_one_transaction_per_message(delivery: Delivery, mood: str) -> None:
     jobs("good", mood, "good", channel=LoneJob)
     delivery.handle_stored(LoneJob.postgres_name())
     with stranger() as other:
@@ -217,7 +219,7 @@ def test_one_transaction_a_message_if_the_channel_wants_that(delivery: Delivery,
 
 
 @pytest.mark.parametrize(("mood", "done"), [("commit raw", [1, 2, 3]), ("COMMIT", [1, 2, 3])])
-def test_a_commit_past_django_loses_nothing(
+def test_a_raw_commit_loses_no_message(
     delivery: Delivery, mood: str, done: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     """What was done is done; the rest of the batch is put back at once."""
@@ -232,7 +234,7 @@ def test_a_commit_past_django_loses_nothing(
     assert "has committed the transaction of its batch" in caplog.text
 
 
-def test_what_fails_after_a_commit_past_django_is_tried_again(delivery: Delivery) -> None:
+def test_a_failure_after_a_raw_commit_is_retried(delivery: Delivery) -> None:
     """Its effects from before the COMMIT stay: this is what the log warns of."""
     jobs("good", "commit raw and fail", "good")
     drain(delivery)
@@ -240,7 +242,7 @@ def test_what_fails_after_a_commit_past_django_is_tried_again(delivery: Delivery
     assert [(n, row.attempts) for n, row in stored().items()] == [(2, 1)]
 
 
-def test_what_a_commit_past_django_left_in_memory_survives_a_lost_connection(
+def test_the_rest_of_a_batch_survives_a_raw_commit_and_a_lost_connection(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody else knows of it any more."""
@@ -258,7 +260,7 @@ def test_what_a_commit_past_django_left_in_memory_survives_a_lost_connection(
     assert not stored()
 
 
-def test_a_commit_that_nobody_saw_is_found_in_the_end(
+def test_a_raw_commit_is_noticed_at_the_end_of_the_batch(
     delivery: Delivery, caplog: pytest.LogCaptureFixture
 ) -> None:
     jobs("good", "commit raw and write", "good", "bad")
@@ -269,7 +271,7 @@ def test_a_commit_that_nobody_saw_is_found_in_the_end(
     assert "has committed the transaction of its batch" in caplog.text
 
 
-def test_a_failure_at_commit_is_done_again(
+def test_a_batch_that_fails_at_commit_is_handled_again(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit, failures = connection.commit, iter([True])
@@ -310,7 +312,7 @@ def test_a_connection_lost_at_commit_is_no_attempt(
     assert numbers("do_job") == [1]
 
 
-def test_a_charge_is_no_ones_if_somebody_else_was_faster(
+def test_a_failure_is_not_recorded_if_another_worker_was_faster(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the rollback and the charge another worker may have handled it, or failed, too."""
@@ -341,7 +343,7 @@ def other_alias(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 @pytest.mark.usefixtures("other_alias")
-def test_only_the_workers_alias_is_transactional(delivery: Delivery) -> None:
+def test_writes_to_other_aliases_are_not_in_the_transaction(delivery: Delivery) -> None:
     """What goes through another alias is committed as it comes, and again with each attempt."""
     listeners.MOODS["elsewhere and fail"] = lambda: (
         listeners.write_elsewhere(),
@@ -358,14 +360,14 @@ def test_only_the_workers_alias_is_transactional(delivery: Delivery) -> None:
 
 
 @pytest.mark.usefixtures("other_alias")
-def test_connections_of_other_aliases_are_let_go_of(delivery: Delivery) -> None:
+def test_old_connections_of_other_aliases_are_closed(delivery: Delivery) -> None:
     """As after a request, by CONN_MAX_AGE, so that none is found dead by the next message."""
     jobs("elsewhere")
     drain(delivery)
     assert connections["other"].connection is None
 
 
-def test_a_thread_is_outside_the_transaction(
+def test_writes_of_a_thread_are_not_in_the_transaction(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it writes stays, though its message fails."""
@@ -379,7 +381,7 @@ def test_a_thread_is_outside_the_transaction(
     assert threading.active_count() == 1
 
 
-def test_what_a_cursor_writes_that_nobody_sees_stays(
+def test_writes_of_an_unseen_cursor_outlast_a_later_failure(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a message that fails after it; an error of the cursor's own undoes the batch instead."""
@@ -401,7 +403,7 @@ def test_what_a_cursor_writes_that_nobody_sees_stays(
     assert sorted(stored()) == [2]
 
 
-def test_a_session_is_prepared_for_listeners_that_take_their_time(delivery: Delivery) -> None:
+def test_the_session_has_no_timeouts_and_checks_its_client(delivery: Delivery) -> None:
     """A transaction that the server ends would be begun again and again; and a death be noticed."""
     ending = ["idle_in_transaction_session_timeout", "transaction_timeout"]
     known = [row for (row,) in sql("SELECT name FROM pg_settings WHERE name = ANY (%s)", ending)]
@@ -440,7 +442,9 @@ def statements(delivery: Delivery) -> Iterator[list[str]]:
     raw.cursor_factory = factory
 
 
-def test_a_savepoint_is_only_for_those_who_query(delivery: Delivery, statements: list[str]) -> None:
+def test_a_savepoint_is_issued_only_for_messages_that_query(
+    delivery: Delivery, statements: list[str]
+) -> None:
     """Take, verify, and nothing else: a savepoint costs many times such a message."""
     jobs(*["quiet"] * 10)
     statements.clear()
@@ -451,7 +455,7 @@ def test_a_savepoint_is_only_for_those_who_query(delivery: Delivery, statements:
     ]
 
 
-def test_one_round_trip_begins_a_message_that_queries_and_one_ends_it(
+def test_a_querying_message_costs_two_round_trips(
     delivery: Delivery, statements: list[str]
 ) -> None:
     jobs(*["good", "quiet"] * 5)
@@ -477,7 +481,7 @@ async def write_then(mood: str) -> None:
 
 
 @pytest.mark.parametrize("mood", ["fail", "query", "swallow", "cancel"])
-def test_a_coroutine_is_undone_by_itself_too(
+def test_an_async_listener_is_undone_by_itself(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch, mood: str
 ) -> None:
     """Its ORM work is in the transaction of its batch, under its own savepoint."""

@@ -65,7 +65,7 @@ def unacknowledged(monkeypatch: pytest.MonkeyPatch, before: Callable[[], Any] = 
 
 
 @pytest.mark.parametrize("channel", [None, LoneJob])
-def test_a_commit_that_was_not_acknowledged_is_one(
+def test_an_unacknowledged_commit_counts_as_committed(
     delivery: Delivery,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -107,7 +107,7 @@ def waits_for_standby() -> bool:
     return sql("SHOW synchronous_standby_names") == [("nobody",)]
 
 
-def test_a_commit_that_still_waits_is_decided(
+def test_a_commit_waiting_for_a_standby_is_decided(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
     """F29: its backend waits for a standby, and would keep what it has locked."""
@@ -122,7 +122,7 @@ def test_a_commit_that_still_waits_is_decided(
     assert not stored()
 
 
-def test_a_server_that_comes_back_later_is_asked_then(
+def test_an_unresolved_batch_is_settled_once_the_server_is_back(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
     """F29: nobody else knows what is to be told, or put back."""
@@ -140,7 +140,7 @@ def test_a_server_that_comes_back_later_is_asked_then(
     assert len(calls("called back")) == 1
 
 
-def test_a_standby_that_never_heard_of_it_has_not_committed_it(delivery: Delivery) -> None:
+def test_a_transaction_unknown_to_a_promoted_standby_is_not_committed(delivery: Delivery) -> None:
     """F29: it has taken over without the last transactions."""
     with delivery.session.isolation() as isolation:
         pass
@@ -172,7 +172,7 @@ def postgres() -> Iterator[Any]:
         raw.close()
 
 
-def test_after_a_crash_its_id_is_that_of_another(own_server: Server) -> None:
+def test_after_a_server_crash_a_reused_transaction_id_is_not_trusted(own_server: Server) -> None:
     """F29: PostgreSQL gives ids again that were not in its log; what is not known is not done."""
     session = Session("default")
     with suppress(Error), session.isolation() as isolation:
@@ -185,7 +185,7 @@ def test_after_a_crash_its_id_is_that_of_another(own_server: Server) -> None:
     assert not session.was_committed(number, isolation.recovered_at)
 
 
-def test_who_has_its_id_after_a_crash_is_left_alone(own_server: Server) -> None:
+def test_after_a_server_crash_the_new_owner_of_the_id_is_not_terminated(own_server: Server) -> None:
     """F29: it is at work, and none of ours."""
     session = Session("default")
     with session.isolation() as isolation:
@@ -208,7 +208,7 @@ LOST = {
 
 
 @pytest.mark.parametrize("how", LOST)
-def test_a_commit_past_django_and_then_no_connection(
+def test_a_raw_commit_followed_by_a_lost_connection_is_settled(
     delivery: Delivery,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -237,7 +237,9 @@ def test_a_commit_past_django_and_then_no_connection(
     assert not any("rolled back" in one.getMessage() for one in logged)
 
 
-def test_it_is_parked_in_the_end(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_that_always_does_so_is_parked(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """F29: a message alone, too, whose row is gone with what its listener has committed."""
     monkeypatch.setitem(
         listeners.MOODS, "bad", lambda: (listeners.commit_raw(), connection.close())

@@ -58,7 +58,7 @@ def done() -> dict[str, list[int]]:
 
 @contextmanager
 def busy(key: str) -> Iterator[Any]:
-    """Another worker has a run of this key in hand."""
+    """Have another worker hold the lock of this key."""
     with stranger() as other:
         other.execute("BEGIN")
         parameters = {"channel": "app.Step", "after": "", "limit": 1000, "steps": 1000}
@@ -101,7 +101,7 @@ def test_a_key_too_long_for_an_index_is_stored_as_a_digest() -> None:
     assert len(first) == len("sha256:") + 64
 
 
-def test_what_fails_holds_up_its_own_key_only(delivery: Delivery) -> None:
+def test_a_failure_blocks_only_its_own_key(delivery: Delivery) -> None:
     steps("good", "bad at first", "good", "good", accounts="a")
     steps("good", "good", accounts="b")
     drain(delivery, Step)
@@ -113,7 +113,9 @@ def test_what_fails_holds_up_its_own_key_only(delivery: Delivery) -> None:
 
 
 @pytest.mark.parametrize("mood", ["close", "roll back raw"])
-def test_so_does_what_undoes_its_batch(delivery: Delivery, mood: str) -> None:
+def test_a_message_that_rolls_back_its_batch_blocks_only_its_own_key(
+    delivery: Delivery, mood: str
+) -> None:
     steps("good", mood, "good", accounts="ab")
     for _ in range(2):
         drain(delivery, Step)
@@ -124,7 +126,7 @@ def test_so_does_what_undoes_its_batch(delivery: Delivery, mood: str) -> None:
     assert done() == {"a": [1, 3], "b": [1, 3]}
 
 
-def test_so_does_what_is_no_fault_of_its_own(delivery: Delivery) -> None:
+def test_a_postponed_message_blocks_its_key(delivery: Delivery) -> None:
     steps("good", "deadlock", "good", accounts="a")
     for _ in range(2):
         drain(delivery, Step)
@@ -132,7 +134,7 @@ def test_so_does_what_is_no_fault_of_its_own(delivery: Delivery) -> None:
         hasten()
 
 
-def test_parked_releases_the_key(delivery: Delivery) -> None:
+def test_parking_unblocks_the_key(delivery: Delivery) -> None:
     steps("bad", "good")
     for _ in range(2):
         drain(delivery, Step)
@@ -143,7 +145,7 @@ def test_parked_releases_the_key(delivery: Delivery) -> None:
     assert Notification.objects.parked().count() == 1
 
 
-def test_so_do_discarding_and_expiring(delivery: Delivery) -> None:
+def test_discarding_and_expiring_unblock_the_key(delivery: Delivery) -> None:
     steps("discard", "good", "good", "good")
     sql(
         "UPDATE pgpubsub_sql_notification SET expires_at = clock_timestamp()"
@@ -153,7 +155,7 @@ def test_so_do_discarding_and_expiring(delivery: Delivery) -> None:
     assert done() == {"a": [2, 4]}
 
 
-def test_what_is_delayed_holds_up_what_was_stored_after_it(delivery: Delivery) -> None:
+def test_a_delayed_message_blocks_later_ones_with_its_key(delivery: Delivery) -> None:
     """The order is that of ids."""
     notify(Step("a", 1), delay=datetime.timedelta(hours=1))
     notify(Step("a", 2))
@@ -166,7 +168,7 @@ def test_what_is_delayed_holds_up_what_was_stored_after_it(delivery: Delivery) -
 
 
 def test_different_keys_are_handled_in_parallel(delivery: Delivery) -> None:
-    """And one that another worker has in hand is passed over, however much of it there is."""
+    """A key that another worker has locked is skipped, however many messages it has."""
     steps(*["good"] * 30, accounts="a")
     with busy('["a"]'):
         steps("good", accounts="bc")
@@ -176,7 +178,7 @@ def test_different_keys_are_handled_in_parallel(delivery: Delivery) -> None:
     assert done()["a"] == list(range(1, 31))
 
 
-def test_what_is_put_back_while_a_key_is_locked_comes_first(delivery: Delivery) -> None:
+def test_a_message_put_back_while_its_key_is_locked_comes_first(delivery: Delivery) -> None:
     """Whoever gets the lock next sees it: taking is a statement of its own."""
     steps("good", "good")
     execute, late = delivery.session.execute, iter([True])
@@ -205,7 +207,7 @@ def test_what_is_put_back_while_a_key_is_locked_comes_first(delivery: Delivery) 
     assert [data["attempts"] for data in calls("step")] == [1, 0]
 
 
-def test_a_row_in_other_hands_cuts_a_run(delivery: Delivery) -> None:
+def test_a_row_locked_elsewhere_ends_the_claim_of_its_key(delivery: Delivery) -> None:
     """Somebody replays or discards it by hand at this moment."""
     steps("good", "good", "good")
     with stranger() as other:
@@ -251,7 +253,7 @@ def waits_at_the_door(cursor: Any) -> bool:
 
 
 @pytest.mark.parametrize(("number", "taken"), [(1, []), (2, [1]), (3, [1, 2])])
-def test_a_row_that_changes_while_it_is_taken_cuts_a_run(
+def test_a_row_that_changes_during_the_claim_ends_the_claim_of_its_key(
     delivery: Delivery, number: int, taken: list[int]
 ) -> None:
     """F26: what PostgreSQL locks then is another version, on older minors without a word."""
@@ -266,7 +268,7 @@ def test_a_row_that_changes_while_it_is_taken_cuts_a_run(
 
 
 @pytest.mark.parametrize(("number", "taken"), [(1, [2, 3]), (3, [1, 2])])
-def test_a_row_that_changes_while_it_is_taken_is_left_out(
+def test_a_row_that_changes_during_an_unordered_claim_is_left_out(
     delivery: Delivery, number: int, taken: list[int]
 ) -> None:
     """F26: of what has no order."""
@@ -278,7 +280,7 @@ def test_a_row_that_changes_while_it_is_taken_is_left_out(
     assert not claim.abandoned
 
 
-def test_what_has_no_key_is_handled_in_no_order(delivery: Delivery) -> None:
+def test_messages_without_a_key_do_not_wait_for_each_other(delivery: Delivery) -> None:
     """SQL knows no keys, and a channel may have had none when it was stored."""
     for number in (1, 2):
         sql(
@@ -290,7 +292,7 @@ def test_what_has_no_key_is_handled_in_no_order(delivery: Delivery) -> None:
     assert done() == {"c": [1], "a": [1, 2]}
 
 
-def test_what_has_no_key_has_its_turn_while_there_are_runs(
+def test_messages_without_a_key_have_their_turn_among_keyed_ones(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "RESTART_SECONDS", 0.0)
@@ -300,7 +302,7 @@ def test_what_has_no_key_has_its_turn_while_there_are_runs(
     assert done() == {"x": [7]}
 
 
-def test_no_key_is_left_out(delivery: Delivery) -> None:
+def test_every_key_has_its_turn(delivery: Delivery) -> None:
     """The walk goes on where it has ended, so a flood of one key does not starve another."""
     steps(*["good"] * 100, accounts="abc")
     delivery._states["app.Step"].sizing._size = 2
@@ -310,7 +312,7 @@ def test_no_key_is_left_out(delivery: Delivery) -> None:
     assert set(done()) == {"a", "b", "c"}
 
 
-def test_batches_of_many_keys_grow_as_others_do(delivery: Delivery) -> None:
+def test_batches_of_many_keys_grow_too(delivery: Delivery) -> None:
     """No more than 50 keys at a time, and of each the more the quicker it goes."""
     sql(
         "INSERT INTO pgpubsub_sql_notification (channel, payload, key)"
@@ -324,7 +326,7 @@ def test_batches_of_many_keys_grow_as_others_do(delivery: Delivery) -> None:
     assert sum(sizes) == 1200
 
 
-def test_many_keys_that_wait_do_not_hide_one_that_is_ready(
+def test_many_waiting_keys_do_not_hide_a_ready_one(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ordered_claims, "STEPS", 3)
@@ -337,7 +339,7 @@ def test_many_keys_that_wait_do_not_hide_one_that_is_ready(
     assert done() == {"g": [1]}
 
 
-def test_a_message_to_be_alone_is_found_among_many_keys(delivery: Delivery) -> None:
+def test_a_message_to_be_handled_alone_is_found_among_many_keys(delivery: Delivery) -> None:
     steps("good", "good", accounts="abcdefgh")
     sql("UPDATE pgpubsub_sql_notification SET alone = true WHERE key IN ('[\"f\"]', '[\"g\"]')")
     delivery.handle_stored("app.Step")  # what has no key
@@ -349,7 +351,7 @@ def test_a_message_to_be_alone_is_found_among_many_keys(delivery: Delivery) -> N
     assert done() == {account: [1, 2] for account in "abcdefgh"}
 
 
-def test_a_walk_takes_one_probe_a_key(delivery: Delivery) -> None:
+def test_locking_keys_takes_one_index_probe_per_key(delivery: Delivery) -> None:
     """P6: 100,000 messages of one key, and as many parked ones, are passed over in one step."""
     sql(
         "INSERT INTO pgpubsub_sql_notification (channel, payload, key, available_at)"
@@ -366,7 +368,9 @@ def test_a_walk_takes_one_probe_a_key(delivery: Delivery) -> None:
     assert "Seq Scan" not in {one["Node Type"] for one in nodes}
 
 
-def test_in_order_across_workers_that_fail_and_die(listen: Callable[..., Listen]) -> None:
+def test_keys_keep_their_order_across_workers_that_fail_and_die(
+    listen: Callable[..., Listen],
+) -> None:
     """P16: each key in the order of ids, retries included, whoever handles it."""
     listen("--channels", "app.Step", "--processes", "3").ready(3)
     for number in range(1, 31):

@@ -28,14 +28,14 @@ from tests.patience import WAITS
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_what_is_done_is_gone_and_in_order(delivery: Delivery) -> None:
+def test_handled_messages_are_deleted_in_order(delivery: Delivery) -> None:
     jobs(*["good"] * 25)
     drain(delivery)
     assert numbers("do_job") == list(range(1, 26))
     assert not stored()
 
 
-def test_it_is_tried_again_in_time_with_its_attempts(delivery: Delivery) -> None:
+def test_a_failed_message_is_retried_after_its_delay(delivery: Delivery) -> None:
     """P10."""
     jobs("bad")
     drain(delivery)
@@ -63,7 +63,9 @@ def test_a_failure_is_logged_with_its_attempt_and_its_listener(
     )
 
 
-def test_the_tenth_failure_parks(delivery: Delivery, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_tenth_failure_parks_the_message(
+    delivery: Delivery, caplog: pytest.LogCaptureFixture
+) -> None:
     jobs("bad")
     sql("UPDATE pgpubsub_sql_notification SET attempts = 9")
     drain(delivery)
@@ -76,7 +78,7 @@ def test_the_tenth_failure_parks(delivery: Delivery, caplog: pytest.LogCaptureFi
     ) in caplog.text
 
 
-def test_what_is_waiting_or_parked_is_left_alone(delivery: Delivery) -> None:
+def test_waiting_and_parked_messages_are_not_claimed(delivery: Delivery) -> None:
     jobs("good", "good", "good")
     sql("UPDATE pgpubsub_sql_notification SET available_at = NULL WHERE payload->'number' = '1'")
     sql(
@@ -98,7 +100,7 @@ def test_what_is_waiting_or_parked_is_left_alone(delivery: Delivery) -> None:
         ('{"op": "WHAT"}', "app.ItemChannel", "WHAT"),
     ],
 )
-def test_what_cannot_be_decoded_is_parked_at_once(
+def test_a_message_that_cannot_be_decoded_is_parked_and_the_rest_is_handled(
     delivery: Delivery, payload: str, channel: str, named: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """P19: the error names the channel and the field; the neighbours are handled."""
@@ -130,14 +132,14 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outcomes, "READ_AGAIN_SECONDS", WAITS)
 
 
-def test_messages_wait_for_another_version_for_five_minutes() -> None:
+def test_unreadable_messages_wait_about_five_minutes() -> None:
     assert 300 <= sum(WAITS) <= 330
     assert len(WAITS) >= 60  # by chance most of them are by a worker of the wrong version
 
 
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("channel", [Job, Step, ItemChannel])
-def test_what_another_version_can_read_waits_for_it(
+def test_an_unreadable_message_is_handled_by_another_version(
     delivery: Delivery, caplog: pytest.LogCaptureFixture, channel: Any
 ) -> None:
     """F53: a deploy that changes a field, with workers of both versions; said once, with why."""
@@ -165,7 +167,7 @@ def test_what_another_version_can_read_waits_for_it(
 
 
 @pytest.mark.usefixtures("patient")
-def test_what_no_version_reads_is_parked_after_that(
+def test_a_message_that_stays_unreadable_is_parked(
     delivery: Delivery, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F53."""
@@ -181,7 +183,7 @@ def test_what_no_version_reads_is_parked_after_that(
 
 
 @pytest.mark.usefixtures("patient")
-def test_what_no_version_can_read_is_parked_at_once(delivery: Delivery) -> None:
+def test_an_undecodable_message_is_parked_at_once(delivery: Delivery) -> None:
     """F53: its text is all that could be stored of it."""
     sql("""SELECT pgpubsub_notify('app.Job', '{"$raw": "{}"}')""")
     drain(delivery)
@@ -189,7 +191,7 @@ def test_what_no_version_can_read_is_parked_at_once(delivery: Delivery) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_what_a_listener_sends_wrongly_is_a_failure_of_its_own(
+def test_a_payload_error_in_a_listener_is_an_ordinary_failure(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F53: its message was read, and is retried with a traceback."""
@@ -203,7 +205,7 @@ def test_what_a_listener_sends_wrongly_is_a_failure_of_its_own(
 
 
 @pytest.mark.usefixtures("patient")
-def test_order_is_kept_while_one_waits_to_be_read(delivery: Delivery) -> None:
+def test_an_unreadable_message_blocks_its_key(delivery: Delivery) -> None:
     """F53: a key waits with its first message."""
     for number in (1, 2):
         notify(Step(account="a", number=number))
@@ -230,7 +232,7 @@ def test_the_failure_of_one_listener_undoes_the_others(delivery: Delivery) -> No
     assert [data["name"] for data in calls("item_saved")] == ["two"]
 
 
-def test_what_hinders_taking_is_raised_and_charges_nobody(delivery: Delivery) -> None:
+def test_an_error_while_claiming_is_raised_and_charges_no_message(delivery: Delivery) -> None:
     jobs("good")
     sql("ALTER TABLE pgpubsub_sql_notification RENAME COLUMN key TO yek")
     try:
@@ -259,7 +261,7 @@ def test_listeners_get_the_context_and_the_notification(delivery: Delivery) -> N
         (Retry(max_attempts=5000, factor=10, longest=60, jitter=0), [10, *[60] * 4998]),
     ],
 )
-def test_delays_grow_until_the_attempts_are_used_up(retry: Retry, least: list[float]) -> None:
+def test_retry_delays_grow_up_to_the_longest(retry: Retry, least: list[float]) -> None:
     outcomes = [
         after_failure(attempts, ValueError("no"), retry) for attempts in range(retry.max_attempts)
     ]
@@ -267,7 +269,7 @@ def test_delays_grow_until_the_attempts_are_used_up(retry: Retry, least: list[fl
     assert isinstance(outcomes[-1], Park)
 
 
-def test_what_failed_together_is_not_tried_again_together() -> None:
+def test_jitter_spreads_retries() -> None:
     delays = {Retry(delay=100, jitter=0.5).seconds(1) for _ in range(100)}
     assert 100 <= min(delays) < 110
     assert 140 < max(delays) <= 150
@@ -288,12 +290,12 @@ def test_what_failed_together_is_not_tried_again_together() -> None:
         ({"jitter": -0.1}, "jitter"),
     ],
 )
-def test_a_policy_that_makes_no_sense_is_refused(options: dict[str, Any], named: str) -> None:
+def test_an_invalid_retry_policy_is_refused(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=re.escape(named)):
         Retry(**options)
 
 
-def test_a_channel_has_its_own_policy(delivery: Delivery) -> None:
+def test_a_channel_has_its_own_retry_policy(delivery: Delivery) -> None:
     """P8: the last attempt parks it, with its traceback."""
     jobs("bad", channel=Twice)
     before = timezone.now()
@@ -308,7 +310,7 @@ def test_a_channel_has_its_own_policy(delivery: Delivery) -> None:
     assert "Traceback" in row.last_error
 
 
-def test_a_listener_says_when_to_try_again(delivery: Delivery) -> None:
+def test_retry_after_sets_the_delay(delivery: Delivery) -> None:
     """It counts, so that it ends."""
     jobs("retry after")
     before = timezone.now()
@@ -320,7 +322,7 @@ def test_a_listener_says_when_to_try_again(delivery: Delivery) -> None:
     assert not calls("do_job")
 
 
-def test_asking_for_later_does_not_go_on_for_ever(delivery: Delivery) -> None:
+def test_retry_after_counts_as_an_attempt(delivery: Delivery) -> None:
     jobs("retry after")
     sql("UPDATE pgpubsub_sql_notification SET attempts = 9")
     drain(delivery)
@@ -329,12 +331,14 @@ def test_asking_for_later_does_not_go_on_for_ever(delivery: Delivery) -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1, "60", None, float("nan"), True])
-def test_a_time_to_try_again_that_makes_no_sense_is_refused(seconds: Any) -> None:
+def test_an_invalid_retry_after_is_refused(seconds: Any) -> None:
     with pytest.raises(ValueError, match="RetryAfter wants a number of seconds"):
         RetryAfter(seconds)
 
 
-def test_a_listener_may_discard(delivery: Delivery, caplog: pytest.LogCaptureFixture) -> None:
+def test_discard_deletes_the_message_and_undoes_its_writes(
+    delivery: Delivery, caplog: pytest.LogCaptureFixture
+) -> None:
     """What it had written is undone; the log tells why it is gone."""
     caplog.set_level(logging.INFO)
     jobs("good", "discard", "good")
@@ -347,7 +351,7 @@ def test_a_listener_may_discard(delivery: Delivery, caplog: pytest.LogCaptureFix
     ) in caplog.text
 
 
-def test_discarding_what_undid_its_batch_deletes_it(
+def test_discard_deletes_a_message_that_rolled_back_its_batch(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(
@@ -359,7 +363,7 @@ def test_discarding_what_undid_its_batch_deletes_it(
 
 
 @pytest.mark.parametrize("expired", [[], [1], [2, 3], [1, 2, 3, 4]])
-def test_what_has_expired_is_dropped_and_counted(
+def test_expired_messages_are_dropped_and_counted(
     delivery: Delivery, expired: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also what has expired while it waited to be tried again; what is parked stays."""

@@ -100,7 +100,7 @@ def mood(monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_what_a_message_sets_is_gone_with_it(
+def test_settings_of_a_message_are_restored_after_it(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch, seen: Seen, name: str
 ) -> None:
     """F41: its neighbours, and what is put back, are where they were."""
@@ -164,7 +164,7 @@ def handle(delivery: Delivery, channel: str, *moods: str) -> None:
 @pytest.mark.parametrize("name", ["search_path", "role", "default_transaction_read_only"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("channel", ["app.Job", "tests.LoneJob", "app.Shout"])
-def test_however_it_sets_it(
+def test_settings_are_restored_however_they_were_set(
     delivery: Delivery,
     monkeypatch: pytest.MonkeyPatch,
     seen: Seen,
@@ -180,7 +180,7 @@ def test_however_it_sets_it(
     assert settings() == seen[0]
 
 
-def test_a_callback_does_not_meet_what_another_has_set(
+def test_a_callback_does_not_see_settings_of_another_callback(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch, seen: Seen
 ) -> None:
     """F41: they are of different messages."""
@@ -192,7 +192,7 @@ def test_a_callback_does_not_meet_what_another_has_set(
 
 
 @pytest.mark.parametrize("channel", ["app.Job", "tests.LoneJob", "app.Shout"])
-def test_a_callback_does_not_meet_what_its_own_message_has_set(
+def test_a_callback_does_not_see_settings_of_its_message(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch, seen: Seen, channel: str
 ) -> None:
     """F41: that of an ephemeral message wrote for another tenant, that of a durable one did not."""
@@ -206,7 +206,7 @@ def test_a_callback_does_not_meet_what_its_own_message_has_set(
     "path",
     ['public, "odd, ""name"', '"$user", Public,"UPPER"', "public, it's\\\\", "", '""'],
 )
-def test_what_was_set_when_the_connection_was_opened_stays(
+def test_settings_made_on_connection_created_are_kept(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     """F41: RESET would not know of it."""
@@ -245,7 +245,7 @@ def test_what_was_set_when_the_connection_was_opened_stays(
     assert seen[0][1] == [("77s",)]
 
 
-def test_what_a_receiver_sets_is_for_its_message(
+def test_settings_of_a_message_received_receiver_last_for_its_message(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch, seen: Seen
 ) -> None:
     """F41: message_received may choose a tenant; that lasts as long as the message."""
@@ -270,9 +270,7 @@ def test_what_a_receiver_sets_is_for_its_message(
     assert sorted(stored()) == [4]
 
 
-def test_a_receiver_of_what_came_of_it_leaves_nothing_either(
-    delivery: Delivery, seen: Seen
-) -> None:
+def test_settings_of_an_outcome_receiver_are_restored(delivery: Delivery, seen: Seen) -> None:
     """F41: it runs between two batches."""
 
     def leave(**named: Any) -> None:
@@ -302,7 +300,7 @@ def choose_rows() -> None:
 
 @pytest.mark.parametrize("channel", ["app.Job", "tests.LoneJob", "app.Shout"])
 @pytest.mark.parametrize("steps", [["now"], ["now", "fail"], ["in a callback"]])
-def test_what_rows_a_message_asks_for_is_for_itself(
+def test_a_row_factory_set_by_a_message_is_restored(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch, channel: str, steps: list[str]
 ) -> None:
     """F41: the driver's connection has settings, too; and its cursors show that it is used."""
@@ -317,7 +315,7 @@ def test_what_rows_a_message_asks_for_is_for_itself(
     assert numbers(LISTENERS[channel]) == ([3] if "fail" in steps else [1, 3])
 
 
-def test_a_read_only_message_is_read_only_by_itself(delivery: Delivery) -> None:
+def test_a_read_only_message_does_not_make_the_next_read_only(delivery: Delivery) -> None:
     """F41: SET TRANSACTION in a savepoint ends with it."""
     listeners.MOODS["read only"] = lambda: execute("SET TRANSACTION READ ONLY")
     try:
@@ -330,7 +328,7 @@ def test_a_read_only_message_is_read_only_by_itself(delivery: Delivery) -> None:
 
 
 @pytest.mark.parametrize("mood_of_tenant", ["leave", "leave and fail"])
-def test_a_tenant_is_forgotten(
+def test_a_tenant_set_by_a_message_is_restored(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch, mood_of_tenant: str
 ) -> None:
     """F41: django-tenants keeps in Python whose schema it is in, and sets it for each cursor."""
@@ -384,7 +382,7 @@ LEFTOVERS: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("leftover", LEFTOVERS)
 @pytest.mark.parametrize("channel", ["app.Job", "app.Shout"])
-def test_a_callback_leaves_nothing_open(
+def test_what_a_callback_leaves_open_is_logged_and_closed(
     delivery: Delivery,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -431,7 +429,7 @@ def test_a_callback_may_close_the_connection(
     assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
 
 
-def test_what_others_leave_between_two_batches_is_found_before_the_next(
+def test_what_is_left_open_between_batches_is_found_before_the_next(
     delivery: Delivery, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F44: such as a receiver of worker_reconnected."""
@@ -484,7 +482,7 @@ def once(transactional_db: None) -> Iterator[Callable[[], None]]:
     sql("DROP TABLE IF EXISTS once")
 
 
-def test_a_message_has_constraints_as_any_transaction(
+def test_constraints_have_their_default_mode_in_each_message(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch, once: Callable[[], None]
 ) -> None:
     """F16: what is immediate of itself is so for each message, and not first of all at its end."""
@@ -497,7 +495,7 @@ def test_a_message_has_constraints_as_any_transaction(
 
 
 @pytest.mark.parametrize("what", ["ALL DEFERRED", "ALL IMMEDIATE", '"odd ""name" DEFERRED'])
-def test_a_message_may_choose_for_itself(
+def test_set_constraints_lasts_until_the_end_of_the_message(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch, once: Callable[[], None], what: str
 ) -> None:
     """F16: SET CONSTRAINTS lasts until the message's end."""
@@ -528,7 +526,7 @@ def test_a_message_may_choose_for_itself(
     assert not Notification.from_channel(Job).exists()
 
 
-def test_a_constraint_that_is_new_is_known_in_a_minute(
+def test_new_constraints_are_known_within_a_minute(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F16: as migrations run beside workers. One that is gone is not missed."""
@@ -559,7 +557,7 @@ def test_a_constraint_that_is_new_is_known_in_a_minute(
     assert sorted(stored()) == [2]
 
 
-def test_items_still_come_with_their_context(delivery: Delivery) -> None:
+def test_context_and_ignore_settings_are_restored_for_each_message(delivery: Delivery) -> None:
     """F41: the settings of ours that triggers heed are as they were for each message."""
 
     def write() -> None:
@@ -577,7 +575,7 @@ def test_items_still_come_with_their_context(delivery: Delivery) -> None:
     assert [one.payload["new"]["name"] for one in waiting] == ["heard"]
 
 
-def test_a_channel_of_one_message_a_transaction_is_no_exception(
+def test_settings_are_restored_with_batch_size_1(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch, seen: Seen
 ) -> None:
     """F41."""

@@ -92,7 +92,9 @@ def nothing_is_left_behind() -> Iterator[None]:
 # Python forgets what is raised while it finalizes an object; the next try is a second later.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("mood", [*ENDLESS, "async sleep", "async query"])
-def test_it_is_interrupted_and_that_counts_as_a_failure(delivery: Delivery, mood: str) -> None:
+def test_a_timeout_interrupts_the_listener_and_counts_as_a_failure(
+    delivery: Delivery, mood: str
+) -> None:
     """In Python, in a system call, in the server; its neighbours are handled, once."""
     jobs("good", mood, "good", channel=Hasty)
     drain(delivery, Hasty)
@@ -108,7 +110,7 @@ def test_it_is_interrupted_and_that_counts_as_a_failure(delivery: Delivery, mood
     assert (mood == "clean up") == (-1 in called)
 
 
-def test_a_listener_may_have_a_timeout_of_its_own(delivery: Delivery) -> None:
+def test_a_listeners_own_timeout_error_is_an_ordinary_failure(delivery: Delivery) -> None:
     """It is an error as any other."""
     jobs("async error", channel=Hasty)
     drain(delivery, Hasty)
@@ -118,7 +120,7 @@ def test_a_listener_may_have_a_timeout_of_its_own(delivery: Delivery) -> None:
 
 
 @pytest.mark.parametrize("mood", ["sleep", "query"])
-def test_an_ephemeral_message_is_interrupted_as_well(
+def test_a_timeout_interrupts_an_ephemeral_message(
     delivery: Delivery, mood: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number, one in enumerate([mood, "good"], 1):
@@ -131,7 +133,7 @@ def test_an_ephemeral_message_is_interrupted_as_well(
 @pytest.mark.parametrize("mood", ["sleep", "query", "clean up"])
 @pytest.mark.parametrize("robust", [False, True])
 @pytest.mark.parametrize("channel", [Hasty, HastyShout])
-def test_a_callback_is_interrupted_as_well(
+def test_a_timeout_interrupts_a_callback(
     delivery: Delivery,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -158,7 +160,7 @@ def test_a_callback_is_interrupted_as_well(
     ) in caplog.text
 
 
-def test_somebody_elses_alarm_still_rings() -> None:
+def test_another_sigalrm_handler_still_works() -> None:
     """A listener may use SIGALRM for itself, or whoever runs the worker."""
     rung: list[int] = []
     before = signal.signal(signal.SIGALRM, lambda number, frame: rung.append(number))
@@ -170,7 +172,7 @@ def test_somebody_elses_alarm_still_rings() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_signal_in_the_wrong_moment_leaves_nothing_armed(fails: bool) -> None:
+def test_a_timeout_at_any_line_leaves_no_timer_and_no_handler(fails: bool) -> None:
     """F30: at each line that starts or stops the timer, a timeout may occur."""
     before = signal.getsignal(signal.SIGALRM)
     with alarm_at_line(None) as lines:

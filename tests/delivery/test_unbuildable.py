@@ -71,7 +71,7 @@ def initialized(model: type[Model], receiver: Callable[[Any], Any]) -> Iterator[
         post_init.disconnect(receive, sender=model)
 
 
-def test_what_an_image_needs_travels() -> None:
+def test_fields_that_the_models_own_code_needs_are_sent() -> None:
     """F17: its instance was made of a row that is gone, so the listener never ran."""
     delivery, heard = listening(Picture, ("image",))
     picture = Picture.objects.create(image="a/b.png", width=3, height=4)
@@ -117,7 +117,7 @@ UNBUILDABLE: dict[str, tuple[Callable[[], Any], tuple[str, ...], Callable[[Any],
 @pytest.mark.parametrize(
     ("write", "columns", "receiver", "said"), UNBUILDABLE.values(), ids=UNBUILDABLE
 )
-def test_what_cannot_be_built_is_parked_at_once(
+def test_a_row_that_cannot_be_built_is_parked_at_once(
     write: Callable[[], Any], columns: tuple[str, ...], receiver: Any, said: str
 ) -> None:
     """F17: it was retried for hours, as if a listener had failed."""
@@ -139,7 +139,7 @@ def test_what_cannot_be_built_is_parked_at_once(
     assert len(heard) == 1
 
 
-def test_neighbours_are_handled() -> None:
+def test_the_rest_of_the_batch_is_handled() -> None:
     """F17"""
     delivery, heard = listening(Licence, ())
     kept = Licence.objects.create(number="kept")
@@ -151,7 +151,7 @@ def test_neighbours_are_handled() -> None:
     assert Notification.objects.parked().count() == 2
 
 
-def test_a_database_that_fails_is_another_matter() -> None:
+def test_a_database_error_while_building_is_retried() -> None:
     """F17: the next attempt may well succeed."""
     delivery, heard = listening(Licence, ("number",))
     Licence.objects.create(number="A 1")
@@ -168,7 +168,9 @@ def test_a_database_that_fails_is_another_matter() -> None:
     assert [one.number for one in heard] == ["A 1"]
 
 
-def test_an_ephemeral_one_is_dropped_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_ephemeral_row_that_cannot_be_built_is_logged_and_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """F17"""
     delivery, heard = listening(Licence, ())
     payload = json.dumps({"op": "DELETE", "old": {"licence_id": 1}, "new": None})

@@ -112,7 +112,7 @@ MOODS = {*UNDONE_BY_ITSELF, *UNDOES_ITS_BATCH, *INNOCENT} - {"unseen deadlock"}
 
 @pytest.mark.usefixtures("wrapped")
 @pytest.mark.parametrize("mood", sorted(MOODS))
-def test_a_message_is_undone_all_the_same(delivery: Delivery, mood: str) -> None:
+def test_a_failing_message_is_undone_on_a_wrapped_connection(delivery: Delivery, mood: str) -> None:
     """F37: by itself, or along with its batch where nobody can tell what it has written."""
     jobs("good", mood, "quiet", "good")
     drain(delivery)
@@ -125,7 +125,7 @@ def test_a_message_is_undone_all_the_same(delivery: Delivery, mood: str) -> None
     assert max(called.count(one) for one in called) <= 2
 
 
-def test_a_wrapper_that_passes_on_what_is_set_costs_nothing(
+def test_a_transparent_wrapper_shows_cursors_as_a_bare_connection_does(
     delivery: Delivery, wrapped: Any
 ) -> None:
     """F37: cursors that Django does not see are noticed there as in a bare connection."""
@@ -136,7 +136,7 @@ def test_a_wrapper_that_passes_on_what_is_set_costs_nothing(
     assert is_whole == (wrapped is ConnectionProxy)
 
 
-def test_what_it_watches_includes_our_own(delivery: Delivery, wrapped: Any) -> None:
+def test_a_tool_sees_our_savepoints_as_queries(delivery: Delivery, wrapped: Any) -> None:
     """F37: our savepoints are queries as any other to a tool."""
     drain(delivery)
     jobs("good")
@@ -149,7 +149,7 @@ def test_what_it_watches_includes_our_own(delivery: Delivery, wrapped: Any) -> N
 @pytest.mark.parametrize(
     "leave", ["SET search_path = public, nowhere", "SET default_transaction_read_only = on"]
 )
-def test_the_session_is_ours_again(
+def test_the_session_is_restored_on_a_wrapped_connection(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch, leave: str
 ) -> None:
     """F37, F41: on whatever cursor, before anything is put back."""
@@ -167,7 +167,7 @@ def test_the_session_is_ours_again(
 
 
 @pytest.mark.usefixtures("wrapped")
-def test_an_ephemeral_message_is_handled(delivery: Delivery) -> None:
+def test_an_ephemeral_message_is_handled_on_a_wrapped_connection(delivery: Delivery) -> None:
     """F37."""
     for number, mood in enumerate(["good", "raw write", "copy and fail", "close", "good"]):
         delivery.handle_ephemeral("app.Shout", f'{{"number": {number}, "mood": "{mood}"}}')

@@ -12,7 +12,7 @@ from tests.torture.models import Row
 FEW_ATTEMPTS = 3
 
 OFTEN = pgpubsub_sql.Retry(max_attempts=10_000, delay=0.05, factor=2, longest=0.5)
-"""Nothing is parked by chance: calamities are charged to whatever message is in hand."""
+"""Nothing is parked by chance: calamities are charged to whatever message is in flight."""
 
 
 @dataclass
