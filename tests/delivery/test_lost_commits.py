@@ -237,7 +237,7 @@ def test_a_raw_commit_followed_by_a_lost_connection_is_settled(
     assert not any("rolled back" in one.getMessage() for one in logged)
 
 
-def test_a_message_that_always_does_so_is_parked(
+def test_a_message_that_always_commits_and_loses_its_connection_is_parked(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F29: a message alone, too, whose row is gone with what its listener has committed."""
