@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
@@ -13,6 +14,7 @@ from pgpubsub_sql.sql.conditions import compile_condition
 from pgpubsub_sql.sql.ddl import create
 from pgpubsub_sql.sql.trigger import VERSION
 from tests.app.models import Item
+from tests.conftest import ROOT
 from tests.programs import client
 from tests.triggers.golden import GOLDEN, GREW, digest, path, recorded
 from tests.triggers.tables import sql
@@ -67,3 +69,14 @@ def test_a_golden_file_is_what_migrate_executes(name: str, db: None) -> None:
 
 def test_the_condition_is_the_compiled_one() -> None:
     assert compile_condition(Item, Q(new__number__gt=F("old__number"))).sql == GREW
+
+
+def test_the_explanation_follows_the_file() -> None:
+    """Every line that docs/design/0003-triggers.md quotes stands in the file, in that order."""
+    page = (ROOT / "docs" / "design" / "0003-triggers.md").read_text(encoding="utf-8")
+    heads = re.findall(r"^\* (`.*?`)(?=[:, ]|$)", page.partition("line by line")[2], re.MULTILINE)
+    rest = path("ordering_key").read_text(encoding="utf-8")
+    assert len(heads) > 25
+    for head in heads:
+        _, found, rest = rest.partition(head.strip("`"))
+        assert found, head
