@@ -1,4 +1,4 @@
-"""Everything that is SQL: templates, their rendering, the only quoting, and what it writes."""
+"""Everything that is SQL: the templates, their rendering, and the only code that quotes."""
 
 from pgpubsub_sql.sql.intervals import Interval, read_interval
 from pgpubsub_sql.sql.own_tables import is_our_table

@@ -1,6 +1,6 @@
-"""What Django needs to speak of a change: a query over the rows ``old`` and ``new``.
+"""Django's ``Query`` over the rows ``old`` and ``new`` of one table.
 
-It is as if both were foreign keys that may be NULL to rows of one table, which are joined already.
+It treats both as nullable foreign keys to rows of that table, which are joined already.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _ONE_ROW = (
 
 
 class ConditionQuery(Query):
-    """A query whose names begin with the row they mean."""
+    """A query in which every name begins with ``old__`` or ``new__``."""
 
     def __init__(self, model: type[Model]) -> None:
         super().__init__(model)
         self.options = model._meta
         self.reads = False
-        """Whether any field of either row has been named so far."""
+        """Whether any field of either row has been read so far."""
         for row in ROWS:
             self.alias_map[row] = BaseTable(model._meta.db_table, row)
             self.alias_refcount[row] = 1
@@ -56,7 +56,7 @@ class ConditionQuery(Query):
         return super().setup_joins(names, opts, names[0], *a, **kw)
 
     def trim_joins(self, targets: Any, joins: Any, path: Any) -> Any:
-        """Refuse the joins that a name cannot do without. Every name of a field ends here."""
+        """Refuse joins that cannot be trimmed. Every reference to a field passes here."""
         targets, alias, joins = super().trim_joins(targets, joins, path)
         if alias not in ROWS:
             raise ConditionError(_joined(targets[0], path))
@@ -67,14 +67,14 @@ class ConditionQuery(Query):
         raise ConditionError(f"It reads another table. {_ONE_ROW}")
 
     def is_nullable(self, field: Field[Any, Any]) -> bool:
-        # Any column is NULL where there is no such row: old at INSERT, new at DELETE.
+        # Any column is NULL if there is no such row: old in INSERT, new in DELETE.
         return True
 
     def resolve_lookup_value(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(value, Iterator):
             raise ConditionError(f"{value!r} can be read only once: make a list of it.")
         if isinstance(value, (set, frozenset)):
-            value = sorted(value, key=repr)  # the order of a set is another in each process
+            value = sorted(value, key=repr)  # the order of a set differs from process to process
         return super().resolve_lookup_value(value, *args, **kwargs)
 
     def _check_field(self, name: str) -> None:
@@ -96,7 +96,7 @@ class ConditionQuery(Query):
 
 
 def _joined(target: Field[Any, Any], path: Sequence[Any]) -> str:
-    """Return why *target*, to which *path* leads, cannot be read."""
+    """Return why *target*, at the end of *path*, cannot be read."""
     where = f"It reads {target.model._meta.label}.{target.name}, which is in another table."
     if getattr(path[0].join_field.remote_field, "parent_link", False):
         return f"{where} Watch that model, the parent, to see its columns."
@@ -104,7 +104,7 @@ def _joined(target: Field[Any, Any], path: Sequence[Any]) -> str:
 
 
 class ConditionCompiler(SQLCompiler):
-    """Quotes every name, and refuses what reads more than the two rows."""
+    """Quotes every name, and refuses whatever reads more than the two rows."""
 
     def compile(self, node: Any) -> Any:
         if getattr(node, "subquery", False):
@@ -117,7 +117,7 @@ class ConditionCompiler(SQLCompiler):
         return super().compile(node)
 
     def quote_name(self, name: str) -> str:
-        # All of them, so that a column can be told from whatever else the text holds.
+        # Every name, so that columns can be found in the text.
         return ".".join(map(put_in_quotes, name_parts(name))).replace("%", "%%")
 
-    quote_name_unless_alias = quote_name  # what it is called before Django 6.1
+    quote_name_unless_alias = quote_name  # its name before Django 6.1

@@ -1,8 +1,8 @@
-"""From a ``Q`` over ``old__…`` and ``new__…`` to SQL that a trigger can hold.
+"""Compiles a ``Q`` over ``old__…`` and ``new__…`` to SQL for a trigger.
 
-Django's own ``Query`` does the work, so lookups, transforms, ``F()`` and the treatment of NULL
-are those of ``filter()``. What is taken from elsewhere is what would make the text differ from
-one process, driver or server to the next: literals, names, the time zone.
+Django's own ``Query`` does the work, so lookups, transforms, ``F()`` and the treatment of NULL are
+those of ``filter()``. Only literals, names and the time zone are ours, because Django's would
+differ between processes, drivers and servers.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pgpubsub_sql.sql.literals import literal
 from pgpubsub_sql.sql.quoting import DOLLAR_TAG
 
 OLDEST_SERVER = 140000
-"""What compiles for PostgreSQL 14 runs on every later one. To ask a server would make the text
-depend on it."""
+"""SQL for PostgreSQL 14 runs on every later version. Asking a server would make the text depend on
+it."""
 
 _POSTGIS = "django.contrib.gis.db.backends.postgis.base.DatabaseWrapper"
 
@@ -40,17 +40,17 @@ _REFUSALS = (
     TypeError,
     ValueError,
 )
-"""What Django, and the fields and lookups of a project, raise for what they cannot compile."""
+"""Raised by Django, and by fields and lookups of projects, for what they cannot compile."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Condition:
-    """A condition as SQL, and where it means what it was written to mean."""
+    """A condition as SQL, and the time zone in which it holds."""
 
     sql: str
     """One expression over the rows ``old`` and ``new``, in parentheses."""
     timezone: str
-    """Time zone that the session must have: that of Django's own."""
+    """Time zone that the session must have: that of Django's sessions."""
 
 
 def compile_condition(model: type[Model], condition: Q) -> Condition:
@@ -59,11 +59,11 @@ def compile_condition(model: type[Model], condition: Q) -> Condition:
     >>> compile_condition(Author, Q(new__name__startswith="Z")).sql
     '("new"."name"::text LIKE \\'Z%\\')'
 
-    Where a change has no old or no new row, its columns are NULL. Dates and hours are those of
+    If a change has no old or no new row, the columns of that row are NULL. Dates and hours are in
     ``settings.TIME_ZONE``, whose name becomes part of the SQL or, without ``USE_TZ``, is the zone
-    of the session, as with all that Django asks. No server is asked.
+    of the session, as in Django's own queries. No server is queried.
 
-    Raises :class:`ConditionError` for what cannot be said of two rows of one table.
+    Raises :class:`ConditionError` for conditions on anything but two rows of one table.
     """
     if not isinstance(condition, Q):
         raise ConditionError(f"{condition!r} is not a Q: wrap it, as Q(…).")
@@ -80,9 +80,9 @@ def compile_condition(model: type[Model], condition: Q) -> Condition:
 
 
 def _text(query: ConditionQuery, condition: Q, connection: Any) -> str:
-    """Return the SQL of *condition*, or every error as one that says what to do."""
+    """Return the SQL of *condition*. Turn every error into one that says what to do."""
     try:
-        # Whoever asks may be in the middle of a request that has its own zone and language.
+        # The caller may be inside a request that has its own zone and language.
         with timezone.override(timezone.get_default_timezone()), translation.override(None):
             return _compile(query, condition, connection)
     except ConditionError:
@@ -112,7 +112,7 @@ def _compile(query: ConditionQuery, condition: Q, connection: Any) -> str:
 
 
 def _check(text: str) -> None:
-    """Raise ConditionError for what a migration or the body of a function cannot hold."""
+    """Raise ConditionError for text that a migration or a function's body cannot contain."""
     if DOLLAR_TAG in text:
         raise ConditionError(
             f"A name in it contains {DOLLAR_TAG}, which delimits our functions. Use another."
@@ -124,14 +124,14 @@ def _check(text: str) -> None:
 
 
 def _connection() -> Any:
-    """Return what Django compiles for: a PostgreSQL that is never connected to.
+    """Return a connection to compile for; it is never opened.
 
-    The same, whether DATABASES has a PostgreSQL or not, and whatever it says of it.
+    It is the same whether DATABASES has a PostgreSQL or not, and whatever its settings are.
     """
     engines, settings = [*connections.all()], {}
     ours = [connection for connection in engines if connection.vendor == "postgresql"]
     if ours:
-        engine: Any = type(ours[0])  # which may bring SQL of its own
+        engine: Any = type(ours[0])  # a backend of its own may compile in its own way
         settings = ours[0].settings_dict
     elif any(getattr(connection.features, "gis_enabled", False) for connection in engines):
         engine = import_string(_POSTGIS)
@@ -143,7 +143,7 @@ def _connection() -> Any:
 
 
 def _defaults() -> dict[str, Any]:
-    """Return what Django makes of a database of which DATABASES says nothing."""
+    """Return Django's defaults for the settings of a database."""
     databases: dict[str, Any] = {DEFAULT_DB_ALIAS: {"ENGINE": "django.db.backends.postgresql"}}
     defaults: dict[str, Any] = ConnectionHandler(databases).settings[DEFAULT_DB_ALIAS]
     return defaults

@@ -1,4 +1,4 @@
-"""An interval, in whichever of PostgreSQL's styles it was written."""
+"""Parsing of intervals in any of PostgreSQL's styles."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _INTERVALS = tuple(
 
 
 class Interval(NamedTuple):
-    """What PostgreSQL keeps apart: neither a year nor a month has a fixed length."""
+    """Years and months are kept apart, because they have no fixed length."""
 
     years: int
     months: int
@@ -37,9 +37,9 @@ class Interval(NamedTuple):
 
 
 def read_interval(text: str) -> Interval:
-    """Read any IntervalStyle: the writer's session chose it, and only the text tells which.
+    """Return the interval in *text*, whichever IntervalStyle the writer's session had.
 
-    Raises :class:`ValueError` if it is none, :class:`OverflowError` if Python has none as long.
+    Raises :class:`ValueError` if it is not an interval, :class:`OverflowError` if it is too long.
     """
     match = next(filter(None, (style.fullmatch(text) for style in _INTERVALS)), None)
     if match is None or not text:

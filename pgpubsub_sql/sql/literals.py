@@ -1,7 +1,7 @@
-"""Python values as SQL literals, the same under both drivers and whatever a session has set.
+"""Python values as SQL literals, the same under both drivers and any settings of a session.
 
-Types are named where the driver would name them, and nowhere else: what stands unnamed takes its
-type from what it is compared with, as it does in Django's own queries.
+A type is named only where the driver would name it. Other literals take their type from what they
+are compared with, as in Django's own queries.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from pgpubsub_sql.sql.quoting import holds_nul, quote_literal
 
 
 def literal(value: object) -> str:
-    """Return *value*, which is what Django hands to a driver, as SQL.
+    """Return *value*, a parameter that Django passes to a driver, as SQL.
 
     >>> literal(["it's", None])
     "ARRAY['it''s', NULL]"
 
-    A datetime without a zone is one of ``settings.TIME_ZONE``, as in Django's own sessions.
+    A datetime without a zone is in ``settings.TIME_ZONE``, as in Django's own sessions.
 
-    Raises :class:`ConditionError` for what this module cannot spell, :class:`TemplateError` for
-    text that PostgreSQL cannot hold.
+    Raises :class:`ConditionError` for types without a literal, :class:`TemplateError` for text that
+    PostgreSQL cannot contain.
     """
     for kind, spell in _SPELLINGS:
         if isinstance(value, kind):
@@ -46,7 +46,7 @@ def literal(value: object) -> str:
 
 def _number(value: int | decimal.Decimal | float) -> str:
     text = str(value)
-    # The sign of a negative number binds less than a cast or an operator behind it would.
+    # A cast or an operator that follows would bind tighter than the sign.
     return f"({text})" if text.startswith("-") else text
 
 
@@ -75,7 +75,7 @@ def _time(value: datetime.time) -> str:
 
 
 def _interval(value: datetime.timedelta) -> str:
-    # A sign to each part: where there is one only, IntervalStyle decides how far it reaches.
+    # A sign for each part: IntervalStyle decides which parts a single sign belongs to.
     parts = f"{value.days:+} days {value.seconds:+} seconds {value.microseconds:+} microseconds"
     return _typed(parts, "interval")
 
@@ -86,18 +86,18 @@ def _bytes(value: Any) -> str:
 
 def _inet(value: Any) -> str:
     address = ipaddress.ip_address(getattr(value, "addr", value))
-    # How the addresses of IPv6 are written depends on the version of Python.
+    # The spelling of IPv6 addresses depends on the version of Python.
     text = str(address) if address.version == 4 else address.packed.hex(":", 2)
     return _typed(text, "inet")
 
 
 def _wrapped(value: Any) -> Any:
-    """Return what the driver in use has wrapped: psycopg2 or psycopg 3."""
+    """Return the value that psycopg2 or psycopg 3 has wrapped."""
     return value.adapted if hasattr(value, "adapted") else value.obj
 
 
 def _json(value: Any) -> str:
-    """Return what Django wraps for a jsonb parameter, spelled by the encoder of its field."""
+    """Return a jsonb parameter of Django's, spelled by the encoder of its field."""
     wrapped = _wrapped(value)
     dumps = value.dumps or json.dumps
     try:
@@ -135,7 +135,7 @@ def _hstore(values: Mapping[str, str | None]) -> str:
 
 
 def _escaped(text: object) -> str:
-    """Return *text* quoted for the inside of a literal of a range or an hstore."""
+    """Return *text* quoted for the inside of a range's or an hstore's literal."""
     return '"{}"'.format(str(text).replace("\\", "\\\\").replace('"', '\\"'))
 
 
@@ -156,7 +156,7 @@ def _bound(value: Any) -> str:
 
 _BINARY: type = base.Database.Binary  # type: ignore[attr-defined]  # the driver in use
 
-# psycopg2 has a class for addresses; with psycopg 3 Django takes those of Python.
+# psycopg2 has a class for addresses; with psycopg 3 Django uses Python's.
 _OF_PSYCOPG2 = (Inet,) if isinstance(Inet, type) else ()
 _ADDRESSES = (ipaddress.IPv4Address, ipaddress.IPv6Address, *_OF_PSYCOPG2)
 
@@ -180,4 +180,4 @@ _SPELLINGS: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
     ((list, tuple), _sequence),
     (Mapping, _hstore),
 )
-"""Every kind of value that reaches a driver; the first that fits spells it."""
+"""Every type that reaches a driver; the first that matches is used."""

@@ -1,7 +1,7 @@
-"""Who needs which privileges, and who lacks some.
+"""Which role needs which privileges, and which are missing.
 
 ``docs/reference/sql.md`` shows these tables; ``migrate``, ``verify``, ``listen`` and the other
-commands ask for what they say.
+commands check them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pgpubsub_sql.sql.trigger import Trigger
 
 
 class Privilege(NamedTuple):
-    """A privilege on one object, which is in the schema of our tables unless it says otherwise."""
+    """A privilege on one object, in the schema of our tables unless it names another."""
 
     privilege: str
     kind: str
@@ -31,7 +31,7 @@ class Privilege(NamedTuple):
 
 
 class Role(enum.StrEnum):
-    """What a role of PostgreSQL does for us, unless it owns our tables and functions."""
+    """What a PostgreSQL role does for us, if it does not own our tables and functions."""
 
     WRITER = "writes to a watched table"
     SQL_SENDER = "sends to durable channels with SQL"
@@ -90,7 +90,7 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
     ),
     Role.EPHEMERAL_OWNER: _call("pgpubsub_context_v1", _IGNORED, "pgpubsub_send_v1"),
 }
-"""What each role needs, besides USAGE on the schema that has it."""
+"""What each role needs, besides USAGE on the schemas of these objects."""
 
 HELPERS: Mapping[str, tuple[Privilege, ...]] = {
     "pgpubsub_notify": _call("pgpubsub_store_v1"),
@@ -111,21 +111,21 @@ HELPERS: Mapping[str, tuple[Privilege, ...]] = {
         *_RING,
     ),
 }
-"""What the owner of each of our functions needs that runs with its owner's rights."""
+"""What the owner of each SECURITY DEFINER function of ours needs."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Missing:
-    """What one role lacks for one purpose."""
+    """The privileges that one role lacks for one purpose."""
 
     channel: str | None
-    """Name of the channel that it is about; None for what all of them share."""
+    """Name of the channel concerned; None if all of them are."""
     text: str
-    """What is wrong, as is said of the channel, or of pgpubsub_sql."""
+    """What is wrong: the rest of a sentence about the channel, or about pgpubsub_sql."""
     statements: tuple[str, ...]
-    """What gives the role what it lacks."""
+    """The statements that grant what is missing."""
     is_ours_to_give: bool
-    """Whether this session's role may execute all of them."""
+    """Whether the current role may execute all of them."""
 
     @property
     def remedy(self) -> str:
@@ -135,26 +135,25 @@ class Missing:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Needs:
-    """What one role needs for one purpose."""
+    """The privileges that one role needs for one purpose."""
 
     say: Callable[[str, str], str]
-    """Returns what is wrong, given the role and what it lacks."""
+    """Return what is wrong, given the role and what it lacks."""
     privileges: tuple[Privilege, ...]
     schema: str | None = None
-    """Where objects are that name no schema; None to follow the search_path."""
+    """Schema of objects that name none; None for the search_path."""
     channel: str | None = None
     role: str | None = None
     function: tuple[str, str] | None = None
-    """Schema and name of the function whose owner the role is."""
+    """Schema and name of a function; its owner is the role."""
 
 
 def missing_privileges(
     connection: BaseDatabaseWrapper, installed: Iterable[tuple[Trigger, Target]], *, helpers: str
 ) -> list[Missing]:
-    """Return whose lack of privileges makes writes fail, or the partitioning of a watched table.
+    """Return the missing privileges that make writes to watched tables fail, or partitioning them.
 
-    *installed* are the triggers and where they are, or are to be; *helpers* is the schema of our
-    tables.
+    *installed* are triggers and where they are, or will be; *helpers* is the schema of our tables.
     """
     needs = [_of_helper(name, helpers) for name in HELPERS]
     for trigger, target in installed:
@@ -167,7 +166,7 @@ def missing_privileges(
 def missing_to_install(
     connection: BaseDatabaseWrapper, trigger: Trigger, target: Target
 ) -> list[Missing]:
-    """Return what keeps *trigger* from being installed, or would make writes fail then."""
+    """Return the missing privileges that prevent installing *trigger* or fail writes."""
     return [
         *_missing(connection, [_of_table(connection, trigger, target)]),
         *missing_privileges(connection, [(trigger, target)], helpers=target.helpers),
@@ -175,20 +174,20 @@ def missing_to_install(
 
 
 def statements(missing: Iterable[Missing]) -> list[str]:
-    """Return what gives all that is *missing*, each statement once."""
+    """Return the statements that grant all that is *missing*, each once."""
     return list(dict.fromkeys(statement for one in missing for statement in one.statements))
 
 
 def partition_owners(connection: BaseDatabaseWrapper, target: Target) -> list[str]:
-    """Return the roles that may create and attach partitions, if the table has some.
+    """Return the roles that may create and attach partitions, if the table has any.
 
-    PostgreSQL gives a partition the triggers of its parent in the name of whoever attaches it.
+    PostgreSQL creates the parent's triggers on a partition in the name of who attaches it.
     """
     return _watched(connection, target)[2] if target.partitioned else []
 
 
 def missing_for(connection: BaseDatabaseWrapper, role: Role) -> Missing | None:
-    """Return what the role of *connection* lacks to be a *role*, where its search_path leads."""
+    """Return what the role of *connection* lacks to be a *role*, on its search_path."""
 
     def say(name: str, missing: str) -> str:
         return f"The role {name!r} lacks what a role needs that {role}: {missing}"
@@ -197,7 +196,7 @@ def missing_for(connection: BaseDatabaseWrapper, role: Role) -> Missing | None:
 
 
 def needed_by(trigger: Trigger) -> tuple[Privilege, ...]:
-    """Return what the function of *trigger* uses."""
+    """Return the privileges that the function of *trigger* needs."""
     role = Role.DURABLE_OWNER if trigger.durable else Role.EPHEMERAL_OWNER
     unused = {name for name, used in _optional(trigger) if not used}
     return tuple(one for one in PRIVILEGES[role] if one.name not in unused)
@@ -232,7 +231,7 @@ def _runs_as(role: str, missing: str) -> str:
 
 
 def _of_types(trigger: Trigger, target: Target) -> _Needs:
-    """PostgreSQL passes by what of the search_path is closed, and finds other operators."""
+    """PostgreSQL skips a schema without USAGE in the search_path, and finds other operators."""
     return _Needs(
         say=lambda role, missing: (
             f"has a condition whose operators the role {role!r}, as which its function runs, "
@@ -273,7 +272,7 @@ def _of_table(connection: BaseDatabaseWrapper, trigger: Trigger, target: Target)
 
 
 def _watched(connection: BaseDatabaseWrapper, target: Target) -> tuple[str, str, list[str]]:
-    """Return the schema and the name of the table, and the owners of what has partitions of it."""
+    """Return the table's schema and name, and the owners of its parts that have partitions."""
     with connection.cursor() as cursor:
         cursor.execute(query("watched_table"), {"table": str(target.qualified or "")})
         return cursor.fetchone() or ("", "", [])

@@ -1,4 +1,4 @@
-"""Whether a database is one that channels can work in."""
+"""Checks whether a database is ready for channels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pgpubsub_sql.sql.templates import query
 
 
 def check_ready(connection: BaseDatabaseWrapper) -> str:
-    """Return the schema that *connection* works in.
+    """Return the current schema of *connection*.
 
     Raises :class:`NotReady` if it is not PostgreSQL, or our own migrations have not run there.
     """
@@ -27,9 +27,9 @@ def check_ready(connection: BaseDatabaseWrapper) -> str:
 
 
 def check_postgresql(connection: BaseDatabaseWrapper) -> tuple[str, bool]:
-    """Return the schema that *connection* works in, and whether our tables can be seen from it.
+    """Return the current schema of *connection*, and whether our tables are on its search_path.
 
-    Raises :class:`NotReady` if it is not PostgreSQL, commits nothing, or may not see our tables.
+    Raises :class:`NotReady` if it is not PostgreSQL, does not commit, or may not see our tables.
     """
     alias = connection.alias
     if connection.vendor != "postgresql":
@@ -50,10 +50,10 @@ def check_postgresql(connection: BaseDatabaseWrapper) -> tuple[str, bool]:
 
 
 def check_workable(connection: BaseDatabaseWrapper) -> str:
-    """Return the schema that *connection* works in, as :func:`check_ready` does.
+    """Return the current schema of *connection*, as :func:`check_ready` does.
 
-    Raises :class:`NotReady` also where a worker could do nothing: on a standby, in read-only
-    transactions, without privileges, or behind row level security that hides what is stored.
+    Raises :class:`NotReady` also if a worker cannot work: on a standby, in read-only transactions,
+    without privileges, or behind row level security that hides the stored messages.
     """
     schema = check_ready(connection)
     with connection.cursor() as cursor:
@@ -77,13 +77,13 @@ def check_workable(connection: BaseDatabaseWrapper) -> str:
 
 
 def check_role(connection: BaseDatabaseWrapper, role: Role) -> None:
-    """Raise :class:`NotReady` if the role of *connection* lacks what it needs to be a *role*."""
+    """Raise :class:`NotReady` if the role of *connection* lacks privileges of a *role*."""
     if missing := missing_for(connection, role):
         raise NotReady(f"{missing.text}. {missing.remedy} (database {connection.alias!r})")
 
 
 def unreachable(alias: str, error: Exception) -> NotReady:
-    """Return what to raise for a database that did not let us in, in one line."""
+    """Return the error for a database that cannot be connected to, in one line."""
     return NotReady(
         f"The database {alias!r} cannot be reached. Start its server, or correct DATABASES in the "
         f"settings. PostgreSQL's driver says: {' '.join(str(error).split())}"
@@ -91,7 +91,7 @@ def unreachable(alias: str, error: Exception) -> NotReady:
 
 
 def check_autocommit(connection: BaseDatabaseWrapper) -> None:
-    """Raise :class:`NotReady` if *connection* is one on which nothing is committed by itself."""
+    """Raise :class:`NotReady` if *connection* does not commit by itself."""
     if not connection.in_atomic_block and not connection.get_autocommit():
         alias = connection.alias
         raise NotReady(
@@ -102,7 +102,7 @@ def check_autocommit(connection: BaseDatabaseWrapper) -> None:
 
 
 def place(connection: BaseDatabaseWrapper) -> str:
-    """Return the schema and the database that *connection* leads to, in words."""
+    """Return the schema and the database of *connection*, in words."""
     with connection.cursor() as cursor:
         cursor.execute(query("place"))
         return str(cursor.fetchone()[0])

@@ -1,4 +1,4 @@
-"""Tables that are watched, what was told of them, and who writes to them."""
+"""Watched tables, their messages, and roles that write to them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALL = ("insert", "update", "delete")
 
 
 def sql(statement: str, *parameters: Any) -> list[Any]:
-    """Run a statement, and return its rows."""
+    """Execute a statement, and return its rows."""
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters or None)
         return cursor.fetchall() if cursor.description else []
@@ -26,7 +26,7 @@ def sql(statement: str, *parameters: Any) -> list[Any]:
 def watch(
     db_table: str, *events: str, target: dict[str, str] | None = None, **options: Any
 ) -> None:
-    """Install a trigger on any table, as ``migrate`` does; durable, if not told otherwise."""
+    """Install a trigger on any table, as ``migrate`` does; by default a durable channel."""
     options = {"channel": "watched", "after": events or ALL, "durable": True} | options
     trigger = Trigger(model="app.any", **options)
     names = {"schema": "public", "helpers": "public", "app": "tests"} | (target or {})
@@ -35,18 +35,18 @@ def watch(
 
 
 def taken() -> list[dict[str, Any]]:
-    """Return the payloads that were stored, and forget them."""
+    """Return the stored payloads, and delete them."""
     rows = sql("DELETE FROM public.pgpubsub_sql_notification RETURNING id, payload::text")
     return [json.loads(payload) for _, payload in sorted(rows)]
 
 
 def changes() -> list[str]:
-    """Return what was stored, each change as :func:`change` has it."""
+    """Return the stored messages, each spelled by :func:`change`, and delete them."""
     return [change(payload) for payload in taken()]
 
 
 def change(payload: dict[str, Any]) -> str:
-    """Return a change as ``old->new``, each row by its values in a row: ``1a->1z``."""
+    """Return a change as ``old->new``, each row as its values: ``1a->1z``."""
     return f"{brief(payload['old'])}->{brief(payload['new'])}"
 
 
@@ -56,7 +56,7 @@ def brief(row: dict[str, Any] | None) -> str:
 
 @contextmanager
 def as_role(name: str) -> Iterator[None]:
-    """Write as somebody else."""
+    """Write as another role."""
     sql(f"SET LOCAL ROLE {name}")
     yield
     sql("RESET ROLE")

@@ -1,4 +1,4 @@
-"""Conditions that PostgreSQL plans and then refuses, whatever the row."""
+"""Conditions that PostgreSQL plans but rejects for every row."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def fold() -> None:
 
 
 def refusal(condition: str) -> str:
-    """Return why ``migrate`` does not install a channel with this *condition*; or nothing."""
+    """Return why ``migrate`` refuses a channel with this *condition*; empty if it does not."""
     trigger = Trigger(channel="watched", model="app.any", condition=f"({condition})")
     names = {"schema": "public", "helpers": "public", "app": "tests"}
     try:
@@ -84,8 +84,10 @@ ALWAYS: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize(("condition", "reason"), ALWAYS.values(), ids=ALWAYS.keys())
 @pytest.mark.parametrize("rows", [False, True], ids=["empty", "with rows"])
-def test_what_no_row_can_be_asked(condition: str, reason: str, rows: bool) -> None:
-    """F19: it fails the migration, which says so, and not every message after it."""
+def test_a_condition_that_fails_for_every_row_fails_the_migration(
+    condition: str, reason: str, rows: bool
+) -> None:
+    """F19: the migration says so, instead of every later message being stale."""
     if "folded" in condition:
         fold()
     if rows:
@@ -99,12 +101,12 @@ def test_what_no_row_can_be_asked(condition: str, reason: str, rows: bool) -> No
     assert reason in said
     if reason:
         assert "The trigger of channel 'watched' cannot be installed on public.watched" in said
-        assert f"for which its condition ({condition}) works" in said
+        assert f"its condition ({condition}) fails on every row that was tried" in said
         assert "Change the channel's columns, watch or condition" in said
 
 
-def test_a_function_that_may_not_be_called() -> None:
-    """F19: by the role that the trigger runs as."""
+def test_a_condition_that_calls_a_forbidden_function_fails_the_migration() -> None:
+    """F19: the role that the trigger runs as may not call it."""
     assert refusal("""public.allowed("new"."name")""") == ""
     with as_role("migrator"):
         assert "permission denied for function allowed" in refusal(
@@ -128,13 +130,13 @@ def test_a_function_that_may_not_be_called() -> None:
         """"new"."flag" AND "new"."status" = 'much too long for it'""",
     ],
 )
-def test_what_some_rows_can_be_asked(condition: str) -> None:
-    """F19: a condition that depends on the data may be refused for some of them. They are stale."""
+def test_a_condition_that_fails_for_some_rows_is_installed(condition: str) -> None:
+    """F19: it depends on the data; rows for which it fails are sent as stale."""
     assert refusal(condition) == ""
 
 
-def test_rows_that_there_are_decide() -> None:
-    """F19: a cast that no row of the table survives would leave all of them stale."""
+def test_rows_of_the_table_decide() -> None:
+    """F19: a cast that fails for every row of the table would make all of them stale."""
     number = """("new"."name")::integer > 1"""
     sql("INSERT INTO watched (name) SELECT 'text' FROM generate_series(1, 30)")
     assert 'invalid input syntax for type integer: "text"' in refusal(number)
@@ -143,8 +145,8 @@ def test_rows_that_there_are_decide() -> None:
     assert refusal(number) == ""
 
 
-def test_rows_that_may_not_be_read() -> None:
-    """F19: then rows are made."""
+def test_made_up_rows_decide_if_the_table_cannot_be_read() -> None:
+    """F19."""
     sql("INSERT INTO watched (name) VALUES ('text')")
     sql("REVOKE SELECT ON watched FROM migrator")
     with as_role("migrator"):
@@ -152,7 +154,7 @@ def test_rows_that_may_not_be_read() -> None:
         assert "invalid regular expression" in refusal(""""new"."name" ~ '('""")
 
 
-def test_nothing_is_left_of_it() -> None:
+def test_the_probe_leaves_no_trace() -> None:
     """F19: neither in the session nor in the table."""
     settings = "SELECT current_setting('search_path'), current_setting('lock_timeout')"
     before = sql(settings)

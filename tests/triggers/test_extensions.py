@@ -1,4 +1,4 @@
-"""Conditions on the types of extensions, whose operators live where the extension does."""
+"""Conditions on types of extensions, whose operators are in the extension's schema."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLDED = '("new"."folded" = \'abc\')'
 
 @pytest.fixture
 def words(db: None) -> str:
-    """A table with such columns, and the extensions in a schema that no writer looks into."""
+    """A table with such columns, and the extensions in a schema on no writer's search_path."""
     available = "SELECT count(*) FROM pg_available_extensions WHERE name IN ('citext', 'hstore')"
     if sql(available) != [(2,)]:
         pytest.skip("this server does not bring the extensions citext and hstore")
@@ -43,10 +43,10 @@ CONDITIONS = {
 @pytest.mark.parametrize(
     ("condition", "column", "yes", "no"), CONDITIONS.values(), ids=CONDITIONS.keys()
 )
-def test_an_operator_is_that_of_the_type(
+def test_a_condition_uses_the_operators_of_the_columns_type(
     words: str, level: str, condition: str, column: str, yes: str, no: str
 ) -> None:
-    """P14, T7: whatever the writer's search_path, and although text has an equality of its own."""
+    """P14, T7: whatever the writer's search_path is, and although text has an equality, too."""
     watch(words, level=level, condition=condition)
     for path in ("public", "''", '"odd schema", public'):
         sql(f"SET LOCAL search_path = {path}")
@@ -57,8 +57,8 @@ def test_an_operator_is_that_of_the_type(
 
 
 @LEVELS
-def test_a_change_that_equality_does_not_see(words: str, level: str) -> None:
-    """P26: to citext, A and a are the same; to whoever watches, they are not."""
+def test_watch_sees_a_change_that_equality_does_not(words: str, level: str) -> None:
+    """P26: A and a are equal as citext, and yet a change."""
     watch(words, level=level, watch=("folded",))
     sql("INSERT INTO words (id, folded) VALUES (1, 'A')")
     taken()
@@ -69,21 +69,21 @@ def test_a_change_that_equality_does_not_see(words: str, level: str) -> None:
 
 
 def schemas(condition: str) -> tuple[str, ...]:
-    """Return where the function of such a channel would look, beside PostgreSQL's own."""
+    """Return the schemas on the search_path of the function, without PostgreSQL's own."""
     trigger = Trigger(channel="watched", model="app.any", condition=condition)
     names = {"schema": "public", "helpers": "public", "app": "tests"}
     return find_target(connection, trigger, "words", **names).type_schemas
 
 
-def test_only_the_schemas_that_are_needed(words: str) -> None:
-    """P14: who may create in a schema that is looked through has the rights of the owner."""
+def test_the_search_path_has_only_the_needed_schemas(words: str) -> None:
+    """P14: whoever can create objects in a schema on the search_path has the owner's rights."""
     assert schemas('("new"."plain" = \'x\')') == ()
     assert schemas(FOLDED) == ("odd schema",)
     assert schemas('("new"."mail" = \'x\')') == ("odd schema", "public")
 
 
-def test_a_column_that_is_yet_to_come_back(words: str) -> None:
-    """P14: on its way back, a migration of ours runs before that which restores the column."""
+def test_a_missing_column_may_be_of_any_extensions_type(words: str) -> None:
+    """P14: when migrating backwards, our operation runs before the column is restored."""
     sql("ALTER TABLE words DROP COLUMN folded")
     assert "odd schema" in schemas(FOLDED)
     watch(words, condition=FOLDED)
@@ -111,10 +111,10 @@ MOVES = {
 
 @LEVELS
 @pytest.mark.parametrize(("move", "column"), MOVES.values(), ids=MOVES.keys())
-def test_operators_that_are_not_found_any_more(
+def test_without_its_operators_a_condition_makes_rows_stale(
     words: str, level: str, move: str, column: str
 ) -> None:
-    """F5: all is told, as stale; else the condition would be that of text, and ABC not abc.
+    """F5: all rows are sent, as stale; text's operators, for which ABC is not abc, are not used.
 
     In a session that has planned the condition before, too.
     """
@@ -135,8 +135,8 @@ def test_operators_that_are_not_found_any_more(
 
 
 @LEVELS
-def test_a_type_that_moves_and_needs_no_operator_of_its_own(words: str, level: str) -> None:
-    """F5: the condition on a domain means what it meant; that on an enumeration is not sure to."""
+def test_moving_the_schema_of_a_domain_or_an_enum(words: str, level: str) -> None:
+    """F5: a condition on a domain keeps its meaning; one on an enumeration may not."""
     sql("CREATE DOMAIN title AS text")
     sql("CREATE TYPE mood AS ENUM ('good', 'bad')")
     sql("ALTER TABLE words ADD COLUMN title title, ADD COLUMN mood mood")

@@ -1,4 +1,4 @@
-"""Writing without anybody being told."""
+"""The setting pgpubsub.ignore."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tests.triggers.tables import changes, sql, watch
 
 
 def ignore(setting: str) -> None:
-    """Say what this transaction does not want to be told of."""
+    """Set the channels that this transaction ignores."""
     sql("SELECT set_config('pgpubsub.ignore', %s, true)", setting)
 
 
 @pytest.mark.parametrize("setting", ["true", '["watched"]', '["other", "watched"]', " true "])
-def test_a_transaction_that_wants_silence(table: str, setting: str) -> None:
+def test_a_transaction_can_ignore_a_channel(table: str, setting: str) -> None:
     """T12: one setting of the transaction, whatever its statements are."""
     ignore(setting)
     sql("INSERT INTO watched VALUES (4, 'd')")
@@ -25,8 +25,8 @@ def test_a_transaction_that_wants_silence(table: str, setting: str) -> None:
     assert changes() == ["->5e"]
 
 
-def test_a_truncate_in_silence(table: str) -> None:
-    """P1: before the fact and after it."""
+def test_a_truncate_can_be_ignored(table: str) -> None:
+    """P1: BEFORE and AFTER."""
     for name, when in (("early", "before"), ("late", "after")):
         watch("watched", channel=name, **{"before": (), "after": (), when: ("truncate",)})
     ignore("true")
@@ -39,16 +39,16 @@ BROKEN = ["", "{", "null", "false", '"watched"', '{"watched": 1}', "watched", "[
 
 
 @pytest.mark.parametrize("setting", [*BROKEN, '["other"]', '["Watched"]', '[["watched"]]', "1"])
-def test_what_silences_nobody(table: str, setting: str) -> None:
-    """P23: neither a broken setting, nor one that means other channels."""
+def test_broken_settings_and_other_channels_ignore_nothing(table: str, setting: str) -> None:
+    """P23."""
     ignore(setting)
     sql("INSERT INTO watched VALUES (4, 'd')")
     assert changes() == ["->4d"]
 
 
 @pytest.mark.parametrize("name", ["ä \"quoted\" 'name'", "back\\slash", "100%", "a,b", "true"])
-def test_names_that_json_spells_differently(table: str, name: str) -> None:
-    """T8: a channel is silenced by its name, and no other."""
+def test_a_channel_whose_name_json_escapes_can_be_ignored(table: str, name: str) -> None:
+    """T8: and no other channel with it."""
     watch("watched", channel=name)
     sql("SELECT set_config('pgpubsub.ignore', jsonb_build_array(%s::text)::text, true)", name)
     sql("INSERT INTO watched VALUES (4, 'd')")
@@ -56,15 +56,15 @@ def test_names_that_json_spells_differently(table: str, name: str) -> None:
     assert rows == [("watched",)]
 
 
-def test_nothing_is_stored_for_an_ephemeral_channel(table: str) -> None:
+def test_a_long_ephemeral_message_that_is_ignored_is_not_stored(table: str) -> None:
     watch("watched", durable=False)
     ignore("true")
     sql("INSERT INTO watched VALUES (4, repeat('d', 9000))")
     assert not LongPayload.objects.exists()
 
 
-def test_rows_are_written_though_nobody_is_told_before(table: str) -> None:
-    """P1: a silenced trigger lets the row through, too."""
+def test_an_ignored_before_trigger_lets_the_row_through(table: str) -> None:
+    """P1."""
     watch("watched", channel="early", after=(), before=("insert", "update", "delete"))
     ignore("true")
     sql("INSERT INTO watched VALUES (4, 'd')")
@@ -74,8 +74,8 @@ def test_rows_are_written_though_nobody_is_told_before(table: str) -> None:
     assert changes() == []
 
 
-def test_a_channel_that_cannot_be_silenced(table: str) -> None:
-    """F64: whatever the writer sets; the function does not even ask."""
+def test_a_channel_with_ignorable_false_is_not_ignored(table: str) -> None:
+    """F64: its function does not read the setting."""
     watch("watched", ignorable=False)
     watch("watched", channel="other")
     for setting in ("true", '["watched", "other"]'):
@@ -87,8 +87,8 @@ def test_a_channel_that_cannot_be_silenced(table: str) -> None:
     assert "pgpubsub.ignore" not in source
 
 
-def test_it_ends_with_the_transaction(transactional_db: None) -> None:
-    """T12: a connection that is kept tells of the next transaction."""
+def test_ignoring_ends_with_the_transaction(transactional_db: None) -> None:
+    """T12: the next transaction of the same connection is not ignored."""
     sql("CREATE TABLE brief (id integer)")
     try:
         watch("brief")

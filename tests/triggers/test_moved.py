@@ -1,4 +1,4 @@
-"""Schemas that are renamed, copied as text, or put in each other's place."""
+"""Schemas that are renamed, copied as text, or exchanged."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WHERE NOT tgisinternal AND tgrelid = to_regclass(%s || '.watched')
 
 
 def told(schema: str) -> list[dict[str, Any]]:
-    """Return what is stored in *schema*, and forget it."""
+    """Return the messages stored in *schema*, and delete them."""
     rows = sql(
         f"DELETE FROM {schema}.pgpubsub_sql_notification "
         "RETURNING id, (payload || jsonb_build_object('key', key))::text"
@@ -59,7 +59,7 @@ WRITTEN = ["->7x", "->8y", "7x->7z"]
 
 
 def check(messages: list[dict[str, Any]], how: dict[str, Any], *, stale: bool) -> None:
-    """All that was written is told, once, in order, whole if stale."""
+    """Check that all writes were told once, in order, and whole if stale."""
     assert [change(one) for one in messages][:3] == WRITTEN
     assert sorted(change(one) for one in messages[3:]) == ["7z->", "8y->"]
     assert {one.get("$stale", False) for one in messages} == {stale}
@@ -76,8 +76,8 @@ def _context(db: None) -> None:
 
 
 @EACH
-def test_a_schema_that_is_renamed(table: str, how: dict[str, Any]) -> None:
-    """F5: no write fails. All of it is stored, in a table that went along."""
+def test_writes_to_a_renamed_schema_are_stored_in_it(table: str, how: dict[str, Any]) -> None:
+    """F5: no write fails."""
     watch(table, **how)
     sql("ALTER SCHEMA public RENAME TO acme2")
     write("acme2")
@@ -85,8 +85,10 @@ def test_a_schema_that_is_renamed(table: str, how: dict[str, Any]) -> None:
 
 
 @EACH
-def test_another_takes_the_place_of_a_schema(table: str, how: dict[str, Any]) -> None:
-    """F5: what one tenant writes never lands with the one that has its old name."""
+def test_writes_to_a_renamed_schema_do_not_reach_the_one_with_its_old_name(
+    table: str, how: dict[str, Any]
+) -> None:
+    """F5: one tenant's writes never reach another tenant."""
     watch(table, **how)
     sql("ALTER SCHEMA public RENAME TO acme2")
     copy("acme2", "public", replace=True)
@@ -111,8 +113,8 @@ def copy(source: str, target: str, *, replace: bool) -> None:
 
 
 @EACH
-def test_a_copy_as_text(table: str, how: dict[str, Any]) -> None:
-    """F6: it is a channel of its own, with the options that it had."""
+def test_a_schema_copied_as_text_is_a_channel_of_its_own(table: str, how: dict[str, Any]) -> None:
+    """F6: with the same options."""
     watch(table, **how)
     copy("public", "clone", replace=True)
     write("clone")
@@ -124,8 +126,10 @@ def test_a_copy_as_text(table: str, how: dict[str, Any]) -> None:
 
 
 @EACH
-def test_a_copy_whose_functions_name_the_original(table: str, how: dict[str, Any]) -> None:
-    """F6: what is written to the copy is stored in the copy, never in the original."""
+def test_writes_to_a_copy_whose_functions_name_the_original_stay_in_the_copy(
+    table: str, how: dict[str, Any]
+) -> None:
+    """F6."""
     watch(table, **how)
     copy("public", "clone", replace=False)
     write("clone")
@@ -133,8 +137,8 @@ def test_a_copy_whose_functions_name_the_original(table: str, how: dict[str, Any
     assert told("public") == []
 
 
-def test_a_message_of_a_copy_says_so(transactional_db: None) -> None:
-    """F6: so that only the workers of the copy handle it."""
+def test_an_ephemeral_message_names_the_schema_of_the_copy(transactional_db: None) -> None:
+    """F6: so only the workers of the copy handle it."""
     sql("CREATE TABLE watched ()")
     with transaction.atomic():
         copy("public", "clone", replace=True)
@@ -149,8 +153,8 @@ def test_a_message_of_a_copy_says_so(transactional_db: None) -> None:
     assert json.loads(message.payload)["$schema"] == "clone"
 
 
-def test_a_schema_whose_name_needs_quotes(table: str) -> None:
-    """F5: nothing is stale where nothing has moved."""
+def test_nothing_is_stale_in_a_schema_whose_name_needs_quotes(table: str) -> None:
+    """F5: nothing has moved."""
     odd, quoted = "it's. Odd", '"it\'s. Odd"'
     sql("DROP FUNCTION pgpubsub_channel_watched CASCADE")
     sql(f"ALTER SCHEMA public RENAME TO {quoted}")
@@ -164,8 +168,8 @@ def test_a_schema_whose_name_needs_quotes(table: str) -> None:
     assert schema == odd
 
 
-def test_what_is_ignored_stays_so(table: str) -> None:
-    """F5: wherever the function is."""
+def test_ignored_channels_stay_ignored_in_a_renamed_schema(table: str) -> None:
+    """F5."""
     watch(table, channel="always", ignorable=False)
     sql("ALTER SCHEMA public RENAME TO acme2")
     with ignore():
@@ -174,8 +178,8 @@ def test_what_is_ignored_stays_so(table: str) -> None:
     assert rows == [("always",)] * 5
 
 
-def test_a_table_in_another_schema(table: str) -> None:
-    """F5: a table may move away from our own, or from the schema it was watched in."""
+def test_a_table_that_moves_to_another_schema_alone_is_not_stale(table: str) -> None:
+    """F5."""
     sql("CREATE SCHEMA elsewhere")
     sql("ALTER TABLE watched SET SCHEMA elsewhere")
     write("elsewhere")
@@ -184,8 +188,8 @@ def test_a_table_in_another_schema(table: str) -> None:
     assert not any("$stale" in one for one in messages)
 
 
-def test_a_partition_in_another_schema(db: None) -> None:
-    """F5: it is where it was made to be. After a rename its rows are kept like all others."""
+def test_a_partition_in_another_schema_is_not_stale(db: None) -> None:
+    """F5: only after a rename are its rows stale, like all others."""
     sql("CREATE SCHEMA elsewhere")
     sql("CREATE TABLE watched (id integer, name text) PARTITION BY RANGE (id)")
     watch("watched")
@@ -200,8 +204,8 @@ def test_a_partition_in_another_schema(db: None) -> None:
     assert [(change(one), "$stale" in one) for one in messages] == [("->3c", True), ("->4d", True)]
 
 
-def test_our_own_table_moves_alone(table: str) -> None:
-    """F5: then nothing can be stored, and the write says so instead of losing it."""
+def test_a_write_fails_if_only_our_table_has_moved(table: str) -> None:
+    """F5: nothing can be stored, and the message must not be lost silently."""
     sql("CREATE SCHEMA elsewhere")
     sql("ALTER TABLE pgpubsub_sql_notification SET SCHEMA elsewhere")
     with pytest.raises(ProgrammingError, match="pgpubsub_sql_notification"), transaction.atomic():

@@ -1,4 +1,4 @@
-"""What columns, watch, condition and ordering key choose of what is written."""
+"""The options columns, watch, condition and ordering_key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEVELS = pytest.mark.parametrize("level", ["statement", "row"])
 
 
 def condition(text: str) -> str:
-    """Return *text*, in which ``old.name`` is a column, as the compiler spells it."""
+    """Return *text* with columns such as ``old.name`` quoted like the compiler's."""
     for row in ("old", "new"):
         for column in ("id", "name"):
             text = text.replace(f"{row}.{column}", f'"{row}"."{column}"')
@@ -29,7 +29,7 @@ def condition(text: str) -> str:
 
 @pytest.fixture
 def person(db: None) -> str:
-    """A table with more columns than anybody wants."""
+    """A table with more columns than are sent."""
     sql("CREATE TABLE person (id integer PRIMARY KEY, name text, secret text, born date)")
     sql("INSERT INTO person VALUES (1, 'Ann', 'x', '2000-01-01')")
     return "person"
@@ -37,8 +37,8 @@ def person(db: None) -> str:
 
 @LEVELS
 @pytest.mark.parametrize("durable", [True, False], ids=["durable", "ephemeral"])
-def test_only_the_columns_that_travel(person: str, level: str, durable: bool) -> None:
-    """P13: what is left out leaves the table on no way, whatever is done."""
+def test_only_the_columns_of_the_option_are_sent(person: str, level: str, durable: bool) -> None:
+    """P13: no other column leaves the table, whatever the statement is."""
     watch(person, level=level, columns=("id", "name"), durable=durable)
     sql("CREATE TABLE sent (payload jsonb)")
     sql(
@@ -62,7 +62,7 @@ def test_only_the_columns_that_travel(person: str, level: str, durable: bool) ->
     ]
 
 
-def test_only_the_columns_that_travel_before_the_fact(person: str) -> None:
+def test_only_the_columns_of_the_option_are_sent_by_before_triggers(person: str) -> None:
     """P1, P13: and the rows are written."""
     watch(person, after=(), before=ALL, columns=("id", "name"))
     sql("INSERT INTO person VALUES (2, 'Bea', 'y', '2000-01-02')")
@@ -72,8 +72,8 @@ def test_only_the_columns_that_travel_before_the_fact(person: str) -> None:
     assert sql("SELECT id, secret FROM person") == [(2, "z")]
 
 
-def test_what_did_not_travel_is_deferred(db: None) -> None:
-    """P22: a listener's instance takes it from the database, and a save() wipes nothing."""
+def test_columns_that_were_not_sent_are_deferred(db: None) -> None:
+    """P22: a listener's instance loads them from the database, and save() does not clear them."""
     item = Item.objects.create(name="one", number=7)
     taken()
     for columns in (("id", "name"), ("id", "gone")):  # the second no longer fits the table
@@ -87,7 +87,7 @@ def test_what_did_not_travel_is_deferred(db: None) -> None:
 
 
 def taken_by(channel: str) -> list[dict[str, Any]]:
-    """Return what one channel has stored, and forget what all have."""
+    """Return the messages that one channel has stored, and delete those of all."""
     rows = sql("DELETE FROM pgpubsub_sql_notification RETURNING id, channel, payload::text")
     return [json.loads(payload) for _, name, payload in sorted(rows) if name == channel]
 
@@ -97,7 +97,7 @@ def taken_by(channel: str) -> list[dict[str, Any]]:
 
 @LEVELS
 def test_an_update_counts_if_a_watched_column_changed(person: str, level: str) -> None:
-    """P26: a save that changes nothing of interest is not told; what is told is told whole."""
+    """P26: a save that changes no watched column is not told; otherwise the row is sent whole."""
     watch(person, level=level, watch=("name", "born"))
     sql("UPDATE person SET name = name, secret = 'y', born = born")
     assert taken() == []
@@ -115,8 +115,8 @@ def test_an_update_counts_if_a_watched_column_changed(person: str, level: str) -
 
 
 @LEVELS
-def test_of_many_rows_those_that_changed(table: str, level: str) -> None:
-    """P26: and each with its own old row."""
+def test_of_many_rows_only_those_that_changed_are_sent(table: str, level: str) -> None:
+    """P26: each with its own old row."""
     watch(table, level=level, watch=("name",))
     sql("UPDATE watched SET id = id + 10, name = CASE id WHEN 2 THEN 'b' ELSE name || '!' END")
     assert sorted(changes()) == ["1a->11a!", "3c->13c!"]
@@ -147,8 +147,10 @@ CHANGED: dict[str, tuple[str, str, str]] = {
 
 @LEVELS
 @pytest.mark.parametrize(("type_", "one", "other"), CHANGED.values(), ids=CHANGED.keys())
-def test_whatever_the_type(db: None, level: str, type_: str, one: str, other: str) -> None:
-    """T7: what is stored is compared, so a type needs no equality, and its own does not count."""
+def test_watch_compares_columns_of_any_type(
+    db: None, level: str, type_: str, one: str, other: str
+) -> None:
+    """T7: stored bytes are compared, so a type needs no equality; its own is not used."""
     try:
         with transaction.atomic():
             sql(COLLATION if "COLLATE" in type_ else "SELECT")
@@ -165,8 +167,8 @@ def test_whatever_the_type(db: None, level: str, type_: str, one: str, other: st
 
 
 @LEVELS
-def test_watch_and_columns(person: str, level: str) -> None:
-    """P13, P26: what is watched need not travel."""
+def test_a_watched_column_need_not_be_sent(person: str, level: str) -> None:
+    """P13, P26."""
     watch(person, level=level, watch=("secret",), columns=("id",))
     sql("UPDATE person SET name = 'z'")
     sql("UPDATE person SET secret = 'z'")
@@ -190,10 +192,10 @@ CONDITIONS: dict[str, tuple[str, list[str]]] = {
 @pytest.mark.parametrize("level", ["statement", "row", "before"])
 @pytest.mark.parametrize("watched", [(), ("name",)], ids=["", "with watch"])
 @pytest.mark.parametrize(("text", "expected"), CONDITIONS.values(), ids=CONDITIONS.keys())
-def test_a_condition(
+def test_a_condition_chooses_rows(
     table: str, level: str, watched: tuple[str, ...], text: str, expected: list[str]
 ) -> None:
-    """T7: it chooses among the rows of a statement; where there is no row, its columns are NULL."""
+    """T7: if there is no old or no new row, its columns are NULL."""
     options: dict[str, Any] = {"condition": condition(text), "watch": watched}
     sql('DROP FUNCTION "pgpubsub_channel_watched" CASCADE')
     if level == "before":
@@ -208,15 +210,15 @@ def test_a_condition(
 
 
 @LEVELS
-def test_a_condition_and_columns(person: str, level: str) -> None:
-    """P13: what the condition reads need not travel."""
+def test_a_column_of_the_condition_need_not_be_sent(person: str, level: str) -> None:
+    """P13."""
     watch(person, level=level, condition='"new"."secret" = \'y\'', columns=("id",))
     sql("INSERT INTO person VALUES (2, 'Bea', 'y'), (3, 'Cea', 'z')")
     assert changes() == ["->2"]
 
 
-def test_what_is_left_out_rings_nobody(table: str) -> None:
-    """P26: neither a statement of which no row counts, nor a row that does not."""
+def test_rows_that_are_left_out_do_not_ring(table: str) -> None:
+    """P26: by statement and by row."""
     sql("CREATE TABLE calls (channel text)")
     sql(
         "CREATE OR REPLACE FUNCTION pgpubsub_ring(channel text) RETURNS void LANGUAGE sql "
@@ -230,8 +232,8 @@ def test_what_is_left_out_rings_nobody(table: str) -> None:
 
 
 @LEVELS
-def test_a_truncate_is_told_whatever_the_options(table: str, level: str) -> None:
-    """It has no rows that could be looked at."""
+def test_a_truncate_is_told_whatever_the_options_are(table: str, level: str) -> None:
+    """It has no rows to choose from."""
     watch(table, "truncate", level=level, watch=("name",), condition=condition("new.name = 'x'"))
     sql("TRUNCATE watched")
     assert [payload["op"] for payload in taken()] == ["TRUNCATE"]
@@ -241,14 +243,14 @@ def test_a_truncate_is_told_whatever_the_options(table: str, level: str) -> None
 
 
 def keys() -> list[str | None]:
-    """Return the ordering keys of what was stored, and forget it."""
+    """Return the ordering keys of the stored messages, and delete these."""
     rows = sql("DELETE FROM public.pgpubsub_sql_notification RETURNING id, key")
     return [key for _, key in sorted(rows)]
 
 
 @LEVELS
-def test_the_key_is_that_of_the_new_row_or_else_of_the_old(table: str, level: str) -> None:
-    """P16: in the spelling of a JSON array."""
+def test_the_ordering_key_is_the_new_rows_or_else_the_old_ones(table: str, level: str) -> None:
+    """P16: spelled as a JSON array."""
     watch(table, level=level, ordering_key=("name",))
     sql("INSERT INTO watched VALUES (4, 'ä \"quoted\"'), (5, NULL)")
     sql("UPDATE watched SET name = 'z' WHERE id = 1")
@@ -259,7 +261,7 @@ def test_the_key_is_that_of_the_new_row_or_else_of_the_old(table: str, level: st
 @LEVELS
 @pytest.mark.parametrize("columns", [None, ("id", "name")])
 def test_a_key_of_several_columns(table: str, level: str, columns: Any) -> None:
-    """In the order in which they were declared; NULL is a part like any other, unless all are."""
+    """In the declared order; NULL is a value like any other, unless all are NULL."""
     watch(table, level=level, ordering_key=("name", "id"), columns=columns)
     sql("INSERT INTO watched VALUES (4, NULL)")
     sql("ALTER TABLE watched DROP CONSTRAINT watched_pkey, ALTER id DROP NOT NULL")
@@ -268,8 +270,8 @@ def test_a_key_of_several_columns(table: str, level: str, columns: Any) -> None:
     assert keys() == ["[null, 4]", None]
 
 
-def test_values_of_a_key(db: None) -> None:
-    """Numbers, dates and documents as they travel."""
+def test_values_of_a_key_are_spelled_as_in_the_message(db: None) -> None:
+    """Numbers, dates and documents."""
     sql("CREATE TABLE typed (a numeric, b date, c jsonb)")
     watch("typed", ordering_key=("a", "b", "c"))
     sql("INSERT INTO typed VALUES (1.50, '2026-01-31', '{\"b\": 1, \"a\": null}')")
@@ -277,8 +279,8 @@ def test_values_of_a_key(db: None) -> None:
 
 
 @LEVELS
-def test_a_long_key_does_not_refuse_the_write(table: str, level: str) -> None:
-    """An index row holds 2,704 bytes: beyond 1,000 a digest stands for the values."""
+def test_a_long_key_does_not_fail_the_write(table: str, level: str) -> None:
+    """An index row holds 2,704 bytes: a key of more than 1,000 is stored as a digest."""
     watch(table, level=level, ordering_key=("name",))
     long = random.Random(1).randbytes(10_000).hex()
     for name in (long, long, long + "!", "short"):

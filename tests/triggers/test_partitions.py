@@ -64,7 +64,7 @@ WRITES = {
 
 @pytest.mark.parametrize(("statement", "expected"), WRITES.values(), ids=WRITES.keys())
 def test_every_row_of_a_partitioned_table(parted: str, statement: str, expected: list[str]) -> None:
-    """P26: whichever table the statement names; a row that moves is deleted and inserted."""
+    """P26: whichever table the statement names; a row that moves is a DELETE and an INSERT."""
     if statement.startswith("MERGE") and connection.pg_version < 150000:
         pytest.skip("MERGE came with PostgreSQL 15")
     sql("CREATE UNIQUE INDEX ON parted (id)")
@@ -73,13 +73,13 @@ def test_every_row_of_a_partitioned_table(parted: str, statement: str, expected:
 
 
 def test_copy_into_partitions(parted: str) -> None:
-    """P26: one statement, and each row told by the partition that it lands in."""
+    """P26: one statement; each row is told by the partition that receives it."""
     copy("COPY parted FROM STDIN", "3\tc\n13\td\n")
     assert sorted(changes()) == ["->13d", "->3c"]
 
 
-def test_a_partition_that_comes_later(parted: str) -> None:
-    """P26: it is watched from the moment it is attached, and until it is detached."""
+def test_a_partition_is_watched_from_its_attachment_until_its_detachment(parted: str) -> None:
+    """P26."""
     sql("CREATE TABLE later (id integer, name text)")
     sql("INSERT INTO later VALUES (20, 't')")
     sql("ALTER TABLE parted ATTACH PARTITION later FOR VALUES FROM (20) TO (30)")
@@ -100,8 +100,8 @@ def test_a_partition_of_a_partition(parted: str) -> None:
     assert changes() == ["->25y", "25y->25z"]
 
 
-def test_a_partition_by_itself(parted: str) -> None:
-    """A model may stand for a partition; it is written to through the parent, too."""
+def test_a_partition_can_be_watched_itself(parted: str) -> None:
+    """A model may have a partition as its table; it is written to through the parent, too."""
     watch("low", channel="low")
     sql("INSERT INTO parted VALUES (3, 'c'), (13, 'd')")
     sql("INSERT INTO low VALUES (4, 'e')")
@@ -111,8 +111,8 @@ def test_a_partition_by_itself(parted: str) -> None:
     assert rows == [("c",), ("e",)]
 
 
-def test_a_truncate_of_partitions(parted: str) -> None:
-    """It is told by the table that the statement names, and no other."""
+def test_a_truncate_is_told_by_the_table_that_it_names(parted: str) -> None:
+    """And by no other."""
     watch("parted", "truncate")
     sql("TRUNCATE low")
     assert taken() == []
@@ -120,8 +120,8 @@ def test_a_truncate_of_partitions(parted: str) -> None:
     assert [payload["op"] for payload in taken()] == ["TRUNCATE"]
 
 
-def test_before_the_fact(parted: str) -> None:
-    """P1: the row that moves is told as it is taken for an update, then deleted, then inserted."""
+def test_before_triggers_on_a_partitioned_table(parted: str) -> None:
+    """P1: a row that moves is told as an UPDATE, then as a DELETE and an INSERT."""
     unwatch()
     watch("parted", after=(), before=ALL)
     sql("UPDATE parted SET id = 11 WHERE id = 1")
@@ -138,8 +138,10 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_column_that_is_named(parted: str, change: str) -> None:
-    """T3: of all partitions, whatever the order of their columns."""
+def test_a_column_of_the_options_is_changed_on_a_partitioned_table(
+    parted: str, change: str
+) -> None:
+    """T3: in all partitions, whatever the order of their columns."""
     named = ("id", "name")
     watch(parted, columns=named, watch=named, condition='("new"."name" <> \'x\'::text)')
     sql("INSERT INTO parted VALUES (3, 'x'), (13, 'y')")
@@ -162,7 +164,7 @@ def installed(table: str) -> list[bool]:
 
 
 def test_an_ordinary_table_becomes_a_partition(table: str) -> None:
-    """P26: altering its trigger then makes it fire by row; until then, for the table's own name."""
+    """P26: altering its trigger makes it fire by row; until then it sees its own name only."""
     assert installed("watched") == [False, False, False]
     sql("CREATE TABLE parted (LIKE watched INCLUDING ALL) PARTITION BY RANGE (id)")
     sql("ALTER TABLE parted ATTACH PARTITION watched FOR VALUES FROM (0) TO (10)")
@@ -191,11 +193,11 @@ def watching(table: str, *, partitioned: bool) -> Target:
     )
 
 
-def test_old_rows_without_new_ones(parted: str) -> None:
-    """P26: where the numbers differ no row is paired with another's.
+def test_old_rows_without_new_ones_are_not_paired(parted: str) -> None:
+    """P26: if the counts differ, no row is paired with another row's.
 
-    A row may vanish on its way into another partition, whose trigger refuses it. That is one
-    reason why partitioned tables are watched by row; this one, for the test, is not.
+    A row may vanish on its way to another partition whose trigger refuses it. This is one reason to
+    watch partitioned tables by row; for this test, the table is not.
     """
     unwatch()
     trigger = Trigger(channel="watched", model="app.any", after=("update",), durable=True)
@@ -212,8 +214,8 @@ def test_old_rows_without_new_ones(parted: str) -> None:
 
 @pytest.mark.parametrize("level", ["statement", "row"])
 def test_children_by_inheritance(db: None, level: str) -> None:
-    """What a statement on the parent writes to its children is seen by the statement alone; what
-    is written to a child directly, by nobody."""
+    """Only a statement's trigger sees what a statement on the parent writes to its children; no
+    trigger of the parent sees what is written to a child directly."""
     sql("CREATE TABLE parent (id integer, name text)")
     sql("CREATE TABLE child (age integer) INHERITS (parent)")
     sql("INSERT INTO parent VALUES (1, 'a')")
@@ -229,8 +231,8 @@ def test_children_by_inheritance(db: None, level: str) -> None:
 
 
 @pytest.mark.parametrize("state", ["DISABLE", "ENABLE REPLICA", "ENABLE ALWAYS"])
-def test_a_trigger_that_is_replaced_stays_as_it_was_set(table: str, state: str) -> None:
-    """T3: the peer's come back enabled."""
+def test_a_replaced_trigger_keeps_its_state(table: str, state: str) -> None:
+    """T3: the peer's triggers come back enabled."""
     sql(f'ALTER TABLE watched {state} TRIGGER "pgpubsub_watched_after_insert"')
     query = "SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'watched'::regclass"
     before = sorted(sql(query))

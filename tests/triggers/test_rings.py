@@ -1,4 +1,4 @@
-"""How often it rings, and what is sent."""
+"""How often triggers ring, and what they send."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Bell:
         )
 
     def rung(self) -> list[tuple[str, str]]:
-        """Return what was heard since the last time: a message of our own ends the waiting."""
+        """Return the messages since the last call. It waits for one of its own."""
         end = str(uuid.uuid4())
         self._execute("LISTEN the_end", f"NOTIFY the_end, '{end}'")
         eventually(lambda: self._heard() and self._connection.notifies[-1].payload == end)
@@ -38,7 +38,7 @@ class Bell:
         return [one for one in heard if one[0] != "the_end"]
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the session."""
         self._connection.close()
 
     def _execute(self, *statements: str) -> None:
@@ -77,7 +77,7 @@ def items(*numbers: int) -> list[Item]:
     ],
 )  # fmt: skip
 def test_a_statement_calls_the_ring_helper_once(table: str, statement: str, rings: int) -> None:
-    """P26: PostgreSQL would hide equal rings of a transaction, so the calls are counted."""
+    """P26: PostgreSQL merges equal rings of a transaction, so the calls are counted."""
     sql("CREATE TABLE calls (channel text)")
     sql(
         "CREATE OR REPLACE FUNCTION pgpubsub_ring(channel text) RETURNS void LANGUAGE sql "
@@ -88,7 +88,7 @@ def test_a_statement_calls_the_ring_helper_once(table: str, statement: str, ring
 
 
 def test_by_row_it_rings_for_every_row(table: str) -> None:
-    """PostgreSQL then makes one of those that are equal."""
+    """PostgreSQL merges them."""
     watch("watched", level="row")
     sql("CREATE TABLE calls (channel text)")
     sql(
@@ -99,9 +99,9 @@ def test_by_row_it_rings_for_every_row(table: str) -> None:
     assert sql("SELECT * FROM calls") == [("watched",)] * 3
 
 
-def test_a_statement_is_told_once(bell: Bell) -> None:
-    """P26, P13: 1000 rows, 1000 stored, one ring that carries no data; one NOTIFY a row where
-    nothing is stored."""
+def test_a_statement_rings_once_or_sends_one_notify_a_row(bell: Bell) -> None:
+    """P26, P13: for 1000 rows, a durable channel stores 1000 messages and rings once, without
+    data; an ephemeral one sends 1000 NOTIFYs."""
     Item.objects.bulk_create(items(*range(1000)))
     heard = bell.rung()
     assert [one for one in heard if one[0] == ITEMS] == [(ITEMS, "")]
@@ -111,8 +111,8 @@ def test_a_statement_is_told_once(bell: Bell) -> None:
     assert Notification.objects.count() == 1000
 
 
-def test_no_row_rings_nothing(bell: Bell) -> None:
-    """P26: a statement that wrote nothing is not told."""
+def test_a_statement_without_rows_does_not_ring(bell: Bell) -> None:
+    """P26."""
     Item.objects.filter(number=-1).update(name="x")
     Item.objects.filter(number=-1).delete()
     sql("INSERT INTO app_item SELECT * FROM app_item")
@@ -120,8 +120,8 @@ def test_no_row_rings_nothing(bell: Bell) -> None:
     assert not Notification.objects.exists()
 
 
-def test_equal_rows_are_told_apart(bell: Bell) -> None:
-    """P7: PostgreSQL drops identical messages of one transaction, and these are not identical."""
+def test_equal_rows_are_separate_messages(bell: Bell) -> None:
+    """P7: PostgreSQL merges identical messages of a transaction; these are not identical."""
     Item.objects.bulk_create(items(1))
     bell.rung()
     with transaction.atomic():
@@ -130,8 +130,8 @@ def test_equal_rows_are_told_apart(bell: Bell) -> None:
     assert len([one for one in bell.rung() if one[0] == NEWS]) == 3
 
 
-def test_what_is_rolled_back_leaves_nothing(bell: Bell) -> None:
-    """Neither a stored row nor a ring, and neither an ephemeral message."""
+def test_a_rolled_back_write_sends_nothing(bell: Bell) -> None:
+    """Neither a stored message nor a ring nor an ephemeral message."""
     with undone():
         Item.objects.bulk_create(items(1, 2))
     assert bell.rung() == []
@@ -146,8 +146,8 @@ def test_what_is_rolled_back_leaves_nothing(bell: Bell) -> None:
     assert [one.payload["new"]["number"] for one in Notification.objects.all()] == [3]
 
 
-def test_a_failed_statement_leaves_nothing(bell: Bell) -> None:
-    """The write and its notification succeed and fail together."""
+def test_a_failed_statement_sends_nothing(bell: Bell) -> None:
+    """The write and its message succeed or fail together."""
     Item.objects.bulk_create(items(1))
     bell.rung()
     with pytest.raises(DatabaseError), transaction.atomic():
@@ -156,8 +156,8 @@ def test_a_failed_statement_leaves_nothing(bell: Bell) -> None:
 
 
 @pytest.mark.parametrize("letter", ["x", "ä", "名", "\\", '"'])
-def test_a_row_that_is_too_long_for_a_notify(bell: Bell, letter: str) -> None:
-    """P13: the write succeeds, and the row is stored and referred to."""
+def test_a_row_that_is_too_long_for_a_notify_is_stored(bell: Bell, letter: str) -> None:
+    """P13: the write succeeds, and the NOTIFY refers to the stored row."""
     name = letter * 8000
     Item.objects.create(name=name, number=7)
     (message,) = [json.loads(payload) for channel, payload in bell.rung() if channel == NEWS]
@@ -168,7 +168,7 @@ def test_a_row_that_is_too_long_for_a_notify(bell: Bell, letter: str) -> None:
 
 
 def test_rows_around_the_limit(bell: Bell) -> None:
-    """P13: bytes count, not letters; whatever the length, it arrives one way or the other."""
+    """P13: bytes count, not characters; either way the message arrives."""
     Item.objects.bulk_create([Item(name="ü" * length) for length in range(3800, 3950)])
     messages = [json.loads(payload) for channel, payload in bell.rung() if channel == NEWS]
     referred = [message["$ref"] for message in messages if "$ref" in message]

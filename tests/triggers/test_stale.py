@@ -1,7 +1,7 @@
 """Columns that are renamed, dropped and retyped under an installed trigger.
 
-Every write goes on, in sessions old and new; what the options cannot choose any more travels whole
-and is marked; and altering the trigger makes it good again.
+No write fails, in old or new sessions; rows for which the options no longer fit are sent whole and
+marked as stale; altering the trigger repairs it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ REMEDIES = {
     "retyped": ("> 0", "> '0'"),
     "replaced": ("> 0", "> '0'"),
 }
-"""What must be said otherwise for the options to make sense again."""
+"""The new options that fit the table again."""
 
 WATCHED: dict[str, dict[str, Any]] = {
     "statement": {},
@@ -52,11 +52,11 @@ WATCHED: dict[str, dict[str, Any]] = {
     "statement, sent": {"durable": False},
     "row, sent": {"level": "row", "durable": False},
 }
-"""Channels on the one table, by their names."""
+"""Channels on the same table, by name."""
 
 
 class Session:
-    """Somebody who writes, and hears what is sent."""
+    """A session that writes and listens."""
 
     def __init__(self) -> None:
         self._connection = psycopg2.connect(dbname=connection.settings_dict["NAME"])
@@ -70,7 +70,7 @@ class Session:
                 cursor.execute(statement)
 
     def told(self, *statements: str) -> dict[str, list[dict[str, Any]]]:
-        """Write, and return what each channel tells of it."""
+        """Write, and return the messages of each channel."""
         self.execute(*statements)
         stored = [
             (one.channel, {**one.payload, "key": one.key}) for one in Notification.objects.all()
@@ -80,7 +80,7 @@ class Session:
         return {name: [message for channel, message in told if channel == name] for name in WATCHED}
 
     def _sent(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return what this session itself has sent, rings left aside."""
+        """Return the messages that this session has sent, except rings."""
         self._connection.poll()
         own = self._connection.get_backend_pid()
         heard = [one for one in self._connection.notifies if one.pid == own and one.payload]
@@ -93,7 +93,7 @@ class Session:
 
 @pytest.fixture
 def sessions(transactional_db: None) -> Iterator[list[Session]]:
-    """Two sessions, on a table of their own."""
+    """Two sessions with a table of their own."""
     sql("CREATE TABLE watched (id integer PRIMARY KEY, number integer, other integer)")
     sql("INSERT INTO watched VALUES (1, 1, 1)")
     sessions = [Session(), Session()]
@@ -111,7 +111,7 @@ def watch_all(options: dict[str, Any]) -> None:
 
 
 def writes(column: str) -> list[str]:
-    """Return an insert, an update and a delete of which every option takes notice."""
+    """Return an INSERT, an UPDATE and a DELETE that every option lets through."""
     return [
         f"INSERT INTO watched (id, {column}) VALUES (2, '5')",
         f"UPDATE watched SET {column} = '7' WHERE id = 2",
@@ -120,7 +120,7 @@ def writes(column: str) -> list[str]:
 
 
 def columns() -> set[str]:
-    """Return the columns that the table has now."""
+    """Return the present columns of the table."""
     return {
         name
         for (name,) in sql(
@@ -131,7 +131,7 @@ def columns() -> set[str]:
 
 
 def marks(option: str, change: str) -> set[str]:
-    """Return the writes that must be marked: a type that is another wants other operators."""
+    """Return the writes that must be marked as stale: a new type has other operators."""
     fits = change in ("retyped", "replaced") and option in ("columns", "watch")
     if option == "ordering_key" or fits:
         return set()
@@ -140,8 +140,10 @@ def marks(option: str, change: str) -> set[str]:
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("option", OPTIONS)
-def test_a_column_that_is_named(sessions: list[Session], option: str, change: str) -> None:
-    """T3, T13: users' writes never fail, nothing is lost, and it can be repaired."""
+def test_a_changed_column_of_the_options_makes_messages_stale(
+    sessions: list[Session], option: str, change: str
+) -> None:
+    """T3, T13: no write fails, no message is lost, and it can be repaired."""
     options = OPTIONS[option]
     watch_all(options)
     for session in sessions:
@@ -172,7 +174,7 @@ def test_a_column_that_is_named(sessions: list[Session], option: str, change: st
 def assert_told(
     messages: list[dict[str, Any]], columns: set[str], stale: Collection[str] = ()
 ) -> None:
-    """Each of the three writes is told once, with these columns, and marked where it must be."""
+    """Check that each write is told once, with these columns, and marked if it must be."""
     assert [message["op"] for message in messages] == ["INSERT", "UPDATE", "DELETE"]
     marked = {message["op"] for message in messages if message.get("$stale")}
     assert marked >= {*stale}
@@ -181,8 +183,8 @@ def assert_told(
     assert [{*row} for row in rows] == [columns] * 4
 
 
-def test_within_one_transaction(table: str) -> None:
-    """T3: a migration that writes what it has just altered, too."""
+def test_a_column_changed_and_written_in_one_transaction(table: str) -> None:
+    """T3: a migration may write to a table that it has just altered."""
     watch(table, columns=("id", "name"), level="row")
     watch(table, columns=("id", "name"), channel="other")
     sql("UPDATE watched SET name = 'x'")
@@ -203,8 +205,10 @@ def test_within_one_transaction(table: str) -> None:
 
 @pytest.mark.parametrize("level", ["statement", "row"])
 @pytest.mark.parametrize("option", OPTIONS)
-def test_a_column_that_is_computed_from_now_on(table: str, option: str, level: str) -> None:
-    """T3: to read it from a transition table is an internal error of PostgreSQL 18's."""
+def test_a_column_that_becomes_virtual_makes_messages_stale(
+    table: str, option: str, level: str
+) -> None:
+    """T3: in PostgreSQL 18, reading it from a transition table is an internal error."""
     if connection.pg_version < 180000:
         pytest.skip("this server has no virtual columns")
     sql("ALTER TABLE watched ADD COLUMN number integer")
@@ -229,8 +233,10 @@ def test_a_column_that_is_computed_from_now_on(table: str, option: str, level: s
         '("new"."id" * 2000000000 > 0)',
     ],
 )
-def test_a_condition_that_fails_for_a_value(table: str, condition: str, level: str) -> None:
-    """T7: it may be planned and still not be worked out. That is no reason to fail a write."""
+def test_a_condition_that_fails_for_a_value_makes_messages_stale(
+    table: str, condition: str, level: str
+) -> None:
+    """T7: PostgreSQL plans it, but cannot evaluate it. No write may fail for that."""
     watch(table, condition=condition, level=level)
     sql("INSERT INTO watched VALUES (4, 'd'), (5, 'e')")
     sql("UPDATE watched SET name = 'f' WHERE id = 4")
@@ -238,8 +244,8 @@ def test_a_condition_that_fails_for_a_value(table: str, condition: str, level: s
     assert {payload["new"]["name"] for payload in told} >= {"d", "f"}
 
 
-def test_a_name_of_our_own(db: None) -> None:
-    """T8: should a table have the column by which we pair rows, they travel whole."""
+def test_a_table_with_the_column_by_which_rows_are_paired(db: None) -> None:
+    """T8: its rows are sent whole."""
     sql("CREATE TABLE awkward (id integer, pgpubsub_position integer)")
     watch("awkward", watch=("id",))
     sql("INSERT INTO awkward VALUES (1, 7)")
@@ -249,8 +255,8 @@ def test_a_name_of_our_own(db: None) -> None:
     assert updated["new"] == {"id": 1, "pgpubsub_position": 8}
 
 
-def test_trying_takes_no_subtransaction(table: str) -> None:
-    """P26: neither while the options fit nor afterwards: what is tried writes nothing."""
+def test_trying_takes_no_transaction_id(table: str) -> None:
+    """P26: neither while the options fit nor afterwards, because what is tried writes nothing."""
     for level in ("statement", "row"):
         watch(table, channel=level, level=level, watch=("name",), condition='("new"."id" > 0)')
     sql("UPDATE watched SET name = name || '!'")

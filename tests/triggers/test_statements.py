@@ -1,4 +1,4 @@
-"""Every way to write."""
+"""Every kind of statement that writes."""
 
 from __future__ import annotations
 
@@ -87,8 +87,10 @@ STATEMENTS = {
 
 @pytest.mark.parametrize("level", ["statement", "row"])
 @pytest.mark.parametrize(("statement", "expected"), STATEMENTS.values(), ids=STATEMENTS.keys())
-def test_a_statement(table: str, statement: str, expected: list[str], level: str) -> None:
-    """P26: each row that was written is told once, old with new; no row, nothing."""
+def test_each_written_row_is_told_once(
+    table: str, statement: str, expected: list[str], level: str
+) -> None:
+    """P26: old and new row together; a statement without rows tells nothing."""
     watch("watched", level=level)
     if statement.startswith("MERGE") and connection.pg_version < 150000:
         pytest.skip("MERGE came with PostgreSQL 15")
@@ -96,22 +98,22 @@ def test_a_statement(table: str, statement: str, expected: list[str], level: str
     assert sorted(changes()) == sorted(expected)
 
 
-def test_rows_come_in_the_order_they_were_written(table: str) -> None:
-    """P16: by id, in the order of the statement."""
+def test_rows_are_told_in_the_order_of_the_statement(table: str) -> None:
+    """P16."""
     sql("INSERT INTO watched SELECT n, 'x' FROM generate_series(1000, 101, -1) AS n")
     assert changes() == [f"->{n}x" for n in range(1000, 100, -1)]
 
 
 @pytest.mark.parametrize("level", ["statement", "row"])
-def test_copy(table: str, level: str) -> None:
+def test_copy_is_told(table: str, level: str) -> None:
     """COPY is one statement like any other."""
     watch("watched", level=level)
     copy("COPY watched FROM STDIN", "4\td\n5\te\n")
     assert changes() == ["->4d", "->5e"]
 
 
-def test_what_a_before_trigger_made_of_it(table: str) -> None:
-    """What travels is what is in the table."""
+def test_rows_are_told_as_a_before_trigger_has_changed_them(table: str) -> None:
+    """The message has what is in the table."""
     sql(
         "CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS "
         "'BEGIN NEW.name := upper(NEW.name); RETURN NEW; END'"
@@ -126,8 +128,8 @@ def test_what_a_before_trigger_made_of_it(table: str) -> None:
 
 
 @pytest.mark.parametrize("level", ["statement", "row"])
-def test_cascades(table: str, level: str) -> None:
-    """Rows that foreign keys delete, update and empty are told as well, old with new."""
+def test_cascades_of_foreign_keys_are_told(table: str, level: str) -> None:
+    """Rows that they delete, update or set to NULL, old and new together."""
     watch("watched", level=level)
     sql(
         "CREATE TABLE child (id integer, watched_id integer REFERENCES watched "
@@ -143,10 +145,10 @@ def test_cascades(table: str, level: str) -> None:
 
 @pytest.mark.parametrize("level", ["statement", "row"])
 @pytest.mark.parametrize(("action", "left"), [("SET NULL", None), ("SET DEFAULT", 3)])
-def test_foreign_keys_that_are_emptied(
+def test_foreign_keys_set_to_null_are_told(
     table: str, action: str, left: int | None, level: str
 ) -> None:
-    """An UPDATE that PostgreSQL itself makes of somebody else's DELETE."""
+    """PostgreSQL itself makes this UPDATE from a DELETE on another table."""
     sql(
         "CREATE TABLE child (id integer, watched_id integer DEFAULT 3 "
         f"REFERENCES watched ON DELETE {action})"
@@ -158,8 +160,8 @@ def test_foreign_keys_that_are_emptied(
 
 
 @pytest.mark.parametrize("level", ["statement", "row"])
-def test_what_another_trigger_writes(table: str, level: str) -> None:
-    """A trigger that writes to the same table is a writer like any other: each of its rows once."""
+def test_writes_of_other_triggers_are_told_once(table: str, level: str) -> None:
+    """A trigger that writes to the same table is a writer like any other."""
     watch("watched", level=level)
     sql(
         "CREATE FUNCTION echo() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
@@ -177,8 +179,8 @@ def test_what_another_trigger_writes(table: str, level: str) -> None:
 
 
 @pytest.mark.parametrize("level", ["statement", "row"])
-def test_a_truncate_of_several_tables(table: str, level: str) -> None:
-    """P4: one message a table and no ring for a row; those that a CASCADE reaches count, too."""
+def test_a_truncate_of_several_tables_is_one_message_a_table(table: str, level: str) -> None:
+    """P4: also for tables that CASCADE reaches."""
     sql("CREATE TABLE child (watched_id integer REFERENCES watched)")
     sql("CREATE TABLE other (id integer)")
     for name in ("watched", "child", "other"):
@@ -191,8 +193,8 @@ def test_a_truncate_of_several_tables(table: str, level: str) -> None:
     }
 
 
-def test_the_orm(db: None) -> None:
-    """A model's own ways to be written."""
+def test_writes_of_the_orm_are_told(db: None) -> None:
+    """Through instances and querysets."""
     item = Item.objects.create(name="one")
     item.name = "uno"
     item.save()
@@ -221,15 +223,15 @@ def sorted_by_order_of_deletion(told: list[Any]) -> list[str]:
     return names
 
 
-def test_somebody_elses_model(db: None) -> None:
+def test_writes_to_another_apps_model_are_told(db: None) -> None:
     """P24: a trigger on ``auth.User`` sees what Django's own code writes."""
     User.objects.create_user("ann")
     (payload,) = taken()
     assert payload["new"]["username"] == "ann"
 
 
-def test_the_payload(table: str) -> None:
-    """What stands on the wire."""
+def test_the_payload_of_a_change(table: str) -> None:
+    """Key by key."""
     sql("SET LOCAL pgpubsub.notification_context = '{\"user\": 7}'")
     sql("UPDATE watched SET name = 'z' WHERE id = 1")
     assert taken() == [

@@ -1,4 +1,4 @@
-"""Every kind of table, and what becomes of it."""
+"""All kinds of tables, and changes of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMNS = [
 
 @pytest.mark.parametrize("durable", [True, False], ids=["durable", "ephemeral"])
 def test_columns_named_as_our_variables(db: None, durable: bool) -> None:
-    """T8: the names of a table's columns are its own affair."""
+    """T8."""
     listed = ", ".join(f'"{name}" integer' for name in COLUMNS)
     sql(f"CREATE TABLE awkward ({listed})")
     watch("awkward", durable=durable)
@@ -35,8 +35,8 @@ def test_columns_named_as_our_variables(db: None, durable: bool) -> None:
 @pytest.mark.parametrize(
     "how", [{}, {"level": "row"}, {"after": (), "before": ALL}], ids=["statement", "row", "before"]
 )
-def test_options_that_name_columns_named_as_our_variables(db: None, how: dict[str, Any]) -> None:
-    """T8: it is always the column that they mean."""
+def test_options_mean_columns_not_our_variables_of_that_name(db: None, how: dict[str, Any]) -> None:
+    """T8."""
     names, listed = tuple(COLUMNS), ", ".join(f'"{name}" integer' for name in COLUMNS)
     sql(f"CREATE TABLE awkward ({listed})")
     each = " AND ".join(f'("new"."{name}" = 7 OR "old"."{name}" = 7)' for name in names)
@@ -62,7 +62,7 @@ TABLE_NAMES = ["100% %s %(x)s", "o", "n", "changed", "pgpubsub_old", "pgpubsub_n
 
 @pytest.mark.parametrize("name", TABLE_NAMES)
 def test_tables_named_as_our_aliases(db: None, name: str) -> None:
-    """T8: and so is the name of the table; a percent sign is nobody's parameter."""
+    """T8: also with a percent sign, which is no parameter."""
     sql(f'CREATE TABLE "{name}" (id integer, name text)')
     watch(name)
     sql(f"INSERT INTO \"{name}\" VALUES (1, 'a')")
@@ -72,8 +72,8 @@ def test_tables_named_as_our_aliases(db: None, name: str) -> None:
 
 
 @pytest.mark.parametrize("durable", [True, False], ids=["durable", "ephemeral"])
-def test_a_table_that_changes_within_a_session(table: str, durable: bool) -> None:
-    """T3: the trigger names no column, so any may come, change and go, and every write succeeds."""
+def test_a_table_may_change_within_a_session(table: str, durable: bool) -> None:
+    """T3: the function names no columns, so any may be added, changed and dropped."""
     watch("watched", durable=durable)
     for change in (
         "SELECT 1",
@@ -100,15 +100,15 @@ def test_a_table_that_changes_within_a_session(table: str, durable: bool) -> Non
 
 
 def test_two_channels_on_one_table(table: str) -> None:
-    """P4: each has its own function, and neither is in the other's way."""
+    """P4: each has its own function, and neither disturbs the other."""
     watch("watched", "update", channel="second")
     sql("UPDATE watched SET name = 'z' WHERE id = 1")
     rows = sql("SELECT channel FROM pgpubsub_sql_notification ORDER BY channel")
     assert rows == [("second",), ("watched",)]
 
 
-def test_a_trigger_in_a_writable_view_and_a_function(table: str) -> None:
-    """Whatever the detour, the table is what counts."""
+def test_writes_through_a_view_and_a_function_are_told(table: str) -> None:
+    """Only the table counts."""
     sql("CREATE VIEW seen AS SELECT * FROM watched")
     sql(
         "CREATE FUNCTION add() RETURNS void LANGUAGE plpgsql AS "
@@ -118,8 +118,8 @@ def test_a_trigger_in_a_writable_view_and_a_function(table: str) -> None:
     assert changes() == ["->4d", "4d->4z"]
 
 
-def test_a_constraint_that_waits(table: str) -> None:
-    """A deferred constraint keeps no trigger from working, nor the table from being changed."""
+def test_a_deferred_constraint_does_not_disturb_triggers(table: str) -> None:
+    """Triggers fire, and the table can be altered."""
     sql("CREATE TABLE child (watched_id integer REFERENCES watched DEFERRABLE INITIALLY DEFERRED)")
     watch("child", channel="child")
     sql("INSERT INTO child VALUES (1)")
@@ -127,8 +127,8 @@ def test_a_constraint_that_waits(table: str) -> None:
     assert changes() == ["->1"]
 
 
-def test_prepared_statements(table: str) -> None:
-    """One plan, run again and again, while the function behind it is replaced."""
+def test_a_function_may_be_replaced_behind_a_prepared_statement(table: str) -> None:
+    """The same plan is executed again and again meanwhile."""
     sql("PREPARE one AS UPDATE watched SET name = $1 WHERE id = $2")
     for round_ in range(8):
         sql(f"EXECUTE one('{round_}', 1)")
@@ -140,8 +140,8 @@ def test_prepared_statements(table: str) -> None:
     assert changes() == ["1a->10", "10->11", "11->12", "12->13", "13->14", "15->16", "16->17"]
 
 
-def test_nothing_takes_a_subtransaction(table: str) -> None:
-    """P26: no EXCEPTION block stands around a write: each would take an id of its own."""
+def test_writes_take_no_further_transaction_ids(table: str) -> None:
+    """P26: no EXCEPTION block surrounds a write, as each would take an id of its own."""
     sql("INSERT INTO watched VALUES (4, 'd')")
     (own,) = sql("SELECT txid_current()")
     rows = sql("SELECT DISTINCT xmin::text FROM pgpubsub_sql_notification")

@@ -1,4 +1,4 @@
-"""Triggers that fire before the fact, and the event that has no rows."""
+"""BEFORE triggers, and TRUNCATE, which has no rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def execute(statement: str) -> None:
 
 @pytest.fixture
 def item(db: None) -> Item:
-    """A stored item, of whose table nothing but the timings below is watched."""
+    """A stored item, on whose table only the triggers below are installed."""
     item = Item.objects.create(name="one")
     Notification.objects.all().delete()
     for statement in create(
@@ -33,7 +33,7 @@ def item(db: None) -> Item:
 
 
 def told() -> list[tuple[str, str, Any, Any]]:
-    """Return what was sent on the channel: time, event, and the names in both rows."""
+    """Return the messages of the channel: timing, event, and the names in both rows."""
     payloads = Notification.objects.filter(channel="early").values_list("payload", flat=True)
     name = {True: lambda row: row["name"], False: lambda row: None}
     return [
@@ -41,22 +41,22 @@ def told() -> list[tuple[str, str, Any, Any]]:
     ]
 
 
-def test_a_row_whose_deletion_is_listened_to_is_deleted(item: Item) -> None:
-    """P1: in the peer the trigger returns NEW, which is NULL, and the row silently stays."""
+def test_a_before_delete_trigger_lets_the_row_be_deleted(item: Item) -> None:
+    """P1: the peer's trigger returns NEW, which is NULL, and the row silently stays."""
     item.delete()
     assert not Item.objects.exists()
     assert told() == [("BEFORE", "DELETE", "one", None)]
 
 
-def test_inserts_and_updates_go_through_as_they_are(item: Item) -> None:
+def test_before_triggers_leave_inserts_and_updates_unchanged(item: Item) -> None:
     Item.objects.create(name="two")
     Item.objects.filter(pk=item.pk).update(name="uno")
     assert set(Item.objects.values_list("name", flat=True)) == {"uno", "two"}
     assert told() == [("BEFORE", "INSERT", None, "two"), ("BEFORE", "UPDATE", "one", "uno")]
 
 
-def test_a_row_that_turns_out_to_be_there(item: Item) -> None:
-    """Before the fact nobody knows that an insert will meet a conflict: it is told as one."""
+def test_a_before_trigger_tells_an_insert_that_meets_a_conflict(item: Item) -> None:
+    """It is told as an INSERT, since a BEFORE trigger cannot know better."""
     conflict = "ON CONFLICT (id) DO UPDATE SET name = excluded.name"
     execute(
         f"INSERT INTO app_item (id, name, number, amount, data) "
@@ -75,7 +75,7 @@ def test_a_truncate_is_one_message_without_rows(item: Item) -> None:
     assert (change.op, change.old, change.new) == ("TRUNCATE", None, None)
 
 
-def test_truncate_after_the_fact(db: None) -> None:
+def test_an_after_truncate_trigger_is_one_message_without_rows(db: None) -> None:
     for statement in create(
         Trigger(channel="early", model="app.item", after=("truncate",), durable=True),
         Target(db_table="app_item", schema="public", helpers="public", app="tests"),

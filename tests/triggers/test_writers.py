@@ -29,8 +29,8 @@ def writer(table: str) -> str:
 
 
 @pytest.mark.parametrize("durable", [True, False], ids=["durable", "ephemeral"])
-def test_a_role_without_rights_on_our_tables(writer: str, durable: bool) -> None:
-    """P14: it writes as ever, also what is too long for a NOTIFY, and cannot read ours."""
+def test_a_role_without_privileges_on_our_tables_can_write(writer: str, durable: bool) -> None:
+    """P14: also rows that are too long for a NOTIFY; it cannot read our tables."""
     watch("watched", durable=durable)
     with as_role(writer):
         sql("INSERT INTO watched VALUES (4, repeat('d', 9000))")
@@ -42,8 +42,8 @@ def test_a_role_without_rights_on_our_tables(writer: str, durable: bool) -> None
     assert LongPayload.objects.count() == (0 if durable else 2)
 
 
-def test_nobody_speaks_on_a_channel_through_a_table_of_ones_own(writer: str) -> None:
-    """P14: the function runs with our rights, so it is not for others to attach."""
+def test_no_role_can_send_through_a_table_of_its_own(writer: str) -> None:
+    """P14: the function runs with its owner's rights, so others must not attach it."""
     sql("GRANT CREATE ON SCHEMA public TO writer")
     with as_role(writer):
         sql("CREATE TABLE mine (id integer, name text)")
@@ -55,8 +55,8 @@ def test_nobody_speaks_on_a_channel_through_a_table_of_ones_own(writer: str) -> 
 
 
 @pytest.mark.parametrize("durable", [True, False], ids=["durable", "ephemeral"])
-def test_a_role_that_may_not_even_look_into_our_schema(writer: str, durable: bool) -> None:
-    """P14: as where each application has a schema, and nobody has PostgreSQL's own."""
+def test_a_role_without_usage_on_our_schema_can_write(writer: str, durable: bool) -> None:
+    """P14: as if each application has a schema, and PUBLIC has none on the schema public."""
     sql("CREATE SCHEMA apart")
     sql("ALTER TABLE watched SET SCHEMA apart")
     watch('"apart"."watched"', durable=durable, condition='("new"."name" > \'a\')', columns=("id",))
@@ -116,10 +116,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("level", ["statement", "row"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 @pytest.mark.parametrize("preparations", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_search_path(
+def test_objects_on_a_hostile_search_path_are_not_used(
     table: str, preparations: list[str], options: dict[str, Any], level: str
 ) -> None:
-    """P14: what a session puts in the way is not used."""
+    """P14."""
     watch(table, level=level, **options)
     for preparation in preparations:
         sql(preparation)
@@ -131,8 +131,8 @@ def test_a_hostile_search_path(
     assert [change(payload) for payload in told] == ["->4d", "1a->1z", "3c->"]
 
 
-def test_settings_of_the_writer(db: None) -> None:
-    """P21, P22: how a session likes its values spelled does not change what travels."""
+def test_settings_of_the_writer_do_not_change_the_payload(db: None) -> None:
+    """P21, P22: such as those for the spelling of dates and intervals."""
     sql(
         "CREATE TABLE spelled "
         "(a interval, b bytea, c float8, d date, e daterange, f tsrange, g date[], h timestamptz)"
@@ -164,8 +164,8 @@ def test_settings_of_the_writer(db: None) -> None:
     }
 
 
-def test_the_zone_is_that_of_the_specification(db: None) -> None:
-    """In which a condition without USE_TZ means what the project's own queries mean."""
+def test_the_function_runs_in_the_time_zone_of_the_specification(db: None) -> None:
+    """Without USE_TZ, a condition then means what it means in the project's own queries."""
     sql("CREATE TABLE spelled (h timestamptz)")
     watch("spelled", timezone="America/New_York")
     sql("SET LOCAL timezone = 'Asia/Tokyo'")
@@ -179,7 +179,7 @@ BROKEN = ["{", "[1]", "null", '"x"', "7", "", '{"a": "\\u0000"}', "[" * 100_000,
 @pytest.mark.parametrize("setting", BROKEN, ids=lambda setting: setting[:10])
 @pytest.mark.parametrize("durable", [True, False], ids=["durable", "ephemeral"])
 def test_a_broken_context_never_fails_a_write(table: str, setting: str, durable: bool) -> None:
-    """P23: what is no JSON object counts as none."""
+    """P23: anything but a JSON object counts as none."""
     watch("watched", durable=durable)
     sql("SELECT set_config('pgpubsub.notification_context', %s, true)", setting)
     sql("INSERT INTO watched VALUES (4, 'd')")
@@ -189,8 +189,8 @@ def test_a_broken_context_never_fails_a_write(table: str, setting: str, durable:
 # --- Several schemas ------------------------------------------------------------------------------
 
 
-def test_a_channel_in_each_schema(db: None) -> None:
-    """P14, T5: tenants that each have everything; whose row it is decides where it is stored."""
+def test_a_channel_in_each_tenants_schema(db: None) -> None:
+    """P14, T5: a message is stored in the schema of its row's table."""
     for tenant in ("one", "two"):
         sql(f"CREATE SCHEMA {tenant}")
         sql(
@@ -218,9 +218,10 @@ def test_a_channel_in_each_schema(db: None) -> None:
 
 
 @pytest.mark.parametrize("disabled", [True, False], ids=["disabled", "enabled"])
-def test_a_restored_dump(transactional_db: None, server: Server, disabled: bool) -> None:
-    """P14: it runs under an empty search_path, and never fails. It sends again what it restores,
-    unless it disables triggers meanwhile."""
+def test_restoring_data_tells_it_unless_triggers_are_disabled(
+    transactional_db: None, server: Server, disabled: bool
+) -> None:
+    """P14: pg_restore has an empty search_path, and no write fails."""
     program = server.bin_dir / "pg_dump"
     if not program.exists():
         pytest.skip("this server does not bring pg_dump")
@@ -247,8 +248,8 @@ def test_a_restored_dump(transactional_db: None, server: Server, disabled: bool)
     assert told == (0 if disabled else 1)
 
 
-def test_a_whole_dump(transactional_db: None, server: Server) -> None:
-    """P14: everything is there again, and nothing of it has been sent; what is written then is."""
+def test_restoring_everything_tells_nothing(transactional_db: None, server: Server) -> None:
+    """P14: later writes are told."""
     program = server.bin_dir / "pg_dump"
     if not program.exists():
         pytest.skip("this server does not bring pg_dump")
