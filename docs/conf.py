@@ -20,7 +20,7 @@ release = metadata.version("pgpubsub-sql")
 language = "en"
 smartquotes_action = "qe"  # and no dashes: --drain stays --drain
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "figures", "tables"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "figures", "fitting"]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]

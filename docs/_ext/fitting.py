@@ -1,4 +1,4 @@
-"""Let tables fit: signatures may break, and cells carry the heading of their column.
+"""Let pages fit a phone: long code may break, and cells carry the heading of their column.
 
 On a narrow screen ``_static/tables.css`` stacks the cells of a row and shows the headings.
 """
@@ -22,9 +22,9 @@ def label_cells(table: nodes.table) -> None:
                     entry[0].insert(0, nodes.inline("", f"{heading}: ", classes=["cell-label"]))
 
 
-def allow_breaks(table: nodes.table) -> None:
+def allow_breaks(doctree: nodes.document) -> None:
     """Let code that does not fit a phone break after a comma or a bracket."""
-    for literal in [one for one in table.findall(nodes.literal) if len(one.astext()) > 40]:
+    for literal in [one for one in doctree.findall(nodes.literal) if len(one.astext()) > 40]:
         first, *others = re.split(r"(?<=[,(])(?=.)", literal.astext())
         literal.children = []
         literal += nodes.Text(first)
@@ -33,10 +33,10 @@ def allow_breaks(table: nodes.table) -> None:
 
 
 def prepare(app: Sphinx, doctree: nodes.document) -> None:
-    """Prepare every table of a page."""
+    """Prepare a page."""
+    allow_breaks(doctree)
     for table in doctree.findall(nodes.table):
         label_cells(table)
-        allow_breaks(table)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
