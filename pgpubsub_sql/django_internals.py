@@ -7,15 +7,34 @@ file with the source of the next release before it is supported.
 from __future__ import annotations
 
 import datetime
+import functools
+import traceback
 import zoneinfo
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
+from django.apps import apps
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.backends.postgresql.psycopg_any import is_psycopg3 as is_psycopg3  # or psycopg2
-from django.db.models import Model, QuerySet
+from django.db.migrations import Migration
+from django.db.migrations.autodetector import MigrationAutodetector
+from django.db.migrations.autodetector import OperationDependency as OperationDependency
+from django.db.migrations.exceptions import NodeNotFoundError
+from django.db.migrations.graph import MigrationGraph
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations.base import Operation
+from django.db.migrations.operations.fields import FieldOperation
+from django.db.migrations.operations.models import IndexOperation, ModelOptionOperation
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.migrations.state import ProjectState
+from django.db.models import Field, Model, QuerySet
+from django.db.models.expressions import Col
+from django.db.models.query_utils import DeferredAttribute
+from django.db.models.sql import Query
 
 Callback = Callable[[], None]
 
@@ -214,3 +233,243 @@ def as_read(moment: datetime.datetime, wrapper: BaseDatabaseWrapper) -> datetime
         return moment.astimezone(wrapper.timezone)
     here = zoneinfo.ZoneInfo(wrapper.timezone_name)  # USE_TZ = False
     return moment.astimezone(here).replace(tzinfo=None)
+
+
+def for_write(found: QuerySet[Any]) -> str:
+    """Return the database to which *found* is written, as for ``update()``: ``_for_write``."""
+    found._for_write = True  # type: ignore[attr-defined]
+    return found.db
+
+
+def deferred_field_read(error: BaseException) -> Field[Any, Any] | None:
+    """Return the deferred field whose reading raised *error*: ``DeferredAttribute.__get__()``."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code is DeferredAttribute.__get__.__code__:
+            field: Field[Any, Any] = frame.f_locals["self"].field
+            return field
+    return None
+
+
+class Selection(NamedTuple):
+    """How a query set selects a field."""
+
+    expression: Col
+    sql: str
+    params: tuple[Any, ...]
+    converters: tuple[Callable[[Any, Col, BaseDatabaseWrapper], Any], ...]
+    """The backend's and the field's, which turn the driver's value into the field's."""
+
+
+def selection_of(field: Any, column: str, wrapper: BaseDatabaseWrapper) -> Selection | None:
+    """Return how a query set would select *field* from *column*; None if by another expression.
+
+    ``Field.get_col()``, ``Col.select_format()`` and ``get_db_converters()`` of backend and column.
+    """
+    expression = field.get_col(field.model._meta.db_table)
+    if type(expression) is not Col:
+        return None
+    compiler = Query(field.model).get_compiler(connection=wrapper)
+    sql, params = expression.select_format(compiler, column, ())
+    converters = (
+        *wrapper.ops.get_db_converters(expression),
+        *expression.get_db_converters(wrapper),
+    )
+    return Selection(expression, sql, tuple(params), converters)
+
+
+def swappable_setting(model: str) -> str | None:
+    """Return the setting that swaps *model*, a label: ``apps.get_swappable_settings_name()``."""
+    return apps.get_swappable_settings_name(model)
+
+
+# --- Migrations
+
+Node = tuple[str, str]
+"""App label and name of a migration, as ``MigrationGraph`` and ``MigrationLoader`` have it."""
+
+INCONSISTENT = (NodeNotFoundError, ValueError)
+"""What ``MigrationLoader`` raises for a missing dependency; the latter for ``__first__``."""
+
+SINGLE_MODEL_OPERATIONS = (FieldOperation, IndexOperation, ModelOptionOperation)
+"""Base classes of operations that change one model and leave its table where it is."""
+
+
+@dataclass(frozen=True)
+class LoadedMigrations:
+    """The migrations of the project: ``MigrationLoader``."""
+
+    graph: MigrationGraph
+    on_disk: Mapping[Node, Migration]
+    """``disk_migrations``"""
+    applied: Collection[Node]
+    """``applied_migrations``: those that have run on a database."""
+    unmigrated_apps: set[str]
+    """``unmigrated_apps``: labels of the apps that have no migrations."""
+
+    @classmethod
+    def load(cls, wrapper: BaseDatabaseWrapper | None = None) -> LoadedMigrations:
+        """Return the migrations, and those applied to a database. Raises :data:`INCONSISTENT`."""
+        return cls._of(MigrationLoader(wrapper))
+
+    @classmethod
+    def read(cls) -> LoadedMigrations:
+        """Return the migrations without order, however inconsistent: ``load_disk()``."""
+        loader = MigrationLoader(None, load=False)
+        loader.load_disk()
+        return cls._of(loader)
+
+    @classmethod
+    def _of(cls, loader: Any) -> LoadedMigrations:
+        graph = getattr(loader, "graph", None) or MigrationGraph()
+        applied = loader.applied_migrations or {}
+        return cls(graph, loader.disk_migrations, applied, loader.unmigrated_apps)
+
+    def applied_state(self) -> ProjectState:
+        """Return the models after the applied migrations: ``MigrationGraph.make_state()``."""
+        nodes = [node for node in self.graph.nodes if node in self.applied]
+        if not nodes:
+            return ProjectState(real_apps=self.unmigrated_apps)
+        graph: Any = self.graph  # the stubs want a list of apps, Django passes a set
+        return cast(ProjectState, graph.make_state(nodes, real_apps=self.unmigrated_apps))
+
+
+def in_order(graph: MigrationGraph) -> Iterator[tuple[Node, Migration]]:
+    """Yield all migrations, each after its dependencies: ``leaf_nodes()``, ``forwards_plan()``."""
+    seen: set[Node] = set()
+    for leaf in sorted(graph.leaf_nodes()):
+        for node in graph.forwards_plan(leaf):
+            migration = graph.nodes[node]
+            if node not in seen and migration:
+                seen.add(node)
+                yield node, migration
+
+
+def migrations_module(label: str) -> str | None:
+    """Return the module of an app's migrations; None if the settings turn them off."""
+    module, _ = MigrationLoader.migrations_module(label)
+    return module
+
+
+def applied_migration(wrapper: BaseDatabaseWrapper, node: Node) -> QuerySet[Any] | None:
+    """Return the record of a migration, with ``applied``, if it has run: ``MigrationRecorder``."""
+    recorder = MigrationRecorder(wrapper)
+    if node not in recorder.applied_migrations():
+        return None
+    return recorder.migration_qs.filter(app=node[0], name=node[1])
+
+
+def collected_sql(editor: BaseDatabaseSchemaEditor) -> list[str]:
+    """Return the statements of an editor that only collects them: ``collected_sql``."""
+    return list(editor.collected_sql)
+
+
+# --- The autodetector of makemigrations
+
+_Autodetector: Any = MigrationAutodetector
+_GRAPH = "_pgpubsub_graph"
+"""Our attribute of an autodetector: the graph of the migrations with which it compares."""
+
+
+class Detection:
+    """A run of the autodetector, which has found the changes of models."""
+
+    def __init__(self, autodetector: Any) -> None:
+        self._run = autodetector
+
+    def renamed_models(self) -> Iterator[tuple[str, str]]:
+        """Yield old and new labels, in lower case: ``renamed_models``."""
+        for (label, new), old in self._run.renamed_models.items():
+            yield f"{label}.{old}".lower(), f"{label}.{new}".lower()
+
+    def operations_of(self, label: str) -> list[Operation]:
+        """Return the operations found for an app: ``generated_operations``."""
+        return list(self._run.generated_operations.get(label, ()))
+
+    def had_model(self, label: str, name: str) -> bool:
+        """Whether the migrations so far know a model: ``from_state``."""
+        state = self._run.from_state
+        return (label, name) in state.models or label in state.real_apps
+
+    def old_model(self, model: str) -> type[Model]:
+        """Return a model as the migrations so far have it. Raises :class:`LookupError`."""
+        found: type[Model] = self._run.from_state.apps.get_model(model)
+        return found
+
+    def add(
+        self,
+        label: str,
+        operation: Operation,
+        dependencies: Iterable[OperationDependency],
+        *,
+        first: bool = False,
+    ) -> None:
+        """Add an operation for an app, last or *first*: ``add_operation()``."""
+        self._run.add_operation(label, operation, dependencies=[*dependencies], beginning=first)
+
+
+def wait(operation: Any, dependency: OperationDependency) -> None:
+    """Let an operation that was found come after *dependency*, too: ``_auto_deps``."""
+    operation._auto_deps = [*operation._auto_deps, dependency]
+
+
+def dependency(label: str, name: str, kind: Any) -> OperationDependency:
+    """Return a dependency on a model of an app; *kind* may be ours."""
+    return OperationDependency(label, name, None, kind)
+
+
+def creation(label: str, name: str) -> OperationDependency:
+    """Return the dependency on the operation that creates a model."""
+    return dependency(label, name, OperationDependency.Type.CREATE)
+
+
+def swappable_dependency(model: str) -> OperationDependency | None:
+    """Return the dependency on the model of a setting, if *model* is swappable: ``__setting__``."""
+    name = swappable_setting(model)
+    return creation("__setting__", name) if name else None
+
+
+def is_swappable(dependency: OperationDependency) -> bool:
+    """Whether :func:`swappable_dependency` made it."""
+    return dependency.app_label == "__setting__"
+
+
+def extend_autodetector(
+    add_operations: Callable[[Detection, MigrationGraph], None],
+    is_required: Callable[[Operation, OperationDependency], bool | None],
+) -> None:
+    """Extend Django's autodetector, once: further calls change nothing.
+
+    *add_operations* is called with each run that compares with migrations. *is_required* says
+    whether an operation must come before another because of a dependency; None leaves it to Django.
+    """
+    if hasattr(_Autodetector, _GRAPH):
+        return
+    setattr(_Autodetector, _GRAPH, None)
+    detect, sort = _Autodetector._detect_changes, _Autodetector._sort_migrations
+    check = _Autodetector.check_dependency
+
+    @functools.wraps(detect)
+    def _detect_changes(
+        self: Any, convert_apps: Any = None, graph: MigrationGraph | None = None
+    ) -> Any:
+        setattr(self, _GRAPH, graph)
+        # Django takes an app without models for a new one, whose next migration is its initial one.
+        self.existing_apps |= {label for label, _ in graph.nodes} if graph else set()
+        return detect(self, convert_apps, graph)
+
+    @functools.wraps(sort)
+    def _sort_migrations(self: Any) -> None:
+        sort(self)
+        # Without a graph, two states are compared: only models matter.
+        if (graph := getattr(self, _GRAPH)) is not None:
+            add_operations(Detection(self), graph)
+
+    @functools.wraps(check)
+    def check_dependency(self: Any, operation: Operation, dependency: Any) -> bool:
+        found = None
+        if isinstance(dependency, OperationDependency):  # others may be plain tuples
+            found = is_required(operation, dependency)
+        return bool(check(self, operation, dependency)) if found is None else found
+
+    for method in (_detect_changes, _sort_migrations, check_dependency):
+        setattr(_Autodetector, method.__name__, method)

@@ -8,11 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.db import connections, models, transaction
-from django.db.migrations.loader import MigrationLoader
-from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Func, Subquery
 from django.db.models.functions import Now
 
+from pgpubsub_sql.django_internals import LoadedMigrations, applied_migration, for_write
 from pgpubsub_sql.sql import query
 
 if TYPE_CHECKING:
@@ -57,12 +56,11 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
 
         Raises :class:`LookupError` if there is no such migration.
         """
-        recorder = MigrationRecorder(connections[self.db])
-        if (app, name) in recorder.applied_migrations():
-            found = recorder.migration_qs.filter(app=app, name=name)
+        found = applied_migration(connections[self.db], (app, name))
+        if found is not None:
             # The server compares, as it knows the time zone of naive times.
             return self.filter(created_at__lt=Subquery(found.values("applied")[:1]))
-        if (app, name) in MigrationLoader(None).disk_migrations:
+        if (app, name) in LoadedMigrations.load().on_disk:
             return self.all()
         raise LookupError(f"The app {app!r} has no migration {name!r}.")
 
@@ -94,16 +92,16 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
         Messages in flight are locked by their worker, and skipped. *progress* is called with the
         number that is done.
         """
-        self._for_write = True  # as in update() and delete(): routers choose a database to write to
+        using = for_write(self)
         changed, last = 0, 0
         while True:
-            with transaction.atomic(using=self.db):
+            with transaction.atomic(using=using):
                 rows = self.filter(pk__gt=last).order_by("pk").select_for_update(skip_locked=True)
                 ids = list(rows.values_list("pk", flat=True)[:BATCH])
                 if not ids:
                     return changed
-                notified = action(self.model.objects.using(self.db).filter(pk__in=ids))
-                with connections[self.db].cursor() as cursor:
+                notified = action(self.model.objects.using(using).filter(pk__in=ids))
+                with connections[using].cursor() as cursor:
                     cursor.execute(query("ring"), {"channels": notified})
             changed, last = changed + len(ids), ids[-1]
             if progress:

@@ -9,12 +9,12 @@ from typing import Any
 from django.apps import apps
 from django.core import checks
 from django.db import connections, router
-from django.db.migrations.loader import MigrationLoader
 from django.db.models import Model
 
 from pgpubsub_sql.channels import app_label, dotted_path, model_of
 from pgpubsub_sql.checks.channels import model_problem, trigger_channels
 from pgpubsub_sql.checks.databases import as_warnings
+from pgpubsub_sql.django_internals import migrations_module
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops import stale_labels
 from pgpubsub_sql.migrations_ops.audit import unwritten_problems
@@ -59,7 +59,7 @@ def _migrations_problem(label: str) -> tuple[str, str] | None:
             "its module belongs to no installed app.",
             "Move it to the channels.py of an app that is in INSTALLED_APPS.",
         )
-    module, _ = MigrationLoader.migrations_module(label)
+    module = migrations_module(label)
     if module is None or _is_package(module):
         return None
     return (

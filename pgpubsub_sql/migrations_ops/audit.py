@@ -11,9 +11,9 @@ from typing import NamedTuple
 from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ProjectState
 
+from pgpubsub_sql.django_internals import LoadedMigrations, Node
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.installed import APP
 from pgpubsub_sql.migrations_ops.applying import (
@@ -24,7 +24,7 @@ from pgpubsub_sql.migrations_ops.applying import (
 )
 from pgpubsub_sql.migrations_ops.declared_triggers import declared_triggers
 from pgpubsub_sql.migrations_ops.problems import DIAGNOSES, InstallState, Problem
-from pgpubsub_sql.migrations_ops.recorded_triggers import Key, Node, Triggers, recorded_triggers
+from pgpubsub_sql.migrations_ops.recorded_triggers import Key, Triggers, recorded_triggers
 from pgpubsub_sql.migrations_ops.replication import replication_problems
 from pgpubsub_sql.migrations_ops.shared_faults import Fault, find_faults
 from pgpubsub_sql.migrations_ops.stale_labels import load_migrations
@@ -275,10 +275,10 @@ def unwritten_problems() -> Iterator[Problem]:
 
     Raises :class:`NotReady` if the migrations cannot be loaded.
     """
-    loader = load_migrations()
+    migrations = load_migrations()
     wanted = declared_triggers()
-    migrated = {key: wanted[key] for key in wanted if key[0] not in loader.unmigrated_apps}
-    yield from _unwritten_problems(migrated, recorded_triggers(loader.graph).triggers)
+    migrated = {key: wanted[key] for key in wanted if key[0] not in migrations.unmigrated_apps}
+    yield from _unwritten_problems(migrated, recorded_triggers(migrations.graph).triggers)
 
 
 def audit(connection: BaseDatabaseWrapper) -> Audit:
@@ -287,16 +287,14 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
     Raises :class:`NotReady` if it is not PostgreSQL, our own migrations have not run there, or
     the project's cannot be loaded.
     """
-    loader = _loader(connection)
+    migrations = _load(connection)
     schemas = find_schemas(connection)
-    applied = [node for node in loader.graph.nodes if node in loader.applied_migrations]
-    state = ProjectState(real_apps=loader.unmigrated_apps)
-    if applied:
-        state = loader.graph.make_state(applied, real_apps=loader.unmigrated_apps)
+    state = migrations.applied_state()
     wanted = _here(connection, state, declared_triggers())
-    unmigrated = {key: wanted[key] for key in wanted if key[0] in loader.unmigrated_apps}
-    recorded = recorded_triggers(loader.graph)
-    installed = _here(connection, state, recorded_triggers(loader.graph, applied).triggers)
+    unmigrated = {key: wanted[key] for key in wanted if key[0] in migrations.unmigrated_apps}
+    recorded = recorded_triggers(migrations.graph)
+    applied = recorded_triggers(migrations.graph, migrations.applied)
+    installed = _here(connection, state, applied.triggers)
     targets, misfits = _targets(connection, state, installed | unmigrated)
     schema = schemas.helpers or schemas.current
     functions = installed_functions(connection)
@@ -313,7 +311,7 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
         recorded=_here(connection, state, recorded.triggers),
         applied=installed,
         unmigrated=unmigrated,
-        known_apps=_known_apps(loader),
+        known_apps=_known_apps(migrations),
         made=recorded.made,
         state=state,
         functions=functions,
@@ -325,21 +323,21 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
     )
 
 
-def _loader(connection: BaseDatabaseWrapper) -> MigrationLoader:
+def _load(connection: BaseDatabaseWrapper) -> LoadedMigrations:
     """Load the migrations and what has run here, if ours has; its tables may be gone since."""
     check_postgresql(connection)
-    loader = load_migrations(connection)
-    if not any(label == APP for label, _ in loader.applied_migrations):
+    migrations = load_migrations(connection)
+    if not any(label == APP for label, _ in migrations.applied):
         check_ready(connection)
-    return loader
+    return migrations
 
 
-def _known_apps(loader: MigrationLoader) -> set[str]:
+def _known_apps(migrations: LoadedMigrations) -> set[str]:
     """Return the labels of the project's apps without those that a newer release has migrated.
 
     What the newer release has installed is no leftover.
     """
-    ahead = {node[0] for node in loader.applied_migrations if node not in loader.disk_migrations}
+    ahead = {node[0] for node in migrations.applied if node not in migrations.on_disk}
     return {config.label for config in apps.get_app_configs()} - ahead
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.migrations.loader import MigrationLoader
 
+from pgpubsub_sql.django_internals import LoadedMigrations, collected_sql
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.installed import APP
 from pgpubsub_sql.migrations_ops.applying import execute
@@ -42,8 +42,7 @@ def installing_sql(connection: BaseDatabaseWrapper, found: Audit, key: Key) -> l
     with connection.schema_editor(collect_sql=True, atomic=False) as editor:
         operation = AddTrigger(found.expected[key])
         operation.database_forwards(key[0], editor, found.state, found.state)
-    collected: list[str] = editor.collected_sql
-    return collected
+    return collected_sql(editor)
 
 
 def grant(connection: BaseDatabaseWrapper, missing: Iterable[Missing]) -> None:
@@ -101,7 +100,7 @@ def _execute(connection: BaseDatabaseWrapper, statements: Iterable[str]) -> None
 
 def install_unmigrated(using: str, **kwargs: Any) -> None:
     """Install the triggers of apps without migrations, after ``migrate``."""
-    connection, unmigrated = connections[using], _unmigrated_apps()
+    connection, unmigrated = connections[using], LoadedMigrations.read().unmigrated_apps
     if connection.vendor == "postgresql" and APP in unmigrated:
         _install_helpers(connection)
     if any(label in unmigrated for label, _ in declared_triggers()):
@@ -120,9 +119,3 @@ def _install_triggers(connection: BaseDatabaseWrapper) -> None:
     except NotReady:
         return  # channels do not work in this database
     install(connection, found, [key for key in found.installable() if key in found.unmigrated])
-
-
-def _unmigrated_apps() -> set[str]:
-    loader = MigrationLoader(None, load=False)
-    loader.load_disk()
-    return loader.unmigrated_apps

@@ -10,15 +10,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from django.apps import apps
 from django.conf import SettingsReference
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations import RenameModel
 from django.db.migrations.operations.base import Operation, OperationCategory
-from django.db.migrations.operations.fields import FieldOperation
-from django.db.migrations.operations.models import IndexOperation, ModelOptionOperation
 from django.db.migrations.state import ProjectState
 
+from pgpubsub_sql.django_internals import SINGLE_MODEL_OPERATIONS, swappable_setting
 from pgpubsub_sql.migrations_ops.applying import apply_change
 from pgpubsub_sql.migrations_ops.recorded_triggers import TriggerChange
 from pgpubsub_sql.sql.trigger import Trigger
@@ -119,7 +117,7 @@ class TriggerOperation(TriggerChange):
         if isinstance(operation, TriggerOperation):
             return operation.trigger.channel != self.trigger.channel
         label, _, name = self.trigger.model.partition(".")
-        if isinstance(operation, (FieldOperation, IndexOperation, ModelOptionOperation)):
+        if isinstance(operation, SINGLE_MODEL_OPERATIONS):
             return not (self._names_columns and operation.references_model(name, label))
         return not operation.references_model(name, label)
 
@@ -189,6 +187,6 @@ def _renamed(trigger: Trigger | None, rename: RenameModel, app_label: str) -> Tr
 def _plain(trigger: Trigger) -> dict[str, Any]:
     """Return the values of *trigger*, with a reference to the setting of a swappable model."""
     values = trigger.deconstruct()
-    if setting := apps.get_swappable_settings_name(trigger.model):
+    if setting := swappable_setting(trigger.model):
         values["model"] = SettingsReference(trigger.model, setting)
     return values

@@ -19,9 +19,9 @@ from django.core.management.base import CommandError
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
-from django.db.migrations.loader import MigrationLoader
 
 from pgpubsub_sql.channels import declared_channels, dotted_path
+from pgpubsub_sql.django_internals import LoadedMigrations
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.installed import APP
 from pgpubsub_sql.migrations_ops.stale_labels import triggers_on_disk
@@ -79,9 +79,7 @@ def check_unused(connection: BaseDatabaseWrapper) -> None:
 
 def dependent_migrations() -> Iterator[Path]:
     """Yield the files of other apps' migrations that mention this package."""
-    loader = MigrationLoader(None, load=False)
-    loader.load_disk()
-    for (label, _), migration in sorted(loader.disk_migrations.items()):
+    for (label, _), migration in sorted(LoadedMigrations.read().on_disk.items()):
         path = inspect.getsourcefile(sys.modules[migration.__module__])
         if label != APP and path and mentioning_lines(Path(path).read_bytes()):
             yield Path(path)

@@ -14,13 +14,11 @@ from django.db.migrations.operations import (
 )
 from django.db.migrations.operations.base import Operation
 
+from pgpubsub_sql.django_internals import Node, in_order
 from pgpubsub_sql.sql.trigger import Trigger
 
 Key = tuple[str, str]
 """App label and name of the channel."""
-
-Node = tuple[str, str]
-"""App label and name of a migration."""
 
 Triggers = dict[Key, Trigger]
 """Triggers by app and channel."""
@@ -113,13 +111,9 @@ def recorded_triggers(
 def _operations(
     graph: MigrationGraph, only: Container[Node] | None
 ) -> Iterator[tuple[Node, Operation]]:
-    seen: set[Node] = set()
-    for leaf in sorted(graph.leaf_nodes()):
-        for node in graph.forwards_plan(leaf):
-            migration = graph.nodes[node]
-            if node not in seen and migration and (only is None or node in only):
-                seen.add(node)
-                yield from ((node, found) for found in state_operations(migration.operations))
+    for node, migration in in_order(graph):
+        if only is None or node in only:
+            yield from ((node, found) for found in state_operations(migration.operations))
 
 
 def state_operations(operations: Iterable[Operation]) -> Iterator[Operation]:

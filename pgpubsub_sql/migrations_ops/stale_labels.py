@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 from django.apps import apps
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
-from django.db.migrations.exceptions import NodeNotFoundError
-from django.db.migrations.loader import MigrationLoader
 
+from pgpubsub_sql.django_internals import INCONSISTENT, LoadedMigrations
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.recorded_triggers import (
     RecordedTriggers,
@@ -53,14 +52,14 @@ class StaleLabel(NamedTuple):
         return f"{wrong} If it is {new!r} now, write {written}."
 
 
-def load_migrations(connection: BaseDatabaseWrapper | None = None) -> MigrationLoader:
+def load_migrations(connection: BaseDatabaseWrapper | None = None) -> LoadedMigrations:
     """Return the migrations on disk, and those applied to the database of *connection*.
 
     Raises :class:`NotReady`, saying what to edit, if one depends on a migration that is missing.
     """
     try:
-        return MigrationLoader(connection)
-    except (NodeNotFoundError, ValueError) as error:  # the latter for a missing app
+        return LoadedMigrations.load(connection)
+    except INCONSISTENT as error:
         problems = _described([*_stale_labels(_on_disk())])
         if not problems and isinstance(error, ValueError):
             raise
@@ -90,16 +89,14 @@ def unusable_labels() -> list[str]:
 def _is_complete() -> bool:
     """Whether the migrations load all the same, as where a squashed one replaces those found."""
     try:
-        MigrationLoader(None)
-    except (NodeNotFoundError, ValueError):
+        LoadedMigrations.load()
+    except INCONSISTENT:
         return False
     return True
 
 
 def _on_disk() -> list[Migration]:
-    loader = MigrationLoader(None, load=False)
-    loader.load_disk()
-    return [migration for _, migration in sorted(loader.disk_migrations.items())]
+    return [migration for _, migration in sorted(LoadedMigrations.read().on_disk.items())]
 
 
 def _stale_labels(migrations: list[Migration]) -> Iterator[StaleLabel]:

@@ -13,8 +13,8 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field
 from django.db.models.expressions import Col
-from django.db.models.sql import Query
 
+from pgpubsub_sql.django_internals import selection_of
 from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.rows.postgres_types import UNKNOWN, PostgresType, postgres_type
 from pgpubsub_sql.sql import sqlstate
@@ -69,26 +69,23 @@ class Column:
 def column_of(field: AnyField, alias: str, connection: BaseDatabaseWrapper) -> Column | None:
     """Return the column of *field*; None if its JSON cannot be what a queryset selects."""
     name = cast(str, field.column)  # a concrete field has one
-    expression = field.get_col(field.model._meta.db_table)
     db_type = field.db_parameters(connection)["type"]
-    if type(expression) is not Col or not db_type or db_type.startswith(LOSSY):
+    if not db_type or db_type.startswith(LOSSY):
         return None
-    compiler = Query(field.model).get_compiler(connection=connection)
-    sql, params = expression.select_format(compiler, f"r.{alias}", ())
+    selected = selection_of(field, f"r.{alias}", connection)
+    if selected is None:
+        return None
     return Column(
         label=f"{field.model._meta.label}.{field.name}",
         name=name,
         key=name if _is_key(name) else f"${alias}",
-        type=postgres_type(db_type) if sql == f"r.{alias}" else UNKNOWN,
-        expression=expression,
-        converters=(
-            *connection.ops.get_db_converters(expression),
-            *expression.get_db_converters(connection),
-        ),
+        type=postgres_type(db_type) if selected.sql == f"r.{alias}" else UNKNOWN,
+        expression=selected.expression,
+        converters=selected.converters,
         alias=alias,
         cast=_LIMITED.sub(r"\1", db_type).replace("%", "%%"),
-        selection=sql,
-        params=tuple(params),
+        selection=selected.sql,
+        params=selected.params,
     )
 
 

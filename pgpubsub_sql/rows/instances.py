@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import Any
 
 from django import db
 from django.db.models import Field, Model
-from django.db.models.query_utils import DeferredAttribute
 
+from pgpubsub_sql.django_internals import deferred_field_read
 from pgpubsub_sql.errors import PayloadError, brief
 
 _TRANSIENT = (
@@ -42,7 +41,7 @@ def build(model: type[Model], using: str, names: list[str], values: list[Any]) -
 def _explain(model: type[Model], error: Exception) -> str:
     label = model._meta.label
     cause = f"{type(error).__name__}: {brief(error)}"
-    field = _deferred_field_read(error)
+    field = deferred_field_read(error)
     if field is None:
         return f"No instance of {label} can be made of the row ({cause})"
     return (
@@ -58,12 +57,3 @@ def _remedy(model: type[Model], field: Field[Any, Any]) -> str:
     if field in own and getattr(field, "db_persist", None) is not False:
         return f"Add it to columns, or remove it from exclude; or {avoid}"
     return f"It never travels, because triggers on the table do not see it: {avoid}"
-
-
-def _deferred_field_read(error: Exception) -> Field[Any, Any] | None:
-    """Return the deferred field whose reading raised *error*, if one did."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_code is DeferredAttribute.__get__.__code__:
-            field: Field[Any, Any] = frame.f_locals["self"].field
-            return field
-    return None
