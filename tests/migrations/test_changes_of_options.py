@@ -243,7 +243,7 @@ def test_a_condition_that_cannot_be_planned_fails_the_migration(
     assert "NotReady: The trigger of channel 'blog.Authors' cannot be installed on" in output
     assert "rage does not exist" in output
     assert "looked up in pg_catalog, pg_temp" in output
-    assert "let the migration that makes the column run first" in output
+    assert "let the migration that creates the column run first" in output
     assert not project.has("blog_author")
 
 

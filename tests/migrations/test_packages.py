@@ -207,7 +207,7 @@ def test_a_missing_dependency_is_an_error(project: Project) -> None:
     source = source.replace("('people', '0001_initial'),", "")
     project.write({"aardvark/migrations/0001_initial.py": source})
     output = project.run("migrate", code=1)
-    assert "NotReady: The model 'people.author', which the channel 'aardvark.Authors'" in output
+    assert "NotReady: The channel 'aardvark.Authors' watches the model 'people.author'" in output
     assert "dependencies" in output
 
 

@@ -21,7 +21,7 @@ def test_an_unmanaged_table_is_watched_if_declared(project: Project) -> None:
     project.write(authors("insert", models=OTHERS))
     output = project.run("makemigrations", code=1)
     assert "pgpubsub_sql.E009) blog.channels.Authors watches blog.Author" in output
-    assert "Set unmanaged = True on the channel" in output
+    assert "set unmanaged = True on the channel" in output
 
     install(project, authors("insert", models=OTHERS, unmanaged=True))
     assert tell(project) == ["blog.Authors INSERT"]

@@ -122,7 +122,7 @@ class Tests(TestCase):
             lambda: pgpubsub_sql.notify_many([Mail(to="Ann")]),
             pgpubsub_sql.process_stored_notifications,
         ):
-            with self.assertRaisesRegex(Exception, "'default' is SQLite.*are PostgreSQL's"):
+            with self.assertRaisesRegex(Exception, "'default' is SQLite.*need PostgreSQL"):
                 send()
 
     def test_what_cannot_travel(self):
