@@ -76,7 +76,7 @@ def ask(sql: str) -> tuple[str, str]:
         ("$$ $1", '"$$ $1"'),
     ],
 )
-def test_identifiers(name: str, quoted: str) -> None:
+def test_an_identifier_has_quotes_only_if_it_needs_them(name: str, quoted: str) -> None:
     """T8: every name makes valid SQL. F6: quotes only where they are needed."""
     assert quote_identifier(name) == quoted
 
@@ -91,7 +91,7 @@ def test_keywords_of_this_server_are_quoted() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a\0b"])
-def test_names_that_cannot_be(name: str) -> None:
+def test_names_that_postgresql_cannot_have_are_refused(name: str) -> None:
     with pytest.raises(TemplateError, match="cannot be the name"):
         quote_identifier(name)
 
@@ -109,12 +109,12 @@ def test_names_that_cannot_be(name: str) -> None:
         ("$pgpubsub$pgpubsub$", "E'\\x24pgpubsub\\x24pgpubsub\\x24'"),
     ],
 )
-def test_literals(value: str, quoted: str) -> None:
+def test_no_value_can_end_a_literal(value: str, quoted: str) -> None:
     """P2: no value can end them."""
     assert quote_literal(value) == quoted
 
 
-def test_a_literal_without_nul() -> None:
+def test_a_literal_with_a_nul_is_refused() -> None:
     with pytest.raises(TemplateError, match="contains a NUL"):
         quote_literal("a\0b")
 
@@ -135,7 +135,7 @@ def test_a_literal_without_nul() -> None:
         ('"a"; DROP TABLE x; --', '"""a""; DROP TABLE x; --"'),
     ],
 )
-def test_tables_are_those_of_django(db_table: str, quoted: str) -> None:
+def test_a_quoted_table_is_the_one_of_djangos_own_sql(db_table: str, quoted: str) -> None:
     """T8: where Django's own SQL is valid, ours names the same table, and needs no more quotes."""
     assert quote_table(db_table) == quoted
     if db_table in ('odd"name', '"', '"a"; DROP TABLE x; --'):

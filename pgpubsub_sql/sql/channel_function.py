@@ -11,13 +11,13 @@ from pgpubsub_sql.sql.trigger import Trigger
 
 _NULL = SQL("NULL")
 
-_TAKEN = {
+_HOLES = {
     "insert": ("new", "no_old"),
     "update": ("old", "new", "changed"),
     "delete": ("old", "no_new"),
     "row": ("old", "new", "changed"),
 }
-"""What the query for the rows of an occasion takes, besides the condition."""
+"""Holes in ``<occasion>_rows``, besides the condition."""
 
 
 def channel_function(
@@ -84,7 +84,7 @@ def _occasion(trigger: Trigger, helpers: str, occasion: str) -> SQL:
 
 
 def _whole(occasion: str, deliver: SQL, *, emptied: SQL = NOTHING) -> SQL:
-    """Return what delivers all rows of an occasion, whole."""
+    """Return what the function does on an occasion if it delivers all rows, whole."""
     values = {"emptied": emptied} if occasion == "truncate" else {}
     return part(f"triggers/{occasion}", deliver=deliver, **values)
 
@@ -104,7 +104,7 @@ def _deliver(trigger: Trigger, helpers: str, context: SQL) -> SQL:
 
 
 def _table_values(trigger: Trigger, occasion: str) -> dict[str, SQL]:
-    """Return what the template of an occasion takes that has its rows in transition tables."""
+    """Return the holes of an occasion whose rows are in transition tables."""
     values = {
         "check_operators": _check_operators(trigger, occasion),
         "tried": SQL("count(*)") if trigger.condition else SQL("1"),
@@ -126,7 +126,7 @@ def _check_operators(trigger: Trigger, occasion: str) -> SQL:
 
 
 def _row_values(trigger: Trigger) -> dict[str, SQL]:
-    """Return what the template of a trigger FOR EACH ROW takes."""
+    """Return the holes of an occasion FOR EACH ROW."""
     executed = part("triggers/executed")
     visible = expressions.types_visible(trigger, "new")
     query = part("triggers/operators_query", types_visible=visible, source=executed)
@@ -148,11 +148,11 @@ def _rows(trigger: Trigger, occasion: str, **source: SQL) -> SQL:
         "no_new": _joined(trigger, "new"),
         "changed": expressions.changed(trigger),
     }
-    taken = {name: values[name] for name in _TAKEN[occasion]}
+    holes = {name: values[name] for name in _HOLES[occasion]}
     condition = expressions.condition(trigger)
-    return part(f"triggers/{occasion}_rows", condition=condition, **taken, **source)
+    return part(f"triggers/{occasion}_rows", condition=condition, **holes, **source)
 
 
 def _joined(trigger: Trigger, row: str) -> SQL:
-    """Return how to join a row of NULLs for one that does not exist, if the condition reads it."""
+    """Return the join condition of the row that does not exist; empty if nothing reads it."""
     return SQL("false") if f'"{row}".' in trigger.condition else NOTHING

@@ -130,7 +130,7 @@ class Missing:
     @property
     def remedy(self) -> str:
         """What to do about it, in words."""
-        return f"Let the owner of these, or a superuser, run: {' '.join(self.statements)}"
+        return f"Have the owner of these objects, or a superuser, run: {' '.join(self.statements)}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -190,7 +190,7 @@ def missing_for(connection: BaseDatabaseWrapper, role: Role) -> Missing | None:
     """Return what the role of *connection* lacks to be a *role*, on its search_path."""
 
     def say(name: str, missing: str) -> str:
-        return f"The role {name!r} lacks what a role needs that {role}: {missing}"
+        return f"The role {name!r} {role}, but lacks {missing}"
 
     return next(_missing(connection, [_Needs(say=say, privileges=PRIVILEGES[role])]), None)
 

@@ -20,7 +20,7 @@ def check_ready(connection: BaseDatabaseWrapper) -> str:
         raise NotReady(
             f"The tables of pgpubsub_sql are missing in the database {alias!r}. "
             f"Run: python manage.py migrate --database {alias}\n"
-            "If that has nothing to do, somebody has dropped them. Run: "
+            "If it has nothing to apply, the tables were dropped. Run: "
             f"python manage.py pgpubsub install --database {alias}"
         )
     return schema
@@ -34,8 +34,8 @@ def check_postgresql(connection: BaseDatabaseWrapper) -> tuple[str, bool]:
     alias = connection.alias
     if connection.vendor != "postgresql":
         raise NotReady(
-            f"The database {alias!r} is {connection.display_name}; LISTEN and NOTIFY are "
-            "PostgreSQL's. Choose another with --database."
+            f"The database {alias!r} is {connection.display_name}, but channels need PostgreSQL. "
+            "Choose another database with --database."
         )
     check_autocommit(connection)
     with connection.cursor() as cursor:
@@ -43,8 +43,8 @@ def check_postgresql(connection: BaseDatabaseWrapper) -> tuple[str, bool]:
         schema, is_migrated, role, grant = cursor.fetchone()
     if grant and not is_migrated:
         raise NotReady(
-            f"The tables of pgpubsub_sql are hidden from the role {role!r} in the database "
-            f"{alias!r}: it lacks USAGE on their schema. Let the owner of the schema run: {grant};"
+            f"The role {role!r} cannot see the tables of pgpubsub_sql in the database {alias!r}: "
+            f"it lacks USAGE on their schema. Have the owner of the schema run: {grant};"
         )
     return str(schema), bool(is_migrated)
 

@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class ConditionsConfig(AppConfig):
-    """Models that conditions are about; without migrations, so that tests create the tables."""
+    """The models of the conditions. It has no migrations, so the test runner creates its tables."""
 
     name = "tests.conditions"
     label = "conditions"

@@ -10,7 +10,7 @@ from tests.conditions.models import Change, Owner, Thing
 
 @pytest.fixture(scope="module")
 def changes(django_db_setup: None, django_db_blocker: pytest.FixtureDef) -> Iterator[int]:
-    """Each row changed into each other, came from nothing and went to nothing."""
+    """Every pair of an old row, or none, and a new row, or none; return their number."""
     with django_db_blocker.unblock():
         Owner.objects.bulk_create(Owner(pk=pk, name="") for pk in (1, 2))
         things = [Thing.objects.create(pk=pk, **row) for pk, row in enumerate(rows(), 1)]

@@ -1,4 +1,4 @@
-"""Conditions of every kind, each by a name under which its SQL is kept in ``corpus.sql``."""
+"""Conditions of every kind by name; ``corpus.sql`` has the SQL of each."""
 
 from __future__ import annotations
 
@@ -302,7 +302,7 @@ LOGIC = {
     ),
 }
 
-# What exclude() means by a None in a list is another thing since Django 6.1.
+# The meaning of None in a list for exclude() has changed in Django 6.1.
 OF_ONE_VERSION = {"logic_not_in_none"}
 
 CONDITIONS: dict[str, Q] = {
@@ -321,7 +321,7 @@ CONDITIONS: dict[str, Q] = {
 
 
 def rows() -> list[dict[str, Any]]:
-    """Return rows of which each condition holds for some and not for others."""
+    """Return rows such that each condition holds for some of them and not for others."""
     day = dt.date(2026, 3, 29)
     full = {
         "name": "Zoë",
@@ -397,7 +397,7 @@ def rows() -> list[dict[str, Any]]:
 
 
 def compiled() -> str:
-    """Return the SQL of every condition, as ``corpus.sql`` keeps it."""
+    """Return the text of ``corpus.sql``: the SQL of every condition."""
     return "\n".join(
         f"-- {name}\n{compile_condition(Thing, condition).sql}\n"
         for name, condition in CONDITIONS.items()

@@ -1,4 +1,4 @@
-"""A model with a column of each kind, and one that says as foreign keys what a trigger sees."""
+"""A model with a column of each type, and one with the rows of a change as foreign keys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Colour(models.TextChoices):
 
 
 class Level(enum.Enum):
-    """An enumeration that knows nothing of Django."""
+    """An enumeration that is not Django's."""
 
     LOW = 1
     HIGH = 2
@@ -62,14 +62,14 @@ class Thing(models.Model):
 
 
 class Change(models.Model):
-    """What Django says of a condition is what it says of a filter on this model."""
+    """A change: a condition means what it means as a filter on this model."""
 
     old = models.ForeignKey(Thing, models.CASCADE, null=True, related_name="+")
     new = models.ForeignKey(Thing, models.CASCADE, null=True, related_name="+")
 
 
 class Unspeakable(models.Model):
-    """Columns that Django itself cannot query, but another program can create."""
+    """Columns that Django cannot query, but other programs can create."""
 
     dollar = models.IntegerField(db_column="$id")
     percent = models.IntegerField(db_column="100%s")
@@ -83,7 +83,7 @@ class Unspeakable(models.Model):
 
 
 class Words(models.Model):
-    """Needs extensions, so its table is made by the tests that find them."""
+    """Needs extensions, so the tests that find them create its table."""
 
     folded = models.TextField()
     store = HStoreField(null=True)

@@ -1,4 +1,4 @@
-"""A literal is, to the server, the value that a driver would have sent."""
+"""A literal is the value that a driver would have sent."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_literal_is_the_value_of_a_parameter(
         lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
     ).filter(lambda value: "inf" not in repr(value).lower())
 )
-def test_json(value: Any) -> None:
+def test_a_json_literal_is_the_value_of_a_parameter(value: Any) -> None:
     spelled = literal(Jsonb(value)).replace("%", "%%")
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {spelled} = %s", [Jsonb(value)])
@@ -138,12 +138,12 @@ def test_json(value: Any) -> None:
         (NumericRange(1, None), """'["1",)'"""),
     ],
 )
-def test_spellings(value: object, spelled: str) -> None:
-    """T6: one for each, under both drivers."""
+def test_literals_of_each_type(value: object, spelled: str) -> None:
+    """T6: the same under both drivers."""
     assert literal(value) == spelled
 
 
-def test_a_moment_without_a_zone_is_one_of_the_project(settings: Any) -> None:
+def test_a_datetime_without_a_zone_is_in_the_time_zone_of_the_project(settings: Any) -> None:
     settings.TIME_ZONE = "America/New_York"
     moment = dt.datetime(2026, 1, 31, 10)
     assert literal(moment) == "'2026-01-31 10:00:00 America/New_York'::timestamptz"
@@ -163,6 +163,6 @@ def test_a_moment_without_a_zone_is_one_of_the_project(settings: Any) -> None:
         (Jsonb(object), "is not JSON that PostgreSQL accepts"),
     ],
 )
-def test_values_without_a_literal(value: object, reason: str) -> None:
+def test_values_without_a_literal_are_refused(value: object, reason: str) -> None:
     with pytest.raises(ConditionError, match=reason):
         literal(value)

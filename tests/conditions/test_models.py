@@ -1,4 +1,4 @@
-"""Which columns a name means, for every way in which a model can have them."""
+"""Names of fields become names of columns, for every kind of model."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ IS_CODE = f"= '{CODE}'::uuid"
         ),
     ],
 )
-def test_columns_are_those_of_the_row(model: type[Model], condition: Q, sql: str) -> None:
+def test_a_name_leads_to_the_column_of_the_row(model: type[Model], condition: Q, sql: str) -> None:
     assert compile_condition(model, condition) == Condition(sql=f"({sql})", timezone="UTC")
 
 
 @pytest.mark.django_db
-def test_columns_that_django_cannot_query() -> None:
-    """T8: what is in a name stays there, and the values stay where they belong."""
+def test_columns_whose_names_django_cannot_query() -> None:
+    """T8: quotes and percent signs in names do no harm."""
     with connection.cursor() as cursor:
         cursor.execute(
             'CREATE TABLE odd ("$id" int, "100%s" int, "100%%" int, "a""b" int, "In quotes" int)',
@@ -81,7 +81,7 @@ def test_columns_that_django_cannot_query() -> None:
 
 @pytest.fixture
 def words(db: None) -> Iterator[Any]:
-    """A cursor over a table with columns of extension types; embedded servers have none."""
+    """A cursor, and a table with columns of extensions' types, which embedded servers lack."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT name FROM pg_available_extensions")
         if not {("citext",), ("hstore",)} <= set(cursor.fetchall()):
@@ -119,13 +119,13 @@ def words(db: None) -> Iterator[Any]:
         (Q(new__array_folded__contains=["B"]), True),
     ],
 )
-def test_types_of_extensions(words: Any, condition: Q, holds: bool) -> None:
+def test_conditions_on_types_of_extensions(words: Any, condition: Q, holds: bool) -> None:
     sql = compile_condition(Words, condition).sql
     words.execute(f"SELECT {sql} FROM words old, words new", None)
     assert words.fetchone() == (holds,)
 
 
-def test_a_field_of_an_extension_is_a_field_like_any_other() -> None:
+def test_an_hstore_is_compared_with_a_literal() -> None:
     assert isinstance(Words._meta.get_field("folded"), CITextField)
     assert compile_condition(Words, Q(new__store={"a": None, 'b"\\': 2})).sql == (
         """("new"."store" = E'"a"=>NULL, "b\\\\"\\\\\\\\"=>"2"')"""

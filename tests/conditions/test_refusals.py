@@ -1,4 +1,4 @@
-"""What cannot be said of two rows of one table is refused, with the reason and what to do."""
+"""Conditions on anything but two rows of one table are refused, with the reason and a remedy."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ VALUES = [
 @pytest.mark.parametrize(
     ("condition", "reason"), [*NOT_A_CONDITION, *ALWAYS_OR_NEVER, *NAMES, *OTHER_ROWS, *VALUES]
 )
-def test_what_cannot_become_sql(condition: Any, reason: str) -> None:
-    """T7"""
+def test_a_condition_that_cannot_be_compiled_is_refused(condition: Any, reason: str) -> None:
+    """T7."""
     with pytest.raises(ConditionError) as caught:
         compile_condition(Thing, condition)
     assert reason in str(caught.value)
@@ -141,13 +141,13 @@ def test_what_cannot_become_sql(condition: Any, reason: str) -> None:
         (Change, Q(new__new__number=1), "reads conditions.Thing.number"),
     ],
 )
-def test_what_a_row_of_the_model_does_not_hold(model: Any, condition: Q, reason: str) -> None:
+def test_a_field_outside_the_row_is_refused(model: Any, condition: Q, reason: str) -> None:
     with pytest.raises(ConditionError) as caught:
         compile_condition(model, condition)
     assert reason in str(caught.value)
 
 
-def test_a_refusal_tells_where_it_comes_from() -> None:
+def test_a_refusal_has_djangos_error_as_its_cause() -> None:
     with pytest.raises(ConditionError) as caught:
         compile_condition(Thing, Q(new__number="seven"))
     assert isinstance(caught.value.__cause__, ValueError)

@@ -1,4 +1,4 @@
-"""A condition becomes the same text wherever it is compiled, and one that a function can hold."""
+"""The text of a condition is the same wherever it is compiled, and fits into a function."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TOKENS = re.compile(
     r""""(?:old|new)"\."(?P<column>(?:[^"]|"")+)"|E'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*[']""",
     re.DOTALL,
 )
-"""Columns and literals, which may hold anything."""
+"""Columns and literals, which may contain anything."""
 
 
 def sql(condition: Q) -> str:
@@ -40,7 +40,7 @@ def sql(condition: Q) -> str:
 
 
 def elsewhere(**environment: str) -> str:
-    """Return the corpus as a process of its own compiles it, for which there is no server."""
+    """Return the corpus compiled by another process, which has no server."""
     command = [sys.executable, "-m", "django", "shell", "--verbosity=0", "--command", WRITE_ANEW]
     settings = {"DJANGO_SETTINGS_MODULE": "tests.settings", "PGHOST": "/nonexistent"}
     return subprocess.run(
@@ -53,24 +53,24 @@ def elsewhere(**environment: str) -> str:
     ).stdout
 
 
-def test_the_text_is_what_it_was() -> None:
-    """T6: under both drivers and every version of Python and Django, for each runs this test.
+def test_the_text_is_that_of_the_golden_file() -> None:
+    """T6: this test runs under both drivers and every version of Python and Django.
 
-    Where the text changes for a reason: python -m django shell --settings tests.settings -v 0 -c
+    To rewrite the file: python -m django shell --settings tests.settings -v 0 -c
     with WRITE_ANEW as the command, into corpus.sql.
     """
     assert compiled() == GOLDEN.read_text(encoding="utf-8")
 
 
-def test_the_text_is_that_of_every_process() -> None:
-    """T6: whatever its hashes, locale and zone are, and with no server to ask."""
+def test_the_text_does_not_depend_on_the_process() -> None:
+    """T6: on its hash seed, locale and time zone, nor on a server."""
     for seed in "1", "2":
         text = elsewhere(PYTHONHASHSEED=seed, TZ="Asia/Tokyo", LC_ALL="C", PYTHONUTF8="1")
         assert text == GOLDEN.read_text(encoding="utf-8")
 
 
-def test_the_text_is_that_of_every_request() -> None:
-    """Zone and language are those of the project, not of whoever asks."""
+def test_the_text_does_not_depend_on_the_request() -> None:
+    """Time zone and language are the project's, not the request's."""
     condition = Q(new__moment__date="2026-01-31", new__name=gettext_lazy("Monday"))
     with timezone.override("Asia/Tokyo"), translation.override("de"):
         text = sql(condition)
@@ -83,8 +83,8 @@ def test_the_text_is_that_of_every_request() -> None:
 
 
 @pytest.mark.django_db
-def test_the_text_is_that_of_the_oldest_server() -> None:
-    """And the connection in use goes on to know which server it has."""
+def test_the_text_is_for_the_oldest_server() -> None:
+    """The connection in use keeps the version of its own server."""
     condition = Q(Exact(JSONObject(a=F("new__number")), Value({}, JSONField())))
     assert "JSONB_BUILD_OBJECT" in sql(condition)
     assert connection.pg_version != OLDEST_SERVER
@@ -92,7 +92,7 @@ def test_the_text_is_that_of_the_oldest_server() -> None:
 
 @pytest.mark.parametrize("name", CONDITIONS)
 def test_a_condition_is_one_expression(name: str) -> None:
-    """T7: it can be put between others, whatever it is made of."""
+    """T7: it can be combined with others, whatever its parts are."""
     condition = compile_condition(Thing, CONDITIONS[name])
     assert DOLLAR_TAG not in condition.sql
     bare = TOKENS.sub("x", condition.sql)
@@ -104,8 +104,8 @@ def test_a_condition_is_one_expression(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
-def test_a_specification_knows_what_its_condition_reads(name: str) -> None:
-    """Which is all that a migration has of it: the SQL."""
+def test_a_specification_finds_the_columns_of_its_condition(name: str) -> None:
+    """In the SQL, which is all that a migration has of it."""
     condition = compile_condition(Thing, CONDITIONS[name]).sql
     trigger = Trigger(channel="app.Test", model="app.thing", condition=condition)
     columns = {token["column"] for token in TOKENS.finditer(condition)} - {None}
@@ -113,8 +113,8 @@ def test_a_specification_knows_what_its_condition_reads(name: str) -> None:
 
 
 @pytest.mark.parametrize("gis", [False, True])
-def test_a_project_without_postgresql(monkeypatch: pytest.MonkeyPatch, gis: bool) -> None:
-    """F21: with SpatiaLite for development, PostGIS is what production will have."""
+def test_conditions_compile_without_postgresql(monkeypatch: pytest.MonkeyPatch, gis: bool) -> None:
+    """F21: if development has SpatiaLite, production will have PostGIS."""
     wanted = sql(Q(new__moment__hour=3))
     features = SimpleNamespace(gis_enabled=gis)
     lite = SimpleNamespace(vendor="sqlite", features=features)

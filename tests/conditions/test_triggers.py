@@ -15,14 +15,14 @@ from tests.triggers.tables import sql, taken, watch
 pytestmark = pytest.mark.django_db
 
 SOME = [*list(CONDITIONS)[::9], "time_date_or_moment"]
-"""Of every kind a few: what each of them means is known without a trigger."""
+"""A few of each kind; test_truth.py tests all of them without a trigger."""
 
 COLUMNS = ", ".join(f'"{field.column}"' for field in Thing._meta.concrete_fields)
 
 
 @pytest.fixture
 def table(changes: int) -> str:
-    """A table of old rows, each of which knows the row that it will become."""
+    """A table of old rows; "becomes" is the id of the new row of each."""
     sql("CREATE TABLE watched (LIKE conditions_thing)")
     sql("ALTER TABLE watched ADD becomes bigint")
     sql("INSERT INTO watched SELECT old.*, new.id FROM conditions_thing old, conditions_thing new")
@@ -30,7 +30,7 @@ def table(changes: int) -> str:
 
 
 def sent() -> set[tuple[int | None, int | None]]:
-    """Return the keys of the rows that were sent, of each change."""
+    """Return the ids of the old and the new row of each change that was sent."""
     told = taken()
     assert not [payload for payload in told if "$stale" in payload]
     return {tuple(row and row["id"] for row in (p["old"], p["new"])) for p in told}
@@ -54,8 +54,8 @@ def test_a_trigger_sends_what_a_filter_finds(name: str, level: str, table: str) 
     assert sent() == held
 
 
-def test_a_function_of_an_extension_is_found_by_its_schema(table: str) -> None:
-    """As the search_path of a trigger leads to no schema that others may create in."""
+def test_a_function_of_an_extension_is_found_by_its_qualified_name(table: str) -> None:
+    """The search_path of a trigger has no schema in which others may create objects."""
     if not sql("SELECT name FROM pg_available_extensions WHERE name = 'unaccent'"):
         pytest.skip("this server does not bring the extension unaccent")
     sql("CREATE EXTENSION IF NOT EXISTS unaccent SCHEMA public")

@@ -22,7 +22,7 @@ from tests.conditions.oracle import by_filter
 
 pytestmark = pytest.mark.django_db
 
-# Whatever a writer has set, the condition must mean what it meant when it was compiled.
+# Settings of a writer must not change the meaning of a condition.
 HOSTILE_SESSION = {
     "standard_conforming_strings": "off",
     "datestyle": "SQL, DMY",
@@ -34,7 +34,7 @@ HOSTILE_SESSION = {
 
 
 def by_sql(condition: Q) -> set[int]:
-    """Return the changes for which the compiled condition holds, in another's session."""
+    """Return the changes for which the compiled condition holds, in a hostile session."""
     compiled = compile_condition(Thing, condition)
     session = HOSTILE_SESSION | {"timezone": compiled.timezone}
     with transaction.atomic(), connection.cursor() as cursor:
@@ -53,7 +53,7 @@ def by_sql(condition: Q) -> set[int]:
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
-def test_a_condition_says_what_a_filter_says(name: str, changes: int) -> None:
+def test_a_condition_holds_where_a_filter_does(name: str, changes: int) -> None:
     """T7: every kind of lookup, transform and expression."""
     held = by_sql(CONDITIONS[name])
     assert held == by_filter(CONDITIONS[name])
@@ -62,14 +62,16 @@ def test_a_condition_says_what_a_filter_says(name: str, changes: int) -> None:
 
 @pytest.mark.parametrize("name", [name for name in CONDITIONS if name.startswith("time")])
 @pytest.mark.parametrize("aware", [True, False], ids=["aware", "naive"])
-def test_hours_and_dates_are_those_of_the_project(
+def test_hours_and_dates_are_in_the_time_zone_of_the_project(
     name: str, aware: bool, changes: int, settings: Any
 ) -> None:
     settings.TIME_ZONE, settings.USE_TZ = "America/New_York", aware
     assert by_sql(CONDITIONS[name]) == by_filter(CONDITIONS[name])
 
 
-def test_a_moment_without_a_zone_is_one_of_the_project(changes: int, settings: Any) -> None:
+def test_a_datetime_without_a_zone_is_in_the_time_zone_of_the_project(
+    changes: int, settings: Any
+) -> None:
     settings.TIME_ZONE, settings.USE_TZ = "America/New_York", False
     eight_in_the_morning = dt.datetime(2026, 3, 29, 8)
     for condition in (
@@ -83,10 +85,10 @@ def test_a_moment_without_a_zone_is_one_of_the_project(changes: int, settings: A
 
 
 def leaves() -> st.SearchStrategy[Q]:
-    """Return conditions of one lookup: a field that is compared with a value or with a field.
+    """Return conditions of one lookup, which compares a field with a value or a field.
 
-    All of fields that may be NULL. Of others Django says one thing where it has an outer join and
-    another where it has an inner one already, while a condition has no joins.
+    All fields are nullable. For others, Django's answer depends on whether it has an outer or an
+    inner join already, while a condition has no joins.
     """
     row = st.sampled_from(["old", "new"])
     comparison = st.sampled_from(["exact", "gt", "lte"])
@@ -127,8 +129,8 @@ def trees(children: st.SearchStrategy[Q]) -> st.SearchStrategy[Q]:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_conditions_of_any_shape(condition: Q, changes: int) -> None:
-    """T7: NULL, a missing row, NOT, OR and XOR are what they are in a filter."""
+def test_a_condition_of_any_shape_holds_where_a_filter_does(condition: Q, changes: int) -> None:
+    """T7: NULL, a missing row, NOT, OR and XOR mean what they mean in a filter."""
     held = by_filter(condition)
     says_nothing = len(held) in (0, changes)  # and then it may be refused
     with suppress(ConditionError) if says_nothing else nullcontext():

@@ -91,7 +91,7 @@ def test_a_database_that_is_not_postgresql_is_an_error(project: Project) -> None
         apps=["pgpubsub_sql", "blog"],
     )
     output = project.run("pgpubsub", "verify", "--database", "lite", code=1)
-    assert "The database 'lite' is SQLite; LISTEN and NOTIFY are PostgreSQL's" in output
+    assert "The database 'lite' is SQLite, but channels need PostgreSQL" in output
 
 
 def test_help_lists_and_explains_subcommands(project: Project) -> None:

@@ -1,5 +1,5 @@
--- What travels beside a payload: pgpubsub.notification_context, or {} where that is no JSON object.
--- A broken value must never fail a write. The handler writes nothing, so it takes no transaction id.
+-- What is sent beside a payload: pgpubsub.notification_context, or {} if that is no JSON object.
+-- A broken value must not fail a write. The exception block writes nothing, so it takes no transaction id.
 CREATE OR REPLACE FUNCTION :"schema".pgpubsub_context_v1() RETURNS jsonb
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp

@@ -1,5 +1,5 @@
--- Whether pgpubsub.ignore silences a channel: a JSON array that names it, or true for all of them.
--- A broken value silences nothing. The handler writes nothing, so it takes no transaction id.
+-- Whether pgpubsub.ignore names a channel: it is a JSON array of names, or true for all channels.
+-- A broken value ignores nothing. The exception block writes nothing, so it takes no transaction id.
 CREATE OR REPLACE FUNCTION :"schema".pgpubsub_ignored_v1(channel text) RETURNS boolean
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp

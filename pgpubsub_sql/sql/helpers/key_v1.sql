@@ -1,6 +1,6 @@
--- The ordering key of a message, as it is stored: the JSON array of its values, NULL where all of them are
--- null, and a digest where an index could not hold it. It is inlined: so it names schemas and has no SET, and
--- it is no more than STABLE, as convert_to() is.
+-- The ordering key of a message as it is stored: the JSON array of its values, NULL if all of them are
+-- null, and a digest if it is too long for an index. PostgreSQL inlines it; therefore it names schemas, has no
+-- SET, and is only STABLE, like convert_to().
 CREATE OR REPLACE FUNCTION :"schema".pgpubsub_key_v1(parts jsonb) RETURNS text
 LANGUAGE sql STABLE
 AS $pgpubsub$

@@ -1,4 +1,4 @@
--- For people who write SQL: stores a notification of a durable channel, rings, and returns its id.
+-- For people who write SQL: stores a message of a durable channel, rings, and returns the message's id.
 CREATE OR REPLACE FUNCTION :"schema".pgpubsub_notify(channel text, payload jsonb) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

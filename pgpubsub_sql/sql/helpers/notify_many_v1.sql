@@ -1,4 +1,4 @@
--- Sends what notify_many() is given, in its order: one INSERT for all that is durable, one ring a channel.
+-- For notify_many(): sends messages in order, with one INSERT for all that are durable, and one ring a channel.
 CREATE OR REPLACE FUNCTION :"schema".pgpubsub_notify_many_v1(
     channels text[], payloads jsonb[], durable boolean[], keys jsonb[]
 ) RETURNS void

@@ -1,4 +1,4 @@
--- Sends what notify() is given on an ephemeral channel, with the context beside it.
+-- For notify() on an ephemeral channel: sends a message with its context.
 CREATE OR REPLACE FUNCTION :"schema".pgpubsub_publish_v1(channel text, payload jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

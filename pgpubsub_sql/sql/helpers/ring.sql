@@ -1,4 +1,4 @@
--- The one place channel functions ring through, so that how it is done can change without touching them.
+-- Channel functions ring through this one only, so that the way to ring can change without changing them.
 CREATE OR REPLACE FUNCTION :"schema".pgpubsub_ring(channel text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

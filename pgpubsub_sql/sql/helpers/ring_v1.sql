@@ -1,4 +1,4 @@
--- Wakes the workers of a durable channel. It carries no data: it says when to look, not what to do.
+-- Wakes the workers of a durable channel. It carries no data: workers then look into the table.
 CREATE OR REPLACE FUNCTION :"schema".pgpubsub_ring_v1(channel text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

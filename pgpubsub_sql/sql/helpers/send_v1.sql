@@ -1,8 +1,8 @@
--- Sends one message of an ephemeral channel. $schema is said by a qualified name, which a tool that copies the
--- schema as text changes, too. $id keeps equal messages of a transaction apart, which
--- PostgreSQL would collapse; what is longer than a NOTIFY holds is stored and travels as a $ref.
--- $sig shows workers that this function sent the message, on this channel and from this session. It
--- comes first, so that they can check the rest of the text as it arrives.
+-- Sends one message of an ephemeral channel. $schema is read from a qualified name, which a tool that copies
+-- the schema as text changes, too. $id distinguishes equal messages of a transaction, which PostgreSQL would
+-- merge. What is too long for a NOTIFY is stored and sent as a $ref. $sig proves to workers that this function
+-- sent the message, on this channel and from this session. It comes first, so that they can verify the rest of
+-- the text as it was received.
 CREATE OR REPLACE FUNCTION :"schema".pgpubsub_send_v1(channel text, payload jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

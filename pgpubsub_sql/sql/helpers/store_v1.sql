@@ -1,4 +1,4 @@
--- Stores one notification of a durable channel and rings. NULL for available_at means at once.
+-- Stores one message of a durable channel and rings. NULL for available_at means now.
 CREATE OR REPLACE FUNCTION :"schema".pgpubsub_store_v1(
     channel text, payload jsonb, available_at timestamptz, expires_at timestamptz, key jsonb
 ) RETURNS bigint

@@ -1,4 +1,4 @@
--- AFTER DELETE, once a statement: PostgreSQL hands over all of its rows in one transition table.
+-- AFTER DELETE, once a statement: all of its rows are in one transition table.
 
 -- create_delete_trigger --
 CREATE OR REPLACE TRIGGER :"trigger"
@@ -17,7 +17,7 @@ IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'DELETE' THEN
 END IF;
 
 -- delete_chosen --
--- The rows and columns that the options choose; every row, whole, where they no longer fit the table: see insert.sql.
+-- The rows and columns that the options choose, or every row, whole, if they no longer fit the table: see insert.sql.
 IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'DELETE' THEN
     BEGIN
         -- An error here would otherwise fail the write.

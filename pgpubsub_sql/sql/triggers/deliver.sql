@@ -1,5 +1,5 @@
--- How the function of a channel tells of the rows that an occasion selects. Each occasion goes on with
--- FROM (…) AS changed, which has the old row and the new one as JSON.
+-- How a channel's function stores or sends the rows of an occasion. The statement continues there with
+-- FROM (…) AS changed, which has the old and the new row as JSON.
 
 -- store --
 -- Durable channels: stores one message a row.
@@ -25,7 +25,7 @@ PERFORM :"helpers".pgpubsub_send_v1(
 )
 
 -- stale_context --
--- Marks a row that travels whole because the options no longer fit its table.
+-- Marks a row that is sent whole because the options no longer fit its table.
 context, '$stale', true
 
 -- key --
@@ -36,5 +36,5 @@ context, '$stale', true
 jsonb_build_array(:{values})
 
 -- key_value --
--- Read from the JSON, where a missing name is no error.
+-- Read from the JSON, where a missing column is no error.
 coalesce(changed.new, changed.old) -> :'column'

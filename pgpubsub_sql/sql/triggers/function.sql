@@ -1,10 +1,10 @@
--- The function of a channel: its frame, and the pieces that do not depend on the occasion. What it does on an
--- occasion stands in insert.sql, update.sql, delete.sql, row.sql and truncate.sql.
+-- The function of a channel: its frame, and the parts that do not depend on the occasion. The others are in
+-- insert.sql, update.sql, delete.sql, row.sql and truncate.sql.
 
 -- function --
 -- Stores or sends one message a row, and rings at most once a call.
--- A name in a query that may be a column's or a variable's is the column's.
--- All settings of the writer's session that change how a value is spelled are pinned.
+-- If a name in a query could be a column or a variable, it is the column.
+-- The SET clauses fix all settings of the writer's session that change how values are spelled.
 CREATE OR REPLACE FUNCTION :"schema".:"function"() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = :{search_path}
@@ -29,23 +29,23 @@ BEGIN
     :{occasions}
     :{ring}
     IF TG_OP = 'DELETE' THEN
-        RETURN OLD; -- before the fact NEW, which is NULL, would keep the row
+        RETURN OLD; -- in a BEFORE trigger NEW, which is NULL, would keep the row
     END IF;
     RETURN NEW;
 END
 $pgpubsub$;
 
 -- chosen_variables --
--- Where options name columns: whether they no longer fit the table, and the row that was chosen.
+-- If options name columns: whether they no longer fit the table, and the row that was chosen.
 stale boolean := false;
 picked record;
 
 -- ignored --
--- Silences the channel in a transaction that asks for it. The helper is called only if one does.
+-- Returns if the transaction ignores the channel. The helper is called only if it ignores any.
 IF current_setting('pgpubsub.ignore', true) <> ''
     AND :"helpers".pgpubsub_ignored_v1(:'channel')
 THEN
-    -- This transaction has asked for silence.
+    -- This transaction ignores the channel.
     IF TG_OP = 'DELETE' THEN
         RETURN OLD;
     END IF;
@@ -53,7 +53,7 @@ THEN
 END IF;
 
 -- ring --
--- Wakes the workers of a durable channel, if the last statement stored anything.
+-- Wakes the workers of a durable channel if the last statement has stored anything.
 IF FOUND THEN
     PERFORM :"helpers".pgpubsub_ring(:'channel');
 END IF;

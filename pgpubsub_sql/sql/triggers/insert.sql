@@ -1,4 +1,4 @@
--- AFTER INSERT, once a statement: PostgreSQL hands over all of its rows in one transition table.
+-- AFTER INSERT, once a statement: all of its rows are in one transition table.
 
 -- create_insert_trigger --
 CREATE OR REPLACE TRIGGER :"trigger"
@@ -17,9 +17,9 @@ IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'INSERT' THEN
 END IF;
 
 -- insert_chosen --
--- The rows and columns that the options choose. They name columns, which may have been renamed, dropped or retyped
--- since: so all that reads is tried first, and where it fails every row travels whole. A write is not tried, because
--- each would take one more transaction id.
+-- The rows and columns that the options choose. The options name columns that may have been renamed, dropped or
+-- retyped since, so everything that reads is tried first, and if it fails, every row is sent whole. Writes are not
+-- tried: in such a block each would take one more transaction id.
 IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'INSERT' THEN
     BEGIN
         -- An error here would otherwise fail the write.

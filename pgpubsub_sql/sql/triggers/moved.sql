@@ -1,13 +1,12 @@
--- The first step of a channel's function. A body holds names as text: once its schema is renamed or copied, they
--- lead nowhere, or to another tenant's tables.
+-- The first step of a channel's function. Names in a body are text: after a schema was renamed or copied, they lead
+-- nowhere, or to another tenant's tables.
 
 -- moved --
--- If the function is no longer in the schema that it was made for, stores every row, whole, in the table that is
--- beside it now.
+-- If the function is no longer in the schema that it was made for, stores every row, whole, in the table beside it.
 IF quote_ident(TG_TABLE_SCHEMA) || '.' <> :'watched'
     OR to_regclass(:'"home".pgpubsub_sql_notification') IS NULL
 THEN
-    -- The table or a schema has been moved: see whether this function has.
+    -- The table or a schema has moved. Has this function?
     SELECT nspname INTO home
     FROM pg_trigger
     JOIN pg_proc ON pg_proc.oid = tgfoid
@@ -16,7 +15,7 @@ THEN
     IF home <> (parse_ident(:'"home".pgpubsub_sql_notification'))[1]
         AND to_regclass(quote_ident(home) || '.pgpubsub_sql_notification') IS NOT NULL
     THEN
-        -- It has, so its names are wrong: store every row, whole, in the table that is beside it now.
+        -- It has, so its names are wrong: store every row, whole, in the table beside it.
         :{occasions}
         EXECUTE format(
             'INSERT INTO %1$I.pgpubsub_sql_notification (channel, payload, key) '
@@ -37,7 +36,7 @@ THEN
 END IF;
 
 -- moved_variables --
--- The schema that the function is in now, the messages to store, and the values of their ordering keys.
+-- The function's present schema, the messages to store, and the values of their ordering keys.
 home text;
 messages jsonb[];
 keys jsonb[];

@@ -1,5 +1,5 @@
--- Once a row: BEFORE a write, where there are no transition tables; on partitioned tables and partitions; and where
--- the channel asks for it.
+-- Once a row: in BEFORE triggers, which have no transition tables; on partitioned tables and partitions; and if the
+-- channel's level is "row".
 
 -- create_row_trigger --
 CREATE OR REPLACE TRIGGER :"trigger"
@@ -16,9 +16,9 @@ IF TG_LEVEL = 'ROW' THEN
 END IF;
 
 -- row_chosen --
--- The row, if the options choose it, with the columns that they choose; the row, whole, where they no longer fit the
--- table: see insert.sql. A plan that the session made before a column was retyped fails for ever, so a second attempt
--- is made by EXECUTE, which plans anew.
+-- The row, if the options choose it, with the columns that they choose; or the row, whole, if they no longer fit the
+-- table: see insert.sql. A plan that the session made before a column was retyped fails for ever, so EXECUTE, which
+-- plans anew, tries again.
 IF TG_LEVEL = 'ROW' THEN
     BEGIN
         -- An error here would otherwise fail the write.
@@ -29,7 +29,7 @@ IF TG_LEVEL = 'ROW' THEN
         ) AS changed;
     EXCEPTION WHEN OTHERS THEN
         BEGIN
-            -- Once more, without a plan that was made before a column was retyped.
+            -- Again, without a plan that was made before a column was retyped.
             :{check_operators_again}
             EXECUTE
                 :'rows_again'
@@ -78,5 +78,5 @@ SELECT NOT (:{types_visible})
 :{source}
 
 -- executed --
--- The source where EXECUTE is given what otherwise are the function's own variables.
+-- The parameters of EXECUTE, named like the function's variables that are used otherwise.
 FROM (SELECT ($1).*) AS old, (SELECT ($2).*) AS new, (SELECT $3 AS TG_OP) AS called

@@ -1,4 +1,4 @@
--- TRUNCATE has no rows, so it is one message.
+-- BEFORE or AFTER TRUNCATE: it has no rows, so it is one message.
 
 -- create_truncate_trigger --
 CREATE OR REPLACE TRIGGER :"trigger"
@@ -15,8 +15,8 @@ IF TG_OP = 'TRUNCATE' THEN
 END IF;
 
 -- emptied --
--- Whoever truncates the stored messages together with a watched table, as flush does, wants none to be stored.
--- TRUNCATE has just written the catalogue's rows of both tables (or of partitions), in one transaction.
+-- Whoever truncates our table together with a watched one, as flush does, wants no message to be stored. TRUNCATE has
+-- then just written the catalogue's rows of both tables (or of partitions) in the same transaction.
 IF TG_WHEN = 'AFTER' AND EXISTS (
     SELECT FROM pg_class AS stored, pg_class AS watched
     WHERE stored.relname = 'pgpubsub_sql_notification'
@@ -28,5 +28,5 @@ IF TG_WHEN = 'AFTER' AND EXISTS (
         )
         AND watched.xmin = stored.xmin
 ) THEN
-    RETURN NULL; -- whoever empties both tables, as flush does, wants nothing to be stored
+    RETURN NULL; -- our table was truncated, too, as by flush
 END IF;

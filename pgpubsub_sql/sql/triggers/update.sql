@@ -1,6 +1,6 @@
--- AFTER UPDATE, once a statement: PostgreSQL hands over its rows in two transition tables. It fills both in the same
--- order, whatever the statement is, so the first old row became the first new one. If their numbers differ, the
--- positions of the old rows become negative, so that no row is paired and all of them travel.
+-- AFTER UPDATE, once a statement: its rows are in two transition tables. PostgreSQL fills both in the same order,
+-- whatever the statement is, so the first old row became the first new one. If their numbers differ, the positions of
+-- the old rows are made negative, so that no rows are paired and all of them are sent.
 
 -- create_update_trigger --
 CREATE OR REPLACE TRIGGER :"trigger"
@@ -34,7 +34,7 @@ IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'UPDATE' THEN
 END IF;
 
 -- update_chosen --
--- The rows and columns that the options choose; every row, whole, where they no longer fit the table: see insert.sql.
+-- The rows and columns that the options choose, or every row, whole, if they no longer fit the table: see insert.sql.
 IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'UPDATE' THEN
     IF (SELECT count(*) FROM pgpubsub_old) <> (SELECT count(*) FROM pgpubsub_new) THEN
         pairing := -1; -- so that no rows are paired

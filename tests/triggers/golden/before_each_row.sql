@@ -25,7 +25,7 @@ BEGIN
     IF quote_ident(TG_TABLE_SCHEMA) || '.' <> 'public.'
         OR to_regclass('public.pgpubsub_sql_notification') IS NULL
     THEN
-        -- The table or a schema has been moved: see whether this function has.
+        -- The table or a schema has moved. Has this function?
         SELECT nspname INTO home
         FROM pg_trigger
         JOIN pg_proc ON pg_proc.oid = tgfoid
@@ -34,7 +34,7 @@ BEGIN
         IF home <> (parse_ident('public.pgpubsub_sql_notification'))[1]
             AND to_regclass(quote_ident(home) || '.pgpubsub_sql_notification') IS NOT NULL
         THEN
-            -- It has, so its names are wrong: store every row, whole, in the table that is beside it now.
+            -- It has, so its names are wrong: store every row, whole, in the table beside it.
             IF TG_LEVEL = 'ROW' THEN
                 SELECT
                     array_agg(jsonb_build_object(
@@ -68,7 +68,7 @@ BEGIN
     IF current_setting('pgpubsub.ignore', true) <> ''
         AND public.pgpubsub_ignored_v1('app.Items')
     THEN
-        -- This transaction has asked for silence.
+        -- This transaction ignores the channel.
         IF TG_OP = 'DELETE' THEN
             RETURN OLD;
         END IF;
@@ -97,7 +97,7 @@ BEGIN
             ) AS changed;
         EXCEPTION WHEN OTHERS THEN
             BEGIN
-                -- Once more, without a plan that was made before a column was retyped.
+                -- Again, without a plan that was made before a column was retyped.
                 EXECUTE
                     'SELECT NOT (pg_type_is_visible(pg_typeof(coalesce(new.number, NULL))))
                     FROM (SELECT ($1).*) AS old, (SELECT ($2).*) AS new, (SELECT $3 AS TG_OP) AS called'
@@ -150,7 +150,7 @@ BEGIN
         END IF;
     END IF;
     IF TG_OP = 'DELETE' THEN
-        RETURN OLD; -- before the fact NEW, which is NULL, would keep the row
+        RETURN OLD; -- in a BEFORE trigger NEW, which is NULL, would keep the row
     END IF;
     RETURN NEW;
 END

@@ -23,7 +23,7 @@ BEGIN
     IF current_setting('pgpubsub.ignore', true) <> ''
         AND public.pgpubsub_ignored_v1('app.Items')
     THEN
-        -- This transaction has asked for silence.
+        -- This transaction ignores the channel.
         IF TG_OP = 'DELETE' THEN
             RETURN OLD;
         END IF;
@@ -49,7 +49,7 @@ BEGIN
         PERFORM public.pgpubsub_ring('app.Items');
     END IF;
     IF TG_OP = 'DELETE' THEN
-        RETURN OLD; -- before the fact NEW, which is NULL, would keep the row
+        RETURN OLD; -- in a BEFORE trigger NEW, which is NULL, would keep the row
     END IF;
     RETURN NEW;
 END
