@@ -10,7 +10,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 SUITE = -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long test-matrix test-ecosystem torture coverage lint types docs build check clean
+.PHONY: help demo test test-long test-matrix test-ecosystem torture bench bench-quick coverage lint types docs build check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ test-ecosystem: $(VENV)/.matrix ## Try it beside the packages that watch, wrap o
 
 torture: $(VENV)/.develop ## Kill workers, connections and servers for TORTURE_SECONDS (120): is anything lost?
 	@$(BIN)/python -m tests.torture $(TORTURE_SECONDS)
+
+bench: $(VENV)/.develop ## Measure every goal beside peers and the raw limit; hours, on a quiet machine
+	@$(BIN)/python -m benchmarks --out docs/_static/performance $(GOALS)
+
+bench-quick: $(VENV)/.develop ## The same with smaller sizes, in minutes
+	@$(BIN)/python -m benchmarks --scale quick $(GOALS)
 
 coverage: $(VENV)/.develop ## Run it measured, child processes too; fail below 95 % of branches
 	$(BIN)/coverage erase

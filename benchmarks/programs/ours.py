@@ -1,0 +1,179 @@
+"""pgpubsub_sql, and the raw limit on the same table and rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks import project
+
+project.configure("pgpubsub_sql")
+
+from django.db import connection, transaction  # noqa: E402
+
+import pgpubsub_sql  # noqa: E402
+from benchmarks.programs.program import LEDGER, Program, main  # noqa: E402
+from benchmarks.project import channels, listeners  # noqa: E402
+from benchmarks.project.models import Entry  # noqa: E402
+from pgpubsub_sql.listeners import registry  # noqa: E402
+from pgpubsub_sql.worker.delivery import Delivery  # noqa: E402
+from pgpubsub_sql.worker.worker import Worker  # noqa: E402
+
+CHANNELS = {
+    "noop": channels.Nothing,
+    "raw": channels.Nothing,
+    "keyed": channels.Keyed,
+    "typed": channels.Items,
+    "raw typed": channels.Items,
+    "from_db": channels.CustomItems,
+    "insert": channels.Inserts,
+    "plain insert": channels.Inserts,
+    "large": channels.Large,
+    "ephemeral": channels.Ephemeral,
+    "events": channels.Events,
+}
+"""The channel of each workload."""
+RAW_BATCH = 500
+PLAIN_BATCH = 60
+STORE = """
+    INSERT INTO pgpubsub_sql_notification (channel, payload, key)
+    SELECT %(channel)s, {payload}, {key} FROM generate_series(1, %(count)s) AS number"""
+FIELDS = "jsonb_build_object('number', number, 'name', 'name ' || number)"
+KEYED = "jsonb_build_object('number', number, 'name', 'name ' || (number - 1) / 10)"
+KEY = "jsonb_build_array('name ' || (number - 1) / 10)::text"
+TEXT = (
+    "jsonb_build_object('number', number, 'text', "
+    "(SELECT string_agg(md5(number || ' ' || n), '') FROM generate_series(1, 32768) AS n))"
+)
+"""A megabyte that compression does not make much smaller."""
+ROWS = """
+    INSERT INTO {table} (name, number, amount, data)
+    SELECT 'name ' || number, number, 1.5, '{{}}' FROM generate_series(1, %(count)s) AS number"""
+STATEMENTS = {
+    channels.Nothing: STORE.format(payload=FIELDS, key="NULL"),
+    channels.Inserts: STORE.format(payload=FIELDS, key="NULL"),
+    channels.Keyed: STORE.format(payload=KEYED, key=KEY),
+    channels.Large: STORE.format(payload=TEXT, key="NULL"),
+    channels.Items: ROWS.format(table="project_item"),
+    channels.CustomItems: ROWS.format(table="project_customitem"),
+}
+PUBLISH = """
+    SELECT count(pgpubsub_publish_v1(%(channel)s, jsonb_build_object(
+        'number', number, 'name', 'name ' || number, 'day', '2026-01-01')))
+    FROM generate_series(%(first)s, %(first)s + %(count)s - 1) AS number"""
+TAKE = """
+    DELETE FROM pgpubsub_sql_notification WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM pgpubsub_sql_notification
+        WHERE channel = %s AND NOT alone AND available_at <= statement_timestamp()
+        ORDER BY available_at, id LIMIT %s FOR UPDATE SKIP LOCKED
+    )) RETURNING id, payload::text"""
+TABLES = "pgpubsub_sql_notification, project_item, project_customitem, project_event, project_entry"
+
+
+class Ours(Program):
+    """Handles in this process what a worker of ``manage.py listen`` would handle."""
+
+    def set_up(self) -> None:
+        project.migrate()
+
+    def store(self, workload: str, count: int) -> None:
+        channel = CHANNELS[workload]
+        self._count = count
+        with connection.cursor() as cursor:
+            cursor.execute(f"TRUNCATE {TABLES} RESTART IDENTITY")
+            cursor.execute(
+                STATEMENTS[channel], {"channel": channel.postgres_name(), "count": count}
+            )
+            cursor.execute("VACUUM ANALYZE pgpubsub_sql_notification")
+            cursor.execute("CHECKPOINT")
+        self._delivery = Delivery([channel], using="default", schema="public")
+
+    def handle_stored(self, workload: str) -> None:
+        name = CHANNELS[workload].postgres_name()
+        if workload.startswith("raw"):
+            take_raw(name)
+        elif workload == "plain insert":
+            insert_plainly(self._count)
+        else:
+            while self._delivery.handle_stored(name):
+                pass
+
+    def left(self, workload: str) -> int:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pgpubsub_sql_notification")
+            return int(cursor.fetchone()[0])
+
+    def written(self) -> int:
+        return Entry.objects.count()
+
+    def receive(self, kind: str) -> None:
+        listeners.lags = type(listeners.lags)("d")
+        listening = registry.channels() if kind == "all" else [CHANNELS[kind]]
+        worker = ReadyWorker(listening, using="default")
+        worker.say = self.say
+        worker.run()
+
+    def lags(self) -> dict[str, Any]:
+        """Return how late each ``Event`` was heard of."""
+        return {"lags": listeners.lags.tolist()}
+
+    def send_one(self, number: int, held: float) -> float:
+        message = channels.Nothing(number=number, name="sent")
+        if not held:
+            started = time.perf_counter()
+            pgpubsub_sql.notify(message)
+            return started
+        with transaction.atomic():
+            pgpubsub_sql.notify(message)
+            time.sleep(held)
+            committing = time.perf_counter()
+        return committing  # noqa: RET504  # COMMIT comes between
+
+    def publish(self, first: int, count: int) -> None:
+        values = {
+            "channel": channels.Ephemeral.postgres_name(),
+            "first": first,
+            "count": count,
+        }
+        with connection.cursor() as cursor:
+            cursor.execute(PUBLISH, values)
+
+
+class ReadyWorker(Worker):
+    """Says when it has begun to listen."""
+
+    say: Callable[[dict[str, Any]], None] | None
+
+    def step(self) -> None:
+        if self.say:
+            self.say({"warm": True})
+            self.say = None
+        super().step()
+
+
+def take_raw(name: str) -> None:
+    """Delete all messages in a loop of nothing else, with the driver's own cursor."""
+    connection.ensure_connection()
+    with connection.connection.cursor() as cursor:
+        while True:
+            cursor.execute(TAKE, [name, RAW_BATCH])
+            taken = cursor.fetchall()
+            if not taken:
+                return
+            LEDGER.numbers.extend([id for id, _ in taken])
+
+
+def insert_plainly(count: int) -> None:
+    """Make the same inserts in a loop of nothing else, and forget the messages."""
+    numbers = range(1, count + 1)
+    for start in range(0, count, PLAIN_BATCH):
+        with transaction.atomic():
+            for number in numbers[start : start + PLAIN_BATCH]:
+                listeners.insert(number, "name")
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE pgpubsub_sql_notification")
+
+
+if __name__ == "__main__":
+    main(Ours)
