@@ -1,4 +1,4 @@
-"""Databases that are none of ours, not there, locked or empty: every command says what to do."""
+"""Databases that are unreachable, not migrated or not PostgreSQL: commands say what to do."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ for send in sends[:COUNT]:
 
 @pytest.fixture
 def blogging(project: Project) -> Project:
-    """A project with channels of every kind, nothing of which is migrated yet."""
+    """A project with channels of every kind, and no migration yet."""
     project.write(BLOG)
     return project
 
@@ -73,15 +73,17 @@ def configure(project: Project, extra: str) -> None:
 
 
 def refused(project: Project, command: str) -> str:
-    """Run a command that must say in a few lines what is wrong."""
+    """Run a command that must fail without a traceback, and return what it prints."""
     said = project.run(*command.split(), code=1)
     assert "CommandError: " in said
     assert "Traceback" not in said
     return said
 
 
-def test_a_project_that_is_not_on_postgresql(blogging: Project) -> None:
-    """Its models work as they would without us; only what needs PostgreSQL says so."""
+def test_a_project_without_postgresql_works_except_for_commands_and_sending(
+    blogging: Project,
+) -> None:
+    """Its models work as they would without this package."""
     configure(blogging, f"{SQLITE}\nDATABASES['default'] = DATABASES.pop('lite')")
     blogging.run("makemigrations")
     blogging.run("migrate")
@@ -92,14 +94,14 @@ def test_a_project_that_is_not_on_postgresql(blogging: Project) -> None:
     for command in COMMANDS:
         assert "The database 'default' is SQLite" in refused(blogging, command)
     said = blogging.run("shell", "-c", NOTIFY.replace("COUNT", "6"))
-    # What sends is refused; contexts and ignore() have nobody whom they could concern.
+    # Sending is refused; contexts and ignore() have no effect without PostgreSQL.
     assert said.count("The database 'default' is SQLite") == 4
     assert said.count("give an alias that is PostgreSQL as using") == 4
     blogging.run("migrate", "blog", "zero")
     blogging.run("migrate", "pgpubsub_sql", "zero")
 
 
-def test_an_alias_beside_it_that_is_not_postgresql(blogging: Project) -> None:
+def test_another_alias_may_be_something_else_than_postgresql(blogging: Project) -> None:
     configure(blogging, SQLITE)
     blogging.run("makemigrations")
     for alias in ("default", "lite"):
@@ -113,7 +115,7 @@ def test_an_alias_beside_it_that_is_not_postgresql(blogging: Project) -> None:
     assert "NotReady: The database 'lite' is SQLite" in said
 
 
-def test_no_server(blogging: Project) -> None:
+def test_every_command_says_that_the_server_cannot_be_reached(blogging: Project) -> None:
     configure(blogging, "DATABASES['default']['HOST'] = '/nowhere'")
     for command in COMMANDS:
         said = refused(blogging, command)
@@ -127,8 +129,8 @@ GENERATED = "initial = models.GeneratedField(\n        " + (
 )
 
 
-def test_a_server_that_none_of_our_commands_is_about_need_not_be_there(project: Project) -> None:
-    """Since Django 6.1 its check of a generated column asks all of them, if it is allowed to."""
+def test_no_command_connects_to_a_database_it_is_not_about(project: Project) -> None:
+    """Since Django 6.1, its check of generated columns would connect to all of them."""
     project.write(
         blog(
             models=model("Author", GENERATED),
@@ -148,7 +150,7 @@ def test_a_server_that_none_of_our_commands_is_about_need_not_be_there(project: 
 
 @pytest.fixture(scope="module")
 def locked() -> Iterator[Server]:
-    """A server that lets only its owner in without a password."""
+    """A server that asks the role ``reader`` for a password."""
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         Path(directory).chmod(0o755)
         rules = Path(directory, "pg_hba.conf")
@@ -157,7 +159,7 @@ def locked() -> Iterator[Server]:
             yield server
 
 
-def test_a_wrong_password(blogging: Project, locked: Server) -> None:
+def test_every_command_says_that_the_password_is_wrong(blogging: Project, locked: Server) -> None:
     place = {"HOST": locked.host, "PORT": locked.port, "USER": "reader", "PASSWORD": "a guess"}
     configure(blogging, f"DATABASES['default'].update({place})")
     for command in COMMANDS:
@@ -167,34 +169,34 @@ def test_a_wrong_password(blogging: Project, locked: Server) -> None:
         assert "or correct DATABASES in the settings" in said
 
 
-def test_no_such_database(blogging: Project) -> None:
+def test_every_command_says_that_the_database_does_not_exist(blogging: Project) -> None:
     configure(blogging, "DATABASES['default']['NAME'] = 'erewhon'")
     for command in COMMANDS:
         assert 'database "erewhon" does not exist' in refused(blogging, command)
 
 
-def test_missing_migrations(blogging: Project) -> None:
+def test_every_command_says_that_migrations_are_missing(blogging: Project) -> None:
     for command in COMMANDS:
         said = refused(blogging, command)
         assert "The tables of pgpubsub_sql are" in said
         assert "Run: python manage.py migrate" in said
 
 
-def test_sending_without_migrations(blogging: Project) -> None:
+def test_sending_without_migrations_says_what_to_run(blogging: Project) -> None:
     said = blogging.run("shell", "-c", NOTIFY.replace("COUNT", "3"))
     assert said.count("The functions of pgpubsub_sql are missing in the database 'default'") == 3
     assert said.count("Run: python manage.py migrate") == 3
 
 
-def test_an_unknown_alias(blogging: Project) -> None:
+def test_every_command_refuses_an_unknown_alias(blogging: Project) -> None:
     for command in COMMANDS:
         said = blogging.run(*command.split(), "--database", "replica", code=2)
         assert "invalid choice: 'replica'" in said
         assert "default" in said
 
 
-def test_a_role_that_may_not_send_is_told_which_function_to_be_granted(blogging: Project) -> None:
-    """P14: an error of PostgreSQL's own that says enough passes as it is."""
+def test_a_role_without_execute_is_told_which_function_it_lacks(blogging: Project) -> None:
+    """P14: an error of PostgreSQL that says enough is passed on."""
     blogging.run("makemigrations")
     blogging.run("migrate")
     Database("postgres").sql("CREATE ROLE sender LOGIN")

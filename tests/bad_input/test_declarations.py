@@ -1,4 +1,4 @@
-"""Channels that are declared in a way that cannot work: no command runs before that is mended."""
+"""Channels declared in a way that cannot work: no command runs until that is corrected."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Sale(pgpubsub_sql.Channel):
     ],
     ids=["one name twice", "no dataclass", "no such model", "no such channel", "no such field"],
 )
-def test_checks_say_it_before_any_command_does_harm(
+def test_every_command_fails_with_the_check_that_explains_it(
     project: Project, channels: str, listeners: str, words: list[str]
 ) -> None:
     project.write(blog(models=model(), channels=channels, listeners=listeners))
@@ -73,8 +73,8 @@ def test_checks_say_it_before_any_command_does_harm(
             assert word in said
 
 
-def test_a_name_of_more_than_63_bytes(project: Project) -> None:
-    """It is cut, and ends in a digest; whoever gives all of it finds its channel all the same."""
+def test_a_name_of_more_than_63_bytes_is_shortened_everywhere_alike(project: Project) -> None:
+    """It is cut, and ends in a digest; the full name still finds the channel."""
     tasks = MISSPELLED.replace("    number: int", "    number: int\n    channel_name = 'w' * 70")
     project.write(
         blog(
