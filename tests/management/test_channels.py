@@ -56,7 +56,7 @@ def test_a_channel_is_named_by_its_name_or_its_module_path(
 
 
 def test_verify_reports_nothing_after_migrate(project: Project) -> None:
-    assert project.run("pgpubsub", "verify") == "Code, migrations and catalogue agree.\n"
+    assert project.run("pgpubsub", "verify") == "Code, migrations and database agree.\n"
     assert rows(project, "verify") == []
 
 
@@ -112,7 +112,7 @@ def test_verify_reports_drift_and_its_remedy_repairs_it(
     (problem,) = rows(project, "verify", code=1)
     assert (problem["channel"], problem["remedy"]) == ("blog.Authors", remedy)
     project.run(*remedy.split("manage.py ")[1].split())
-    assert project.run("pgpubsub", "verify") == "Code, migrations and catalogue agree.\n"
+    assert project.run("pgpubsub", "verify") == "Code, migrations and database agree.\n"
     assert project.told(INSERT) == [("blog.Authors", "INSERT")]
 
 

@@ -17,7 +17,7 @@ from tests.migrations.damage import DAMAGE, N, Damage
 from tests.migrations.harness import Commands, Project
 from tests.migrations.versions import authors
 
-AGREE = "Code, migrations and catalogue agree.\n"
+AGREE = "Code, migrations and database agree.\n"
 WRITES = (
     "INSERT INTO blog_author (name) VALUES ('Zoë'), ('Ann')",
     "UPDATE blog_author SET name = 'Eve' WHERE name = 'Ann'",

@@ -45,7 +45,7 @@ def grants(output: str) -> list[str]:
 
 
 def assert_agreed(project: Project) -> None:
-    assert "Code, migrations and catalogue agree." in project.run("pgpubsub", "verify")
+    assert "Code, migrations and database agree." in project.run("pgpubsub", "verify")
 
 
 def test_migrate_refuses_if_writes_would_fail_and_says_what_to_grant(

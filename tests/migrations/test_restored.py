@@ -10,7 +10,7 @@ from tests.migrations.harness import Database, Project
 from tests.migrations.versions import authors, model
 from tests.programs import client
 
-AGREE = "Code, migrations and catalogue agree."
+AGREE = "Code, migrations and database agree."
 KEYED = model("Author", "id = models.BigIntegerField(primary_key=True)")
 EVENTS = ("insert", "update", "delete")
 EACH_ONCE = [("blog.Authors", event) for event in ("INSERT", "UPDATE", "DELETE")]

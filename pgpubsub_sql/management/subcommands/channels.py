@@ -74,7 +74,7 @@ def verify(command: BaseCommand, options: Options) -> None:
         write_json(command, rows)
     else:
         lines = [f"{one.sentence} {one.remedy}" for one in problems]
-        command.stdout.write("\n".join(lines) or "Code, migrations and catalogue agree.")
+        command.stdout.write("\n".join(lines) or "Code, migrations and database agree.")
     if problems:
         raise CommandError(f"{pluralize(len(problems), 'problem')} found.", returncode=1)
 
