@@ -24,4 +24,4 @@ coverage.process_startup()
 def measure_keepers() -> None:
     """Have the keepers of embedded servers start with what measures them."""
     if IS_ON:
-        protocol._KEEPER_PROGRAM = _START + protocol._KEEPER_PROGRAM
+        protocol.KEEPER_PROGRAM = _START + protocol.KEEPER_PROGRAM

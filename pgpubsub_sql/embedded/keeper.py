@@ -1,6 +1,6 @@
 """The process that creates, starts, stops and removes a server on its parent's behalf.
 
-It runs with the standard library and this package only: see ``_KEEPER_PROGRAM`` in ``protocol``.
+It runs with the standard library and this package only: see ``KEEPER_PROGRAM`` in ``protocol``.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ ORDERS: dict[bytes, tuple[bool, Mode]] = {
 
 # Imports the keeper without running __init__.py of pgpubsub_sql: the keeper needs neither Django
 # nor site-packages, and should be up within milliseconds.
-_KEEPER_PROGRAM = """
+KEEPER_PROGRAM = """
 import sys, types
 package = sys.modules["pgpubsub_sql"] = types.ModuleType("pgpubsub_sql")
 package.__path__ = [sys.argv[1]]
@@ -56,7 +56,7 @@ class ServerConfig:
 def start_keeper(config: ServerConfig) -> subprocess.Popen[bytes]:
     """Start the keeper, in a session of its own."""
     package = str(Path(__file__).absolute().parents[1])
-    program = [sys.executable, "-I", "-S", "-c", _KEEPER_PROGRAM, package]
+    program = [sys.executable, "-I", "-S", "-c", KEEPER_PROGRAM, package]
     return subprocess.Popen(  # noqa: S603
         [*program, json.dumps(dataclasses.asdict(config))],
         stdin=subprocess.PIPE,

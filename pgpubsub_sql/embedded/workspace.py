@@ -77,21 +77,24 @@ def _remove(directory: Path) -> None:
 
 def _create_host(config: ServerConfig, account: pwd.struct_passwd | None) -> Path:
     if not config.host:
-        parent = directory_for_sockets(config, account)
+        parent = directory_for_sockets(Path(config.temporary), config.port, account)
         return Path(tempfile.mkdtemp(prefix="pgpubsub-", dir=parent))
     os.mkdir(config.host, mode=0o700)  # fails if somebody else has taken the name meanwhile
     return Path(config.host)
 
 
-def directory_for_sockets(config: ServerConfig, account: pwd.struct_passwd | None) -> Path:
-    """Return a temporary directory that *account* can reach, and where a socket's path fits."""
-    name = f"/pgpubsub-12345678/.s.PGSQL.{config.port}"
-    for directory in (Path(config.temporary), Path("/tmp")):  # noqa: S108
+def directory_for_sockets(temporary: Path, port: int, account: pwd.struct_passwd | None) -> Path:
+    """Return *temporary*, or ``/tmp`` if *account* cannot reach it or a socket's path is too long.
+
+    Raises ``ServerError`` if ``/tmp`` will not do either.
+    """
+    name = f"/pgpubsub-12345678/.s.PGSQL.{port}"
+    for directory in (temporary, Path("/tmp")):  # noqa: S108
         fits = len(os.fsencode(directory)) + len(name) <= SOCKET_PATH_BYTES
         if fits and (account is None or open_to_all(directory)):
             return directory
     raise ServerError(
-        f"No socket can be created below {config.temporary}: its path is too long, or the "
+        f"No socket can be created below {temporary}: its path is too long, or the "
         "server's user cannot reach it. Set TMPDIR to another directory."
     )
 

@@ -8,13 +8,11 @@ import pwd
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pgpubsub_sql.embedded import Server
 from pgpubsub_sql.embedded.workspace import directory_for_sockets
 from tests.embedded.support import DEADLINE, PARENT, exists, needs_root, running, words
 
@@ -47,18 +45,14 @@ def _python_of_everybody(who: dict[str, Any]) -> str:
 
 
 def test_the_socket_is_where_the_server_user_can_reach_it_and_its_path_fits(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path,
 ) -> None:
     closed, long = place / "closed", place / ("x" * 60)
     closed.mkdir(mode=0o700)
     long.mkdir()
     nobody = pwd.getpwnam("nobody")
 
-    def chosen(directory: Path, account: pwd.struct_passwd | None) -> Path:
-        monkeypatch.setattr(tempfile, "tempdir", str(directory))
-        return directory_for_sockets(Server()._config(), account)
-
-    assert chosen(place, nobody) == place
-    assert chosen(closed, None) == closed
-    assert chosen(closed, nobody) == Path("/tmp")
-    assert chosen(long, None) == Path("/tmp")
+    assert directory_for_sockets(place, 5432, nobody) == place
+    assert directory_for_sockets(closed, 5432, None) == closed
+    assert directory_for_sockets(closed, 5432, nobody) == Path("/tmp")
+    assert directory_for_sockets(long, 5432, None) == Path("/tmp")
