@@ -96,7 +96,7 @@ def test_a_project_without_postgresql_works_except_for_commands_and_sending(
     said = blogging.run("shell", "-c", NOTIFY.replace("COUNT", "6"))
     # Sending is refused; contexts and ignore() have no effect without PostgreSQL.
     assert said.count("The database 'default' is SQLite") == 4
-    assert said.count("give an alias that is PostgreSQL as using") == 4
+    assert said.count("name a PostgreSQL alias by using") == 4
     blogging.run("migrate", "blog", "zero")
     blogging.run("migrate", "pgpubsub_sql", "zero")
 
