@@ -289,9 +289,7 @@ def test_a_listener_is_told_which_grant_it_lacks(left_out: int | None) -> None:
         if left_out is None:
             check_workable(connection)
             return
-        with pytest.raises(
-            NotReady, match=r"role 'powerless' runs .*, but lacks .*Have the owner"
-        ) as refusal:
+        with pytest.raises(NotReady, match=r"role 'powerless' lacks .*Have the owner") as refusal:
             check_workable(connection)
     for statement in re.findall(r"GRANT [^;]*", str(refusal.value)):
         sql(statement)

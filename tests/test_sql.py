@@ -351,5 +351,5 @@ def test_every_template_is_used() -> None:
 
 
 def test_queries_are_kept() -> None:
-    assert query("charge") is query("charge")
-    assert "%(attempts)s" in query("charge")
+    assert query("record_failure") is query("record_failure")
+    assert "%(attempts)s" in query("record_failure")

@@ -190,7 +190,7 @@ def missing_for(connection: BaseDatabaseWrapper, role: Role) -> Missing | None:
     """Return what the role of *connection* lacks to be a *role*, on its search_path."""
 
     def say(name: str, missing: str) -> str:
-        return f"The role {name!r} {role}, but lacks {missing}"
+        return f"The role {name!r} lacks privileges of a role that {role}: {missing}"
 
     return next(_missing(connection, [_Needs(say=say, privileges=PRIVILEGES[role])]), None)
 

@@ -109,7 +109,7 @@ class Delivery:
 
     def sweep(self) -> None:
         """Delete long payloads that have expired."""
-        self.session.execute("sweep")
+        self.session.execute("delete_long_payloads")
 
     def accepts(self, name: str, payload: str, pid: int) -> bool:
         """Return whether a NOTIFY from the server process *pid* may be handled or stored."""

@@ -122,10 +122,10 @@ class Session:
         died = describe(WorkerDied())
         values = {"id": notification_id, "attempts_before": attempts, "died": died}
         if isinstance(outcome, Discarded):
-            self.execute("forget", values)
+            self.execute("delete_discarded", values)
         else:
             unchanged = {"attempts": attempts, "unreadable": None, "delay": None}
-            self.execute("charge", values | unchanged | changes(attempts, outcome))
+            self.execute("record_failure", values | unchanged | changes(attempts, outcome))
 
     def was_committed(self, transaction: str, recovered_at: str) -> bool:
         """Return whether a transaction was committed whose end this worker has not seen.

@@ -154,7 +154,7 @@ FROM unnest(
     (id, channel, payload, created_at, available_at, expires_at, attempts, unreadable, last_error, key, alone, delay)
 ON CONFLICT (id) DO NOTHING
 
--- charge --
+-- record_failure --
 -- Record a notification's failure after its transaction was rolled back. Without effect if another worker
 -- has claimed it since, unless that one only found the claim given up and could not say why. It has undone
 -- a whole batch, so it is handled alone from now on.
@@ -167,7 +167,7 @@ SET available_at = clock_timestamp() + %(delay)s * interval '1 s', -- NULL witho
 WHERE id = %(id)s AND (attempts = %(attempts_before)s
     OR (attempts = %(attempts_before)s + 1 AND last_error = %(died)s))
 
--- forget --
+-- delete_discarded --
 -- Delete a notification that its listener discarded, after its transaction was rolled back.
 DELETE FROM pgpubsub_sql_notification WHERE id = %(id)s AND (attempts = %(attempts_before)s
     OR (attempts = %(attempts_before)s + 1 AND last_error = %(died)s))

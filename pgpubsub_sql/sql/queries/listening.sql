@@ -32,6 +32,6 @@ SELECT secret FROM pgpubsub_sql_secret
 -- A message of an ephemeral channel that was too long for its NOTIFY.
 SELECT payload::text FROM pgpubsub_sql_longpayload WHERE id = %(id)s
 
--- sweep --
+-- delete_long_payloads --
 -- Delete long payloads that every listener has had the time to read.
 DELETE FROM pgpubsub_sql_longpayload WHERE expires_at < clock_timestamp()
