@@ -100,7 +100,7 @@ class Arrow:
 
     def svg(self) -> str:
         points = " ".join(f"{x:g},{y:g}" for x, y in self.points)
-        return f'<polyline class="{self.style}" points="{points}" marker-end="url(#arrowhead)"/>'
+        return f'<polyline class="{self.style}" points="{points}"/>'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,8 @@ class Drawing:
             f'viewBox="0 0 {self.width} {self.height}" style="max-width: {self.width * 1.2:g}px">\n'
             f'<title id="{name}-title">{escape(self.title)}</title>\n'
             f'<desc id="{name}-desc">{escape(self.description)}</desc>\n'
-            '<defs><marker id="arrowhead" viewBox="0 0 8 8" refX="7.5" refY="4" markerWidth="8" '
-            'markerHeight="8" orient="auto"><path class="head" d="M0,0.5 L8,4 L0,7.5 z"/>'
-            f"</marker></defs>\n{shapes}\n</svg>"
+            f'<defs><marker id="{name}-head" viewBox="0 0 8 8" refX="7.5" refY="4" '
+            'markerWidth="8" markerHeight="8" orient="auto">'
+            '<path class="head" d="M0,0.5 L8,4 L0,7.5 z"/></marker></defs>\n'
+            f'<g marker-end="url(#{name}-head)">\n{shapes}\n</g>\n</svg>'
         )

@@ -173,7 +173,7 @@ def batch() -> Drawing:
         "put back",
         "2: one more attempt, and when it is due\n4 to 10: as they were",
     )
-    after = Box(20, 470, 360, 50, "after it", "on_commit callbacks, signals, log")
+    after = Box(20, 470, 360, 50, "after COMMIT", "on_commit callbacks, signals, log")
     return Drawing(
         title="What one transaction of a worker holds",
         description=(
