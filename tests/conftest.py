@@ -37,7 +37,12 @@ measure_keepers()
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """A throw-away server, which all that speaks libpq here and in child processes uses."""
-    settings = {"fsync": "off", "max_connections": "200", "wal_level": "logical"}
+    settings = {
+        "fsync": "off",
+        "max_connections": "200",
+        "max_prepared_transactions": "5",
+        "wal_level": "logical",
+    }
     with Server(settings=settings) as server:
         before = dict(os.environ)
         os.environ.update(server.environment())

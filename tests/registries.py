@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from django.test import override_settings
 
 from pgpubsub_sql import Channel, TriggerChannel, channels
 from pgpubsub_sql.listeners import Registry, registry
+from pgpubsub_sql.sql import query
 from pgpubsub_sql.worker.doorbell import Doorbell, Notify
+from pgpubsub_sql.worker.sleeping import Execute
 from tests.conftest import eventually
 
 SENTINEL = "tests.nothing more comes"
@@ -67,8 +69,14 @@ def undone(using: str | None = None) -> Iterator[None]:
         raise Undo
 
 
+def announce_sleep(execute: Execute, names: Iterable[str]) -> None:
+    """Have writers to these channels notify, as a worker does that sleeps."""
+    rows = execute(query("buckets"), {"channels": list(names)})
+    execute(query("announce_sleep"), {"buckets": [bucket for _, bucket in rows]})
+
+
 class Ear:
-    """A LISTEN connection of its own."""
+    """A LISTEN connection of its own, for which writers notify as for a worker that sleeps."""
 
     def __init__(self, *names: str, using: str = "default") -> None:
         self.using = using
@@ -76,6 +84,7 @@ class Ear:
 
     def __enter__(self) -> Ear:
         self.doorbell.open()
+        announce_sleep(self.doorbell.execute, self.doorbell.names)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -63,8 +63,8 @@ def test_messages_of_several_channels_take_one_round_trip(transactional_db: None
 
 RUNG = """
 CREATE TABLE rung (channel text);
-CREATE OR REPLACE FUNCTION pgpubsub_ring_v1(channel text) RETURNS void LANGUAGE sql
-    AS 'INSERT INTO public.rung VALUES (channel)';
+CREATE OR REPLACE FUNCTION pgpubsub_must_notify(channel text) RETURNS boolean LANGUAGE sql
+    AS 'INSERT INTO public.rung VALUES (channel) RETURNING true';
 """
 
 

@@ -18,8 +18,8 @@ HELPERS = {
     "pgpubsub_context_v1()",
     "pgpubsub_ignored_v1(text)",
     "pgpubsub_key_v1(jsonb)",
-    "pgpubsub_ring_v1(text)",
-    "pgpubsub_ring(text)",
+    "pgpubsub_bucket_v1(text)",
+    "pgpubsub_must_notify(text)",
     "pgpubsub_store_v1(text,jsonb,timestamp with time zone,timestamp with time zone,jsonb)",
     "pgpubsub_notify(text,jsonb)",
     "pgpubsub_send_v1(text,jsonb)",
@@ -112,7 +112,11 @@ def test_every_function_pins_its_search_path() -> None:
 @pytest.mark.django_db
 def test_functions_in_sql_qualify_every_name() -> None:
     """P14: it has no setting, which would keep it from being inlined; and it is inlined."""
-    assert [name for name, _ in our_functions("NULL", "prolang = 14")] == ["pgpubsub_key_v1(jsonb)"]
+    assert [name for name, _ in our_functions("NULL", "prolang = 14")] == [
+        "pgpubsub_bucket_v1(text)",
+        "pgpubsub_key_v1(jsonb)",
+        "pgpubsub_must_notify(text)",
+    ]
     with connection.cursor() as cursor:
         cursor.execute("SELECT public.pgpubsub_key_v1(to_jsonb(array[repeat('x', 2000)]))")
         before = cursor.fetchone()
@@ -155,7 +159,7 @@ def test_a_restricted_role_needs_only_pgpubsub_notify() -> None:
         for table in ("pgpubsub_sql_notification", "pgpubsub_sql_longpayload"):
             with refused("permission denied for table"):
                 cursor.execute(f"SELECT * FROM {table}")
-        for function in ("pgpubsub_send_v1('a', '{}')", "pgpubsub_ring('a')"):
+        for function in ("pgpubsub_send_v1('a', '{}')", "pgpubsub_must_notify('a')"):
             with refused("permission denied for function"):
                 cursor.execute(f"SELECT {function}")
         cursor.execute("RESET ROLE")
@@ -169,7 +173,7 @@ CREATE FUNCTION hostile.evil(text, text) RETURNS boolean LANGUAGE plpgsql
 CREATE OPERATOR hostile.<> (LEFTARG = text, RIGHTARG = text, FUNCTION = hostile.evil);
 CREATE FUNCTION hostile.pg_notify(text, text) RETURNS void LANGUAGE plpgsql
     AS $$ BEGIN RAISE 'taken in'; END $$;
-CREATE FUNCTION hostile.pgpubsub_ring(text) RETURNS void LANGUAGE plpgsql
+CREATE FUNCTION hostile.pgpubsub_must_notify(text) RETURNS boolean LANGUAGE plpgsql
     AS $$ BEGIN RAISE 'taken in'; END $$;
 CREATE FUNCTION hostile.jsonb_typeof(jsonb) RETURNS text LANGUAGE plpgsql
     AS $$ BEGIN RAISE 'taken in'; END $$;

@@ -142,9 +142,9 @@ FAILING = {
         "INSERT on public.pgpubsub_sql_longpayload",
     ),
     "a helper of all changes its owner": (
-        "ALTER FUNCTION pgpubsub_context_v1 OWNER TO powerless",
+        "ALTER FUNCTION pgpubsub_must_notify OWNER TO powerless",
         "migrator",
-        "EXECUTE on FUNCTION public.pgpubsub_context_v1()",
+        "EXECUTE on FUNCTION public.pgpubsub_must_notify(text)",
     ),
     "INSERT is revoked": (
         "REVOKE INSERT ON pgpubsub_sql_notification FROM migrator",
@@ -162,14 +162,14 @@ FAILING = {
         "SELECT",
     ),
     "a helper's EXECUTE is revoked": (
-        "REVOKE EXECUTE ON FUNCTION pgpubsub_ring(text) FROM migrator",
+        "REVOKE EXECUTE ON FUNCTION pgpubsub_must_notify(text) FROM migrator",
         "migrator",
-        "pgpubsub_ring",
+        "pgpubsub_must_notify",
     ),
     "that of a helper of a helper is": (
-        "REVOKE EXECUTE ON FUNCTION pgpubsub_ring_v1(text) FROM migrator",
+        "REVOKE EXECUTE ON FUNCTION pgpubsub_bucket_v1(text) FROM migrator",
         "migrator",
-        "pgpubsub_ring_v1",
+        "pgpubsub_bucket_v1",
     ),
     "PostgreSQL's own is closed to the public": (
         "REVOKE EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC",
@@ -275,10 +275,11 @@ LISTENER = [
     "GRANT SELECT, DELETE ON pgpubsub_sql_longpayload TO powerless",
     "GRANT SELECT ON pgpubsub_sql_secret TO powerless",
     "GRANT EXECUTE ON FUNCTION pgpubsub_key_v1(jsonb) TO powerless",
+    "GRANT EXECUTE ON FUNCTION pgpubsub_bucket_v1(text) TO powerless",
 ]
 
 
-@pytest.mark.parametrize("left_out", [*range(4), None])
+@pytest.mark.parametrize("left_out", [*range(5), None])
 def test_a_listener_is_told_which_grant_it_lacks(left_out: int | None) -> None:
     """F11: each is needed, together they are enough."""
     sql("GRANT USAGE ON SCHEMA public TO powerless")
@@ -352,7 +353,14 @@ def test_a_command_says_which_grant_it_lacks() -> None:
 
 # The tables.
 
-INVOKERS = {"pgpubsub_ring": {"pgpubsub_ring_v1"}, "pgpubsub_ring_v1": {"pg_notify"}}
+INVOKERS = {
+    "pgpubsub_must_notify": {
+        "pgpubsub_bucket_v1",
+        "pg_try_advisory_xact_lock_shared",
+        "pg_try_advisory_lock",
+        "pg_advisory_unlock",
+    }
+}
 """Helpers that run with their caller's rights, and so need what they call to be the caller's."""
 
 

@@ -32,10 +32,18 @@ def worker() -> Iterator[Worker]:
     worker = Worker([Job, Shout, ItemChannel])
     with worker.shutdown:
         worker._connect()
-        worker._poll()
-        worker._look_ahead()
+        fall_asleep(worker)
         yield worker
         worker.doorbell.close()
+
+
+def fall_asleep(worker: Worker) -> None:
+    """Have the worker find nothing until writers know that it sleeps."""
+    worker._poll()
+    while worker._sleeper.is_awake:
+        worker._receive()
+        worker._poll()
+    worker._look_ahead()
 
 
 def ring(worker: Worker, name: str) -> None:
@@ -78,8 +86,7 @@ def test_it_sleeps_until_the_next_message_is_ready(worker: Worker) -> None:
     notify(Job(number=1))
     sql("UPDATE pgpubsub_sql_notification SET available_at = clock_timestamp() + interval '5 s'")
     worker.step()  # hears the ring
-    worker._poll()
-    worker._look_ahead()
+    fall_asleep(worker)
     assert 4 < due_in(worker, "app.Job") <= 5
     assert due_in(worker, "app.Shout") > 5
 
@@ -202,7 +209,7 @@ def test_a_lost_server_is_logged_in_one_line(
     worker._poll()
     connection.ensure_connection()
     cut_off(connection.connection)
-    worker._has_looked_ahead = False
+    worker._look_ahead_at = 0.0
     worker._backoffs.clear()
     worker._poll_at["app.Job"] = time.monotonic() + 1
     worker._look_ahead()

@@ -14,6 +14,7 @@ from pgpubsub_sql.sql.quoting import (
 )
 from pgpubsub_sql.sql.sqlstates import (
     INVALID_PARAMETER_VALUE,
+    OUT_OF_MEMORY,
     READ_ONLY_TRANSACTION,
     UNDEFINED_FUNCTION,
     sqlstate,
@@ -24,6 +25,7 @@ __all__ = [
     "DOLLAR_TAG",
     "INVALID_PARAMETER_VALUE",
     "MAX_NAME_BYTES",
+    "OUT_OF_MEMORY",
     "READ_ONLY_TRANSACTION",
     "SQL",
     "UNDEFINED_FUNCTION",

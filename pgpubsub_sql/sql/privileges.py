@@ -61,7 +61,16 @@ def _call_postgres(*functions: str) -> tuple[Privilege, ...]:
 
 _KEY = "pgpubsub_key_v1"
 _IGNORED = "pgpubsub_ignored_v1"
-_RING = (*_call("pgpubsub_ring", "pgpubsub_ring_v1"), *_call_postgres("pg_notify"))
+_BUCKET = "pgpubsub_bucket_v1"
+_NOTIFY = (
+    *_call("pgpubsub_must_notify", _BUCKET),
+    *_call_postgres(
+        "pg_notify",
+        "pg_try_advisory_xact_lock_shared",
+        "pg_try_advisory_lock",
+        "pg_advisory_unlock",
+    ),
+)
 
 PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
     Role.WRITER: (),
@@ -74,8 +83,16 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
         *_table(NOTIFICATION, "SELECT", "INSERT", "UPDATE", "DELETE"),
         *_table(LONG_PAYLOAD, "SELECT", "DELETE"),
         *_table(SECRET, "SELECT"),
-        *_call(_KEY),
-        *_call_postgres("pg_notify", "pg_try_advisory_lock", "pg_try_advisory_xact_lock"),
+        *_call(_KEY, _BUCKET),
+        *_call_postgres(
+            "pg_notify",
+            "pg_try_advisory_lock",
+            "pg_try_advisory_xact_lock",
+            "pg_try_advisory_lock_shared",
+            "pg_advisory_unlock_shared",
+            "pg_advisory_lock",
+            "pg_advisory_unlock",
+        ),
     ),
     Role.READER: _table(NOTIFICATION, "SELECT"),
     Role.KEEPER: (
@@ -86,7 +103,7 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
     Role.DURABLE_OWNER: (
         *_table(NOTIFICATION, "INSERT"),
         *_call("pgpubsub_context_v1", _IGNORED, _KEY),
-        *_RING,
+        *_NOTIFY,
     ),
     Role.EPHEMERAL_OWNER: _call("pgpubsub_context_v1", _IGNORED, "pgpubsub_send_v1"),
 }
@@ -97,7 +114,7 @@ HELPERS: Mapping[str, tuple[Privilege, ...]] = {
     "pgpubsub_store_v1": (
         *_table(NOTIFICATION, "SELECT", "INSERT"),
         *_call("pgpubsub_context_v1", _KEY),
-        *_RING,
+        *_NOTIFY,
     ),
     "pgpubsub_publish_v1": _call("pgpubsub_context_v1", "pgpubsub_send_v1"),
     "pgpubsub_send_v1": (
@@ -108,7 +125,7 @@ HELPERS: Mapping[str, tuple[Privilege, ...]] = {
     "pgpubsub_notify_many_v1": (
         *_table(NOTIFICATION, "INSERT"),
         *_call("pgpubsub_context_v1", _KEY, "pgpubsub_send_v1"),
-        *_RING,
+        *_NOTIFY,
     ),
 }
 """What the owner of each SECURITY DEFINER function of ours needs."""

@@ -6,7 +6,7 @@ import dataclasses
 import select
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pgpubsub_sql.django_internals import driver_error, is_psycopg3
@@ -128,6 +128,15 @@ class Doorbell:
         """Expect the NOTIFY that was sent to :attr:`echo` on another connection."""
         self._echo_sent = self._echo_sent or time.monotonic()
 
+    def execute(self, text: str, parameters: Mapping[str, Any] | None = None) -> list[Any]:
+        """Execute a statement on this connection; return its rows."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(text, parameters)
+            rows = cursor.fetchall() if cursor.description else []
+        if not is_psycopg3:
+            self._fetch_psycopg2()
+        return rows
+
     def elect(self, name: str) -> bool:
         """Return whether this worker has to store raw NOTIFYs on a durable channel.
 
@@ -135,11 +144,7 @@ class Doorbell:
         always listening, and none is elected while nobody sends raw NOTIFYs.
         """
         if name not in self._elected:
-            with self._connection.cursor() as cursor:
-                cursor.execute(query("elect"), {"channel": name})
-                ((is_elected,),) = cursor.fetchall()
-            if not is_psycopg3:
-                self._fetch_psycopg2()
+            ((is_elected,),) = self.execute(query("elect"), {"channel": name})
             if is_elected:
                 self._elected.add(name)
         return name in self._elected

@@ -26,12 +26,13 @@ from pgpubsub_sql.worker.forks import disown, in_forks
 from pgpubsub_sql.worker.outcomes import Discarded, Park, Postpone, ReadAgain, TryAgain
 from pgpubsub_sql.worker.reporting import send
 from pgpubsub_sql.worker.shutdown import Lifeline, Shutdown
+from pgpubsub_sql.worker.sleeping import Sleeper
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 POLL_SECONDS = 10.0
-"""Longest time between two polls of a channel. A ring leads to one at once; this finds messages
-that no ring announces, such as those of a worker that died."""
+"""Longest time between two polls of a channel. A NOTIFY leads to one at once; this finds messages
+that no NOTIFY announces, such as those of a worker that died."""
 EPHEMERAL_SECONDS = 0.05
 """Longest time for handling ephemeral messages before stored ones have their turn."""
 LOOK_AHEAD_SECONDS = 0.1
@@ -56,6 +57,9 @@ class Worker:
       and now and then while some channel is always due;
     * :meth:`_receive` waits for a NOTIFY, or until a channel is due.
 
+    A channel in which messages were found, or of which a NOTIFY came, is awake for a while: it is
+    due every few milliseconds. Writers notify only once a :class:`Sleeper` has put it to sleep.
+
     If it loses the server, it tries to connect again, with growing delays, and then polls all
     channels.
     """
@@ -79,6 +83,9 @@ class Worker:
             name=name,
         )
         self.doorbell = Doorbell(self.delivery.channels, using=using, name=name)
+        self._sleeper = Sleeper(
+            name for name, one in self.delivery.channels.items() if one.lock_notifications
+        )
         self._poll_at = dict.fromkeys(self.delivery.channels, 0.0)
         """When each channel is due, by the monotonic clock."""
         self._ephemeral = Backlog()
@@ -164,8 +171,11 @@ class Worker:
             if self.shutdown.is_requested():
                 return
             with self._retrying(name):
+                before = self.delivery.outcomes.total()
                 again = self._handle_stored(name)
-                self._poll_at[name] = 0.0 if again else time.monotonic() + POLL_SECONDS
+                is_found = again or self.delivery.outcomes.total() > before
+                seconds = min(POLL_SECONDS, self._sleeper.polled(name, found=is_found))
+                self._poll_at[name] = 0.0 if again else time.monotonic() + seconds
                 self._backoffs.pop(name, None)
             self._has_looked_ahead = False
 
@@ -194,7 +204,7 @@ class Worker:
     def _look_ahead(self) -> None:
         """Learn when channels will be due, and do what is due from time to time."""
         now = time.monotonic()
-        is_busy = min(self._poll_at.values()) <= now
+        is_busy = self._sleeper.is_awake or min(self._poll_at.values()) <= now
         if now < self._look_ahead_at if is_busy else self._has_looked_ahead:
             return
         self._has_looked_ahead = True
@@ -225,10 +235,11 @@ class Worker:
 
     def _receive(self) -> None:
         """Wait for a NOTIFY or until a channel is due; handle ephemeral messages."""
-        is_behind = self._ephemeral or self.doorbell.has_notifies
-        timeout = 0 if is_behind else max(0.0, min(self._poll_at.values()) - time.monotonic())
+        for name in self._sleeper.fall_asleep(self.doorbell.execute, patience=self._patience()):
+            self._bring_forward(name, 0.0)
         work = connections[self.using].connection
-        readable = self.shutdown.wait([self.doorbell, work] if work else [self.doorbell], timeout)
+        files = [self.doorbell, work] if work else [self.doorbell]
+        readable = self.shutdown.wait(files, self._patience())
         if work in readable:
             # The server only writes to an idle connection to close it. Notice that now rather than
             # with the next message.
@@ -236,11 +247,18 @@ class Worker:
         self._read()
         self._handle_ephemeral()
 
+    def _patience(self) -> float:
+        """Return for how many seconds there is nothing to do."""
+        if self._ephemeral or self.doorbell.has_notifies:
+            return 0.0
+        return max(0.0, min(self._poll_at.values()) - time.monotonic())
+
     def _read(self) -> None:
         """Read all NOTIFYs, so that they do not fill the server's queue; sort them by kind."""
         raw: dict[str, list[str]] = defaultdict(list)
         for notify in self.doorbell.notifies():
             if not notify.payload:
+                self._sleeper.wake(notify.channel)
                 self._bring_forward(notify.channel, 0.0)
             elif not self.delivery.accepts(notify.channel, notify.payload, notify.pid):
                 continue
@@ -280,6 +298,7 @@ class Worker:
                 self._check_database()
                 self.delivery.signatures.learn()
                 self.doorbell.open()
+                self._sleeper.start(self.doorbell.execute)
             except (self.doorbell.errors, DatabaseError, InterfaceError, NotReady) as error:
                 delay = backoff.fail()
                 message = "Cannot listen: %s; trying again in %.1f seconds"

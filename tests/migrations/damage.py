@@ -34,7 +34,7 @@ def _replaced(header: str, body: str) -> tuple[str, ...]:
     return (f"CREATE OR REPLACE FUNCTION {header} AS $${body}$$",)
 
 
-RING = "pgpubsub_ring(channel text) RETURNS void LANGUAGE plpgsql"
+MUST_NOTIFY = "pgpubsub_must_notify(channel text) RETURNS boolean LANGUAGE plpgsql"
 
 DAMAGE = {
     # --- of a channel
@@ -135,7 +135,8 @@ DAMAGE = {
     ),
     # --- of what all channels share
     "a helper is dropped": Damage(
-        ("DROP FUNCTION pgpubsub_ring(text)",), "The function pgpubsub_ring(text) is missing"
+        ("DROP FUNCTION pgpubsub_must_notify(text)",),
+        "The function pgpubsub_must_notify(text) is missing",
     ),
     "everybody may call a helper": Damage(
         ("GRANT EXECUTE ON FUNCTION pgpubsub_send_v1(text, jsonb) TO PUBLIC",),
@@ -151,18 +152,18 @@ DAMAGE = {
     ),
     "a helper returns something else": Damage(
         (
-            "DROP FUNCTION pgpubsub_ring(text)",
-            *_replaced(RING.replace("void", "text"), "BEGIN END"),
+            "DROP FUNCTION pgpubsub_must_notify(text)",
+            *_replaced(MUST_NOTIFY.replace("boolean", "text"), "BEGIN END"),
         ),
         "its result differs",
     ),
     "a helper has other arguments": Damage(
         (
-            "DROP FUNCTION pgpubsub_ring(text)",
-            *_replaced(RING.replace("channel", "name"), "BEGIN END"),
+            "DROP FUNCTION pgpubsub_must_notify(text)",
+            *_replaced(MUST_NOTIFY.replace("channel", "name"), "BEGIN RETURN false; END"),
         ),
         "its arguments differ",
-        is_felt=False,  # it only rings no more
+        is_felt=False,  # it only notifies no more
     ),
     "every function of ours is gone": Damage(
         (

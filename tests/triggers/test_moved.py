@@ -159,7 +159,7 @@ def test_nothing_is_stale_in_a_schema_whose_name_needs_quotes(table: str) -> Non
     sql("DROP FUNCTION pgpubsub_channel_watched CASCADE")
     sql(f"ALTER SCHEMA public RENAME TO {quoted}")
     sql(f"SET LOCAL search_path = {quoted}")
-    for helper in ("ring", "ring_v1", "send_v1"):
+    for helper in ("bucket_v1", "must_notify", "send_v1"):
         sql(render(f"helpers/{helper}", schema=odd))
     watch(table, target={"schema": odd, "helpers": odd})
     write(quoted)

@@ -221,8 +221,8 @@ def test_rows_that_are_left_out_do_not_ring(table: str) -> None:
     """P26: by statement and by row."""
     sql("CREATE TABLE calls (channel text)")
     sql(
-        "CREATE OR REPLACE FUNCTION pgpubsub_ring(channel text) RETURNS void LANGUAGE sql "
-        "AS 'INSERT INTO public.calls VALUES (channel)'"
+        "CREATE OR REPLACE FUNCTION pgpubsub_must_notify(channel text) RETURNS boolean "
+        "LANGUAGE sql AS 'INSERT INTO public.calls VALUES (channel) RETURNING true'"
     )
     for level in ("statement", "row"):
         watch(table, level=level, condition=condition("new.name = 'x'"))

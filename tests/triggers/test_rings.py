@@ -12,26 +12,27 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from pgpubsub_sql.models import LongPayload, Notification
+from pgpubsub_sql.sql import quote_identifier
 from tests.app.models import Item
 from tests.conftest import eventually
-from tests.registries import undone
+from tests.registries import announce_sleep, undone
 from tests.triggers.tables import sql, watch
 
 
 class Bell:
-    """A session that listens."""
+    """A session that listens, for which writers notify as for a worker that sleeps."""
 
     def __init__(self, *channels: str) -> None:
         self._connection = psycopg2.connect(dbname=connection.settings_dict["NAME"])
         self._connection.autocommit = True
-        self._execute(
-            *(f'LISTEN "{channel.replace(chr(34), 2 * chr(34))}"' for channel in channels)
-        )
+        for channel in channels:
+            self._execute(f"LISTEN {quote_identifier(channel)}")
+        announce_sleep(self._execute, channels)
 
     def rung(self) -> list[tuple[str, str]]:
         """Return the messages since the last call. It waits for one of its own."""
         end = str(uuid.uuid4())
-        self._execute("LISTEN the_end", f"NOTIFY the_end, '{end}'")
+        self._execute(f"LISTEN the_end; NOTIFY the_end, '{end}'")
         eventually(lambda: self._heard() and self._connection.notifies[-1].payload == end)
         heard = [(one.channel, one.payload) for one in self._connection.notifies]
         self._connection.notifies.clear()
@@ -41,10 +42,10 @@ class Bell:
         """Close the session."""
         self._connection.close()
 
-    def _execute(self, *statements: str) -> None:
+    def _execute(self, statement: str, parameters: Any = None) -> list[Any]:
         with self._connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
+            cursor.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description else []
 
     def _heard(self) -> list[Any]:
         self._connection.poll()
@@ -76,24 +77,24 @@ def items(*numbers: int) -> list[Item]:
         ("UPDATE watched SET name = 'z' WHERE false", 0),
     ],
 )  # fmt: skip
-def test_a_statement_calls_the_ring_helper_once(table: str, statement: str, rings: int) -> None:
+def test_a_statement_asks_once_whether_to_notify(table: str, statement: str, rings: int) -> None:
     """P26: PostgreSQL merges equal rings of a transaction, so the calls are counted."""
     sql("CREATE TABLE calls (channel text)")
     sql(
-        "CREATE OR REPLACE FUNCTION pgpubsub_ring(channel text) RETURNS void LANGUAGE sql "
-        "AS 'INSERT INTO public.calls VALUES (channel)'"
+        "CREATE OR REPLACE FUNCTION pgpubsub_must_notify(channel text) RETURNS boolean "
+        "LANGUAGE sql AS 'INSERT INTO public.calls VALUES (channel) RETURNING true'"
     )
     sql(statement)
     assert sql("SELECT * FROM calls") == [("watched",)] * rings
 
 
-def test_by_row_it_rings_for_every_row(table: str) -> None:
-    """PostgreSQL merges them."""
+def test_by_row_it_asks_for_every_row(table: str) -> None:
+    """PostgreSQL then makes one of those that are equal."""
     watch("watched", level="row")
     sql("CREATE TABLE calls (channel text)")
     sql(
-        "CREATE OR REPLACE FUNCTION pgpubsub_ring(channel text) RETURNS void LANGUAGE sql "
-        "AS 'INSERT INTO public.calls VALUES (channel)'"
+        "CREATE OR REPLACE FUNCTION pgpubsub_must_notify(channel text) RETURNS boolean "
+        "LANGUAGE sql AS 'INSERT INTO public.calls VALUES (channel) RETURNING true'"
     )
     sql("UPDATE watched SET name = 'z'")
     assert sql("SELECT * FROM calls") == [("watched",)] * 3

@@ -84,7 +84,7 @@ HOSTILE = {
     "temporary helpers named as ours": [
         "CREATE FUNCTION pg_temp.pgpubsub_context_v1() RETURNS jsonb "
         "LANGUAGE plpgsql AS $$BEGIN RAISE 'harm'; END$$",
-        "CREATE FUNCTION pg_temp.pgpubsub_ring(text) RETURNS void "
+        "CREATE FUNCTION pg_temp.pgpubsub_must_notify(text) RETURNS boolean "
         "LANGUAGE plpgsql AS $$BEGIN RAISE 'harm'; END$$",
         "SET LOCAL search_path = pg_temp, public",
     ],
@@ -197,7 +197,7 @@ def test_a_channel_in_each_tenants_schema(db: None) -> None:
             f"CREATE TABLE {tenant}.pgpubsub_sql_notification "
             "(LIKE public.pgpubsub_sql_notification INCLUDING ALL)"
         )
-        for helper in ("context_v1", "ignored_v1", "ring_v1", "ring"):
+        for helper in ("context_v1", "ignored_v1", "bucket_v1", "must_notify"):
             sql(render(f"helpers/{helper}", schema=tenant))
         sql(f"CREATE TABLE {tenant}.watched (id integer, name text)")
         trigger = Trigger(channel="watched", model="app.any", after=ALL, durable=True)

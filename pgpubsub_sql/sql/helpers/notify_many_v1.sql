@@ -16,11 +16,12 @@ BEGIN
         FROM unnest(channels, payloads, durable, keys)
         WITH ORDINALITY AS message (channel, payload, is_durable, key, position)
         WHERE message.is_durable ORDER BY message.position;
-        PERFORM :"schema".pgpubsub_ring(rung.channel) FROM (
+        PERFORM pg_notify(durable_channel.name, '') FROM (
             SELECT DISTINCT message.channel
             FROM unnest(channels, durable) AS message (channel, is_durable)
             WHERE message.is_durable ORDER BY message.channel
-        ) AS rung;
+        ) AS durable_channel (name)
+        WHERE :"schema".pgpubsub_must_notify(durable_channel.name);
     END IF;
     PERFORM :"schema".pgpubsub_send_v1(message.channel, many.context || message.payload) FROM (
         SELECT * FROM unnest(channels, payloads, durable)

@@ -25,7 +25,9 @@ BEGIN
         channel, payload, coalesce(available_at, clock_timestamp()), expires_at, :"schema".pgpubsub_key_v1(key)
     )
     RETURNING id INTO stored;
-    PERFORM :"schema".pgpubsub_ring(channel);
+    IF :"schema".pgpubsub_must_notify(channel) THEN
+        PERFORM pg_notify(channel, '');
+    END IF;
     RETURN stored;
 END
 $pgpubsub$;

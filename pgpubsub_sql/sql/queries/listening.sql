@@ -35,3 +35,34 @@ SELECT payload::text FROM pgpubsub_sql_longpayload WHERE id = %(id)s
 -- delete_long_payloads --
 -- Delete long payloads that every listener has had the time to read.
 DELETE FROM pgpubsub_sql_longpayload WHERE expires_at < clock_timestamp()
+
+-- buckets --
+-- The bucket of locks of each channel.
+SELECT channel, pgpubsub_bucket_v1(channel) FROM unnest(%(channels)s::text[]) AS channel
+
+-- announce_sleep --
+-- Take lock S of buckets; those whose lock a writer is testing just now are left out.
+SELECT bucket FROM unnest(%(buckets)s::integer[]) AS bucket
+WHERE pg_try_advisory_lock_shared(1346850899, bucket)
+
+-- wake_up --
+-- Release lock S of buckets.
+SELECT pg_advisory_unlock_shared(1346850899, bucket) FROM unnest(%(buckets)s::integer[]) AS bucket
+
+-- quiet_writers_have_ended --
+-- The buckets whose lock P nobody holds: every writer that has not notified has committed, or rolled back.
+SELECT bucket FROM unnest(%(buckets)s::integer[]) AS bucket
+WHERE CASE WHEN pg_try_advisory_lock(1346850896, bucket) THEN pg_advisory_unlock(1346850896, bucket) END
+
+-- wait_for_quiet_writers --
+-- Wait until nobody holds lock P of a bucket, or for so long. The block catches the timeout, which would stand in the
+-- server's log otherwise.
+DO $pgpubsub$
+BEGIN
+    SET LOCAL lock_timeout = :'milliseconds';
+    PERFORM pg_advisory_lock(1346850896, :'bucket');
+    PERFORM pg_advisory_unlock(1346850896, :'bucket');
+EXCEPTION WHEN lock_not_available THEN
+    NULL;
+END
+$pgpubsub$

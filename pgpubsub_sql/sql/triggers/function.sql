@@ -18,14 +18,16 @@ AS $pgpubsub$
 #variable_conflict use_column
 <<channel_function>>
 DECLARE
-    context jsonb;
+    context jsonb := '{}';
     pairing integer := 1;
     :{moved_variables}
     :{chosen_variables}
 BEGIN
     :{moved}
     :{ignored}
-    context := :"helpers".pgpubsub_context_v1();
+    IF current_setting('pgpubsub.notification_context', true) <> '' THEN
+        context := :"helpers".pgpubsub_context_v1();
+    END IF;
     :{occasions}
     :{ring}
     IF TG_OP = 'DELETE' THEN
@@ -53,7 +55,7 @@ THEN
 END IF;
 
 -- ring --
--- Wakes the workers of a durable channel if the last statement has stored anything.
-IF FOUND THEN
-    PERFORM :"helpers".pgpubsub_ring(:'channel');
+-- Wakes a sleeping worker of a durable channel if the last statement has stored anything.
+IF FOUND AND :"helpers".pgpubsub_must_notify(:'channel') THEN
+    PERFORM pg_notify(:'channel', '');
 END IF;

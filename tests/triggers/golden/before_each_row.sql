@@ -14,7 +14,7 @@ AS $pgpubsub$
 #variable_conflict use_column
 <<channel_function>>
 DECLARE
-    context jsonb;
+    context jsonb := '{}';
     pairing integer := 1;
     home text;
     messages jsonb[];
@@ -74,7 +74,9 @@ BEGIN
         END IF;
         RETURN NEW;
     END IF;
-    context := public.pgpubsub_context_v1();
+    IF current_setting('pgpubsub.notification_context', true) <> '' THEN
+        context := public.pgpubsub_context_v1();
+    END IF;
     IF TG_LEVEL = 'ROW' THEN
         BEGIN
             -- An error here would otherwise fail the write.

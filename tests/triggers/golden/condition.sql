@@ -14,7 +14,7 @@ AS $pgpubsub$
 #variable_conflict use_column
 <<channel_function>>
 DECLARE
-    context jsonb;
+    context jsonb := '{}';
     pairing integer := 1;
     home text;
     messages jsonb[];
@@ -90,7 +90,9 @@ BEGIN
         END IF;
         RETURN NEW;
     END IF;
-    context := public.pgpubsub_context_v1();
+    IF current_setting('pgpubsub.notification_context', true) <> '' THEN
+        context := public.pgpubsub_context_v1();
+    END IF;
     IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'UPDATE' THEN
         IF (SELECT count(*) FROM pgpubsub_old) <> (SELECT count(*) FROM pgpubsub_new) THEN
             pairing := -1; -- so that no rows are paired
@@ -191,8 +193,8 @@ BEGIN
             ) AS changed;
         END IF;
     END IF;
-    IF FOUND THEN
-        PERFORM public.pgpubsub_ring('app.Items');
+    IF FOUND AND public.pgpubsub_must_notify('app.Items') THEN
+        PERFORM pg_notify('app.Items', '');
     END IF;
     IF TG_OP = 'DELETE' THEN
         RETURN OLD; -- in a BEFORE trigger NEW, which is NULL, would keep the row

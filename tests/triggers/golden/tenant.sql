@@ -17,7 +17,7 @@ AS $pgpubsub$
 #variable_conflict use_column
 <<channel_function>>
 DECLARE
-    context jsonb;
+    context jsonb := '{}';
     pairing integer := 1;
 BEGIN
     IF current_setting('pgpubsub.ignore', true) <> ''
@@ -29,7 +29,9 @@ BEGIN
         END IF;
         RETURN NEW;
     END IF;
-    context := public.pgpubsub_context_v1();
+    IF current_setting('pgpubsub.notification_context', true) <> '' THEN
+        context := public.pgpubsub_context_v1();
+    END IF;
     IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'INSERT' THEN
         INSERT INTO public.pgpubsub_sql_notification (channel, payload, key)
         SELECT
@@ -45,8 +47,8 @@ BEGIN
             FROM pgpubsub_new AS n
         ) AS changed;
     END IF;
-    IF FOUND THEN
-        PERFORM public.pgpubsub_ring('app.Items');
+    IF FOUND AND public.pgpubsub_must_notify('app.Items') THEN
+        PERFORM pg_notify('app.Items', '');
     END IF;
     IF TG_OP = 'DELETE' THEN
         RETURN OLD; -- in a BEFORE trigger NEW, which is NULL, would keep the row

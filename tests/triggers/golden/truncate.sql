@@ -14,7 +14,7 @@ AS $pgpubsub$
 #variable_conflict use_column
 <<channel_function>>
 DECLARE
-    context jsonb;
+    context jsonb := '{}';
     pairing integer := 1;
     home text;
     messages jsonb[];
@@ -63,7 +63,9 @@ BEGIN
             RETURN NEW;
         END IF;
     END IF;
-    context := public.pgpubsub_context_v1();
+    IF current_setting('pgpubsub.notification_context', true) <> '' THEN
+        context := public.pgpubsub_context_v1();
+    END IF;
     IF TG_OP = 'TRUNCATE' THEN
         IF TG_WHEN = 'AFTER' AND EXISTS (
             SELECT FROM pg_class AS stored, pg_class AS watched
@@ -91,8 +93,8 @@ BEGIN
             SELECT NULL::jsonb AS old, NULL::jsonb AS new
         ) AS changed;
     END IF;
-    IF FOUND THEN
-        PERFORM public.pgpubsub_ring('app.Items');
+    IF FOUND AND public.pgpubsub_must_notify('app.Items') THEN
+        PERFORM pg_notify('app.Items', '');
     END IF;
     IF TG_OP = 'DELETE' THEN
         RETURN OLD; -- in a BEFORE trigger NEW, which is NULL, would keep the row

@@ -1,0 +1,161 @@
+"""A worker that sleeps is woken by NOTIFY; for one that is awake, nobody notifies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg2
+import pytest
+from django.db import connection
+
+from pgpubsub_sql import notify, notify_many
+from pgpubsub_sql.worker import sleeping
+from pgpubsub_sql.worker.sleeping import State
+from pgpubsub_sql.worker.worker import Worker
+from tests.app.channels import Job, Shout
+from tests.app.models import Entry
+from tests.conftest import eventually
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def connect() -> Any:
+    return psycopg2.connect(dbname=connection.settings_dict["NAME"])
+
+
+@pytest.fixture
+def heard() -> Iterator[Callable[[], int]]:
+    """Return how many NOTIFYs of app.Job have come since the last time."""
+    listening = connect()
+    listening.autocommit = True
+    cursor = listening.cursor()
+    cursor.execute('LISTEN "app.Job"')
+
+    def count() -> int:
+        cursor.execute("SELECT 1")  # which reads all that has come before
+        found = len(listening.notifies)
+        listening.notifies.clear()
+        return found
+
+    yield count
+    listening.close()
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker([Job, Shout])
+    with worker.shutdown:
+        worker._connect()
+        yield worker
+        worker.doorbell.close()
+
+
+def fall_asleep(worker: Worker) -> None:
+    worker._poll()
+    while worker._sleeper.is_awake:
+        worker._receive()
+        worker._poll()
+    worker._look_ahead()
+
+
+def handled() -> int:
+    return Entry.objects.filter(listener="do_job").count()
+
+
+def work(worker: Worker, count: int) -> None:
+    """Let the worker go on until so many messages are handled."""
+    eventually(lambda: worker.step() or handled() >= count)
+
+
+def test_only_a_worker_that_sleeps_is_notified(
+    worker: Worker, heard: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sleeping, "LINGER_SECONDS", 60.0)
+    worker._sleeper.wake("app.Job")
+    notify(Job(1))
+    notify_many([Job(2), Job(3)])
+    assert heard() == 0
+    work(worker, 3)
+    monkeypatch.setattr(sleeping, "LINGER_SECONDS", 0.0)
+    worker._sleeper.wake("app.Job")
+    fall_asleep(worker)
+    notify(Job(4))
+    assert heard() == 1
+    work(worker, 4)
+    monkeypatch.setattr(sleeping, "LINGER_SECONDS", 60.0)
+    worker._sleeper.wake("app.Job")
+    worker._receive()  # lets writers know
+    notify(Job(5))
+    assert heard() == 0
+    work(worker, 5)
+
+
+def test_nobody_is_notified_where_no_worker_listens(heard: Callable[[], int]) -> None:
+    notify(Job(1))
+    assert heard() == 0
+
+
+def test_a_message_of_a_long_transaction_is_handled_once_it_is_committed(worker: Worker) -> None:
+    fall_asleep(worker)
+    worker._sleeper.wake("app.Job")
+    worker._receive()
+    writing = connect()
+    with writing.cursor() as cursor:
+        cursor.execute("""SELECT pgpubsub_notify('app.Job', '{"kwargs": {"number": 1}}')""")
+        for _ in range(20):
+            worker.step()
+        assert worker._sleeper._states["app.Job"] is State.DROWSY
+        writing.commit()
+    work(worker, 1)
+    fall_asleep(worker)
+    writing.close()
+
+
+def test_a_transaction_takes_few_locks_however_many_channels_it_writes_to() -> None:
+    """The server's lock table is one for all, and users' writes fail when it is full."""
+    with connect() as writing, writing.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(pgpubsub_notify('channel ' || number, '{}'))"
+            "FROM generate_series(1, 10000) AS number"
+        )
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+        assert cursor.fetchone() == (64,)
+        writing.rollback()
+    writing.close()
+
+
+def test_a_quiet_transaction_can_be_prepared(heard: Callable[[], int], worker: Worker) -> None:
+    """Two-phase commit, which PostgreSQL refuses to transactions that notify."""
+    worker._receive()
+    writing = connect()
+    with writing.cursor() as cursor:
+        cursor.execute("""SELECT pgpubsub_notify('app.Job', '{"kwargs": {"number": 1}}')""")
+        cursor.execute("PREPARE TRANSACTION 'quiet'")
+        writing.commit()
+        writing.autocommit = True
+        worker.step()
+        cursor.execute("COMMIT PREPARED 'quiet'")
+    work(worker, 1)
+    assert heard() == 0
+    writing.close()
+
+
+def test_a_channel_whose_lock_is_taken_is_polled_and_that_is_logged_once(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody else uses the same advisory lock, or the server's lock table is full."""
+    holding = connect()
+    with holding.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(1346850899, pgpubsub_bucket_v1('app.Job'))")
+        for _ in range(3 * sleeping.REFUSALS):
+            worker._sleeper._awake_until["app.Job"] = 0.0
+            worker._sleeper.polled("app.Job", found=False)
+            worker._sleeper.fall_asleep(worker.doorbell.execute, patience=0.0)
+    assert worker._sleeper.is_awake
+    warnings = [one for one in caplog.records if "its advisory lock is taken" in one.getMessage()]
+    assert len(warnings) == 1
+    worker._sleeper.wake("app.Job")
+    assert worker._sleeper.polled("app.Job", found=False) == sleeping.SLEEPLESS_SECONDS
+    holding.close()
+    fall_asleep(worker)
