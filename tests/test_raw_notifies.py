@@ -85,7 +85,7 @@ def test_raw_notifies_are_stored_in_order_and_handled(
         ('{"number":' + "[" * 7900, "app.Job: "),  # how deep a text may go is Python's to say
         ("[" * 7000, "app.Job: "),
         ('{"a":' * 1500, "app.Job: "),
-        ('{"number": 1, "mood": "\\u0000"}', "app.Job: NUL (\\u0000) is no text"),
+        ('{"number": 1, "mood": "\\u0000"}', "app.Job: it holds a NUL (\\u0000)"),
         ('{"number": 1, "mood": "\\ud800"}', "app.Job: Input data was truncated"),
         ('{"number": 1, "places": 1e999999}', "app.Job: It came by NOTIFY, and holds what"),
     ],
