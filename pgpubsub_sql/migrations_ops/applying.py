@@ -47,7 +47,7 @@ def apply_change(
     if after and is_allowed(editor.connection, state, after):
         model = _find_model(app_label, state, after)
         if model and not model._meta.swapped:
-            target = _installation_site(editor, app_label, after, model._meta.db_table)
+            target = _find_target(editor, app_label, after, model._meta.db_table)
             if editor.collect_sql or _is_possible(app_label, model, after, target, editor):
                 if not editor.collect_sql:
                     _give_privileges(editor, after, target)
@@ -135,33 +135,21 @@ def _find_model(app_label: str, state: ProjectState, trigger: Trigger) -> type[M
     return None
 
 
-def current_site(
-    connection: BaseDatabaseWrapper, app_label: str, trigger: Trigger, db_table: str
-) -> Target:
-    """Return where *trigger* is, or is to be, installed.
+def _find_target(editor: Editor, app_label: str, trigger: Trigger, db_table: str) -> Target:
+    """Return where *trigger* is to be installed.
 
-    Raises :class:`NotReady` if *db_table* is not a table, or there is no schema for the function.
+    Raises :class:`NotReady` if *db_table* is not a table, or writes would fail.
     """
-    schemas = find_schemas(connection, trigger.function, quote_table(db_table))
-    names = {"helpers": schemas.helpers or schemas.current, "app": app_label}
-    schema = schemas.function or schemas.current
-    return find_target(connection, trigger, db_table, schema=schema, **names)
-
-
-def tableless_site(connection: BaseDatabaseWrapper, app_label: str, db_table: str) -> Target:
-    """Return the target of a trigger that has no table to watch."""
-    schema = find_schemas(connection).current
-    return Target(db_table=db_table, schema=schema, helpers=schema, app=app_label)
-
-
-def _installation_site(editor: Editor, app_label: str, trigger: Trigger, db_table: str) -> Target:
-    if find_schemas(editor.connection).helpers is None and not editor.collect_sql:
+    schemas = find_schemas(editor.connection, trigger.function, quote_table(db_table))
+    if schemas.helpers is None and not editor.collect_sql:
         raise NotReady(
             f"The trigger of channel {trigger.channel!r} would make every write fail, because the "
             f"tables of pgpubsub_sql are not in the database {editor.connection.alias!r}. Let the "
             "routers allow the app 'pgpubsub_sql' there, and migrate it."
         )
-    target = current_site(editor.connection, app_label, trigger, db_table)
+    schema = schemas.function or schemas.current
+    names = {"helpers": schemas.helpers or schemas.current, "app": app_label}
+    target = find_target(editor.connection, trigger, db_table, schema=schema, **names)
     # sqlmigrate shows what runs on a database that has run the migrations before.
     return dataclasses.replace(target, installed=None) if editor.collect_sql else target
 

@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS
@@ -16,19 +16,20 @@ from django.db.migrations.state import ProjectState
 from pgpubsub_sql.django_internals import LoadedMigrations, Node
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.installed import APP
-from pgpubsub_sql.migrations_ops.applying import (
-    current_site,
-    find_schemas,
-    is_allowed,
-    tableless_site,
-)
+from pgpubsub_sql.migrations_ops.applying import Schemas, find_schemas, is_allowed
 from pgpubsub_sql.migrations_ops.declared_triggers import declared_triggers
-from pgpubsub_sql.migrations_ops.problems import DIAGNOSES, InstallState, Problem
+from pgpubsub_sql.migrations_ops.problems import (
+    DIAGNOSES,
+    InstallState,
+    Problem,
+    differing,
+    missing_migrations,
+)
 from pgpubsub_sql.migrations_ops.recorded_triggers import Key, Triggers, recorded_triggers
 from pgpubsub_sql.migrations_ops.replication import replication_problems
 from pgpubsub_sql.migrations_ops.shared_faults import Fault, find_faults
 from pgpubsub_sql.migrations_ops.stale_labels import load_migrations
-from pgpubsub_sql.migrations_ops.watched_tables import misfit
+from pgpubsub_sql.migrations_ops.watched_tables import find_target, misfit
 from pgpubsub_sql.sql.catalogue import InstalledFunction, InstalledTrigger, installed_functions
 from pgpubsub_sql.sql.comparison import FunctionDefinition
 from pgpubsub_sql.sql.ddl import Target, wanted_function, wanted_triggers
@@ -188,14 +189,14 @@ class Audit:
 
     def all_problems(self) -> Iterator[Problem]:
         """Yield all differences, in the order in which to resolve them."""
-        yield from _unwritten_problems(self.declared, self.recorded)
+        yield from missing_migrations(self.declared, self.recorded)
         yield from self.unapplied_problems()
         yield from self.installed_problems()
         yield from self.replication
 
     def unapplied_problems(self) -> Iterator[Problem]:
         """Yield the channels whose migrations have not run on this database."""
-        for _, channel in _differing(self.recorded, self.applied):
+        for _, channel in differing(self.recorded, self.applied):
             text = "has migrations that have not run on this database"
             # The migrations may be another app's, such as one that renames the model.
             yield Problem(channel, text, f"Run: python manage.py migrate{self._database}")
@@ -278,7 +279,7 @@ def unwritten_problems() -> Iterator[Problem]:
     migrations = load_migrations()
     wanted = declared_triggers()
     migrated = {key: wanted[key] for key in wanted if key[0] not in migrations.unmigrated_apps}
-    yield from _unwritten_problems(migrated, recorded_triggers(migrations.graph).triggers)
+    yield from missing_migrations(migrated, recorded_triggers(migrations.graph).triggers)
 
 
 def audit(connection: BaseDatabaseWrapper) -> Audit:
@@ -295,9 +296,9 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
     recorded = recorded_triggers(migrations.graph)
     applied = recorded_triggers(migrations.graph, migrations.applied)
     installed = _here(connection, state, applied.triggers)
-    targets, misfits = _targets(connection, state, installed | unmigrated)
     schema = schemas.helpers or schemas.current
     functions = installed_functions(connection)
+    targets, misfits = _targets(connection, state, schemas, functions, installed | unmigrated)
     faults = find_faults(connection, schema)
     there = [
         (trigger, targets[key])
@@ -349,7 +350,11 @@ def _here(connection: BaseDatabaseWrapper, state: ProjectState, triggers: Trigge
 
 
 def _targets(
-    connection: BaseDatabaseWrapper, state: ProjectState, triggers: Triggers
+    connection: BaseDatabaseWrapper,
+    state: ProjectState,
+    schemas: Schemas,
+    functions: Mapping[str, InstalledFunction],
+    triggers: Triggers,
 ) -> tuple[dict[Key, Target], dict[Key, str]]:
     """Return where each trigger is, and why some cannot use the columns that they name.
 
@@ -361,32 +366,30 @@ def _targets(
             db_table = state.apps.get_model(trigger.model)._meta.db_table
         except LookupError:
             continue
+        names: dict[str, Any] = {"helpers": schemas.helpers or schemas.current, "app": key[0]}
         try:
-            targets[key] = current_site(connection, key[0], trigger, db_table)
+            target = find_target(connection, trigger, db_table, schema=schemas.current, **names)
         except NotReady as error:  # it is not a table any more, so it has no triggers
-            targets[key] = tableless_site(connection, key[0], db_table)
+            targets[key] = Target(db_table=db_table, schema=schemas.current, **names)
             misfits[key] = str(error)
             continue
+        targets[key] = _with_schema_of(functions.get(trigger.function), target)
         if reason := misfit(connection, trigger, targets[key]):
             misfits[key] = reason.partition("\n")[0]
     return targets, misfits
 
 
+def _with_schema_of(function: InstalledFunction | None, target: Target) -> Target:
+    """Return *target* with the schema of the function, if that serves no other table.
+
+    :func:`~pgpubsub_sql.migrations_ops.applying.find_schemas` would ask the database once more.
+    """
+    tables = {trigger.table_oid for trigger in function.triggers} if function else set()
+    if function is None or (target.table_oid and tables - {target.table_oid}):
+        return target
+    return dataclasses.replace(target, schema=function.schema)
+
+
 def _key(function: InstalledFunction) -> Key | None:
     """Return the app and the channel that the function's body names."""
     return (function.app, function.channel) if function.app and function.channel else None
-
-
-def _unwritten_problems(wanted: Triggers, written: Triggers) -> Iterator[Problem]:
-    for label, channel in _differing(wanted, written):
-        if (label, channel) not in wanted:
-            text = "has a trigger in the migrations that no listener needs any more"
-        elif (label, channel) not in written:
-            text = "has no migration yet"
-        else:
-            text = "is not installed by the migrations as the code declares it"
-        yield Problem(channel, text, f"Run: python manage.py makemigrations {label}")
-
-
-def _differing(one: Triggers, other: Triggers) -> Iterable[Key]:
-    return sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))

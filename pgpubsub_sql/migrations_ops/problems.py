@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from pgpubsub_sql.migrations_ops.recorded_triggers import Key, Triggers
 
 
 class InstallState(enum.StrEnum):
@@ -77,3 +80,20 @@ class Problem(NamedTuple):
     def sentence(self) -> str:
         """What is wrong, as a sentence that names the channel."""
         return f"{self.channel} {self.text}.".lstrip()
+
+
+def missing_migrations(wanted: Triggers, written: Triggers) -> Iterator[Problem]:
+    """Yield the channels for which makemigrations has something to write."""
+    for label, channel in differing(wanted, written):
+        if (label, channel) not in wanted:
+            text = "has a trigger in the migrations that no listener needs any more"
+        elif (label, channel) not in written:
+            text = "has no migration yet"
+        else:
+            text = "is not installed by the migrations as the code declares it"
+        yield Problem(channel, text, f"Run: python manage.py makemigrations {label}")
+
+
+def differing(one: Triggers, other: Triggers) -> list[Key]:
+    """Return the channels that are not the same in both, in order."""
+    return sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))

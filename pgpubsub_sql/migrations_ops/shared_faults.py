@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
@@ -53,6 +54,26 @@ class _PresentColumn(NamedTuple):
     default: str | None
 
 
+_Index = tuple[bool, str, bool]
+"""Whether it is the primary key, its definition after the table's name, and whether it is valid."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Present:
+    """What the catalogue has of our objects. Columns and indexes are by table."""
+
+    columns: dict[str, list[_PresentColumn]] = dataclasses.field(
+        default_factory=lambda: defaultdict(list)
+    )
+    unlogged: set[str] = dataclasses.field(default_factory=set)
+    indexes: dict[str, dict[str, _Index]] = dataclasses.field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    functions: list[list[Any]]
+    """In the order of :func:`_wanted_helpers`."""
+    is_secret_public: bool
+
+
 def shared_operations() -> Iterator[CreateShared]:
     """Yield the operations of our own migrations that install something beside models.
 
@@ -67,7 +88,8 @@ def shared_operations() -> Iterator[CreateShared]:
 
 def find_faults(connection: BaseDatabaseWrapper, schema: str) -> list[Fault]:
     """Return the faults in the *schema* of our tables, in the order in which to repair them."""
-    return [*_table_faults(connection, schema), *_helper_faults(connection, schema)]
+    present = _read(connection, schema)
+    return [*_table_faults(connection, schema, present), *_helper_faults(schema, present)]
 
 
 def repair_faults(connection: BaseDatabaseWrapper, schema: str, found: Sequence[Fault]) -> None:
@@ -92,27 +114,42 @@ def _set_search_path(connection: BaseDatabaseWrapper, path: str) -> None:
         cursor.execute(query("set_search_path"), {"path": path})
 
 
-def _table_faults(connection: BaseDatabaseWrapper, schema: str) -> Iterator[Fault]:
-    columns, unlogged = _columns(connection, schema)
-    indexes = _indexes(connection, schema)
+def _read(connection: BaseDatabaseWrapper, schema: str) -> _Present:
+    """Return what *schema* has of our objects: one query, as audits are frequent."""
+    values: dict[str, Any] = {
+        "schema": schema,
+        "tables": list(TABLES),
+        "signatures": [helper.signature for helper, _ in _wanted_helpers(schema)],
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(query("our_objects"), values)
+        *arrays, is_secret_public = cursor.fetchone()
+    columns, indexes, functions = (json.loads(array or "[]") for array in arrays)
+    present = _Present(functions=functions, is_secret_public=is_secret_public)
+    for table, is_logged, *properties in columns:
+        present.columns[table].append(_PresentColumn(*properties))
+        if not is_logged:
+            present.unlogged.add(table)
+    for table, name, *properties in indexes:
+        present.indexes[table][name] = tuple(properties)
+    return present
+
+
+def _table_faults(
+    connection: BaseDatabaseWrapper, schema: str, present: _Present
+) -> Iterator[Fault]:
     for table in TABLES:
-        if table not in columns:
+        if table not in present.columns:
             yield _missing_table(connection, schema, table)
             continue
         where = {"schema": schema, "table": table}
-        if table in unlogged:
+        if table in present.unlogged:
             yield _fault(f"The table {table} is unlogged", "set_logged", where)
-        yield from _column_faults(where, columns[table])
-        yield from _index_faults(where, indexes[table])
-    if _is_secret_public(connection, schema):
+        yield from _column_faults(where, present.columns[table])
+        yield from _index_faults(where, present.indexes[table])
+    if present.is_secret_public:
         closed = render("helpers/revoke_secret", schema=schema)
         yield Fault(f"Every role may read the table {SECRET}", partial(_run, closed))
-
-
-def _is_secret_public(connection: BaseDatabaseWrapper, schema: str) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(query("secret_is_public"), {"schema": schema})
-        return bool(cursor.fetchone()[0])
 
 
 def _missing_table(connection: BaseDatabaseWrapper, schema: str, table: str) -> Fault:
@@ -124,30 +161,6 @@ def _missing_table(connection: BaseDatabaseWrapper, schema: str, table: str) -> 
         where = {"schema": schema, "table": table, "present": renamed[0]}
         return _fault(f"The table {table} is called {renamed[0]}", "rename_table", where)
     return Fault(f"The table {table} is missing", partial(_create_table, table, schema))
-
-
-def _columns(
-    connection: BaseDatabaseWrapper, schema: str
-) -> tuple[dict[str, list[_PresentColumn]], set[str]]:
-    columns, unlogged = defaultdict(list), set()
-    with connection.cursor() as cursor:
-        cursor.execute(query("our_columns"), {"schema": schema, "tables": list(TABLES)})
-        for table, is_logged, *properties in cursor.fetchall():
-            columns[table].append(_PresentColumn(*properties))
-            if not is_logged:
-                unlogged.add(table)
-    return dict(columns), unlogged
-
-
-def _indexes(
-    connection: BaseDatabaseWrapper, schema: str
-) -> dict[str, dict[str, tuple[bool, str, bool]]]:
-    found: dict[str, dict[str, tuple[bool, str, bool]]] = defaultdict(dict)
-    with connection.cursor() as cursor:
-        cursor.execute(query("our_indexes"), {"schema": schema, "tables": list(TABLES)})
-        for table, name, *properties in cursor.fetchall():
-            found[table][name] = tuple(properties)
-    return found
 
 
 def _column_faults(where: dict[str, str], present: list[_PresentColumn]) -> Iterator[Fault]:
@@ -198,9 +211,7 @@ def _property_faults(where: dict[str, str], column: Column, one: _PresentColumn)
         yield Fault(f"{named} is not numbered", partial(_number, where))
 
 
-def _index_faults(
-    where: dict[str, str], found: dict[str, tuple[bool, str, bool]]
-) -> Iterator[Fault]:
+def _index_faults(where: dict[str, str], found: dict[str, _Index]) -> Iterator[Fault]:
     table = where["table"]
     complete = [definition for _, definition, is_valid in found.values() if is_valid]
     if table in KEYED and not any(is_key for is_key, *_ in found.values()):
@@ -213,13 +224,9 @@ def _index_faults(
             yield Fault(text, repair)
 
 
-def _helper_faults(connection: BaseDatabaseWrapper, schema: str) -> Iterator[Fault]:
+def _helper_faults(schema: str, present: _Present) -> Iterator[Fault]:
     helpers = _wanted_helpers(schema)
-    with connection.cursor() as cursor:
-        signatures = [helper.signature for helper, _ in helpers]
-        cursor.execute(query("our_functions"), {"schema": schema, "signatures": signatures})
-        rows = cursor.fetchall()
-    for (helper, wanted), (*row, is_public) in zip(helpers, rows, strict=True):
+    for (helper, wanted), (*row, is_public) in zip(helpers, present.functions, strict=True):
         if row[0] is None:
             text = f"The function {helper.signature} is missing"
             yield Fault(text, partial(_create_helper, helper, schema, is_dropped=False))

@@ -111,39 +111,45 @@ JOIN pg_proc ON pg_proc.oid = tgfoid
 WHERE proname = ANY (%(functions)s::text[]) AND pg_function_is_visible(pg_proc.oid) AND tgenabled <> 'D'
 ORDER BY proname, srrelid::regclass::text, tgname
 
--- our_columns --
--- The columns of some tables of a schema, and whether the tables are logged. A missing table has none.
+-- our_objects --
+-- What a schema has of our tables, their indexes, and our functions, each as a JSON array of rows; and whether
+-- every role may read the table of the secret. A missing table has no columns, a missing function only NULLs.
 SELECT
-    relname::text, relpersistence = 'p', attname::text, attnum::integer, format_type(atttypid, atttypmod),
-    attnotnull, attidentity <> '', pg_get_expr(adbin, adrelid)
-FROM pg_class
-JOIN pg_namespace ON pg_namespace.oid = relnamespace
-JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
-LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
-WHERE nspname = %(schema)s AND relname = ANY (%(tables)s::text[]) AND relkind IN ('r', 'p')
-ORDER BY relname, attnum
-
--- our_indexes --
--- The indexes of some tables of a schema: the definition of each after the table's name, and whether it is valid.
-SELECT
-    tables.relname::text, indexes.relname::text, indisprimary,
-    regexp_replace(pg_get_indexdef(indexrelid), '^.*? (USING )', '\1'), indisvalid
-FROM pg_index
-JOIN pg_class AS tables ON tables.oid = indrelid
-JOIN pg_class AS indexes ON indexes.oid = indexrelid
-JOIN pg_namespace ON pg_namespace.oid = tables.relnamespace
-WHERE nspname = %(schema)s AND tables.relname = ANY (%(tables)s::text[])
-
--- our_functions --
--- Functions of a schema by their signatures, in that order; NULLs for missing ones.
-SELECT
-    pg_get_function_arguments(pg_proc.oid), pg_get_function_result(pg_proc.oid), lanname::text, prosecdef,
-    provolatile::text, coalesce(proconfig, '{}'), prosrc,
-    has_function_privilege('public', pg_proc.oid, 'EXECUTE')
-FROM unnest(%(signatures)s::text[]) WITH ORDINALITY AS wanted (signature, position)
-LEFT JOIN pg_proc ON pg_proc.oid = to_regprocedure(quote_ident(%(schema)s) || '.' || signature)
-LEFT JOIN pg_language ON pg_language.oid = prolang
-ORDER BY position
+    (
+        SELECT json_agg(json_build_array(
+            relname, relpersistence = 'p', attname, attnum, format_type(atttypid, atttypmod),
+            attnotnull, attidentity <> '', pg_get_expr(adbin, adrelid)
+        ) ORDER BY relname, attnum)::text
+        FROM pg_class
+        JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
+        LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+        WHERE nspname = %(schema)s AND relname = ANY (%(tables)s::text[]) AND relkind IN ('r', 'p')
+    ),
+    (
+        SELECT json_agg(json_build_array(
+            tables.relname, indexes.relname, indisprimary,
+            regexp_replace(pg_get_indexdef(indexrelid), '^.*? (USING )', '\1'), indisvalid
+        ))::text
+        FROM pg_index
+        JOIN pg_class AS tables ON tables.oid = indrelid
+        JOIN pg_class AS indexes ON indexes.oid = indexrelid
+        JOIN pg_namespace ON pg_namespace.oid = tables.relnamespace
+        WHERE nspname = %(schema)s AND tables.relname = ANY (%(tables)s::text[])
+    ),
+    (
+        SELECT json_agg(json_build_array(
+            pg_get_function_arguments(pg_proc.oid), pg_get_function_result(pg_proc.oid), lanname, prosecdef,
+            provolatile, coalesce(proconfig, '{}'), prosrc, has_function_privilege('public', pg_proc.oid, 'EXECUTE')
+        ) ORDER BY position)::text
+        FROM unnest(%(signatures)s::text[]) WITH ORDINALITY AS wanted (signature, position)
+        LEFT JOIN pg_proc ON pg_proc.oid = to_regprocedure(quote_ident(%(schema)s) || '.' || signature)
+        LEFT JOIN pg_language ON pg_language.oid = prolang
+    ),
+    coalesce(
+        has_table_privilege('public', to_regclass(quote_ident(%(schema)s) || '.pgpubsub_sql_secret'), 'SELECT'),
+        false
+    )
 
 -- renamed_table --
 -- The present name of a table of ours that was renamed: its indexes have kept their names.
@@ -154,7 +160,3 @@ JOIN pg_index ON indexrelid = indexes.oid
 JOIN pg_class AS tables ON tables.oid = indrelid
 WHERE nspname = %(schema)s AND indexes.relname = ANY (%(indexes)s::text[])
 LIMIT 1
-
--- secret_is_public --
--- Whether every role may read the secret that signs messages. False if there is no such table.
-SELECT coalesce(has_table_privilege('public', to_regclass(quote_ident(%(schema)s) || '.pgpubsub_sql_secret'), 'SELECT'), false)
