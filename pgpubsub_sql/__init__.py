@@ -6,7 +6,7 @@ from pgpubsub_sql.channels import Channel, TriggerChannel
 from pgpubsub_sql.context import notification_context, set_notification_context
 from pgpubsub_sql.filters import ListenerFilterProvider
 from pgpubsub_sql.ignoring import ignore
-from pgpubsub_sql.installed import demand_installed
+from pgpubsub_sql.installed import require_installed
 from pgpubsub_sql.listeners import (
     listener,
     post_delete_listener,
@@ -58,7 +58,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Models can only be imported after the app registry is loaded, which imports this package.
     if name == "Notification":
-        demand_installed()
+        require_installed()
         from pgpubsub_sql.models import Notification
 
         return Notification

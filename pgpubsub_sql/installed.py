@@ -23,7 +23,7 @@ def check_installed(**kwargs: Any) -> list[checks.CheckMessage]:
     return []
 
 
-def demand_installed() -> None:
+def require_installed() -> None:
     """Raise :class:`NotReady` if this package is not an installed app."""
     if _is_missing():
         raise NotReady(f"{_MISSING} {_REMEDY}")

@@ -14,7 +14,7 @@ from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.installed import demand_installed
+from pgpubsub_sql.installed import require_installed
 from pgpubsub_sql.sql import query
 
 _BROKEN = (3, 4)
@@ -28,7 +28,7 @@ def connection_of(using: str | None, *, sends: bool = True) -> BaseDatabaseWrapp
     Raises :class:`NotReady` if it is not PostgreSQL, or this package is not an installed app. A
     caller that *sends* nothing itself may use another database if the project has no PostgreSQL.
     """
-    demand_installed()
+    require_installed()
     alias = using or router.db_for_write(apps.get_model("pgpubsub_sql", "Notification"))
     connection = connections[alias]
     if connection.vendor == "postgresql" or not (sends or _has_postgresql()):

@@ -50,10 +50,10 @@ def apply_change(
             target = _find_target(editor, app_label, after, model._meta.db_table)
             if editor.collect_sql or _is_possible(app_label, model, after, target, editor):
                 if not editor.collect_sql:
-                    _give_privileges(editor, after, target)
-                made = alter(before, after, target) if before and same else create(after, target)
-                execute(editor, made)
-                execute(editor, _grants(editor, after, target))
+                    _grant_privileges(editor, after, target)
+                sql = alter(before, after, target) if before and same else create(after, target)
+                execute(editor, sql)
+                execute(editor, _grants_to_owners(editor, after, target))
 
 
 def execute(editor: Editor, sql: Iterable[str]) -> None:
@@ -154,21 +154,21 @@ def _find_target(editor: Editor, app_label: str, trigger: Trigger, db_table: str
     return dataclasses.replace(target, installed=None) if editor.collect_sql else target
 
 
-def _give_privileges(editor: Editor, trigger: Trigger, target: Target) -> None:
+def _grant_privileges(editor: Editor, trigger: Trigger, target: Target) -> None:
     """Grant the privileges that the functions' roles lack.
 
     Raises :class:`NotReady` if this session's role may not grant one: writes would fail.
     """
     missing = missing_to_install(editor.connection, trigger, target)
-    if hopeless := next((one for one in missing if not one.is_ours_to_give), None):
+    if denied := next((one for one in missing if not one.is_ours_to_give), None):
         raise NotReady(
             f"The trigger of channel {trigger.channel!r} is not installed: "
-            f"{hopeless.channel or 'pgpubsub_sql'} {hopeless.text}. {hopeless.remedy}"
+            f"{denied.channel or 'pgpubsub_sql'} {denied.text}. {denied.remedy}"
         )
     execute(editor, statements(missing))
 
 
-def _grants(editor: Editor, trigger: Trigger, target: Target) -> Iterator[str]:
+def _grants_to_owners(editor: Editor, trigger: Trigger, target: Target) -> Iterator[str]:
     for role in partition_owners(editor.connection, target):
         names = {"schema": target.schema, "function": trigger.function}
         yield render("triggers/grant_function", role=role, **names)

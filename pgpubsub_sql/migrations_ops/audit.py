@@ -64,7 +64,7 @@ class Audit:
     """Triggers that the code declares in apps without migrations."""
     known_apps: Collection[str]
     """Labels of this project's apps, except those that a newer release has migrated further."""
-    made: Mapping[Key, Node]
+    last_migrations: Mapping[Key, Node]
     """For each channel in this project's migrations, the last one that concerns it."""
     state: ProjectState
     """Models after the migrations that have run here."""
@@ -94,14 +94,14 @@ class Audit:
 
     def state_of(self, key: Key) -> InstallState:
         """Return the state of an expected channel."""
-        return self._judgements[key][0]
+        return self._states[key][0]
 
     def reason_of(self, key: Key) -> str:
         """Return why an expected channel is in its state; empty if the state says it all."""
-        return self._judgements[key][1]
+        return self._states[key][1]
 
     @cached_property
-    def _judgements(self) -> dict[Key, tuple[InstallState, str]]:
+    def _states(self) -> dict[Key, tuple[InstallState, str]]:
         """States and reasons, computed once: rendering a function takes milliseconds."""
         return {key: self._judge(key) for key in self.expected}
 
@@ -135,8 +135,8 @@ class Audit:
 
     def installable(self) -> list[Key]:
         """Return the channels that should be installed and can be."""
-        wanting = (InstallState.MISSING, InstallState.OUTDATED)
-        return [key for key in sorted(self.expected) if self.state_of(key) in wanting]
+        repairable = (InstallState.MISSING, InstallState.OUTDATED)
+        return [key for key in sorted(self.expected) if self.state_of(key) in repairable]
 
     def surplus_triggers(self, key: Key) -> list[InstalledTrigger]:
         """Return the triggers of a channel that installing it would not replace."""
@@ -163,11 +163,13 @@ class Audit:
         """Return what this project has installed in this schema and does not need any more."""
         needed = self.applied | self.unmigrated
         wanted = {trigger.function for trigger in needed.values()}
-        makers = {Trigger(channel=key[1], model="").function: key for key in self.made}
+        by_function = {
+            Trigger(channel=key[1], model="").function: key for key in self.last_migrations
+        }
         found = []
         for name, function in self.functions.items():
             if function.is_current and name not in wanted:
-                key = _key(function) or makers.get(name)
+                key = _key(function) or by_function.get(name)
                 if key and (reason := self._claim(key)):
                     found.append(Leftover(function, reason))
         return found
@@ -210,8 +212,8 @@ class Audit:
             yield from self._diagnosis(key[1], self.state_of(key), self.reason_of(key))
         for one in self.missing:
             install = f"python manage.py pgpubsub install{self._database}"
-            mends = f"Run: {install}\nIt executes: {' '.join(one.statements)}"
-            remedy = mends if one.is_ours_to_give else one.remedy
+            grant = f"Run: {install}\nIt executes: {' '.join(one.statements)}"
+            remedy = grant if one.is_ours_to_give else one.remedy
             text = one.text if one.channel else f"pgpubsub_sql {one.text}"
             yield Problem(one.channel or "", text, remedy)
         for function, reason in self.leftovers():
@@ -259,7 +261,7 @@ class Audit:
         """Return why a function of *key* is this project's leftover; empty if it may not be."""
         if key in self.applied | self.unmigrated:
             return "its function has another name"
-        if node := self.made.get(key):
+        if node := self.last_migrations.get(key):
             return f"the migration {'.'.join(node)} names it, and no listener needs it"
         if key[0] in self.known_apps:
             return f"it belongs to the app {key[0]!r}, and no migration or listener of it needs it"
@@ -313,7 +315,7 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
         applied=installed,
         unmigrated=unmigrated,
         known_apps=_known_apps(migrations),
-        made=recorded.made,
+        last_migrations=recorded.last_migrations,
         state=state,
         functions=functions,
         targets=targets,

@@ -42,7 +42,7 @@ class RecordedTriggers:
 
     triggers: Triggers = dataclasses.field(default_factory=dict)
     """Installed triggers, with the names that their models have by then."""
-    made: dict[Key, Node] = dataclasses.field(default_factory=dict)
+    last_migrations: dict[Key, Node] = dataclasses.field(default_factory=dict)
     """For each channel, the last migration that added, altered or removed its trigger."""
     renamed: dict[str, str] = dataclasses.field(default_factory=dict)
     """For each model label that is no longer in use, the next one."""
@@ -104,7 +104,7 @@ def recorded_triggers(
         recorded.add(node[0], operation)
         if isinstance(operation, TriggerChange):
             changed = [one.channel for one in (operation.before, operation.after) if one]
-            recorded.made |= {(node[0], channel): node for channel in changed}
+            recorded.last_migrations |= {(node[0], channel): node for channel in changed}
     return recorded
 
 
