@@ -1,4 +1,4 @@
-"""Declaring channels: their names, and how they are found."""
+"""Declaration of channels, their names, and how they are found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What travels beside a payload, and for how long."""
+"""The notification context: what travels with messages, and how long it lasts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures, serialized databases and flush, where tables are watched and messages wait."""
+"""Fixtures, serialized databases and flush, with watched tables and stored messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Channels and listeners that functions and loops make, and modules of two names."""
+"""Channels and listeners made by functions and loops, and modules imported under two names."""
 
 from __future__ import annotations
 

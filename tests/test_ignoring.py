@@ -1,4 +1,4 @@
-"""Writing without being heard, from Python; tests/triggers/test_ignore.py has the SQL."""
+"""ignore(): writes without messages. For its SQL see ``tests/triggers/test_ignore.py``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is called of a listener, and with which arguments."""
+"""Which object of a listener is called, and with which arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decorators, and the registry behind them."""
+"""Discovery of listeners, the decorators, and the registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sending: notify() and the SQL functions behind it, as a LISTEN connection hears them."""
+"""notify() and anotify(), as a LISTEN connection hears them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sending many messages at once, from coroutines, and ringing for what is stored."""
+"""notify_many(), anotify(), and process_stored_notifications()."""
 
 from __future__ import annotations
 

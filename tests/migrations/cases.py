@@ -1,4 +1,4 @@
-"""A case: a project goes from one version to another, and its database follows.
+"""Cases: a project changes from one version to another, and its database with it.
 
 ::
 

@@ -1,4 +1,4 @@
-"""What people and tools do to an installed database by hand, and what must then be said of it."""
+"""Damage that people and tools do to an installed database, and what commands must say of it."""
 
 from __future__ import annotations
 

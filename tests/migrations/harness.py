@@ -1,4 +1,4 @@
-"""Projects that live through several versions, each with a database of its own.
+"""Test projects that go through several versions, each with its own database.
 
 ::
 
@@ -7,7 +7,7 @@
     project.run("migrate")
     assert project.catalogue().events == {"after_insert"}
 
-Every ``migrate`` also fails for what ``watching.py`` says should never be so.
+Every ``migrate`` also asserts what ``watching.py`` says.
 """
 
 from __future__ import annotations

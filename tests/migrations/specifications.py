@@ -1,4 +1,4 @@
-"""Specifications of triggers and operations, of which tests are made."""
+"""Specifications and operations that tests share."""
 
 from __future__ import annotations
 

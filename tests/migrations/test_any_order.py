@@ -1,4 +1,4 @@
-"""Whatever a project does to its models and channels, step after step, its triggers follow.
+"""Triggers follow any sequence of changes to models and channels.
 
 Random projects live through random changes, by the real commands. After each step there is nothing
 left to write or to repair, and every write tells exactly what is declared. A few short lives are

@@ -1,4 +1,4 @@
-"""Other packages that hook the autodetector."""
+"""Other packages that extend the autodetector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens when the options of a channel change, or the fields that they name."""
+"""Changes of a channel's options, and of the fields that they name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is done to what is installed: every command sees it, ``install`` mends it."""
+"""Damage to what is installed: every command reports it, and ``install`` repairs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several databases, several schemas, several roles."""
+"""Projects with several databases, schemas or roles."""
 
 from __future__ import annotations
 

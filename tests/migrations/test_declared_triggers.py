@@ -1,4 +1,4 @@
-"""The options of a trigger channel, as its specification has them; and what does not fit."""
+"""Options of a trigger channel as fields of its specification, and options that do not fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same project gives the same migrations, wherever and however often they are made."""
+"""The same project gives the same migrations, wherever makemigrations runs."""
 
 from __future__ import annotations
 

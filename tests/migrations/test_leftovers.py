@@ -1,4 +1,4 @@
-"""A command acts on one schema and for one project, whoever else is in the database."""
+"""Commands act on one schema and one project, even if the database has others."""
 
 from __future__ import annotations
 

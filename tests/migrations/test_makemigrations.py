@@ -1,4 +1,4 @@
-"""Declare, ``makemigrations``, ``migrate``: through the real commands, on the real server."""
+"""``makemigrations`` and ``migrate``, as a project runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a newcomer gets wrong, and is told."""
+"""Mistakes of newcomers, and what they are told."""
 
 from __future__ import annotations
 

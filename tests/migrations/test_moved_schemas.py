@@ -1,4 +1,4 @@
-"""Tenants' schemas that are renamed or copied, types that move: `verify` sees it, `install` mends it."""
+"""Schemas that are renamed or copied, types that move: ``verify`` reports it, ``install`` repairs it."""
 
 from __future__ import annotations
 

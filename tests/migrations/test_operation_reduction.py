@@ -1,4 +1,4 @@
-"""How operations are reduced, when migrations are squashed or optimized."""
+"""Reduction of operations, when migrations are squashed or optimized."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What migration files contain of the operations, and what is read from them."""
+"""Operations in migration files."""
 
 from __future__ import annotations
 

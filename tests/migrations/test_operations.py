@@ -1,4 +1,4 @@
-"""The operations by themselves: describe, forwards, backwards, deconstruct, reduce."""
+"""The operations, forwards and backwards."""
 
 from __future__ import annotations
 

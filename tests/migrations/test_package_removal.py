@@ -1,4 +1,4 @@
-"""Leaving the package, from a project in use to one that cannot import it any more."""
+"""Removal of the package from a project that keeps its tables."""
 
 from __future__ import annotations
 

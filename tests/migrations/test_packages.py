@@ -1,4 +1,4 @@
-"""Packages whose models we watch, and whose migrations know nothing of ours.
+"""Channels on models of packages whose migrations do not depend on ours.
 
 On a database that exists ours have run before a new release of the package brings its next
 migration; on a fresh one that may run first. Both must end alike.

@@ -1,4 +1,4 @@
-"""Migrations that run as one role, tables that belong to another: who may install what."""
+"""Privileges of the roles that migrate, own tables and own functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables that a subscription fills: what fires there, and who says so."""
+"""Triggers on tables that a subscription fills."""
 
 from __future__ import annotations
 

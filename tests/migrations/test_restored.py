@@ -1,4 +1,4 @@
-"""Databases that were restored, tables that became partitions: ``verify`` sees, ``install`` mends."""
+"""Restored databases and tables that became partitions: ``verify`` reports, ``install`` repairs."""
 
 from __future__ import annotations
 

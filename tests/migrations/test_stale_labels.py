@@ -1,4 +1,4 @@
-"""Apps that are renamed, get another label, are removed or hand over a model."""
+"""Apps that are renamed, relabelled or removed, or that hand over a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Apps without migrations: their triggers are there after ``migrate`` all the same."""
+"""Triggers of apps without migrations, which ``migrate`` installs as well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables that no model has made, or not by itself."""
+"""Watched tables that are unmanaged, partitioned, inherited, swapped or our own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Projects that develop, or are tested, on another kind of database."""
+"""Projects that are developed or tested on another kind of database."""
 
 from __future__ import annotations
 

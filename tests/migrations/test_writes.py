@@ -1,4 +1,4 @@
-"""What is written while migrations come and go."""
+"""Writes before, during and after migrations."""
 
 from __future__ import annotations
 

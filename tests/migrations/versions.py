@@ -1,4 +1,4 @@
-"""What the versions of a project's apps are made of."""
+"""Sources of apps, in the versions that tests need."""
 
 from __future__ import annotations
 

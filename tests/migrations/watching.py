@@ -1,7 +1,7 @@
-"""What holds after every single migration that the harness runs, whatever a test is about.
+"""Assertions after every migration that the harness runs, whatever the test is about.
 
-Whoever writes to a watched table succeeds, and is told of once by each trigger that is there, or,
-where its options say so, not at all. What is there is what the migrations say that have run.
+Every write to a watched table succeeds. Each trigger on it sends one message or, if its options say
+so, none. What is installed is what the migrations that have run say.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class Watch(NamedTuple):
     enabled: bool
     durable: bool
     chooses: bool
-    """Whether it may tell nothing of a write."""
+    """Whether its options may make it send nothing."""
 
     @property
     def tells(self) -> tuple[str, str, str]:
-        """What it says of each write: channel, timing and operation."""
+        """What it sends for each write: channel, timing and operation."""
         channel: str = json.loads(self.source.splitlines()[1].removeprefix("-- pgpubsub_sql "))[
             "channel"
         ]
@@ -63,7 +63,7 @@ class Watch(NamedTuple):
 
 
 def watch_every_migration() -> None:
-    """Let ``migrate`` fail for what should never be so between two migrations."""
+    """Let ``migrate`` assert after each migration what must always hold."""
     for name in ("apply_migration", "unapply_migration"):
         setattr(MigrationExecutor, name, _watched(getattr(MigrationExecutor, name)))
 
@@ -85,20 +85,20 @@ def _watched(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def has_triggers(connection: Any) -> bool:
-    """Whether there is a channel's trigger, which would need a session that writes."""
+    """Whether a channel's trigger is installed, so that writes are worth trying."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT EXISTS ({TRIGGERS})")
         return bool(cursor.fetchone()[0])
 
 
 _faked: set[str] = set()
-"""Databases to which something was recorded that has not run."""
+"""Databases in which a migration was recorded that has not run."""
 
 
 def assert_writable(database: Database, *, by_chance: bool = False) -> None:
-    """Write one row in every way to each watched table, look at what is stored, and undo it.
+    """Insert, update and delete a row of each watched table, check the messages, and roll back.
 
-    All that is there must tell, unless it is there *by chance*.
+    Every trigger must send, unless it is there *by chance*, after a migration that was faked.
     """
     with database.connect() as cursor:
         cursor.execute(TRIGGERS)
@@ -130,7 +130,7 @@ def _write(cursor: Any, table: str) -> None:
 
 
 def _told(cursor: Any, stores: list[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield what this transaction has stored: channel, timing and operation."""
+    """Yield what this transaction has sent: channel, timing and operation."""
     for store in stores:
         cursor.execute(
             f"SELECT channel, payload FROM {store} WHERE created_at >= now() ORDER BY id"
@@ -142,7 +142,7 @@ def _told(cursor: Any, stores: list[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def assert_in_step(connection: Any) -> None:
-    """Nothing is missing of what has been migrated, and nothing of ours is left over."""
+    """Assert that everything migrated is installed, and nothing is left over."""
     with contextlib.suppress(NotReady):
         found = audit(connection)
         states = {
@@ -159,7 +159,7 @@ def assert_in_step(connection: Any) -> None:
 
 
 def has_branches(graph: MigrationGraph) -> bool:
-    """Whether an app has migrations of which either may come first."""
+    """Whether an app has migrations that may run in either order."""
     return any(
         len([parent for parent in node.parents if parent.key[0] == node.key[0]]) > 1
         for node in graph.node_map.values()

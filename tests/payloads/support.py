@@ -1,4 +1,4 @@
-"""Channels of one field, and of a field of every kind."""
+"""Codecs of one field, and of a field of every type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a message looks like, and what is none."""
+"""Messages as the codec writes and reads them, and malformed ones."""
 
 from __future__ import annotations
 

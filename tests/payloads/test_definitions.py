@@ -1,4 +1,4 @@
-"""What a dataclass may declare."""
+"""Definitions of channels, and their problems."""
 
 from __future__ import annotations
 

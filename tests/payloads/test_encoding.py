@@ -1,4 +1,4 @@
-"""What is taken, what is refused, and with which words."""
+"""Values that are accepted or refused for sending, and the messages of the errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The message that ``manage.py pgpubsub sql`` shows to people who write SQL."""
+"""The example payloads that ``manage.py pgpubsub sql`` prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostgreSQL's spellings of what plain SQL sends."""
+"""PostgreSQL's spellings of values, as plain SQL sends them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What raw SQL sends, in every way that a message can be put together there."""
+"""Messages that plain SQL builds, in every way it can."""
 
 from __future__ import annotations
 

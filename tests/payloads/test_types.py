@@ -1,4 +1,4 @@
-"""What arrives equals what was sent, in value and in type."""
+"""Values arrive equal to those sent, and of the same type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One model for every way in which a row can be hard to decode.
+"""A model for each way in which a row can be hard to decode.
 
 Every table here is watched by a real trigger, and ``test_every_model.py`` makes a row in each.
 """

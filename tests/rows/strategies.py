@@ -1,4 +1,4 @@
-"""What hypothesis draws: a strategy for every column of ``Everything`` that Django can save."""
+"""A hypothesis strategy for every column of ``Everything`` that Django can save."""
 
 from __future__ import annotations
 

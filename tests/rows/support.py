@@ -1,4 +1,4 @@
-"""Rows as real triggers tell of them, and what they are decoded to."""
+"""Rows as real triggers send them, and the instances that are decoded from them."""
 
 from __future__ import annotations
 

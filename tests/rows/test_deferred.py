@@ -1,4 +1,4 @@
-"""What does not travel is deferred, never blank."""
+"""Columns that do not travel are deferred, never blank."""
 
 from __future__ import annotations
 

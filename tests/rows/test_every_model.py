@@ -1,4 +1,4 @@
-"""A row of every table, written, rewritten and deleted as real triggers tell of it."""
+"""A row of every table, inserted, updated and deleted, as real triggers send it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Types of extensions; embedded servers do not bring these, others do."""
+"""Types of extensions, which embedded servers do not have."""
 
 from __future__ import annotations
 

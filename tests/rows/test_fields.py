@@ -1,4 +1,4 @@
-"""Every field of Django's: a listener sees what a queryset gives, of the same type."""
+"""Every field of Django: its values and types equal a queryset's."""
 
 from __future__ import annotations
 

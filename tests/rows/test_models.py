@@ -1,4 +1,4 @@
-"""Models whose rows are not all of it: parents, links, keys of several columns, odd names."""
+"""Models with parents, links, composite keys or odd column names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is written arrives as a queryset gives it; whatever else arrives is refused as such."""
+"""Property tests: any row equals a queryset's, and any garbage raises PayloadError."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is around the rows of a message, and what is no message at all."""
+"""Messages of row changes, and malformed ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Python cannot read is asked of PostgreSQL: seldom, and without harm."""
+"""Values that Python cannot read are read by PostgreSQL, in one query and without harm."""
 
 from __future__ import annotations
 

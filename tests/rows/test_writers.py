@@ -1,4 +1,4 @@
-"""The writer's session has its own settings: how values are spelled, and in which time zone.
+"""Settings of the writer's session, which affect how values are spelled.
 
 The functions of our triggers pin the spelling; those that somebody wrote by hand do not.
 """
