@@ -42,7 +42,7 @@ def check_channels(**kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def trigger_channels() -> list[type[TriggerChannel]]:
-    """Return the trigger channels that have a listener: no other has triggers."""
+    """Return the trigger channels that have a listener: the others have no triggers."""
     found: dict[type[TriggerChannel], None] = {}
     for listener in registry.listeners():
         try:
@@ -133,7 +133,7 @@ def _ordering_key(channel: type[BaseChannel], path: str) -> Iterator[str]:
 
 
 def _misspelled_options(channel: type[BaseChannel]) -> Iterator[checks.CheckMessage]:
-    """Nothing else would report ``lock_notification = True``, which has no effect."""
+    """Report attributes such as ``lock_notification = True``, which would have no effect."""
     known = _option_names(channel)
     for name in sorted(set(vars(channel)) - known - set(_fields(channel))):
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)

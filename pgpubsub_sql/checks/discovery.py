@@ -28,7 +28,7 @@ from pgpubsub_sql.listeners import Listener, registry
 MODULES = ("channels", "listeners")
 """Modules imported from each installed app."""
 _SIMILARITY = 0.8
-"""Ratio, as difflib computes it, from which on a name looks like a misspelling of another."""
+"""Least difflib ratio at which one name looks like a misspelling of another."""
 
 
 def check_discovery(**kwargs: Any) -> list[checks.CheckMessage]:

@@ -14,7 +14,7 @@ from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.migrations_ops.declared_triggers import option_values
 
 MANY_TEXTS = 5
-"""Number of free-text columns from which on a channel that sends every column is reported."""
+"""A channel that sends every column is reported if it has this many text columns."""
 
 _SECRET = re.compile(
     r"passw|passphrase|secret|token|credential|\b(api|private|access|session) ?key"

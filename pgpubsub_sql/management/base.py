@@ -27,7 +27,7 @@ Options = dict[str, Any]
 """Options of a command, as argparse returns them."""
 
 Row = dict[str, Any]
-"""One channel or message, by what is shown of it."""
+"""What is shown of a channel or a message."""
 
 
 class DatabaseCommand(BaseCommand):
@@ -46,12 +46,12 @@ class Subcommand(NamedTuple):
     """A word after ``manage.py pgpubsub``."""
 
     run: Callable[[BaseCommand, Options], None]
-    """Named as the word; its docstring is the help."""
+    """Its name is the word, its docstring the help."""
     add_arguments: Callable[[ArgumentParser], None] = lambda parser: None
     role: Role = Role.VERIFIER
     """The privileges that it needs."""
     needs_tables: bool = True
-    """Whether it fails where the tables of this package are missing, which install can create."""
+    """Whether the tables of this package must exist. Those about triggers check that themselves."""
     legend: str = ""
     """Appended to the help."""
 

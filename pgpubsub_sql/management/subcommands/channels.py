@@ -57,8 +57,8 @@ def ls(command: BaseCommand, options: Options) -> None:
 def verify(command: BaseCommand, options: Options) -> None:
     """Compare code, migrations and database; exit with 1 if they differ, and say what to run.
 
-    Use it after migrate, as the last step of a deployment, and after whatever changes a database
-    beside migrations, such as a restore.
+    Use it after migrate, as the last step of a deployment, and after anything else that changes the
+    database, such as a restore.
 
       manage.py pgpubsub verify
       manage.py pgpubsub verify --database other

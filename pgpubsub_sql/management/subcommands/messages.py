@@ -139,7 +139,7 @@ def _rows(rows: NotificationQuerySet, limit: int | None = None) -> list[Row]:
 
 
 def _described(row: Row) -> Row:
-    """Add what is derived: the state, and the last line of the traceback as the error."""
+    """Add the state, and the last line of the traceback as the error."""
     channel = _channel(row["channel"])
     traceback = row.pop("last_error")
     return row | {

@@ -43,8 +43,8 @@ def replay(command: BaseCommand, options: Options) -> None:
 def retry(command: BaseCommand, options: Options) -> None:
     """Try failed messages again now, instead of waiting for their next attempt.
 
-    Use it once the cause of their failure is removed. The attempt counts, as it would have later.
-    Parked messages are left alone: use replay.
+    Use it once the cause of their failure is removed. This attempt counts like any other. For
+    parked messages, use replay.
 
       manage.py pgpubsub retry blog.AuthorChannel
     """
