@@ -60,9 +60,39 @@ def connect_under(wrapper: Any, alias: str) -> None:
     wrapper.get_new_connection = get_new_connection
 
 
+def copy_settings(wrapper: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of the connection's settings with other OPTIONS: ``settings_dict``."""
+    return {**wrapper.settings_dict, "OPTIONS": options}
+
+
+def options_of(wrapper: Any) -> dict[str, Any]:
+    """Return a copy of the OPTIONS of the connection's settings: ``settings_dict``."""
+    return dict(wrapper.settings_dict["OPTIONS"])
+
+
+def replace_settings(wrapper: Any, settings: dict[str, Any]) -> None:
+    """Have the next connection opened with other *settings*: ``settings_dict``."""
+    wrapper.settings_dict = settings
+
+
+def ensure_connected(wrapper: Any) -> None:
+    """Open the connection unless it is open: ``ensure_connection()``."""
+    wrapper.ensure_connection()
+
+
+def is_usable(wrapper: Any) -> bool:
+    """Return whether the connection still works, which takes a query: ``is_usable()``."""
+    return bool(wrapper.is_usable())
+
+
+def close_if_old(wrapper: Any) -> None:
+    """Close the connection if it is broken or too old: ``close_if_unusable_or_obsolete()``."""
+    wrapper.close_if_unusable_or_obsolete()
+
+
 def has_pool(wrapper: Any) -> bool:
     """Whether the settings ask for a pool: ``OPTIONS["pool"]``, as the backend reads it."""
-    return bool(wrapper.settings_dict["OPTIONS"].get("pool"))
+    return bool(options_of(wrapper).get("pool"))
 
 
 def close_pool(wrapper: Any) -> None:
@@ -119,6 +149,16 @@ def keep_execute_wrappers(wrapper: Any, keeps: Callable[[Any], bool]) -> None:
 
 
 # --- Transactions
+
+
+def is_in_autocommit(wrapper: Any) -> bool:
+    """Return whether Django believes that the connection is in autocommit mode: ``autocommit``."""
+    return bool(wrapper.autocommit)
+
+
+def is_in_atomic_block(wrapper: Any) -> bool:
+    """Return whether the connection is inside an atomic block: ``in_atomic_block``."""
+    return bool(wrapper.in_atomic_block)
 
 
 class AtomicState(NamedTuple):

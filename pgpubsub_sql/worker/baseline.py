@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pgpubsub_sql.django_internals import count_blocks
+from pgpubsub_sql.django_internals import count_blocks, is_in_autocommit
 from pgpubsub_sql.sql import SQL, quote_identifier, quote_literal, render, split_identifiers
 
 CONSTRAINTS_SECONDS = 60.0
@@ -90,7 +90,7 @@ class Baseline:
 
     def is_idle(self) -> bool:
         """Return whether the connection is in autocommit mode and in no transaction."""
-        is_automatic = self._connection.autocommit and getattr(self.raw, "autocommit", True)
+        is_automatic = is_in_autocommit(self._connection) and getattr(self.raw, "autocommit", True)
         return is_automatic and not self.raw.info.transaction_status
 
     def _find_reported(self, settings: Iterable[tuple[str, str]]) -> dict[str, str]:

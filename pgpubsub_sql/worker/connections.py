@@ -14,10 +14,14 @@ from django.db import connections
 from pgpubsub_sql.django_internals import (
     close_pool,
     connect_under,
+    copy_settings,
     database_errors,
     has_pool,
+    is_in_atomic_block,
     is_psycopg3,
     new_wrapper,
+    options_of,
+    replace_settings,
 )
 from pgpubsub_sql.sql import query, render
 
@@ -60,11 +64,11 @@ def adopt(using: str) -> None:
     A connection that Django's pool has lent is returned first.
     """
     django: Any = connections[using]
-    if has_pool(django) and not django.in_atomic_block:
+    if has_pool(django) and not is_in_atomic_block(django):
         django.close()
     if django.connection is None:
         close_pool(django)
-        django.settings_dict = _settings(django)
+        replace_settings(django, _settings(django))
 
 
 def prepare(wrapper: Any, purpose: str, name: str = "") -> None:
@@ -137,9 +141,9 @@ def hang_up(wrapper: Any) -> None:
 
 def _settings(django: Any) -> dict[str, Any]:
     """Return the project's settings, without Django's pool and with a ``connect_timeout``."""
-    options = {"connect_timeout": CONNECT_SECONDS, **django.settings_dict["OPTIONS"]}
+    options = {"connect_timeout": CONNECT_SECONDS, **options_of(django)}
     options.pop("pool", None)
-    return {**django.settings_dict, "OPTIONS": options}
+    return copy_settings(django, options)
 
 
 def _parameters(raw: Any) -> Mapping[str, str]:

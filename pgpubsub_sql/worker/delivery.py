@@ -17,19 +17,9 @@ from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.ephemeral import handle_ephemeral
 from pgpubsub_sql.worker.isolation import Escaped, Isolation
 from pgpubsub_sql.worker.ordered_claims import OrderedClaims
-from pgpubsub_sql.worker.outcomes import (
-    Claimed,
-    Expired,
-    Release,
-    describe,
-    postpone,
-)
+from pgpubsub_sql.worker.outcomes import Claimed, Expired, Release, describe, postpone
 from pgpubsub_sql.worker.raw_notifies import RawNotifies
-from pgpubsub_sql.worker.reporting import (
-    is_reported,
-    log_failure,
-    report_outcome,
-)
+from pgpubsub_sql.worker.reporting import is_reported, log_failure, report_outcome
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.signatures import SignatureCheck
 

@@ -15,12 +15,7 @@ from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.decoding import decode_headers, long_payload
 from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.isolation import MESSAGE_ERRORS
-from pgpubsub_sql.worker.reporting import (
-    guarded,
-    is_reported,
-    report_outcome,
-    report_start,
-)
+from pgpubsub_sql.worker.reporting import guarded, is_reported, report_outcome, report_start
 from pgpubsub_sql.worker.session import Session
 
 logger = logging.getLogger("pgpubsub_sql.worker")

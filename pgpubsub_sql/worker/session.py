@@ -13,8 +13,12 @@ from django.db.utils import DatabaseError, Error, OperationalError
 
 from pgpubsub_sql.django_internals import (
     atomic,
+    close_if_old,
     count_blocks,
+    ensure_connected,
     forget_queries,
+    is_in_atomic_block,
+    is_usable,
     leave_transaction,
 )
 from pgpubsub_sql.errors import WorkerDied
@@ -159,15 +163,15 @@ class Session:
     def drop_if_broken(self) -> None:
         """Close the connection unless it still works, so that the next query opens a new one."""
         connection = self.connection
-        if not connection.is_usable():
+        if not is_usable(connection):
             connection.close()
 
     def tidy_up(self) -> None:
         """Forget logged queries and close old connections, as Django does around a request."""
         for connection in connections.all(initialized_only=True):
             forget_queries(connection)
-            if connection.alias != self.using and not connection.in_atomic_block:
-                connection.close_if_unusable_or_obsolete()
+            if connection.alias != self.using and not is_in_atomic_block(connection):
+                close_if_old(connection)
 
     def _abandon(self) -> None:
         """Close the connection for good, in whatever state it is, even if a pool has lent it."""
@@ -181,7 +185,7 @@ class Session:
         Raises :class:`NotReady` if Django is configured never to commit on it.
         """
         connection, baseline = self.connection, self._baseline
-        connection.ensure_connection()
+        ensure_connected(connection)
         forget_queries(connection)
         self._depth = count_blocks(connection)
         if baseline is None or baseline.raw is not connection.connection:
