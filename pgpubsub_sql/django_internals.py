@@ -184,6 +184,16 @@ def atomic_state(wrapper: Any) -> AtomicState:
     )
 
 
+def is_in_state(wrapper: Any, state: AtomicState) -> bool:
+    """Return whether the atomic blocks are in *state*, and may commit. For each message: quick."""
+    return (
+        len(wrapper.savepoint_ids) == state.savepoints
+        and len(wrapper.atomic_blocks) == state.blocks
+        and not wrapper.closed_in_transaction
+        and not wrapper.needs_rollback
+    )
+
+
 def count_blocks(wrapper: Any) -> int:
     """Return how many atomic blocks were entered and not left: ``atomic_blocks``."""
     return len(wrapper.atomic_blocks)

@@ -123,7 +123,10 @@ class Batch:
         for one in self.claimed:
             if self.outcomes and self._has_to_end():
                 break
-            self._add(one, self._handle(one))
+            outcome = self._handle(one)
+            self.outcomes.append(outcome)
+            if self._is_ordered and one.key is not None and not isinstance(outcome, FINAL):
+                self._blocked.add(one.key)
         self._release_rest()
 
     def abort(self, error: BaseException, *, is_innocent: bool) -> None:
@@ -158,11 +161,6 @@ class Batch:
             or time.monotonic() >= limits.until
             or isolation.savepoints >= limits.savepoints
         )
-
-    def _add(self, one: Claimed, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
-        if self._is_ordered and one.key is not None and not isinstance(outcome, FINAL):
-            self._blocked.add(one.key)
 
     def _release_rest(self) -> None:
         self.outcomes += [Release()] * (len(self.claimed) - len(self.outcomes))

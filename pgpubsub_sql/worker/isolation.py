@@ -19,6 +19,7 @@ from pgpubsub_sql.django_internals import (
     drop_callbacks,
     drop_execute_wrappers,
     execute_wrapper,
+    is_in_state,
     is_psycopg3,
     leave_blocks,
     replace_callbacks,
@@ -226,19 +227,22 @@ class Isolation:
 
     def check(self) -> None:
         """Raise :class:`ListenerError` if the message left the transaction unusable."""
-        state, status = atomic_state(self._connection), self._status()
+        status = self._status()
         if status == IDLE and self.transaction:
             self._learn_end()
         elif status == IN_ERROR:
             raise ListenerError(QUERY_FAILED)
         elif status == ACTIVE:
             raise Escaped(QUERY_RUNNING)
-        elif state.is_closed:
-            raise ListenerError(CONNECTION_CLOSED)
-        elif state.needs_rollback:
-            raise ListenerError(MARKED_FOR_ROLLBACK)
-        elif state != self._atomic:
-            raise ListenerError(BLOCK_LEFT_OPEN)
+        elif not is_in_state(self._connection, self._atomic):
+            raise ListenerError(self._refusal())
+
+    def _refusal(self) -> str:
+        """Return what the message has done to the atomic blocks that it may not do."""
+        state = atomic_state(self._connection)
+        if state.is_closed:
+            return CONNECTION_CLOSED
+        return MARKED_FOR_ROLLBACK if state.needs_rollback else BLOCK_LEFT_OPEN
 
     def verify(self) -> None:
         """Check that the transaction about to be committed is the one that claimed the batch.
