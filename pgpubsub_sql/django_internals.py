@@ -254,8 +254,6 @@ def replace_callbacks(
     ``run_on_commit`` has tuples of the savepoints around a callback, the callback, and ``robust``.
     """
     waiting = wrapper.run_on_commit
-    if len(waiting) == first:
-        return []
     waiting[first:] = [(within, replace(call), robust) for within, call, robust in waiting[first:]]
     return [call for _, call, _ in waiting[first:]]
 

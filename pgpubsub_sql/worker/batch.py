@@ -109,6 +109,7 @@ class Batch:
         """Attempts that have ended."""
         self._attempt: Attempt | None = None
         """The attempt under way."""
+        self._using = isolation.using
         self._channel = channel
         self._dispatch = dispatch
         self._is_ordered = is_ordered
@@ -140,7 +141,7 @@ class Batch:
     def first_attempt(self) -> Attempt:
         """Return the attempt to handle the first message, even if it never began."""
         attempt = self.attempts[0] if self.attempts else self._attempt
-        return attempt or Attempt.of_stored(self._channel, self.claimed[0], self.isolation.using)
+        return attempt or Attempt.of_stored(self._channel, self.claimed[0], self._using)
 
     def rows_to_put_back(self) -> list[dict[str, Any]]:
         """Return the values for the query ``put_back``."""
@@ -170,7 +171,7 @@ class Batch:
             return Release()
         if one.expired:
             return Expired()
-        self._attempt = attempt = Attempt.of_stored(self._channel, one, self.isolation.using)
+        self._attempt = attempt = Attempt.of_stored(self._channel, one, self._using)
         report_start(attempt, self.isolation)
         started = time.perf_counter()
         call = partial(attempt.context.run, self._dispatch, one.payload, attempt)

@@ -188,7 +188,8 @@ class Isolation:
             self._undo(error)
             self._restore(owes or self.is_committed)
             return error
-        self._guard_callbacks(guard, first)
+        if count_callbacks(connection) > first:
+            self._guard_callbacks(guard, first)
         return None
 
     def run_alone(self, call: Callable[[], None], guard: Guard) -> None:
