@@ -61,7 +61,9 @@ def _measure(stage: Stage, goals: list[Goal], out: Path, given: list[str]) -> No
 
 
 def _parser() -> argparse.ArgumentParser:
-    lines = [f"  {goal.number:>2} {goal.name:<12} {goal.description}" for goal in GOALS.values()]
+    lines = [
+        f"  {goal.number or '':>2} {goal.name:<12} {goal.description}" for goal in GOALS.values()
+    ]
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure goals, side by side with peers and the raw limit.",

@@ -101,10 +101,12 @@ def write(directory: Path, facts: dict[str, Any], outcomes: dict[Goal, Outcome])
 
 def _page_part(directory: Path, goal: Goal, outcome: Outcome) -> list[str]:
     """Return the Markdown of a goal, and write its plots."""
-    parts = [f"## {goal.heading}\n", _markdown(("goal", "figure", "bound", "met"), [
+    verdicts = [
         (verdict.what, _value(verdict), _bound(verdict), "yes" if verdict.is_met else "**no**")
         for verdict in outcome.verdicts
-    ])]  # fmt: skip
+    ]
+    parts = [f"## {goal.heading}\n"]
+    parts += [_markdown(("goal", "figure", "bound", "met"), verdicts)] if verdicts else []
     for number, table in enumerate(outcome.tables, 1):
         file = directory / f"{goal.name}-{number}.svg"
         file.write_text(plot(table))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+Name = TypeVar("Name")
 Run = TypeVar("Run")
 
 Figures = dict[str, list[float]]
@@ -62,9 +63,9 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
-def interleave(cases: Mapping[str, Callable[[], Run]], runs: int) -> dict[str, list[Run]]:
+def interleave(cases: Mapping[Name, Callable[[], Run]], runs: int) -> dict[Name, list[Run]]:
     """Run all cases in turn, *runs* times. Each round begins with another case."""
-    found: dict[str, list[Run]] = {name: [] for name in cases}
+    found: dict[Name, list[Run]] = {name: [] for name in cases}
     names = list(cases)
     for number in range(runs):
         start = number % len(names)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.goals import draining, receiving, working, writing
+from benchmarks.goals import draining, options, receiving, working, writing
 from benchmarks.running import Outcome
 from benchmarks.stage import Stage
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A goal: its number, its name on the command line, and the function that measures it."""
+    """A name on the command line, and the function that measures it.
 
-    number: int
+    Without a number it is no goal, but a measurement that design decisions rest on.
+    """
+
+    number: int | None
     name: str
     measure: Callable[[Stage], Outcome]
 
@@ -24,9 +27,14 @@ class Goal:
         return (self.measure.__doc__ or "").partition("\n")[0]
 
     @property
+    def label(self) -> str:
+        """Name and description."""
+        return f"{self.name}: {self.description}"
+
+    @property
     def heading(self) -> str:
         """A title."""
-        return f"{self.number}. {self.name}: {self.description}"
+        return f"{self.number}. {self.label}" if self.number else self.label
 
 
 GOALS = {
@@ -45,5 +53,6 @@ GOALS = {
         Goal(11, "memory", working.memory),
         Goal(12, "endurance", working.endurance),
         Goal(13, "channels", working.channels),
+        Goal(None, "options", options.options),
     )
 }
