@@ -44,7 +44,7 @@ class Table:
     """Names of the peers."""
     limit: str | None = None
     """Name of the raw limit."""
-    series: Mapping[str, Mapping[float, str]] = field(default_factory=dict)
+    series: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     """For a plot of lines: the contestant at each x, by the name of the line."""
     x_label: str = ""
 
