@@ -20,6 +20,8 @@ END IF;
 -- The rows and columns that the options choose. The options name columns that may have been renamed, dropped or
 -- retyped since, so everything that reads is tried first, and if it fails, every row is sent whole. Writes are not
 -- tried: in such a block each would take one more transaction id.
+-- The query is run if there is a condition, which may fail for some values only: count(*) … LIMIT ALL. Otherwise it is
+-- only planned: 1 … LIMIT 0. One row's columns are read, because a column that has become virtual fails only then.
 IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'INSERT' THEN
     BEGIN
         -- An error here would otherwise fail the write.
