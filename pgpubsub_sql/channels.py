@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 from django.apps import apps
 from django.db.models import Model, Q
 
+from pgpubsub_sql.django_internals import app_label_of
 from pgpubsub_sql.errors import ChannelNotFound
 from pgpubsub_sql.payloads import Codec
 from pgpubsub_sql.retry import Retry
@@ -158,8 +159,7 @@ class TriggerChannel(BaseChannel):
 
 def app_label(channel: type[BaseChannel]) -> str:
     """Return the label of the app that declares *channel*, or else its top-level package."""
-    config = apps.get_containing_app_config(channel.__module__)
-    return config.label if config else channel.__module__.partition(".")[0]
+    return app_label_of(channel.__module__) or channel.__module__.partition(".")[0]
 
 
 def model_of(channel: type[TriggerChannel]) -> type[Model]:

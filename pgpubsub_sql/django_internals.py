@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 from django.apps import apps
+from django.conf import SettingsReference
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
@@ -27,6 +28,7 @@ from django.db.migrations.exceptions import NodeNotFoundError
 from django.db.migrations.graph import MigrationGraph
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
+from django.db.migrations.operations.base import OperationCategory as OperationCategory
 from django.db.migrations.operations.fields import FieldOperation
 from django.db.migrations.operations.models import IndexOperation, ModelOptionOperation
 from django.db.migrations.recorder import MigrationRecorder
@@ -328,6 +330,18 @@ def selection_of(field: Any, column: str, wrapper: BaseDatabaseWrapper) -> Selec
 def swappable_setting(model: str) -> str | None:
     """Return the setting that swaps *model*, a label: ``apps.get_swappable_settings_name()``."""
     return apps.get_swappable_settings_name(model)
+
+
+def as_in_migrations(model: str) -> str:
+    """Return a model's label as migrations spell it: ``SettingsReference`` if it is swappable."""
+    setting = swappable_setting(model)
+    return SettingsReference(model, setting) if setting else model
+
+
+def app_label_of(module: str) -> str | None:
+    """Return the label of the app that contains a module: ``apps.get_containing_app_config()``."""
+    config = apps.get_containing_app_config(module)
+    return config.label if config else None
 
 
 # --- Migrations

@@ -10,13 +10,16 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from django.conf import SettingsReference
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations import RenameModel
-from django.db.migrations.operations.base import Operation, OperationCategory
+from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
-from pgpubsub_sql.django_internals import SINGLE_MODEL_OPERATIONS, swappable_setting
+from pgpubsub_sql.django_internals import (
+    SINGLE_MODEL_OPERATIONS,
+    OperationCategory,
+    as_in_migrations,
+)
 from pgpubsub_sql.migrations_ops.applying import apply_change
 from pgpubsub_sql.migrations_ops.recorded_triggers import TriggerChange
 from pgpubsub_sql.sql.trigger import Trigger
@@ -186,7 +189,4 @@ def _renamed(trigger: Trigger | None, rename: RenameModel, app_label: str) -> Tr
 
 def _plain(trigger: Trigger) -> dict[str, Any]:
     """Return the values of *trigger*, with a reference to the setting of a swappable model."""
-    values = trigger.deconstruct()
-    if setting := swappable_setting(trigger.model):
-        values["model"] = SettingsReference(trigger.model, setting)
-    return values
+    return trigger.deconstruct() | {"model": as_in_migrations(trigger.model)}

@@ -7,9 +7,10 @@ from typing import Any
 
 from django.db import router
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.db.migrations.operations.base import Operation, OperationCategory
+from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
+from pgpubsub_sql.django_internals import OperationCategory
 from pgpubsub_sql.migrations_ops.applying import execute, find_schemas
 from pgpubsub_sql.sql import SQL, render
 
