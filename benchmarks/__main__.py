@@ -11,7 +11,6 @@ from pathlib import Path
 from benchmarks.environments import CACHE
 from benchmarks.goals import GOALS, Goal
 from benchmarks.reporting import describe, machine_line, print_outcome, write
-from benchmarks.running import Outcome
 from benchmarks.sizes import FULL, SCALES, Sizes
 from benchmarks.stage import Stage
 from pgpubsub_sql.embedded import Server
@@ -46,7 +45,6 @@ def main(arguments: Sequence[str] | None = None, server: Server | None = None) -
 
 def _measure(stage: Stage, goals: list[Goal], out: Path, given: list[str]) -> None:
     """Measure goals one by one, and write what was found after each."""
-    outcomes: dict[Goal, Outcome] = {}
     with stage:
         facts = describe(stage, given)
         print(machine_line(facts))
@@ -54,10 +52,10 @@ def _measure(stage: Stage, goals: list[Goal], out: Path, given: list[str]) -> No
             stage.left_out.clear()
             found = goal.measure(stage)
             notes = [*found.notes, *dict.fromkeys(stage.left_out)]
-            outcomes[goal] = dataclasses.replace(found, notes=notes)
-            print_outcome(goal, outcomes[goal])
-            write(out, facts, outcomes)
-    print(f"\nWritten to {out}: results.json, results.md and plots.")
+            outcome = dataclasses.replace(found, notes=notes)
+            print_outcome(goal, outcome)
+            write(out, facts, goal, outcome)
+    print(f"\nWritten to {out}: results.md, and figures and plots of each goal.")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import PINS, ROOT
-from benchmarks.goals import Goal
+from benchmarks.goals import GOALS, Goal
 from benchmarks.plots import number_text, plot
 from benchmarks.running import Outcome, Table, Verdict, median
 from benchmarks.stage import Stage
@@ -85,34 +85,33 @@ def print_outcome(goal: Goal, outcome: Outcome) -> None:
     sys.stdout.flush()
 
 
-def write(directory: Path, facts: dict[str, Any], outcomes: dict[Goal, Outcome]) -> None:
-    """Write ``results.json``, ``results.md`` and the plots."""
+def write(directory: Path, facts: dict[str, Any], goal: Goal, outcome: Outcome) -> None:
+    """Write what was found of a goal, and gather what is known of all in ``results.md``."""
     directory.mkdir(parents=True, exist_ok=True)
-    for old in directory.glob("*.svg"):
+    for old in directory.glob(f"{goal.name}-*.svg"):
         old.unlink()
-    parts = [f"`{facts['command']}`, {machine_line(facts)}.\n"]
-    for goal, outcome in outcomes.items():
-        parts += _page_part(directory, goal, outcome)
-    goals = {goal.name: _as_json(outcome) for goal, outcome in outcomes.items()}
-    text = json.dumps(facts | {"goals": goals}, indent=1)
-    (directory / "results.json").write_text(text + "\n")
-    (directory / "results.md").write_text("\n".join(parts))
+    found = json.dumps(facts | _as_json(outcome), indent=1)
+    (directory / f"{goal.name}.json").write_text(found + "\n")
+    (directory / f"{goal.name}.md").write_text(_page(directory, facts, goal, outcome))
+    pages = [directory / f"{name}.md" for name in GOALS]
+    text = "\n".join(page.read_text() for page in pages if page.exists())
+    (directory / "results.md").write_text(text)
 
 
-def _page_part(directory: Path, goal: Goal, outcome: Outcome) -> list[str]:
+def _page(directory: Path, facts: dict[str, Any], goal: Goal, outcome: Outcome) -> str:
     """Return the Markdown of a goal, and write its plots."""
     verdicts = [
         (verdict.what, _value(verdict), _bound(verdict), "yes" if verdict.is_met else "**no**")
         for verdict in outcome.verdicts
     ]
-    parts = [f"## {goal.heading}\n"]
+    parts = [f"## {goal.heading}\n", f"`{facts['command']}`, {machine_line(facts)}.\n"]
     parts += [_markdown(("goal", "figure", "bound", "met"), verdicts)] if verdicts else []
     for number, table in enumerate(outcome.tables, 1):
         file = directory / f"{goal.name}-{number}.svg"
         file.write_text(plot(table))
         parts.append(f"![{table.title}]({file.name})\n")
         parts.append(_markdown((table.unit, *HEADINGS[1:]), _rows(table)))
-    return parts + [f"{note}\n" for note in outcome.notes]
+    return "\n".join(parts + [f"{note}\n" for note in outcome.notes])
 
 
 def _markdown(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

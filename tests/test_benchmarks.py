@@ -43,8 +43,7 @@ def test_command_writes_what_it_found(
 ) -> None:
     arguments = ["inserts", "--scale", "smoke", "--no-peers", "--runs", "2", "--out", str(tmp_path)]
     main(arguments, server)
-    found = json.loads((tmp_path / "results.json").read_text())
-    (table,) = found["goals"]["inserts"]["tables"]
+    (table,) = json.loads((tmp_path / "inserts.json").read_text())["tables"]
     assert all(len(runs) == 2 for runs in table["figures"].values())
     assert "fdatasync" in (tmp_path / "results.md").read_text()
     assert (tmp_path / "inserts-1.svg").exists()
