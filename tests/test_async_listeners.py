@@ -1,4 +1,4 @@
-"""``async def`` listeners: ordinary citizens of the transaction of their message."""
+"""``async def`` listeners, which work in the transaction of their message."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def deliver(is_durable: bool, blank: None) -> Callable[..., None]:  # noqa: F811
     return deliver
 
 
-def test_it_writes_within_the_transaction_of_its_message(deliver: Any) -> None:
+def test_async_listeners_write_in_the_transaction_of_their_message(deliver: Any) -> None:
     inside: list[Any] = []
 
     async def listen(number: int, context: dict[str, Any], notification: Any) -> None:
@@ -72,7 +72,7 @@ def test_it_writes_within_the_transaction_of_its_message(deliver: Any) -> None:
     assert not Notification.objects.exists()
 
 
-def test_its_failure_undoes_what_it_wrote_and_what_others_did(
+def test_a_failing_async_listener_undoes_its_and_others_writes(
     deliver: Any, is_durable: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def first(number: int) -> None:
@@ -93,7 +93,7 @@ def test_its_failure_undoes_what_it_wrote_and_what_others_did(
     assert list(left) == ([(7, 1)] if is_durable else [])
 
 
-def test_what_it_does_at_once_is_done_in_turn_on_one_connection(deliver: Any) -> None:
+def test_concurrent_queries_run_in_turn_on_one_connection(deliver: Any) -> None:
     async def listen(number: int) -> None:
         await asyncio.gather(*(write(str(index)) for index in range(5)))
         await asyncio.gather(write("good"), fail(), return_exceptions=True)
@@ -105,7 +105,7 @@ def test_what_it_does_at_once_is_done_in_turn_on_one_connection(deliver: Any) ->
     assert sorted(written()) == ["0", "1", "2", "3", "4", "good"]
 
 
-def test_what_it_asks_for_after_the_commit_comes_after_it(deliver: Any) -> None:
+def test_on_commit_callbacks_of_async_listeners_run_after_the_commit(deliver: Any) -> None:
     async def listen(number: int) -> None:
         await write("within")
         await sync_to_async(transaction.on_commit)(note_the_commit)
@@ -118,7 +118,7 @@ def test_what_it_asks_for_after_the_commit_comes_after_it(deliver: Any) -> None:
     assert written() == ["within", "after"]
 
 
-def test_what_it_sends_leaves_once_it_is_done(deliver: Any, is_durable: bool) -> None:
+def test_messages_of_async_listeners_are_sent_at_commit(deliver: Any, is_durable: bool) -> None:
     async def listen(number: int) -> None:
         await anotify("sale", number=8)
 

@@ -1,4 +1,4 @@
-"""From a write, by a trigger and a worker, to the listeners: whom it calls, and with what."""
+"""Row events, from the write to the listeners: which are called, and with what."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def expected(*kinds: str, old: str | None = None, new: str | None = None) -> dic
     return {(kind, old, new): 1 for kind in kinds} | {("everything", old, new): 2}
 
 
-def test_each_listener_is_called_for_its_events_and_no_others(
+def test_listeners_are_called_for_their_events_only(
     channel: type[TriggerChannel], heard: Counter[tuple[str, Any, Any]]
 ) -> None:
     """P1, P4: twelve ways to listen to one table, and two triggers an event."""
@@ -121,7 +121,7 @@ def test_a_stored_message_is_the_same_in_every_attempt() -> None:
     ]
 
 
-def test_a_message_that_is_not_stored_has_no_id() -> None:
+def test_an_ephemeral_message_has_no_id() -> None:
     told: list[Notification] = []
     before = timezone.now()
     Delivery([failing(told)], using="default").handle_ephemeral("sale", "{}")

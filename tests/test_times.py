@@ -1,4 +1,4 @@
-"""Times are the server's: by its clock, in its calendar, and to the microsecond."""
+"""Times of messages, which are the server's, to the microsecond."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def stored_times() -> list[tuple[str, ...]]:
 
 @pytest.mark.usefixtures("berlin")
 @pytest.mark.parametrize("days", [100, 182, 260])
-def test_a_delay_is_so_many_seconds(days: int) -> None:
+def test_a_delay_is_counted_in_seconds(days: int) -> None:
     """F47: a day of the session's calendar may have 23 hours, or 25."""
     notify(Job(1), delay=datetime.timedelta(days=days, microseconds=500_000))
     ((seconds,),) = sql(
@@ -81,7 +81,7 @@ def test_a_delay_beyond_the_calendar_is_refused(delay: datetime.timedelta) -> No
 @pytest.mark.usefixtures("berlin")
 @pytest.mark.parametrize("channel", [Job, Step])
 @pytest.mark.parametrize("is_stopping", [True, False])
-def test_what_is_put_back_keeps_its_times(channel: Any, is_stopping: bool) -> None:
+def test_released_messages_keep_their_times(channel: Any, is_stopping: bool) -> None:
     """F47: in the hour that clocks repeat, and where Python has no time; to the microsecond."""
     times = [
         (SUMMER, SUMMER, "2126-10-31 02:30+01"),
@@ -119,7 +119,7 @@ def rows() -> list[Notification]:
 @pytest.mark.usefixtures("berlin")
 @pytest.mark.parametrize(("fold", "meant"), [(0, SUMMER), (1, WINTER)])
 @pytest.mark.parametrize("option", ["at", "expires"])
-def test_the_hour_that_clocks_repeat_can_be_told(
+def test_the_repeated_hour_is_unambiguous(
     settings: Any, fold: int, meant: str, option: str
 ) -> None:
     """F47: PostgreSQL knows no ``fold``."""
@@ -133,7 +133,7 @@ def test_the_hour_that_clocks_repeat_can_be_told(
     ]
 
 
-def test_a_listener_is_given_the_time_as_django_reads_it(berlin: Any) -> None:
+def test_listeners_get_times_as_django_reads_them(berlin: Any) -> None:
     notify(Job(1))
     (row,) = Notification.objects.all()
     ((text,),) = sql("SELECT created_at::text FROM pgpubsub_sql_notification")
@@ -142,7 +142,7 @@ def test_a_listener_is_given_the_time_as_django_reads_it(berlin: Any) -> None:
     assert notification("default", created_at="infinity").created_at is None
 
 
-def test_what_python_has_no_time_for_is_handled(berlin: Any) -> None:
+def test_messages_with_times_beyond_python_are_handled(berlin: Any) -> None:
     """F47: a claim with one such row failed again and again, and the channel with it."""
     sql(
         "INSERT INTO pgpubsub_sql_notification (channel, payload, created_at, available_at)"
@@ -154,7 +154,7 @@ def test_what_python_has_no_time_for_is_handled(berlin: Any) -> None:
     assert [data["attempts"] for data in calls("do_job")] == [0, 0]
 
 
-def test_what_is_older_than_a_migration_is_told_by_the_server(berlin: Any) -> None:
+def test_the_server_compares_messages_with_migrations(berlin: Any) -> None:
     """F47: applied in the first of the two hours, it is older than what came in the second."""
     MigrationRecorder(connection).record_applied("app", "9999_in_the_night")
     applied = "2026-10-25 02:40+02"
