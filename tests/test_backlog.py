@@ -16,6 +16,7 @@ from tests.app.channels import ItemNews, Job, Shout
 from tests.app.models import Item
 from tests.conftest import eventually
 from tests.ledger import calls, numbers, sql
+from tests.workers import asleep
 
 
 @pytest.fixture
@@ -27,13 +28,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> int:
 
 @pytest.fixture
 def worker(small: int, transactional_db: None) -> Iterator[Worker]:
-    worker = Worker([Job, Shout, ItemNews])
-    with worker.shutdown:
-        worker._connect()
-        worker._poll()
-        worker._look_ahead()
+    with asleep(Job, Shout, ItemNews) as worker:
         yield worker
-        worker.doorbell.close()
 
 
 def drained(backlog: Backlog) -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ from tests.app.models import Item
 from tests.conftest import Listen, eventually
 from tests.ledger import calls, numbers, sql, stored, stranger
 from tests.registries import blank  # noqa: F401 - a fixture
+from tests.workers import connected
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -30,13 +31,10 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     """A worker that listens; to it some channels are durable whose senders do not know that yet."""
     monkeypatch.setattr(ItemNews, "lock_notifications", True)
     monkeypatch.setattr(Shout, "lock_notifications", True)
-    worker = Worker([Job, ItemChannel, ItemNews, Shout, Step])
-    with worker.shutdown:
-        worker._connect()
+    with connected(Job, ItemChannel, ItemNews, Shout, Step) as worker:
         worker._poll()
         worker._look_ahead()
         yield worker
-        worker.doorbell.close()
 
 
 @pytest.fixture

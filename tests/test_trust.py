@@ -27,6 +27,7 @@ from tests.app.channels import ItemChannel, ItemNews, Job, Place, Shout, Step
 from tests.app.models import Item
 from tests.conftest import Listen, eventually
 from tests.ledger import calls, numbers, sql, stranger
+from tests.workers import connected
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -44,13 +45,10 @@ FORGED = json.dumps(
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    worker = Worker([Job, Shout, ItemChannel, ItemNews])
-    with worker.shutdown:
-        worker._connect()
+    with connected(Job, Shout, ItemChannel, ItemNews) as worker:
         worker._poll()
         worker._look_ahead()
         yield worker
-        worker.doorbell.close()
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from tests.app.channels import ItemChannel, Job, Shout
 from tests.conftest import eventually
 from tests.ledger import numbers, sql, stranger
 from tests.proxy import Proxy
+from tests.workers import asleep, fall_asleep
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -29,21 +30,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def worker() -> Iterator[Worker]:
     """A worker that listens and has found nothing to do."""
-    worker = Worker([Job, Shout, ItemChannel])
-    with worker.shutdown:
-        worker._connect()
-        fall_asleep(worker)
+    with asleep(Job, Shout, ItemChannel) as worker:
         yield worker
-        worker.doorbell.close()
-
-
-def fall_asleep(worker: Worker) -> None:
-    """Have the worker find nothing until writers know that it sleeps."""
-    worker._poll()
-    while worker._sleeper.is_awake:
-        worker._receive()
-        worker._poll()
-    worker._look_ahead()
 
 
 def ring(worker: Worker, name: str) -> None:

@@ -14,6 +14,7 @@ from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import Job, Shout, Step
 from tests.delivery.sending import jobs
 from tests.ledger import numbers, sql, stored
+from tests.workers import connected
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -21,12 +22,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def worker(transactional_db: None) -> Iterator[Worker]:
     """A worker that listens and has found nothing to do."""
-    worker = Worker([Job, Step, Shout])
-    with worker.shutdown:
-        worker._connect()
+    with connected(Job, Step, Shout) as worker:
         worker._poll()
         yield worker
-        worker.doorbell.close()
 
 
 def test_stored_messages_of_one_channel_do_not_starve_another(

@@ -16,6 +16,7 @@ from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import Job, Shout
 from tests.app.models import Entry
 from tests.conftest import eventually
+from tests.workers import connected, fall_asleep
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -44,19 +45,8 @@ def heard() -> Iterator[Callable[[], int]]:
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    worker = Worker([Job, Shout])
-    with worker.shutdown:
-        worker._connect()
+    with connected(Job, Shout) as worker:
         yield worker
-        worker.doorbell.close()
-
-
-def fall_asleep(worker: Worker) -> None:
-    worker._poll()
-    while worker._sleeper.is_awake:
-        worker._receive()
-        worker._poll()
-    worker._look_ahead()
 
 
 def handled() -> int:

@@ -1,0 +1,36 @@
+"""Workers in the process of a test, which takes their steps one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pgpubsub_sql.worker.worker import Worker
+
+
+@contextmanager
+def connected(*channels: Any) -> Iterator[Worker]:
+    """Yield a worker that listens to *channels*, and has not polled yet."""
+    worker = Worker(channels)
+    with worker.shutdown:
+        worker._connect()
+        yield worker
+        worker.doorbell.close()
+
+
+@contextmanager
+def asleep(*channels: Any) -> Iterator[Worker]:
+    """Yield a worker that has found nothing, and sleeps."""
+    with connected(*channels) as worker:
+        fall_asleep(worker)
+        yield worker
+
+
+def fall_asleep(worker: Worker) -> None:
+    """Have the worker find nothing until writers know that it sleeps."""
+    worker._poll()
+    while worker._sleeper.is_awake:
+        worker._receive()
+        worker._poll()
+    worker._look_ahead()
