@@ -27,7 +27,7 @@ from tests.app.channels import ItemChannel, ItemNews, Job, Place, Shout, Step
 from tests.app.models import Item
 from tests.conftest import Listen, eventually
 from tests.ledger import calls, numbers, sql, stranger
-from tests.workers import connected
+from tests.workers import connected, fall_asleep
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -456,7 +456,7 @@ def test_a_listener_with_the_least_privileges_does_all_its_work(
     sql(f"ALTER ROLE {role} LOGIN")
     sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON pgpubsub_sql_notification TO {role}")
     sql(f"GRANT SELECT, DELETE ON pgpubsub_sql_longpayload TO {role}")
-    sql(f"GRANT EXECUTE ON FUNCTION pgpubsub_key_v1(jsonb) TO {role}")
+    sql(f"GRANT EXECUTE ON FUNCTION pgpubsub_key_v1(jsonb), pgpubsub_bucket_v1(text) TO {role}")
     sql(f"GRANT ALL ON app_entry TO {role}")
     sql(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
     lacking = listen("--channels", "app.Job", "app.Shout", PGUSER=role)
@@ -501,6 +501,7 @@ def heard_by(cursor: Any) -> list[str]:
 def test_listening_to_a_durable_channel_shows_rings_only(worker: Worker, forger: Any) -> None:
     """F65: and nothing of what it is."""
     forger.execute('LISTEN "app.ItemChannel"; LISTEN "app.Job"')
+    fall_asleep(worker)
     Item.objects.create(name="private")
     notify(Job, number=1, mood="good")
     assert set(heard_by(forger)) == {""}
