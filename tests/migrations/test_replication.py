@@ -177,6 +177,10 @@ def test_replicated_rows_wake_workers(project: Project, replica: Replica) -> Non
     replica.subscribe()
     with project.connect() as cursor:
         cursor.execute('LISTEN "blog.Authors"')
+        # As a worker that sleeps.
+        cursor.execute(
+            "SELECT pg_advisory_lock_shared(1346850899, pgpubsub_bucket_v1('blog.Authors'))"
+        )
         replica.told("INSERT INTO blog_author VALUES (7, 'Bo')")
 
         def rung() -> bool:
