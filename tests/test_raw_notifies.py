@@ -14,7 +14,7 @@ from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.models import LongPayload
 from pgpubsub_sql.worker.decoding import decode_message
 from pgpubsub_sql.worker.doorbell import Doorbell
-from pgpubsub_sql.worker.raw_notifies import RawNotifies
+from pgpubsub_sql.worker.raw_notifies import RawNotifies, _key
 from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import ItemChannel, ItemNews, Job, Shout, Step
 from tests.app.models import Item
@@ -264,3 +264,9 @@ def test_several_workers_handle_each_raw_notify_once(listen: Callable[..., Liste
     assert first not in elected()
     eventually(lambda: not Notification.objects.exists())
     assert sorted(numbers("do_job")) == list(range(200))
+
+
+def test_an_ordering_key_may_be_the_primary_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The alias ``pk``, which other options take, too."""
+    monkeypatch.setattr(ItemNews, "ordering_key", ("pk", "name"))
+    assert _key(ItemNews) == ["id", "name"]

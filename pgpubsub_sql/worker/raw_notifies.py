@@ -174,8 +174,9 @@ def _key(channel: type[BaseChannel]) -> list[str]:
     """Return the names of the ordering key's fields in a payload."""
     names = channel.ordering_fields()
     if issubclass(channel, TriggerChannel):
-        fields: Any = map(model_of(channel)._meta.get_field, names)
-        return [field.column for field in fields]
+        options: Any = model_of(channel)._meta
+        named = [options.pk_fields if name == "pk" else [options.get_field(name)] for name in names]
+        return [field.column for fields in named for field in fields]
     return list(names)
 
 
