@@ -24,6 +24,10 @@ ROOT = Path(__file__).resolve().parent.parent
 DEADLINE_SECONDS = 30.0
 
 
+# A shell starts what runs in its background with SIGINT ignored, and child processes inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Else each of the many processes that the tests start compiles the package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
