@@ -341,7 +341,7 @@ def role() -> Iterator[str]:
     name = f"worker_{uuid.uuid4().hex[:8]}"
     sql(f"CREATE ROLE {name}")
     sql(f"GRANT ALL ON {OURS} TO {name}")
-    sql(f"GRANT EXECUTE ON FUNCTION pgpubsub_key_v1(jsonb) TO {name}")
+    sql(f"GRANT EXECUTE ON FUNCTION pgpubsub_key_v1(jsonb), pgpubsub_bucket_v1(text) TO {name}")
     yield name
     for table in OURS.split(", "):
         sql(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")

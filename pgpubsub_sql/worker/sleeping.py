@@ -19,7 +19,7 @@ LINGER_SECONDS = 0.02
 AWAKE_SECONDS = 0.002
 """Time between two polls of a channel that is awake."""
 WAIT_SECONDS = 0.02
-"""Longest wait for a transaction that was quiet; nothing is heard meanwhile."""
+"""Longest wait for a writer's transaction. The worker hears no NOTIFY meanwhile."""
 SLEEPLESS_SECONDS = 0.05
 """Time between two polls of a channel that cannot go to sleep."""
 REFUSALS = 100
@@ -36,18 +36,18 @@ class State(enum.Enum):
     AWAKE = enum.auto()
     """It is polled every :data:`AWAKE_SECONDS`, and writers need not notify."""
     DROWSY = enum.auto()
-    """It is about to sleep, and waits for writers that have not notified."""
+    """It is about to sleep. It takes lock S, and waits until no writer holds lock P."""
     DOZING = enum.auto()
-    """They have ended. One more poll that finds nothing, and it sleeps."""
+    """Both are done. One more poll that finds nothing, and it sleeps."""
     ASLEEP = enum.auto()
-    """Writers notify."""
+    """Writers notify, as long as lock S is held."""
 
 
 class Sleeper:
-    """Puts the durable *channels* of one worker to sleep, and wakes them up.
+    """Puts the *channels* of one worker to sleep, and wakes them up.
 
     It follows the protocol step by step: take lock S, so that writers notify; wait for lock P, so
-    that writers that have not notified have ended; poll once more, to find what they have stored.
+    that no writer is left that may have seen S free; poll once more, to find what they have stored.
     """
 
     def __init__(self, channels: Iterable[str]) -> None:
@@ -58,7 +58,9 @@ class Sleeper:
         self._held: set[int] = set()
         """Buckets whose lock S this session has."""
         self._refusals: Counter[int] = Counter()
-        """Buckets whose lock S could not be had, with how often in a row."""
+        """Buckets whose lock S was refused, with how often in a row."""
+        self._retry_at = dict.fromkeys(self._states, 0.0)
+        """When to try lock S again for a channel, by the monotonic clock."""
 
     def start(self, execute: Execute) -> None:
         """Begin anew, on a new connection, with every channel awake."""
@@ -75,39 +77,38 @@ class Sleeper:
         return any(state is not State.ASLEEP for state in self._states.values())
 
     def wake(self, name: str) -> None:
-        """Keep a channel awake: a message or a NOTIFY came."""
-        if name in self._states:
-            self._states[name] = State.AWAKE
-            self._awake_until[name] = time.monotonic() + LINGER_SECONDS
+        """Keep a channel awake, because a message or a NOTIFY came. It has to be polled now."""
+        self._states[name] = State.AWAKE
+        self._awake_until[name] = time.monotonic() + LINGER_SECONDS
 
     def polled(self, name: str, *, found: bool) -> float:
-        """Return in how many seconds to poll a channel again, infinity if it is asleep.
+        """Return in how many seconds to poll a channel again; infinity leaves that to others.
 
         *found* says whether there were messages.
         """
-        if name not in self._states:
-            return math.inf
         if found:
             self.wake(name)
         elif self._states[name] is State.DOZING:
             self._states[name] = State.ASLEEP
         elif self._states[name] is State.AWAKE and self._awake_until[name] <= time.monotonic():
             self._states[name] = State.DROWSY
-        if self._states[name] is not State.AWAKE:
-            return math.inf
-        return SLEEPLESS_SECONDS if self._is_sleepless(name) else AWAKE_SECONDS
+        return AWAKE_SECONDS if self._states[name] is State.AWAKE else math.inf
 
-    def fall_asleep(self, execute: Execute, *, patience: float = WAIT_SECONDS) -> list[str]:
-        """Take the next step for channels that are about to sleep; return those to poll now.
+    def fall_asleep(self, execute: Execute, *, patience: float = WAIT_SECONDS) -> dict[str, float]:
+        """Take the next step for channels that are about to sleep.
 
-        This waits for other transactions at most *patience* seconds.
+        This waits for other transactions at most *patience* seconds. Return in how many seconds to
+        poll each of these channels.
         """
         self._release(execute)
-        self._announce(execute)
         drowsy = [name for name, state in self._states.items() if state is State.DROWSY]
-        if drowsy:
-            self._wait_for_writers(execute, drowsy, patience)
-        return drowsy
+        self._announce(execute, drowsy)
+        announced = [name for name in drowsy if self._buckets[name] in self._held]
+        if announced:
+            self._wait_for_writers(execute, announced, patience)
+        now = time.monotonic()
+        refused = {name: max(0.0, self._retry_at[name] - now) for name in drowsy}
+        return refused | dict.fromkeys(announced, 0.0)
 
     def _release(self, execute: Execute) -> None:
         """Release lock S of buckets whose channels are all awake."""
@@ -115,23 +116,25 @@ class Sleeper:
             self._buckets[name] for name, state in self._states.items() if state is not State.AWAKE
         }
         if surplus := self._held - needed:
-            execute(query("wake_up"), {"buckets": list(surplus)})
+            execute(query("announce_awake"), {"buckets": list(surplus)})
             self._held -= surplus
 
-    def _announce(self, execute: Execute) -> None:
-        """Take lock S for channels that are about to sleep; without it they stay awake."""
-        drowsy = [name for name, state in self._states.items() if state is State.DROWSY]
-        if wanted := {self._buckets[name] for name in drowsy} - self._held:
+    def _announce(self, execute: Execute, drowsy: Iterable[str]) -> None:
+        """Take lock S for these channels. Where it is refused, try again soon."""
+        now = time.monotonic()
+        due = [name for name in drowsy if self._retry_at[name] <= now]
+        if wanted := {self._buckets[name] for name in due} - self._held:
             taken = self._take(execute, wanted)
             self._held |= taken
             self._refusals.update(wanted)
             for bucket in taken:
                 del self._refusals[bucket]
-        for name in drowsy:
-            if self._buckets[name] not in self._held:
-                self._states[name] = State.AWAKE
-                if self._refusals[self._buckets[name]] == REFUSALS:
-                    self._warn(name)
+        for name in due:
+            refusals = self._refusals[self._buckets[name]]
+            seconds = SLEEPLESS_SECONDS if refusals >= REFUSALS else AWAKE_SECONDS
+            self._retry_at[name] = now + seconds if refusals else 0.0
+            if refusals == REFUSALS:
+                self._warn(name)
 
     def _take(self, execute: Execute, buckets: set[int]) -> set[int]:
         try:
@@ -143,9 +146,9 @@ class Sleeper:
         return {bucket for (bucket,) in rows}
 
     def _wait_for_writers(self, execute: Execute, drowsy: Iterable[str], patience: float) -> None:
-        """Find the channels whose writers that have not notified have all ended."""
+        """Find the channels whose lock P nobody holds; wait for one that somebody holds."""
         buckets = {self._buckets[name] for name in drowsy}
-        rows = execute(query("quiet_writers_have_ended"), {"buckets": list(buckets)})
+        rows = execute(query("writers_have_ended"), {"buckets": list(buckets)})
         ended = {bucket for (bucket,) in rows}
         for name in drowsy:
             if self._buckets[name] in ended:
@@ -153,15 +156,12 @@ class Sleeper:
         milliseconds = int(min(patience, WAIT_SECONDS) * 1000)
         if milliseconds and (busy := buckets - ended):
             values = {"bucket": str(min(busy)), "milliseconds": str(milliseconds)}
-            execute(render("queries/wait_for_quiet_writers", **values), None)
-
-    def _is_sleepless(self, name: str) -> bool:
-        return self._refusals[self._buckets[name]] >= REFUSALS
+            execute(render("queries/wait_for_writers", **values), None)
 
     def _warn(self, name: str) -> None:
         message = (
-            "Channel %s is polled every %g ms instead of by NOTIFY: its advisory lock is taken, or "
-            "the server's lock table is full. Look for the lock in pg_locks; max_locks_per_"
-            "transaction makes the lock table larger."
+            "Channel %s is polled every %g ms, because it cannot sleep: another session has taken "
+            "its advisory lock, or the server's lock table is full. Look for the lock in pg_locks. "
+            "A larger max_locks_per_transaction makes the lock table larger."
         )
         logger.warning(message, name, SLEEPLESS_SECONDS * 1000, extra={"channel": name})

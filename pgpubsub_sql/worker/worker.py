@@ -83,9 +83,7 @@ class Worker:
             name=name,
         )
         self.doorbell = Doorbell(self.delivery.channels, using=using, name=name)
-        self._sleeper = Sleeper(
-            name for name, one in self.delivery.channels.items() if one.lock_notifications
-        )
+        self._sleeper = Sleeper(self.delivery.channels)
         self._poll_at = dict.fromkeys(self.delivery.channels, 0.0)
         """When each channel is due, by the monotonic clock."""
         self._ephemeral = Backlog()
@@ -235,8 +233,9 @@ class Worker:
 
     def _receive(self) -> None:
         """Wait for a NOTIFY or until a channel is due; handle ephemeral messages."""
-        for name in self._sleeper.fall_asleep(self.doorbell.execute, patience=self._patience()):
-            self._bring_forward(name, 0.0)
+        steps = self._sleeper.fall_asleep(self.doorbell.execute, patience=self._patience())
+        for name, seconds in steps.items():
+            self._bring_forward(name, time.monotonic() + seconds)
         work = connections[self.using].connection
         files = [self.doorbell, work] if work else [self.doorbell]
         readable = self.shutdown.wait(files, self._patience())

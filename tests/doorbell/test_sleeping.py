@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from django.db import connection
 from pgpubsub_sql import notify, notify_many
 from pgpubsub_sql.worker import sleeping
 from pgpubsub_sql.worker.sleeping import State
-from pgpubsub_sql.worker.worker import Worker
+from pgpubsub_sql.worker.worker import POLL_SECONDS, Worker
 from tests.app.channels import Job, Shout
 from tests.app.models import Entry
 from tests.conftest import eventually
@@ -87,9 +88,6 @@ def test_nobody_is_notified_where_no_worker_listens(heard: Callable[[], int]) ->
 
 
 def test_a_message_of_a_long_transaction_is_handled_once_it_is_committed(worker: Worker) -> None:
-    fall_asleep(worker)
-    worker._sleeper.wake("app.Job")
-    worker._receive()
     writing = connect()
     with writing.cursor() as cursor:
         cursor.execute("""SELECT pgpubsub_notify('app.Job', '{"kwargs": {"number": 1}}')""")
@@ -138,14 +136,31 @@ def test_a_channel_whose_lock_is_taken_is_polled_and_that_is_logged_once(
     holding = connect()
     with holding.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(1346850899, pgpubsub_bucket_v1('app.Job'))")
-        for _ in range(3 * sleeping.REFUSALS):
-            worker._sleeper._awake_until["app.Job"] = 0.0
-            worker._sleeper.polled("app.Job", found=False)
-            worker._sleeper.fall_asleep(worker.doorbell.execute, patience=0.0)
-    assert worker._sleeper.is_awake
-    warnings = [one for one in caplog.records if "its advisory lock is taken" in one.getMessage()]
-    assert len(warnings) == 1
-    worker._sleeper.wake("app.Job")
-    assert worker._sleeper.polled("app.Job", found=False) == sleeping.SLEEPLESS_SECONDS
+        steps = 0
+        while "it cannot sleep" not in caplog.text:
+            worker.step()  # a step that waits ten seconds for the next poll makes this too long
+            steps += 1
+        assert steps >= sleeping.REFUSALS
+        sent = time.monotonic()
+        notify(Job(1))
+        work(worker, 1)
+        assert time.monotonic() - sent < POLL_SECONDS / 2
+        for _ in range(5):
+            worker.step()
+    assert caplog.text.count("it cannot sleep") == 1
+    holding.close()
+    fall_asleep(worker)
+
+
+def test_a_lock_that_a_writer_tests_just_now_is_tried_again(worker: Worker) -> None:
+    holding = connect()
+    with holding.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(1346850899, pgpubsub_bucket_v1('app.Job'))")
+        worker._poll()
+        worker._sleeper._awake_until["app.Job"] = 0.0
+        worker._poll_at["app.Job"] = 0.0
+        worker._poll()
+        worker._receive()
+        assert worker._poll_at["app.Job"] - time.monotonic() <= sleeping.AWAKE_SECONDS
     holding.close()
     fall_asleep(worker)

@@ -45,18 +45,18 @@ SELECT channel, pgpubsub_bucket_v1(channel) FROM unnest(%(channels)s::text[]) AS
 SELECT bucket FROM unnest(%(buckets)s::integer[]) AS bucket
 WHERE pg_try_advisory_lock_shared(1346850899, bucket)
 
--- wake_up --
+-- announce_awake --
 -- Release lock S of buckets.
 SELECT pg_advisory_unlock_shared(1346850899, bucket) FROM unnest(%(buckets)s::integer[]) AS bucket
 
--- quiet_writers_have_ended --
--- The buckets whose lock P nobody holds: every writer that has not notified has committed, or rolled back.
+-- writers_have_ended --
+-- The buckets whose lock P nobody holds: every writer that may not have notified has committed or rolled back.
 SELECT bucket FROM unnest(%(buckets)s::integer[]) AS bucket
 WHERE CASE WHEN pg_try_advisory_lock(1346850896, bucket) THEN pg_advisory_unlock(1346850896, bucket) END
 
--- wait_for_quiet_writers --
--- Wait until nobody holds lock P of a bucket, or for so long. The block catches the timeout, which would stand in the
--- server's log otherwise.
+-- wait_for_writers --
+-- Wait until nobody holds lock P of a bucket, or until the timeout. The block catches the error, which would otherwise
+-- appear in the server's log.
 DO $pgpubsub$
 BEGIN
     SET LOCAL lock_timeout = :'milliseconds';
