@@ -80,7 +80,7 @@ class Discard(Exception):
 
 
 def is_number(value: object) -> bool:
-    """Return whether *value* is a finite number, and no bool."""
+    """Return whether *value* is a finite number, and not a bool."""
     return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 

@@ -103,7 +103,7 @@ def _delivery_options(channel: type[BaseChannel], path: str) -> Iterator[str]:
         yield f"{path} has the retry {channel.retry!r}: set a pgpubsub_sql.Retry(max_attempts=…)."
     timeout, size = channel.timeout, channel.batch_size
     if timeout is not None and not (is_number(timeout) and timeout > 0):
-        yield f"{path} has the timeout {timeout!r}: set seconds, more than 0, or None."
+        yield f"{path} has timeout = {timeout!r}: set a number of seconds greater than 0, or None."
     if size is not None and not (type(size) is int and size >= 1):
         yield f"{path} has the batch_size {size!r}: set an integer of at least 1, or None."
     accepts: object = channel.accept_raw_notify

@@ -41,7 +41,7 @@ def add_filters(parser: ArgumentParser) -> None:
         "--older-than",
         type=duration,
         metavar="AGE",
-        help="Only messages sent at least so long ago: 90s, 15m, 2h, 7d.",
+        help="Only messages sent at least this long ago: 90s, 15m, 2h, 7d.",
     )
     parser.add_argument(
         "--error",

@@ -38,7 +38,7 @@ _NAMED_VALUES: dict[str, tuple[Any, ...]] = {
 """Sample values by name of type, where the category does not tell."""
 
 _NEVER_VALID = ("0A", "42", "P0")
-"""SQLSTATE classes of errors that no value causes: unsupported, unknown, not allowed."""
+"""SQLSTATE classes of errors that no value can cause: unsupported, unknown, not allowed."""
 _VALUE_ERRORS = ("22", "23")
 """SQLSTATE classes of errors that depend on the value: data, constraints."""
 _CONSTANT_ERRORS = ("22019", "2201B", "22023", "22025")
@@ -55,7 +55,7 @@ def find_refusal(
 
     It is evaluated with all of its columns, and then with one at a time while the others are NULL,
     so that AND and OR reach every part. Rows of the table decide. If none has values in these
-    columns, sample rows do, and only errors count that no value causes.
+    columns, sample rows are used instead, and only errors that no value can cause count.
     """
     columns = sorted(trigger.condition_columns)
     probe = _Probe(connection, trigger, table, search_path)

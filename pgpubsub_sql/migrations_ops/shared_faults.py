@@ -205,10 +205,10 @@ def _property_faults(where: dict[str, str], column: Column, one: _PresentColumn)
     elif one.default != column.default:
         yield _change(f"{named} has another default", where, _default(column))
     if one.is_required != column.is_required:
-        text = f"{named} is {'NULL' if column.is_required else 'NOT NULL'}"
+        text = f"{named} is {'nullable' if column.is_required else 'NOT NULL'}"
         yield _change(text, where, f"{'SET' if column.is_required else 'DROP'} NOT NULL")
     if column.is_identity and not one.is_identity:
-        yield Fault(f"{named} is not numbered", partial(_number, where))
+        yield Fault(f"{named} is no longer an identity column", partial(_number, where))
 
 
 def _index_faults(where: dict[str, str], found: dict[str, _Index]) -> Iterator[Fault]:
@@ -231,7 +231,7 @@ def _helper_faults(schema: str, present: _Present) -> Iterator[Fault]:
             text = f"The function {helper.signature} is missing"
             yield Fault(text, partial(_create_helper, helper, schema, is_dropped=False))
         elif reasons := list((found := function_definition(*row)).differences(wanted)):
-            text = f"The function {helper.signature} is not ours: {', '.join(reasons)}"
+            text = f"The function {helper.signature} has been changed: {', '.join(reasons)}"
             is_dropped = not found.is_replaceable(wanted)
             yield Fault(text, partial(_create_helper, helper, schema, is_dropped=is_dropped))
         elif is_public:  # as after a restore without privileges

@@ -61,7 +61,7 @@ def _parse(decoder: RowDecoder, raw: str | bytes) -> Any:
 
 
 def _rename_keys(text: str, renamed: Mapping[str, str]) -> bytes:
-    """Rename the columns in both rows whose names msgspec does not take."""
+    """In both rows, rename the columns whose names msgspec does not take."""
     message = msgspec.json.decode(text, type=dict[str, Raw])
     for side in ("old", "new"):
         row = msgspec.json.decode(message.get(side, Raw(b"null")), type=dict[str, Raw] | None)

@@ -44,8 +44,8 @@ class ConditionQuery(Query):
         if row not in ROWS:
             name = "__".join(names)
             raise ConditionError(
-                f"{name!r} does not say in which row: write 'new__{name}', after the change, or "
-                f"'old__{name}', before it."
+                f"{name!r} does not say which row it refers to: write 'new__{name}' for the row "
+                f"after the change, or 'old__{name}' for the row before it."
             )
         if not rest:
             raise ConditionError(f"{row!r} is a row: name a field of it, such as '{row}__pk'.")

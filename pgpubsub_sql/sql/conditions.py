@@ -88,7 +88,9 @@ def _text(query: ConditionQuery, condition: Q, connection: Any) -> str:
     except ConditionError:
         raise
     except (FullResultSet, EmptyResultSet) as error:
-        raise ConditionError("It is always true, or never, whatever the rows hold.") from error
+        raise ConditionError(
+            "It is always true or always false, whatever the rows contain."
+        ) from error
     except ValidationError as error:
         raise ConditionError(" ".join(error.messages)) from error
     except (FieldError, TemplateError) as error:

@@ -91,7 +91,7 @@ def unreachable(alias: str, error: Exception) -> NotReady:
 
 
 def check_autocommit(connection: BaseDatabaseWrapper) -> None:
-    """Raise :class:`NotReady` if *connection* does not commit by itself."""
+    """Raise :class:`NotReady` if *connection* is not in autocommit mode."""
     if not connection.in_atomic_block and not connection.get_autocommit():
         alias = connection.alias
         raise NotReady(

@@ -21,7 +21,7 @@ _OTHER_CHARACTERS = re.compile(r"[^a-z0-9_]")
 EVENTS = ("insert", "update", "delete", "truncate")
 LEVELS = ("statement", "row")
 VERSION = 1
-"""Version of the templates in ``triggers/``; raising it makes an ``AlterTrigger`` a channel.
+"""Version of the templates in ``triggers/``; raising it produces one ``AlterTrigger`` per channel.
 
 The golden files in ``tests/triggers/golden`` cannot change without it.
 """

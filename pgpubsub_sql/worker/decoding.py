@@ -48,7 +48,7 @@ class Message(NamedTuple):
 
 
 def decode_headers(payload: str) -> Headers:
-    """Return the reserved keys of *payload*, or none of anything that is no JSON object.
+    """Return the reserved keys of *payload*, or none of anything that is not a JSON object.
 
     Raises :class:`PayloadError` if *payload* seems to have some, and they cannot be read.
     """

@@ -78,10 +78,10 @@ class Escaped(Exception):
 class Isolation:
     """Runs messages one after another in the open transaction of *connection*.
 
-    A message that fails is undone by itself. That takes a savepoint, which costs more than many a
-    message. It is therefore issued when a message first asks for a cursor, and never for messages
-    that do not query. At the end of a message that has queried, its deferred constraints are
-    checked.
+    A failed message is undone on its own. That takes a savepoint, which often costs more than the
+    message itself. It is therefore issued when a message first asks for a cursor, and never for
+    messages that do not query. At the end of a message that has queried, its deferred constraints
+    are checked.
 
     It waits for a cursor rather than for a query, because ``copy``, ``callproc`` and the driver's
     own cursors bypass Django's wrapper around queries. A cursor that a listener makes from its
@@ -239,7 +239,7 @@ class Isolation:
             raise ListenerError(self._refusal())
 
     def _refusal(self) -> str:
-        """Return what the message has done to the atomic blocks that it may not do."""
+        """Say which forbidden thing the message has done to the atomic blocks."""
         state = atomic_state(self._connection)
         if state.is_closed:
             return CONNECTION_CLOSED

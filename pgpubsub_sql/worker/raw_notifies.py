@@ -39,7 +39,7 @@ class RawNotify(NamedTuple):
 class RawNotifies:
     """Raw NOTIFYs of one channel that its elected worker has received and not stored yet.
 
-    A message that is no JSON object, or that jsonb refuses, is stored as text in
+    A message that is not a JSON object, or that jsonb refuses, is stored as text in
     ``{"$raw": "…"}``, and parked by the worker that claims it. A message that the database refuses
     even then is tried again with growing delays, and dropped in the end. It never delays others.
     """

@@ -49,7 +49,7 @@ def send(signal: Signal, sender: Any, **named: Any) -> None:
     try:
         signal.send_robust(sender, **named)
     except MESSAGE_ERRORS:  # such as SystemExit, which Django does not catch
-        message = "A receiver of a signal of %s failed; the worker goes on"
+        message = "A receiver of one of %s's signals failed; the worker carries on"
         logger.exception(message, sender.__name__)
 
 

@@ -124,7 +124,7 @@ class Supervisor:
         if code == ExitStatus.UNFIT and slot.is_first:
             self.failed = self._is_hopeless = True
             hint = SPAWNED if self._starter is spawn else ""
-            message = "Worker %s cannot start; the reason is above. All workers end.%s"
+            message = "Worker %s cannot start; the reason is above. Stopping all workers.%s"
             logger.critical(message, slot.number, hint)
             return
         self.failed = self.failed or self.options.drain or not self.restart
@@ -159,14 +159,14 @@ class Supervisor:
     def _finished(self, slot: _Slot, code: int) -> None:
         self.failed = self.failed or code != ExitStatus.DONE
         if code not in (ExitStatus.DONE, ExitStatus.MESSAGES_FAILED):
-            message = "Worker %s died with exit code %s while it stopped"
+            message = "Worker %s died with exit code %s while stopping"
             logger.error(message, slot.number, _in_words(code))
 
     def _kill(self) -> None:
         """Kill the workers that still run, whatever the reason."""
         for slot in self._running():
             message = (
-                "Worker %s is killed before it has finished; PostgreSQL rolls back its messages in "
+                "Killing worker %s before it has finished; PostgreSQL rolls back its messages in "
                 "flight, and the next worker handles them"
             )
             logger.error(message, slot.number)

@@ -36,7 +36,7 @@ def call_with_timeout(
     """Call *call*, and end it with :class:`ListenerTimeout` after *seconds*.
 
     A query that runs on Django's *connection* is cancelled. Then, with *interrupt*, a signal
-    interrupts the main thread in whatever system call it is, and again every second until it has
+    interrupts the main thread in whatever system call it is in, and again every second until it has
     ended. This ends neither C code that does not return to Python, nor other threads.
     """
     if seconds is None:

@@ -55,13 +55,13 @@ ALWAYS_OR_NEVER = [
     (~Q(new__number__in=[]), "always true, or never"),
     (Q(new__number=None) | ~Q(old__number__in=[]), "always true, or never"),
     (Q(new__number__lt=-(2**40)), "always true, or never"),
-    (~Q(Q()), "It is always true, or never"),
+    (~Q(Q()), "It is always true or always false"),
     (Q(Value(True)), "It reads no field"),
     (Q(GreaterThan(Now(), Value(dt.datetime(2026, 1, 1, tzinfo=dt.UTC)))), "It reads no field"),
 ]
 
 NAMES = [
-    (Q(name="x"), "'name' does not say in which row: write 'new__name'"),
+    (Q(name="x"), "'name' does not say which row it refers to: write 'new__name'"),
     (Q(name__startswith="x"), "write 'new__name__startswith', after"),
     (Q(**{"": 1}), "Cannot parse keyword query"),
     (Q(new="x"), "'new' is a row: name a field of it, such as 'new__pk'"),
@@ -70,7 +70,7 @@ NAMES = [
     (Q(new__numer=1), "conditions.Thing has no field 'numer'. Did you mean 'number'?"),
     (Q(new__numer__gt=1), "Did you mean 'number'?"),
     (Q(Exact(F("new__numer"), 1)), "Did you mean 'number'?"),
-    (Q(new__number=F("numer")), "'numer' does not say in which row"),
+    (Q(new__number=F("numer")), "'numer' does not say which row it refers to"),
     (Q(new__number__gte__foo=1), "Unsupported lookup 'gte__foo' for IntegerField"),
     (Q(new__name__strtswith=1), "perhaps you meant startswith"),
     (Q(new__name=OuterRef("name")), "Django cannot compile it"),

@@ -103,7 +103,8 @@ def test_the_number_of_messages_left_alone_is_printed(transactional_db: None) ->
         output = run("discard", NAME, "--noinput")
         worker.rollback()
     assert (
-        output == "1 message was discarded.\n1 message left alone: taken by a worker meanwhile.\n"
+        output
+        == "1 message was discarded.\n1 message skipped: taken by a worker in the meantime.\n"
     )
 
 

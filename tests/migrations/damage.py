@@ -148,7 +148,7 @@ DAMAGE = {
             "CREATE OR REPLACE FUNCTION pgpubsub_context_v1() RETURNS jsonb LANGUAGE sql "
             "AS $$SELECT '{\"odd\": 1}'::jsonb$$",
         ),
-        "pgpubsub_context_v1() is not ours: its language differs",
+        "pgpubsub_context_v1() has been changed: its language differs",
         is_felt=False,  # it is called only if a context is set
     ),
     "a helper returns something else": Damage(
@@ -223,7 +223,7 @@ DAMAGE = {
         f"The column key of {N} is missing",
     ),
     "ids are not given": Damage(
-        (f"ALTER TABLE {N} ALTER id DROP IDENTITY",), f"id of {N} is not numbered"
+        (f"ALTER TABLE {N} ALTER id DROP IDENTITY",), f"id of {N} is no longer an identity column"
     ),
     "ids came from another sequence": Damage(
         (
@@ -233,7 +233,7 @@ DAMAGE = {
             f"CREATE SEQUENCE IF NOT EXISTS others START 1000 OWNED BY {N}.id",
             f"ALTER TABLE {N} ALTER id SET DEFAULT nextval('others')",
         ),
-        f"id of {N} is not numbered",
+        f"id of {N} is no longer an identity column",
         is_felt=False,
     ),
     "an index is dropped": Damage(

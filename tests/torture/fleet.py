@@ -30,7 +30,7 @@ DEATHS = (-signal.SIGKILL, 7)
 """Exit codes of workers: of those that were killed, and of a deadly message."""
 FELLED = -signal.SIGKILL
 """The exit status of a supervisor whose whole tree was killed by a message."""
-DIED_LATE = re.compile(r"died with exit code (-9 \(SIGKILL\)|7) while it stopped")
+DIED_LATE = re.compile(r"died with exit code (-9 \(SIGKILL\)|7) while stopping")
 """What a supervisor says that has to fail, as a calamity came when it was stopping already."""
 
 

@@ -138,7 +138,7 @@ def _change(
     command.stdout.write(f"{pluralize(changed, 'message')} {would} {done}.")
     if changed < count:
         left = pluralize(count - changed, "message")
-        command.stdout.write(f"{left} left alone: taken by a worker meanwhile.")
+        command.stdout.write(f"{left} skipped: taken by a worker in the meantime.")
 
 
 def _progress(command: BaseCommand, total: int) -> Progress | None:

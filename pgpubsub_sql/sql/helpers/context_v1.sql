@@ -1,4 +1,4 @@
--- What is sent beside a payload: pgpubsub.notification_context, or {} if that is no JSON object.
+-- What is sent beside a payload: pgpubsub.notification_context, or {} if that is not a JSON object.
 -- A broken value must not fail a write. The exception block writes nothing, so it takes no transaction id.
 CREATE OR REPLACE FUNCTION :"schema".pgpubsub_context_v1() RETURNS jsonb
 LANGUAGE plpgsql STABLE

@@ -1,7 +1,7 @@
 -- The table of the secret: our functions sign messages with it, and workers check them with it.
 
 -- create_secret --
--- Whoever can read it can forge messages. It is no model, so that flush leaves it alone. It has no key, so
+-- Whoever can read it can forge messages. It has no model, so flush leaves it alone. It has no key, so
 -- that a restore of data may add a row.
 CREATE TABLE IF NOT EXISTS :"schema".pgpubsub_sql_secret (
     secret bytea NOT NULL DEFAULT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())

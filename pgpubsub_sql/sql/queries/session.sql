@@ -68,12 +68,12 @@ SELECT coalesce(pg_xact_status(%(transaction)s::xid8), 'unknown'), (
 FROM pg_stat_bgwriter WHERE coalesce(extract(epoch FROM stats_reset)::text, '') = %(recovered_at)s
 
 -- savepoint --
--- Begin a message: what it does from here on can be undone by itself.
+-- Begin a message: what it does from here on can be undone on its own.
 SAVEPOINT pgpubsub
 
 -- settle --
 -- End a message that has queried, in one round trip. A message that violates a deferred constraint, such
--- as Django's foreign keys, must fail by itself, and its settings must not reach the next one.
+-- as Django's foreign keys, must fail on its own, and its settings must not reach the next one.
 SET CONSTRAINTS ALL IMMEDIATE;
 SET CONSTRAINTS ALL DEFERRED;
 :{immediate}

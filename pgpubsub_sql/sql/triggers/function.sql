@@ -2,7 +2,7 @@
 -- insert.sql, update.sql, delete.sql, row.sql and truncate.sql.
 
 -- function --
--- Stores or sends one message a row, and rings at most once a call.
+-- Stores or sends one message per row, and notifies at most once per call.
 -- If a name in a query could be a column or a variable, it is the column.
 -- The SET clauses fix all settings of the writer's session that change how values are spelled.
 CREATE OR REPLACE FUNCTION :"schema".:"function"() RETURNS trigger
