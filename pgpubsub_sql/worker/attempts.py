@@ -20,6 +20,7 @@ from pgpubsub_sql.django_internals import as_read, set_database
 from pgpubsub_sql.worker.outcomes import (
     Claimed,
     Failure,
+    Postpone,
     Undecodable,
     Unreadable,
     after_failure,
@@ -124,6 +125,7 @@ class Attempt:
     def particulars(self) -> str:
         """Number of the failed attempt and its listener, in parentheses, for the log."""
         counts = not isinstance(self.error, Unreadable | Undecodable)
+        counts = counts and not isinstance(self.outcome, Postpone)
         attempt = f"attempt {self.attempts + 1} of {self.channel.retry.max_attempts}"
         found = [attempt] * counts + [f"listener {self.listener}"] * bool(self.listener)
         return f" ({', '.join(found)})" if found else ""
