@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +24,8 @@ from tests.measuring import measure_keepers
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE_SECONDS = 30.0
+MEMORY = Path("/dev/shm")
+"""Where Linux keeps files in memory. CREATE DATABASE is ten times as quick there as on a disk."""
 
 
 # A shell starts what runs in its background with SIGINT ignored, and child processes inherit that.
@@ -38,6 +42,18 @@ hypothesis_settings.register_profile("long")
 measure_keepers()
 
 
+@contextlib.contextmanager
+def in_memory() -> Iterator[None]:
+    """Have temporary files in memory, if there is enough for a server of each process."""
+    usual = tempfile.gettempdir()
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 8 * 1024**3:
+        tempfile.tempdir = str(MEMORY)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = usual
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """A throw-away server, which all that speaks libpq here and in child processes uses."""
@@ -47,7 +63,9 @@ def server() -> Iterator[Server]:
         "max_prepared_transactions": "5",
         "wal_level": "logical",
     }
-    with Server(settings=settings) as server:
+    with contextlib.ExitStack() as stack:
+        with in_memory():
+            server = stack.enter_context(Server(settings=settings))
         before = dict(os.environ)
         os.environ.update(server.environment())
         yield server

@@ -210,7 +210,9 @@ DAMAGE = {
         is_felt=False,
     ),
     "a column may be NULL": Damage(
-        (f"ALTER TABLE {N} ALTER channel DROP NOT NULL",), f"channel of {N} is NULL", is_felt=False
+        (f"ALTER TABLE {N} ALTER channel DROP NOT NULL",),
+        f"channel of {N} is nullable",
+        is_felt=False,
     ),
     "a column is of another type": Damage(
         (f"ALTER TABLE {N} ALTER payload TYPE text",), "is text, not jsonb", is_felt=False
