@@ -58,7 +58,7 @@ STATES = ("ready", "in_flight", "delayed", "retrying", "parked")
 def status(command: BaseCommand, options: Options) -> None:
     """Show how many messages are in which state, whether workers listen, and what is wrong.
 
-    Use it when messages do not arrive, and with --check as a health check or for alerts.
+    Use it when messages do not arrive, and with --check for alerts on the whole database.
 
       manage.py pgpubsub status
       manage.py pgpubsub status blog.AuthorChannel
