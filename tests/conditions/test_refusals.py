@@ -51,10 +51,10 @@ NOT_A_CONDITION = [
 ]
 
 ALWAYS_OR_NEVER = [
-    (Q(new__number__in=[]), "always true, or never"),
-    (~Q(new__number__in=[]), "always true, or never"),
-    (Q(new__number=None) | ~Q(old__number__in=[]), "always true, or never"),
-    (Q(new__number__lt=-(2**40)), "always true, or never"),
+    (Q(new__number__in=[]), "always true or always false"),
+    (~Q(new__number__in=[]), "always true or always false"),
+    (Q(new__number=None) | ~Q(old__number__in=[]), "always true or always false"),
+    (Q(new__number__lt=-(2**40)), "always true or always false"),
     (~Q(Q()), "It is always true or always false"),
     (Q(Value(True)), "It reads no field"),
     (Q(GreaterThan(Now(), Value(dt.datetime(2026, 1, 1, tzinfo=dt.UTC)))), "It reads no field"),
@@ -62,7 +62,7 @@ ALWAYS_OR_NEVER = [
 
 NAMES = [
     (Q(name="x"), "'name' does not say which row it refers to: write 'new__name'"),
-    (Q(name__startswith="x"), "write 'new__name__startswith', after"),
+    (Q(name__startswith="x"), "write 'new__name__startswith' for the row after"),
     (Q(**{"": 1}), "Cannot parse keyword query"),
     (Q(new="x"), "'new' is a row: name a field of it, such as 'new__pk'"),
     (Q(old__isnull=True), "conditions.Thing has no field 'isnull'. It has id, kind, name"),
