@@ -13,6 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.sql import SQL, query, sqlstate
 from pgpubsub_sql.sql.expressions import some_rows, try_condition, try_row
+from pgpubsub_sql.sql.sqlstates import is_lost
 from pgpubsub_sql.sql.trigger import Trigger
 
 Row = Mapping[str, Any]
@@ -98,7 +99,9 @@ class _Probe:
                 )
                 cursor.execute(some_rows(self._columns, self._table), None)
                 return [json.loads(text) for (text,) in cursor.fetchall()]
-        except DatabaseError:
+        except DatabaseError as error:
+            if is_lost(error):
+                raise
             return []
 
     @cached_property
@@ -129,6 +132,8 @@ class _Probe:
             with self._savepoint() as cursor:
                 cursor.execute(statement, None)
         except DatabaseError as error:
+            if is_lost(error):
+                raise
             return error
         return None
 

@@ -13,6 +13,7 @@ from pgpubsub_sql.sql import SQL, query, quote_identifier, quote_table
 from pgpubsub_sql.sql.ddl import ExistingTrigger, Target
 from pgpubsub_sql.sql.expressions import chooses, plan
 from pgpubsub_sql.sql.own_tables import TABLES
+from pgpubsub_sql.sql.sqlstates import is_lost
 from pgpubsub_sql.sql.trigger import Trigger
 
 _UNWATCHABLE = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
@@ -125,5 +126,7 @@ def _unplanned(connection: BaseDatabaseWrapper, statement: str, search_path: SQL
             cursor.execute(statement, None)
             transaction.set_rollback(True, connection.alias)  # restores the search_path
     except DatabaseError as error:
+        if is_lost(error):
+            raise
         return str(error).strip()
     return None

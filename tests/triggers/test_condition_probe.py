@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.utils import NotSupportedError
 
 from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.migrations_ops import watched_tables
 from pgpubsub_sql.migrations_ops.watched_tables import check_columns, find_target
+from pgpubsub_sql.sql import SQL
 from pgpubsub_sql.sql.trigger import Trigger
 from tests.triggers.tables import as_role, sql
 
@@ -161,3 +163,12 @@ def test_the_probe_leaves_no_trace() -> None:
     refusal(""""new"."name" ~ '('""")
     assert refusal(""""new"."name" = 'a'""") == ""
     assert sql(settings) == before
+
+
+def test_a_lost_connection_is_no_refusal(db: None) -> None:
+    """A worker that started while the server crashed called the channel stale."""
+    other = connection.copy()
+    statement = "SELECT pg_terminate_backend(pg_backend_pid())"
+    with pytest.raises(DatabaseError):
+        watched_tables._unplanned(other, statement, SQL("public"))
+    other.close()
