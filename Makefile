@@ -33,10 +33,10 @@ test-ecosystem: $(VENV)/.matrix ## Try it beside the packages that watch, wrap o
 torture: $(VENV)/.develop ## Kill workers, connections and servers for TORTURE_SECONDS (120): is anything lost?
 	@$(BIN)/python -m tests.torture $(TORTURE_SECONDS)
 
-bench: $(VENV)/.develop ## Measure every goal beside peers and the raw limit; hours, on a quiet machine
+bench: $(VENV)/.develop ## Measure every goal beside peers and the raw limit, on a quiet machine
 	@$(BIN)/python -m benchmarks --out docs/_static/performance $(GOALS)
 
-bench-quick: $(VENV)/.develop ## The same with smaller sizes, in minutes
+bench-quick: $(VENV)/.develop ## The same with smaller sizes
 	@$(BIN)/python -m benchmarks --scale quick $(GOALS)
 
 coverage: $(VENV)/.develop ## Run it measured, child processes too; fail below 95 % of branches

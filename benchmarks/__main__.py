@@ -17,8 +17,8 @@ from pgpubsub_sql.embedded import Server
 
 EXAMPLES = """
 examples:
-  python -m benchmarks                               every goal, in full: hours
-  python -m benchmarks --scale quick                 every goal, in minutes
+  python -m benchmarks                               every goal, in full
+  python -m benchmarks --scale quick                 every goal, with smaller sizes
   python -m benchmarks drain writers                 two goals
   python -m benchmarks drain --backlog 20000 --runs 3
   python -m benchmarks writers --writers 1 32 --no-peers

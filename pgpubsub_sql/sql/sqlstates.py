@@ -20,4 +20,5 @@ def sqlstate(error: BaseException | None) -> str:
 def is_lost(error: BaseException) -> bool:
     """Return whether *error* is the end of a connection, and not the refusal of a statement."""
     # Without an answer of the server there is no SQLSTATE. 57P01 to 57P05 end the session.
-    return not sqlstate(error) or sqlstate(error).startswith(("08", "57P"))
+    code = sqlstate(error)
+    return not code or code.startswith(("08", "57P"))

@@ -19,6 +19,8 @@ from tests.app.models import Entry
 from tests.conftest import eventually
 from tests.workers import connected, fall_asleep
 
+TAKE_S = "SELECT pg_advisory_lock(1346850899, pgpubsub_bucket_v1('app.Job'))"
+
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -135,7 +137,7 @@ def test_a_channel_whose_lock_is_taken_is_polled_and_that_is_logged_once(
     """Somebody else uses the same advisory lock, or the server's lock table is full."""
     holding = connect()
     with holding.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(1346850899, pgpubsub_bucket_v1('app.Job'))")
+        cursor.execute(TAKE_S)
         steps = 0
         while "it cannot sleep" not in caplog.text:
             worker.step()  # a step that waits ten seconds for the next poll makes this too long
@@ -155,7 +157,7 @@ def test_a_channel_whose_lock_is_taken_is_polled_and_that_is_logged_once(
 def test_a_lock_that_a_writer_tests_just_now_is_tried_again(worker: Worker) -> None:
     holding = connect()
     with holding.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(1346850899, pgpubsub_bucket_v1('app.Job'))")
+        cursor.execute(TAKE_S)
         worker._poll()
         worker._sleeper._awake_until["app.Job"] = 0.0
         worker._poll_at["app.Job"] = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.conftest import eventually
 from tests.migrations.cases import install
 from tests.migrations.harness import Database, Project
 from tests.migrations.versions import authors, model
+from tests.registries import announce_sleep
 
 EVENTS = ("insert", "update", "delete", "truncate")
 TABLE = "CREATE TABLE blog_author (id bigint PRIMARY KEY, name text)"
@@ -177,10 +179,12 @@ def test_replicated_rows_wake_workers(project: Project, replica: Replica) -> Non
     replica.subscribe()
     with project.connect() as cursor:
         cursor.execute('LISTEN "blog.Authors"')
-        # As a worker that sleeps.
-        cursor.execute(
-            "SELECT pg_advisory_lock_shared(1346850899, pgpubsub_bucket_v1('blog.Authors'))"
-        )
+
+        def execute(text: str, parameters: Any) -> list[Any]:
+            cursor.execute(text, parameters)
+            return list(cursor.fetchall())
+
+        announce_sleep(execute, ["blog.Authors"])
         replica.told("INSERT INTO blog_author VALUES (7, 'Bo')")
 
         def rung() -> bool:

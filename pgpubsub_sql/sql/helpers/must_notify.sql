@@ -1,6 +1,6 @@
 -- Whether a worker may be asleep on a durable channel, in which case whoever has stored a message must NOTIFY. All
--- channel functions ask it, so that the decision can change without touching them; see docs/design/doorbell.md. It is
--- inlined: so it names schemas and has no SET. Lock P has the first key 1346850896 ("PGPP"), and is held until the
+-- channel functions ask it, unless their schema was renamed, so that the decision can change without touching them; see
+-- docs/design/doorbell.md. It is inlined: so it names schemas and has no SET. Lock P has the first key 1346850896 ("PGPP"), and is held until the
 -- transaction ends. Lock S has 1346850899 ("PGPS"), and is only tested: lock and unlock are in one expression, in
 -- which PostgreSQL checks for no interrupt.
 CREATE OR REPLACE FUNCTION :"schema".pgpubsub_must_notify(channel text) RETURNS boolean
