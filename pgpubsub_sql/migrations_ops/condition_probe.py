@@ -59,6 +59,8 @@ def find_refusal(
     columns, sample rows are used instead, and only errors that no value can cause count.
     """
     columns = sorted(trigger.condition_columns)
+    if not columns:
+        return None
     probe = _Probe(connection, trigger, table, search_path)
     real = probe.real_rows()
     for named in [columns, *([column] for column in columns if len(columns) > 1)]:

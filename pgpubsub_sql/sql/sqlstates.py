@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.db.utils import InterfaceError, OperationalError
+
 OUT_OF_MEMORY = "53200"
 READ_ONLY_TRANSACTION = "25006"
 UNDEFINED_FUNCTION = "42883"
@@ -18,7 +20,7 @@ def sqlstate(error: BaseException | None) -> str:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Return whether *error* is the end of a connection, and not the refusal of a statement."""
-    # Without an answer of the server there is no SQLSTATE. 57P01 to 57P05 end the session.
-    code = sqlstate(error)
-    return not code or code.startswith(("08", "57P"))
+    """Return whether Django's *error* is a lost connection, and not a refused statement."""
+    if code := sqlstate(error):
+        return code.startswith(("08", "57P"))  # 57P01 to 57P05 end the session
+    return isinstance(error, OperationalError | InterfaceError)  # the server did not answer

@@ -10,6 +10,7 @@ from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops import watched_tables
 from pgpubsub_sql.migrations_ops.watched_tables import check_columns, find_target
 from pgpubsub_sql.sql import SQL
+from pgpubsub_sql.sql.sqlstates import is_lost
 from pgpubsub_sql.sql.trigger import Trigger
 from tests.triggers.tables import as_role, sql
 
@@ -172,3 +173,15 @@ def test_a_lost_connection_is_no_refusal(db: None) -> None:
     with pytest.raises(DatabaseError):
         watched_tables._unplanned(other, statement, SQL("public"))
     other.close()
+
+
+def test_options_without_a_condition_are_not_tried_on_rows() -> None:
+    trigger = Trigger(channel="watched", model="app.any", columns=("name",))
+    names = {"schema": "public", "helpers": "public", "app": "tests"}
+    check_columns(connection, trigger, find_target(connection, trigger, "watched", **names))
+
+
+def test_an_error_of_the_driver_alone_is_no_lost_connection() -> None:
+    with connection.cursor() as cursor, pytest.raises(DatabaseError) as caught:
+        cursor.fetchall()
+    assert not is_lost(caught.value)
