@@ -361,6 +361,21 @@ def test_signal_handlers_are_restored_after_a_message(listen: Start, way: list[s
     assert "is killed" not in listener.log
 
 
+@pytest.mark.parametrize("way", [["--processes", "1"], ["--worker-start-method", "fork"]])
+def test_a_request_to_stop_reaches_a_worker_whose_listener_ignored_the_signal(
+    listen: Start, way: list[str]
+) -> None:
+    """F54: the signal that came meanwhile is lost, so the supervisor sends it again."""
+    jobs("ignore SIGTERM")
+    with listeners_wait():
+        listener = listen("--channels", "app.Job", *way)
+        eventually(waiting)
+        listener.process.send_signal(signal.SIGTERM)
+        eventually(lambda: "Waiting for 1 worker" in listener.log)
+    assert listener.process.wait(30) == 0, listener.log
+    assert numbers("do_job") == [1]
+
+
 def test_a_timeout_under_gevent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """F54: under gevent the watch is a greenlet; a listener that sleeps would never end."""
     patched = SimpleNamespace(is_module_patched=lambda name: name == "threading")

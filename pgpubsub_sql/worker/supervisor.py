@@ -155,6 +155,8 @@ class Supervisor:
             shutdown.wait(timeout=LOOK_SECONDS)
             for slot, code in self._reap():
                 self._finished(slot, code)
+            for slot in self._running():  # again: a listener may have ignored the signal
+                slot.terminate()
 
     def _finished(self, slot: _Slot, code: int) -> None:
         self.failed = self.failed or code != ExitStatus.DONE

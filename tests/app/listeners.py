@@ -228,6 +228,11 @@ def take_the_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 
 
+def wait_and_ignore_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    execute(WAIT)
+
+
 def in_both_ways(function: Callable[[], object]) -> None:
     transaction.on_commit(function)
     transaction.on_commit(function, robust=True)
@@ -297,6 +302,7 @@ MOODS: dict[str, Callable[[], object]] = {
     "fork and stay": parent_of_one_that_stays,
     "leave an orphan": lambda: subprocess.run(["sh", "-c", "sleep 0 &"], check=True),
     "signals": take_the_signals,
+    "ignore SIGTERM": wait_and_ignore_sigterm,
 }
 """What a test may want a listener to do."""
 
