@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.db import connections, models, transaction
 from django.db.models import Func, Subquery
-from django.db.models.functions import Now
+from django.db.models.expressions import RawSQL
 
 from pgpubsub_sql.django_internals import LoadedMigrations, applied_migration, for_write
 from pgpubsub_sql.sql import query
@@ -28,24 +28,47 @@ Action: TypeAlias = "Callable[[NotificationQuerySet], list[str]]"
 """Changes or deletes notifications, and returns the channels whose workers to notify."""
 
 
+class State(models.TextChoices):
+    """The state of a stored notification. The query ``state`` in ``status.sql`` determines it."""
+
+    READY = "ready"
+    """Due; the next free worker handles it."""
+    IN_FLIGHT = "in_flight"
+    """A worker is handling it, or another session has locked it."""
+    DELAYED = "delayed"
+    """Sent with a delay that has not passed."""
+    RETRYING = "retrying"
+    """Failed; waiting for its next attempt."""
+    PARKED = "parked"
+    """Failed for good; no worker takes it until somebody replays it."""
+
+
 class NotificationQuerySet(models.QuerySet["Notification"]):
-    """Notifications by state, and actions on them. ``available_at`` alone determines the state."""
+    """Notifications by state, and actions on them."""
+
+    def with_state(self) -> NotificationQuerySet:
+        """Annotate each with its ``state``, a :class:`State`."""
+        return self.annotate(state=_state())
+
+    def in_state(self, *states: State) -> NotificationQuerySet:
+        """Return those in one of *states*."""
+        return self.alias(state=_state()).filter(state__in=states)
 
     def ready(self) -> NotificationQuerySet:
         """Return those that a worker would take now."""
-        return self.filter(available_at__lte=Now())
+        return self.in_state(State.READY)
 
     def waiting(self) -> NotificationQuerySet:
         """Return those that are delayed or will be retried."""
-        return self.filter(available_at__gt=Now())
+        return self.in_state(State.DELAYED, State.RETRYING)
 
     def parked(self) -> NotificationQuerySet:
         """Return those that no worker takes until somebody replays them."""
-        return self.filter(available_at=None)
+        return self.in_state(State.PARKED)
 
     def retrying(self) -> NotificationQuerySet:
         """Return those that have failed and wait for their next attempt."""
-        return self.waiting().exclude(last_error="")
+        return self.in_state(State.RETRYING)
 
     def failed(self) -> NotificationQuerySet:
         """Return those whose last attempt failed, and all that are parked."""
@@ -106,6 +129,10 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
             changed, last = changed + len(ids), ids[-1]
             if progress:
                 progress(changed)
+
+
+def _state() -> RawSQL:
+    return RawSQL(query("state"), (), output_field=models.CharField())  # noqa: S611 (no value in it)
 
 
 def _replay(rows: NotificationQuerySet) -> list[str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
+from django.db import connections
 from django.utils import timezone
 
 from pgpubsub_sql.models import Notification
@@ -27,3 +30,15 @@ def park(number: int = 1, **values: Any) -> Notification:
 
 def ids(*rows: Notification) -> set[int]:
     return {row.pk for row in rows}
+
+
+@contextmanager
+def in_flight(*ids: int) -> Iterator[int]:
+    """Take these messages in a session, as a worker does; yield its process id."""
+    worker = connections.create_connection("default")
+    worker.set_autocommit(False)
+    with closing(worker), worker.cursor() as cursor:
+        cursor.execute("DELETE FROM pgpubsub_sql_notification WHERE id = ANY (%s)", [list(ids)])
+        cursor.execute("SELECT pg_backend_pid()")
+        yield cursor.fetchone()[0]
+        worker.rollback()

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import datetime
-from contextlib import closing
 
 import pytest
-from django.db import connection, connections
+from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
-from pgpubsub_sql.models import Notification
+from pgpubsub_sql.models import Notification, State
 from pgpubsub_sql.worker.doorbell import Notify
 from tests.app.channels import Job
 from tests.registries import Ear
-from tests.stored import NAME, ids, park, store
+from tests.stored import HOUR, NAME, ids, in_flight, park, store
 
 
 class TestStates:
-    def test_each_message_is_in_one_state(self, db: None) -> None:
-        ready, parked = store(), park()
-        waiting = store(available_at=timezone.now() + datetime.timedelta(hours=1))
-        for state, row in {"ready": ready, "waiting": waiting, "parked": parked}.items():
-            assert ids(*getattr(Notification.objects, state)()) == ids(row)
+    def test_each_message_is_in_one_state(self, transactional_db: None) -> None:
+        """The annotation, the filters and the state that each filter means agree."""
+        rows = {
+            State.READY: store(),
+            State.DELAYED: store(available_at=timezone.now() + HOUR),
+            State.RETRYING: store(available_at=timezone.now() + HOUR, last_error="no"),
+            State.PARKED: park(),
+            State.IN_FLIGHT: park(),
+        }
+        with in_flight(rows[State.IN_FLIGHT].pk):
+            found = Notification.objects.with_state()
+            assert {row.pk: row.state for row in found} == {r.pk: s for s, r in rows.items()}
+            for state, row in rows.items():
+                assert ids(*Notification.objects.in_state(state)) == ids(row)
+            for state in (State.READY, State.RETRYING, State.PARKED):
+                assert ids(*getattr(Notification.objects, state)()) == ids(rows[state])
+            waiting = rows[State.DELAYED], rows[State.RETRYING]
+            assert ids(*Notification.objects.waiting()) == ids(*waiting)
+        assert ids(*Notification.objects.parked()) == ids(rows[State.PARKED], rows[State.IN_FLIGHT])
+
+    def test_a_message_locked_by_its_own_session_is_not_in_flight(self, db: None) -> None:
+        row = store()
+        Notification.objects.select_for_update().get()
+        assert ids(*Notification.objects.ready()) == ids(row)
 
     def test_ready_is_judged_when_the_statement_starts_not_the_transaction(self, db: None) -> None:
         """In an old transaction, now() would hide what has become ready since it began."""
@@ -82,13 +100,10 @@ class TestVerbs:
         assert ids(*Notification.from_channel(Job)) == ids(old, here)
 
     def test_messages_in_flight_are_left_alone(self, transactional_db: None) -> None:
-        held, _ = park(), park()
-        worker = connections.create_connection("default")
-        worker.set_autocommit(False)
-        with closing(worker), worker.cursor() as cursor:
-            cursor.execute("DELETE FROM pgpubsub_sql_notification WHERE id = %s", [held.pk])
+        held, _, _ = park(), park(), store()
+        with in_flight(held.pk):
             assert Notification.objects.parked().discard() == 1
-            worker.rollback()
+            assert Notification.objects.all().discard() == 1
         assert ids(*Notification.objects.all()) == ids(held)
 
     def test_many_messages_are_changed_in_transactions_of_a_thousand(

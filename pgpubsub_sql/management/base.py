@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, OperationalError, ProgrammingError, connections
 
 from pgpubsub_sql.errors import PubSubError
-from pgpubsub_sql.sql import query, sqlstate
+from pgpubsub_sql.sql import sqlstate
 from pgpubsub_sql.sql.privileges import Role
 from pgpubsub_sql.sql.readiness import unreachable
 
@@ -95,9 +95,9 @@ def readable_errors(alias: str) -> Iterator[None]:
         raise
 
 
-def fetch(options: Options, name: str, values: Mapping[str, Any] | None = None) -> list[Row]:
-    """Return the rows of the query *name*, executed on the database of *options*."""
+def fetch(options: Options, sql: str, values: Mapping[str, Any] | None = None) -> list[Row]:
+    """Return the rows of a query, executed on the database of *options*."""
     with connections[options["database"]].cursor() as cursor:
-        cursor.execute(query(name), values)
+        cursor.execute(sql, values)
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

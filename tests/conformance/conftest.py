@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from pgpubsub_sql import Notification, TriggerChannel, ignore, notify
-from pgpubsub_sql.models import LongPayload
+from pgpubsub_sql.models import LongPayload, State
 from tests.app.channels import ItemChannel, ItemNews, Job, Shout
 from tests.app.models import Entry, Item
 from tests.conformance.channels import Durable, Ephemeral, Said
@@ -126,8 +126,8 @@ class Line:
         """Wait until all that was sent has been handled, and what is to be retried waits."""
         last = self.say(next(LAST)).number
         eventually(lambda: len(self._entries("hear", number=last)) == self.copies)
-        ready = Notification.objects.ready().filter(channel=self.channel.postgres_name())
-        eventually(lambda: not ready.exists())
+        due = Notification.from_channel(self.channel).in_state(State.READY, State.IN_FLIGHT)
+        eventually(lambda: not due.exists())
 
     def heard(self, listener: str = "hear") -> list[int]:
         """Return the numbers that a listener was called with, once all is handled, in order."""

@@ -15,7 +15,7 @@ from tests.app.channels import Job
 from tests.app.models import Item
 from tests.conftest import Listen, eventually
 from tests.management.support import run, run_json
-from tests.stored import HOUR, NAME, park, store
+from tests.stored import HOUR, NAME, in_flight, park, store
 
 TRACEBACK = "Traceback (most recent call last):\n  File …\nValueError: no such thing\n"
 
@@ -48,6 +48,12 @@ class TestFailed:
         assert found["messages"][0]["last_error"] == TRACEBACK
         assert found["messages"][0]["max_attempts"] == 10
         assert run_json("parked")["total"] == 1
+
+    def test_failed_says_which_messages_are_in_flight(self, transactional_db: None) -> None:
+        row = retrying()
+        with in_flight(row.pk):
+            assert [one["state"] for one in run_json("failed")["messages"]] == ["in_flight"]
+            assert " in flight " in run("failed")
 
     def test_failed_shows_the_error_of_a_listener(
         self, transactional_db: None, listen: Callable[..., Listen]

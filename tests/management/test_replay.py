@@ -5,18 +5,16 @@ from __future__ import annotations
 import datetime
 import io
 from collections.abc import Callable
-from contextlib import closing
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections
 from django.utils import timezone
 
 from pgpubsub_sql.models import Notification
 from tests.app.channels import Job
 from tests.conftest import Listen, eventually
 from tests.management.support import run, run_json
-from tests.stored import HOUR, NAME, ids, park, store
+from tests.stored import HOUR, NAME, ids, in_flight, park, store
 
 FILTERS: dict[str, Callable[[Notification], list[str]]] = {
     "channel": lambda row: [row.channel],
@@ -94,14 +92,9 @@ def test_the_number_of_changed_messages_is_printed(db: None) -> None:
 
 
 def test_the_number_of_messages_left_alone_is_printed(transactional_db: None) -> None:
-    held = park()
-    park()
-    worker = connections.create_connection("default")
-    worker.set_autocommit(False)
-    with closing(worker), worker.cursor() as cursor:
-        cursor.execute("DELETE FROM pgpubsub_sql_notification WHERE id = %s", [held.pk])
-        output = run("discard", NAME, "--noinput")
-        worker.rollback()
+    held, free = park(), park()
+    with in_flight(held.pk):
+        output = run("discard", "--id", str(held.pk), str(free.pk), "--noinput")
     assert (
         output
         == "1 message was discarded.\n1 message skipped: taken by a worker in the meantime.\n"

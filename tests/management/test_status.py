@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +20,7 @@ from tests.app.channels import Job
 from tests.conftest import Listen, eventually
 from tests.ledger import listeners_wait, numbers, sql, waiting
 from tests.management.support import run, run_json
-from tests.stored import HOUR, NAME, park, store
+from tests.stored import HOUR, NAME, in_flight, park, store
 
 NOBODY = "No worker listens on this database. To start one: python manage.py listen"
 
@@ -36,18 +36,6 @@ def checked(*argv: str) -> list[str]:
         call_command("pgpubsub", "status", "--check", *argv, stdout=io.StringIO())
     assert caught.value.returncode == 1
     return str(caught.value).splitlines()
-
-
-@contextmanager
-def in_flight(*ids: int) -> Iterator[int]:
-    """Take these messages in a session, as a worker does; yield its process id."""
-    worker = connections.create_connection("default")
-    worker.set_autocommit(False)
-    with closing(worker), worker.cursor() as cursor:
-        cursor.execute("DELETE FROM pgpubsub_sql_notification WHERE id = ANY (%s)", [list(ids)])
-        cursor.execute("SELECT pg_backend_pid()")
-        yield cursor.fetchone()[0]
-        worker.rollback()
 
 
 def test_messages_are_counted_by_state(db: None) -> None:

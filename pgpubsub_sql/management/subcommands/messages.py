@@ -27,7 +27,8 @@ from pgpubsub_sql.management.output import (
     write_json,
 )
 from pgpubsub_sql.management.selection import add_channels, add_filters, select, stored_messages
-from pgpubsub_sql.models import NotificationQuerySet
+from pgpubsub_sql.models import NotificationQuerySet, State
+from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.privileges import Role
 from pgpubsub_sql.worker.decoding import decode_message
 
@@ -35,7 +36,7 @@ _NEXT = ExpressionWrapper(F("available_at") - Now(), output_field=DurationField(
 _AGE = ExpressionWrapper(Now() - F("created_at"), output_field=DurationField())
 _COLUMNS = (
     *("id", "channel", "created_at", "available_at", "expires_at"),
-    *("attempts", "last_error", "key", "payload"),
+    *("attempts", "last_error", "key", "payload", "state"),
 )
 
 
@@ -74,7 +75,7 @@ def show(command: BaseCommand, options: Options) -> None:
             "been handled or discarded, or it never existed."
         )
     for row in rows:
-        sessions = fetch(options, "in_flight", {"id": row["id"]})
+        sessions = fetch(options, query("in_flight"), {"id": row["id"]})
         row |= {"in_flight": sessions[0] if sessions else None} | _handled_by(row, options)
     if options["json"]:
         write_json(command, rows)
@@ -134,28 +135,20 @@ def _nothing_parked(options: Options) -> str:
 
 
 def _rows(rows: NotificationQuerySet, limit: int | None = None) -> list[Row]:
-    values = rows.annotate(age=_AGE, next=_NEXT).order_by("pk").values(*_COLUMNS, "age", "next")
+    rows = rows.with_state().annotate(age=_AGE, next=_NEXT).order_by("pk")
+    values = rows.values(*_COLUMNS, "age", "next")
     return [_described(row) for row in values[:limit]]
 
 
 def _described(row: Row) -> Row:
-    """Add the state, and the last line of the traceback as the error."""
+    """Add the last line of the traceback as the error, and the attempts that the channel allows."""
     channel = _channel(row["channel"])
     traceback = row.pop("last_error")
     return row | {
-        "state": _state(row, traceback),
         "max_attempts": channel.retry.max_attempts if channel else None,
         "error": traceback.strip().rpartition("\n")[2],
         "last_error": traceback,
     }
-
-
-def _state(row: Row, error: str) -> str:
-    if row["available_at"] is None:
-        return "parked"
-    if row["next"] <= datetime.timedelta():
-        return "ready"
-    return "retrying" if error else "delayed"
 
 
 def _brief(row: Row) -> Row:
@@ -164,9 +157,16 @@ def _brief(row: Row) -> Row:
         "channel": row["channel"],
         "sent": f"{_duration(row['age'])} ago",
         "attempts": _attempts(row),
-        "next": row["state"] if row["state"] != "retrying" else f"in {_duration(row['next'])}",
+        "next": _next(row),
         "error": row["error"],
     }
+
+
+def _next(row: Row) -> str:
+    """Return when the next attempt is, or the state if no time is set for it."""
+    if row["state"] == State.RETRYING:
+        return f"in {_duration(row['next'])}"
+    return str(row["state"]).replace("_", " ")
 
 
 def _attempts(row: Row) -> str:
@@ -209,11 +209,12 @@ def _state_in_words(row: Row) -> str:
         return f"in flight: {session['worker']} (pid {session['pid']}) has had it for {length}"
     due = row["next"] and _duration(row["next"])
     return {
-        "parked": "parked: not tried again until somebody replays it",
-        "ready": "ready: the next free worker handles it",
-        "retrying": f"failed; the next attempt is in {due} ({_moment(row['available_at'])})",
-        "delayed": f"delayed until {_moment(row['available_at'])} (in {due})",
-    }[str(row["state"])]
+        State.PARKED: "parked: not tried again until somebody replays it",
+        State.READY: "ready: the next free worker handles it",
+        State.RETRYING: f"failed; the next attempt is in {due} ({_moment(row['available_at'])})",
+        State.DELAYED: f"delayed until {_moment(row['available_at'])} (in {due})",
+        State.IN_FLIGHT: "in flight until a moment ago",  # its session has ended since
+    }[row["state"]]
 
 
 def _moment(moment: datetime.datetime | None) -> str:

@@ -16,6 +16,8 @@ from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.base import Options, Row, Subcommand, fetch
 from pgpubsub_sql.management.output import output_width, pluralize, table, write_json
 from pgpubsub_sql.management.selection import add_channels, duration, resolve_channels
+from pgpubsub_sql.models import State
+from pgpubsub_sql.sql import part, query, render
 from pgpubsub_sql.sql.privileges import Role
 
 
@@ -51,8 +53,6 @@ COLUMNS = (
     Column("in_flight_seconds", None),
     Column("in_flight_pid", None),
 )
-STATES = ("ready", "in_flight", "delayed", "retrying", "parked")
-"""The columns that count messages; every message is counted in one of them."""
 
 
 def status(command: BaseCommand, options: Options) -> None:
@@ -67,7 +67,7 @@ def status(command: BaseCommand, options: Options) -> None:
     Columns; all but the last count messages:
     """
     rows = _rows(options)
-    (server,) = fetch(options, "workers")
+    (server,) = fetch(options, query("workers"))
     problems = [*_channel_problems(rows, options), *_server_problems(server, options)]
     if options["json"]:
         write_json(command, {"channels": rows, **server, "problems": problems})
@@ -129,7 +129,8 @@ SUBCOMMANDS = (
 
 
 def _rows(options: Options) -> list[Row]:
-    stored = {row["channel"]: row for row in fetch(options, "status")}
+    by_state = render("queries/status", state=part("queries/state"))
+    stored = {row["channel"]: row for row in fetch(options, by_state)}
     listened_to = {channel.postgres_name() for channel in registry.channels()}
     names = dict.fromkeys([*sorted(listened_to), *stored])
     empty = {column.name: column.empty for column in COLUMNS}
@@ -160,7 +161,7 @@ def _channel_problems(rows: list[Row], options: Options) -> Iterator[str]:
     """Yield what is wrong with channels, and the remedy."""
     limit = options["max_age"].total_seconds()
     for row in rows:
-        name, stored = row["channel"], sum(row[state] for state in STATES)
+        name, stored = row["channel"], sum(row[state] for state in State)
         if stored and not row["has_listener"]:
             yield (
                 f"No listener is declared for {name}, so nobody handles "

@@ -1,37 +1,38 @@
 -- What the commands show of channels and workers.
 
+-- state --
+-- The state of a notification: the only definition. In flight is what another session has deleted or locked
+-- in a transaction that has not ended, as a worker does while it handles it. What has been handled is gone.
+CASE
+    WHEN xmax IN (
+        SELECT backend_xid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+    ) THEN 'in_flight'
+    WHEN available_at IS NULL THEN 'parked'
+    WHEN available_at <= statement_timestamp() THEN 'ready'
+    WHEN last_error = '' THEN 'delayed'
+    ELSE 'retrying'
+END
+
 -- status --
 -- How many notifications of each channel are in which state, for how long the oldest that is ready has been
 -- waiting, and which session has had some in flight for longest.
 WITH notification AS (
-    SELECT
-        notification.channel,
-        notification.available_at,
-        worker.pid,
-        worker.xact_start,
-        CASE
-            WHEN worker.pid IS NOT NULL THEN 'in_flight'
-            WHEN available_at IS NULL THEN 'parked'
-            WHEN available_at <= statement_timestamp() THEN 'ready'
-            WHEN last_error = '' THEN 'delayed'
-            ELSE 'retrying'
-        END AS state
-    FROM pgpubsub_sql_notification AS notification
-    LEFT JOIN pg_stat_activity AS worker
-        ON worker.backend_xid = notification.xmax AND worker.datname = current_database()
+    SELECT channel, available_at, xmax AS held_by, :{state} AS state
+    FROM pgpubsub_sql_notification
 )
 SELECT
     channel,
-    count(*) FILTER (WHERE state = 'ready') AS ready,
-    count(*) FILTER (WHERE state = 'in_flight') AS in_flight,
-    count(*) FILTER (WHERE state = 'delayed') AS delayed,
-    count(*) FILTER (WHERE state = 'retrying') AS retrying,
-    count(*) FILTER (WHERE state = 'parked') AS parked,
-    extract(epoch FROM statement_timestamp() - min(available_at) FILTER (WHERE state = 'ready'))::float8
+    count(*) FILTER (WHERE notification.state = 'ready') AS ready,
+    count(*) FILTER (WHERE notification.state = 'in_flight') AS in_flight,
+    count(*) FILTER (WHERE notification.state = 'delayed') AS delayed,
+    count(*) FILTER (WHERE notification.state = 'retrying') AS retrying,
+    count(*) FILTER (WHERE notification.state = 'parked') AS parked,
+    extract(epoch FROM statement_timestamp() - min(available_at) FILTER (WHERE notification.state = 'ready'))::float8
         AS oldest,
     extract(epoch FROM statement_timestamp() - min(xact_start))::float8 AS in_flight_seconds,
-    (array_agg(pid ORDER BY xact_start) FILTER (WHERE state = 'in_flight'))[1] AS in_flight_pid
+    (array_agg(pid ORDER BY xact_start))[1] AS in_flight_pid
 FROM notification
+LEFT JOIN pg_stat_activity AS worker ON worker.backend_xid = held_by AND notification.state = 'in_flight'
 GROUP BY channel ORDER BY channel
 
 -- count_ready --
