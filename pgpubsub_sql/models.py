@@ -13,6 +13,7 @@ from django.db.models.expressions import RawSQL
 
 from pgpubsub_sql.django_internals import LoadedMigrations, applied_migration, for_write
 from pgpubsub_sql.sql import query
+from pgpubsub_sql.sql.own_tables import MAX_REASON
 
 if TYPE_CHECKING:
     from pgpubsub_sql.channels import BaseChannel
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 BATCH = 1000
 """Notifications changed in one transaction."""
+
+FAILED = models.Q(available_at__isnull=True) | models.Q(failed_at__isnull=False)
+"""Those whose last attempt failed, and all that are parked."""
 
 Progress: TypeAlias = Callable[[int], object]
 """Called with the number of notifications that are done."""
@@ -72,7 +76,7 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
 
     def failed(self) -> NotificationQuerySet:
         """Return those whose last attempt failed, and all that are parked."""
-        return self.filter(models.Q(available_at=None) | ~models.Q(last_error=""))
+        return self.filter(FAILED)
 
     def before_migration(self, app: str, name: str) -> NotificationQuerySet:
         """Return those that were sent before a migration was applied: all, if it never was.
@@ -136,12 +140,16 @@ def _state() -> RawSQL:
 
 
 def _replay(rows: NotificationQuerySet) -> list[str]:
-    rows.update(attempts=0, unreadable=0)
-    return _retry(rows)
+    untried = {"attempts": 0, "unreadable": 0, "last_error": "", "reason": "", "failed_at": None}
+    return _make_ready(rows, **untried)
 
 
 def _retry(rows: NotificationQuerySet) -> list[str]:
-    rows.update(available_at=Func(function="clock_timestamp"))
+    return _make_ready(rows)
+
+
+def _make_ready(rows: NotificationQuerySet, **values: Any) -> list[str]:
+    rows.update(available_at=Func(function="clock_timestamp"), **values)
     return list(rows.order_by("channel").values_list("channel", flat=True).distinct())
 
 
@@ -192,6 +200,10 @@ class Notification(models.Model):
     """Number of times that a worker could not read it, because its code declares other fields."""
     last_error = models.TextField(db_default="", blank=True)
     """Traceback of the last failure."""
+    reason = models.CharField(max_length=MAX_REASON, db_default="", blank=True)
+    """Class of the last failure's exception, such as ``smtplib.SMTPServerDisconnected``."""
+    failed_at = models.DateTimeField(null=True, blank=True)
+    """When it failed last; None if it never did, or was replayed since."""
     key = models.TextField(null=True, blank=True)
     """Ordering key: messages with equal keys are handled in order."""
     alone = models.BooleanField(db_default=False)
@@ -213,6 +225,12 @@ class Notification(models.Model):
                 fields=["channel", "key", "id"],
                 name="pgpubsub_sql_key",
                 condition=models.Q(key__isnull=False, available_at__isnull=False),
+            ),
+            models.Index(
+                fields=["channel", "id"],
+                include=["available_at", "reason", "failed_at"],
+                name="pgpubsub_sql_failed",
+                condition=FAILED,
             ),
         )
 

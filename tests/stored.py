@@ -8,12 +8,17 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from django.db import connections
+from django.db.models import Func
 from django.utils import timezone
 
 from pgpubsub_sql.models import Notification
 from tests.app.channels import Job
 
 HOUR = datetime.timedelta(hours=1)
+
+NOW = Func(function="clock_timestamp")
+
+TRACEBACK = "Traceback (most recent call last):\n  File …\nValueError: no such thing\n"
 
 NAME = Job.postgres_name()
 """Of a channel that somebody listens to."""
@@ -25,7 +30,13 @@ def store(number: int = 1, *, channel: str = NAME, **values: Any) -> Notificatio
 
 
 def park(number: int = 1, **values: Any) -> Notification:
-    return store(number, available_at=None, attempts=10, **values)
+    return store(number, **{"available_at": None, "attempts": 10, "failed_at": NOW} | values)
+
+
+def retrying(number: int = 1, **values: Any) -> Notification:
+    """Store a message that has failed, and waits for its next attempt."""
+    failed = {"attempts": 3, "last_error": TRACEBACK, "reason": "ValueError", "failed_at": NOW}
+    return store(number, **{"available_at": timezone.now() + HOUR} | failed | values)
 
 
 def ids(*rows: Notification) -> set[int]:

@@ -13,7 +13,7 @@ from pgpubsub_sql.models import Notification, State
 from pgpubsub_sql.worker.doorbell import Notify
 from tests.app.channels import Job
 from tests.registries import Ear
-from tests.stored import HOUR, NAME, ids, in_flight, park, store
+from tests.stored import HOUR, NAME, ids, in_flight, park, retrying, store
 
 
 class TestStates:
@@ -22,7 +22,7 @@ class TestStates:
         rows = {
             State.READY: store(),
             State.DELAYED: store(available_at=timezone.now() + HOUR),
-            State.RETRYING: store(available_at=timezone.now() + HOUR, last_error="no"),
+            State.RETRYING: retrying(),
             State.PARKED: park(),
             State.IN_FLIGHT: park(),
         }
@@ -80,6 +80,15 @@ class TestVerbs:
         other.refresh_from_db()
         assert (parked.attempts, other.attempts) == (0, 10)
         assert ids(*Notification.objects.ready()) == ids(parked)
+
+    def test_replay_forgets_the_failure_and_retry_remembers_it(self, db: None) -> None:
+        row = retrying()
+        assert Notification.objects.failed().retry() == 1
+        assert ids(*Notification.objects.failed().filter(reason="ValueError")) == ids(row)
+        assert Notification.objects.failed().replay() == 1
+        assert not Notification.objects.failed().exists()
+        row.refresh_from_db()
+        assert (row.attempts, row.last_error, row.reason, row.failed_at) == (0, "", "", None)
 
     def test_replay_makes_waiting_messages_ready(self, db: None) -> None:
         waiting = store(available_at=timezone.now() + datetime.timedelta(hours=1), attempts=3)

@@ -44,6 +44,9 @@ NOTIFICATION, LONG_PAYLOAD, SECRET = (
     "pgpubsub_sql_secret",
 )
 
+MAX_REASON = 200
+"""Characters of a reason that are kept: an index has to hold them."""
+
 TABLES: Mapping[str, Mapping[str, Column]] = {
     NOTIFICATION: {
         "id": _ID,
@@ -55,6 +58,8 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
         "attempts": Column(type="integer", default="0"),
         "unreadable": Column(type="integer", default="0"),
         "last_error": Column(type="text", default="''::text"),
+        "reason": Column(type=f"character varying({MAX_REASON})", default="''::character varying"),
+        "failed_at": Column(type=_TIME, is_required=False),
         "key": Column(type="text", is_required=False),
         "alone": Column(type="boolean", default="false"),
     },
@@ -74,6 +79,10 @@ INDEXES: Mapping[str, Mapping[str, str]] = {
         "pgpubsub_sql_key": (
             "USING btree (channel, key, id) "
             "WHERE ((available_at IS NOT NULL) AND (key IS NOT NULL))"
+        ),
+        "pgpubsub_sql_failed": (
+            "USING btree (channel, id) INCLUDE (available_at, reason, failed_at) "
+            "WHERE ((available_at IS NULL) OR (failed_at IS NOT NULL))"
         ),
     },
     LONG_PAYLOAD: {"pgpubsub_sql_longpayload_expires_at_a49de306": "USING btree (expires_at)"},

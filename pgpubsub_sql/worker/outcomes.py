@@ -11,6 +11,7 @@ from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.retry import Discard, Retry, RetryAfter
 from pgpubsub_sql.rows import Unbuildable
 from pgpubsub_sql.sql import sqlstate
+from pgpubsub_sql.sql.own_tables import MAX_REASON
 
 INNOCENT = frozenset({"40001", "40P01"})
 """serialization_failure and deadlock_detected: the same work may succeed a moment later."""
@@ -20,6 +21,15 @@ version. It is parked after all of them, about five minutes. They are short and 
 workers may have the wrong version, and chance decides which one claims it next."""
 POSTPONED_SECONDS = (0.5, 2.0)
 """Bounds of the random delay of a postponed message, which separates it from its opponent."""
+
+
+class StoredError(NamedTuple):
+    """An exception, as it is stored."""
+
+    reason: str
+    """Its class, with the module unless that is ``builtins``, as in a traceback."""
+    text: str
+    """Its traceback; for unreadable data the message."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +58,7 @@ class Release:
 class Postpone:
     """It failed for no fault of its own, and is tried again shortly."""
 
-    error: str
+    error: StoredError
     seconds: float
 
 
@@ -56,7 +66,7 @@ class Postpone:
 class ReadAgain:
     """This version of the code could not read it; it waits for a worker of another version."""
 
-    error: str
+    error: StoredError
     seconds: float
     times: int
     """Number of times that it could not be read, including this one."""
@@ -66,7 +76,7 @@ class ReadAgain:
 class TryAgain:
     """It failed, and is tried again after a delay."""
 
-    error: str
+    error: StoredError
     seconds: float
 
 
@@ -74,7 +84,7 @@ class TryAgain:
 class Park:
     """It failed for good; it is kept until somebody replays or discards it."""
 
-    error: str
+    error: StoredError
 
 
 Failure = Postpone | ReadAgain | TryAgain | Park | Discarded
@@ -104,6 +114,8 @@ class Claimed(NamedTuple):
     attempts: int
     unreadable: int
     last_error: str
+    reason: str
+    failed_at: str | None
     key: str | None
     alone: bool
     expired: bool
@@ -118,31 +130,40 @@ def after_failure(
 
     *unreadable* is the number of times that it could not even be read.
     """
-    text = describe(error)
+    stored = describe(error)
     if isinstance(error, Discard):
         return Discarded(str(error))
     if isinstance(error, Unreadable) and unreadable < len(READ_AGAIN_SECONDS):
-        return ReadAgain(text, READ_AGAIN_SECONDS[unreadable], unreadable + 1)
+        return ReadAgain(stored, READ_AGAIN_SECONDS[unreadable], unreadable + 1)
     if isinstance(error, Unreadable | Undecodable):
-        return Park(text)
+        return Park(stored)
     if sqlstate(error) in INNOCENT:
-        return postpone(text)
+        return postpone(stored)
     if attempts + 1 >= retry.max_attempts:
-        return Park(text)
+        return Park(stored)
     asked = error.seconds if isinstance(error, RetryAfter) else None
-    return TryAgain(text, retry.seconds(attempts + 1) if asked is None else asked)
+    return TryAgain(stored, retry.seconds(attempts + 1) if asked is None else asked)
 
 
-def postpone(error: str) -> Postpone:
+def postpone(error: StoredError) -> Postpone:
     """Return the outcome of a message that failed for no fault of its own."""
     return Postpone(error, random.uniform(*POSTPONED_SECONDS))  # noqa: S311
 
 
-def describe(error: BaseException) -> str:
-    """Return the text to store for *error*: a traceback, or for unreadable data the message."""
+def describe(error: BaseException) -> StoredError:
+    """Return what to store for *error*."""
+    return StoredError(_reason(type(error)), storable(_text(error)))
+
+
+def _reason(kind: type[BaseException]) -> str:
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return storable(f"{module}{kind.__qualname__}")[:MAX_REASON]
+
+
+def _text(error: BaseException) -> str:
     if isinstance(error, Unreadable | Undecodable) and not isinstance(error.__cause__, Unbuildable):
-        return storable(str(error))
-    return storable("".join(traceback.format_exception(error)))
+        return str(error)
+    return "".join(traceback.format_exception(error))
 
 
 def storable(text: str) -> str:
@@ -179,7 +200,7 @@ def row_to_put_back(claimed: Claimed, outcome: Outcome) -> dict[str, Any] | None
         case Done() | Discarded() | Expired():
             return None
         case Release():
-            return claimed._asdict() | {"delay": None}
+            return claimed._asdict() | {"delay": None, "has_failed": False}
         case Postpone() | ReadAgain() | TryAgain() | Park():
             return claimed._asdict() | {"delay": None} | changes(claimed.attempts, outcome)
         case _:
@@ -188,14 +209,16 @@ def row_to_put_back(claimed: Claimed, outcome: Outcome) -> dict[str, Any] | None
 
 def changes(attempts: int, outcome: Postpone | ReadAgain | TryAgain | Park) -> dict[str, Any]:
     """Return the columns that a failure changes, and ``delay``, in seconds."""
+    reason, text = outcome.error
+    failed = {"last_error": text, "reason": reason, "has_failed": True}
     match outcome:
-        case Postpone(error, seconds):
-            return {"last_error": error, "delay": seconds}
-        case ReadAgain(error, seconds, times):
-            return {"last_error": error, "delay": seconds, "unreadable": times}
-        case TryAgain(error, seconds):
-            return {"attempts": attempts + 1, "last_error": error, "delay": seconds}
-        case Park(error):
-            return {"attempts": attempts + 1, "last_error": error, "available_at": None}
+        case Postpone(_, seconds):
+            return failed | {"delay": seconds}
+        case ReadAgain(_, seconds, times):
+            return failed | {"delay": seconds, "unreadable": times}
+        case TryAgain(_, seconds):
+            return failed | {"attempts": attempts + 1, "delay": seconds}
+        case Park():
+            return failed | {"attempts": attempts + 1, "available_at": None}
         case _:
             assert_never(outcome)

@@ -123,7 +123,7 @@ class Session:
         This has no effect if it has been in flight since it had failed *attempts* times. If another
         worker has meanwhile recorded that its worker died, this replaces that record.
         """
-        died = describe(WorkerDied())
+        died = describe(WorkerDied()).text
         values = {"id": notification_id, "attempts_before": attempts, "died": died}
         if isinstance(outcome, Discarded):
             self.execute("delete_discarded", values)

@@ -379,3 +379,62 @@ def test_expired_messages_are_dropped_and_counted(
     assert not stored()
     words = f"{len(expired)} notifications of channel app.Job had expired and were dropped"
     assert (words in caplog.text) == bool(expired)
+
+
+def failures() -> dict[int, tuple[str, bool]]:
+    """Return the reason of each stored job, and whether it is dated within its transaction."""
+    rows = sql(
+        "SELECT (payload->>'number')::int, reason,"
+        " failed_at BETWEEN created_at AND clock_timestamp()"
+        " FROM pgpubsub_sql_notification"
+    )
+    return {number: (reason, bool(dated)) for number, reason, dated in rows}
+
+
+def test_a_failure_leaves_its_reason_and_its_time(delivery: Delivery) -> None:
+    jobs("bad", "broken-sql", "good")
+    drain(delivery)
+    assert failures() == {1: ("RuntimeError", True), 2: ("django.db.utils.ProgrammingError", True)}
+    assert Notification.objects.failed().count() == 2
+
+
+def test_what_rolls_back_its_batch_leaves_them_too(delivery: Delivery) -> None:
+    jobs("close")
+    drain(delivery)
+    ((reason, is_dated),) = failures().values()
+    assert (reason.rpartition(".")[2], is_dated) == ("ListenerError", True)
+
+
+@pytest.mark.usefixtures("patient")
+def test_what_cannot_be_read_leaves_them_too(delivery: Delivery) -> None:
+    """It waits with no attempt to its account, and has failed nevertheless."""
+    sql("SELECT pgpubsub_notify('app.Job', '{}')")
+    drain(delivery)
+    assert list(failures().values()) == [("pgpubsub_sql.worker.outcomes.Unreadable", True)]
+    (row,) = Notification.objects.retrying()
+    assert row.attempts == 0
+
+
+def test_what_was_only_released_keeps_them(delivery: Delivery) -> None:
+    """A message that was not reached has not failed again, or at all."""
+    moment = datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC)
+    jobs("good", "good", "good")
+    sql(
+        "UPDATE pgpubsub_sql_notification SET reason = 'KeyError', failed_at = %s"
+        " WHERE payload->'number' = '2'",
+        moment,
+    )
+    delivery.is_stopping = lambda: True
+    delivery.handle_stored("app.Job")
+    rows = stored()
+    assert {number: (row.reason, row.failed_at) for number, row in rows.items()} == {
+        2: ("KeyError", moment),
+        3: ("", None),
+    }
+
+
+def test_a_reason_has_no_more_characters_than_its_column(delivery: Delivery) -> None:
+    error = type("Ä" * 500, (Exception,), {"__module__": "builtins"})
+    outcome = after_failure(0, error(), Retry())
+    assert isinstance(outcome, TryAgain)
+    assert outcome.error.reason == "Ä" * 200

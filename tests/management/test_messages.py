@@ -15,14 +15,7 @@ from tests.app.channels import Job
 from tests.app.models import Item
 from tests.conftest import Listen, eventually
 from tests.management.support import run, run_json
-from tests.stored import HOUR, NAME, in_flight, park, store
-
-TRACEBACK = "Traceback (most recent call last):\n  File …\nValueError: no such thing\n"
-
-
-def retrying(number: int = 1, **values: Any) -> Notification:
-    defaults = {"available_at": timezone.now() + HOUR, "attempts": 3, "last_error": TRACEBACK}
-    return store(number, **defaults | values)
+from tests.stored import HOUR, NAME, TRACEBACK, in_flight, park, retrying, store
 
 
 class TestFailed:
@@ -32,7 +25,7 @@ class TestFailed:
         store()
         store(available_at=timezone.now() + HOUR)
         head, _, line, *_ = run("failed").splitlines()
-        assert head.split() == ["id", "channel", "sent", "attempts", "next", "error"]
+        assert head.split() == ["id", "channel", "failed", "attempts", "next", "error"]
         assert line.split()[:2] == [str(row.pk), NAME]
         assert "3 of 10" in line
         assert "in 60 min" in line
@@ -46,6 +39,8 @@ class TestFailed:
         assert [row["state"] for row in found["messages"]] == ["retrying", "parked"]
         assert found["messages"][0]["error"] == "ValueError: no such thing"
         assert found["messages"][0]["last_error"] == TRACEBACK
+        assert found["messages"][0]["reason"] == "ValueError"
+        assert found["messages"][0]["failed_at"]
         assert found["messages"][0]["max_attempts"] == 10
         assert run_json("parked")["total"] == 1
 
@@ -115,6 +110,7 @@ class TestShow:
         assert shown["state"].startswith("failed; the next attempt is in 60 min (")
         assert shown["attempts"] == "3 of 10"
         assert shown["listeners"] == "tests.app.listeners.do_job"
+        assert shown["failed"].endswith(" ago)")
         assert shown["key"] == "acme"
         assert shown["error"] == "ValueError: no such thing"
         output = run("show", str(row.pk))

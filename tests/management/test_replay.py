@@ -14,7 +14,7 @@ from pgpubsub_sql.models import Notification
 from tests.app.channels import Job
 from tests.conftest import Listen, eventually
 from tests.management.support import run, run_json
-from tests.stored import HOUR, NAME, ids, in_flight, park, store
+from tests.stored import HOUR, NAME, ids, in_flight, park, retrying, store
 
 FILTERS: dict[str, Callable[[Notification], list[str]]] = {
     "channel": lambda row: [row.channel],
@@ -51,27 +51,27 @@ def test_an_invalid_age_is_refused(db: None) -> None:
 @pytest.mark.parametrize("word", ["replay", "discard"])
 def test_an_id_selects_a_message_in_any_state(db: None, word: str) -> None:
     """F55: one that waits for its next attempt was ignored."""
-    retrying = store(available_at=timezone.now() + HOUR, attempts=3, last_error="ValueError: no")
+    failed = retrying()
     park()
-    assert run_json(word, "--id", str(retrying.pk), "--noinput")[f"{word}ed"] == 1
+    assert run_json(word, "--id", str(failed.pk), "--noinput")[f"{word}ed"] == 1
     if word == "discard":
-        assert not Notification.objects.filter(pk=retrying.pk)
+        assert not Notification.objects.filter(pk=failed.pk)
     else:
         (row,) = Notification.objects.ready()
-        assert (row.pk, row.attempts) == (retrying.pk, 0)
+        assert (row.pk, row.attempts) == (failed.pk, 0)
 
 
 def test_retry_makes_failed_messages_ready_and_keeps_their_attempts(db: None) -> None:
     """F55: neither those that are parked nor those that are only delayed."""
     later = timezone.now() + HOUR
-    retrying = store(available_at=later, attempts=3, last_error="ValueError: no")
+    failed = retrying(available_at=later)
     store(available_at=later)
     park(last_error="ValueError: no")
-    assert ids(*Notification.objects.retrying()) == ids(retrying)
+    assert ids(*Notification.objects.retrying()) == ids(failed)
     assert run("retry", NAME, "--dry-run") == "1 message would be retried.\n"
     assert run("retry", NAME) == "1 message was retried.\n"
     (row,) = Notification.objects.ready()
-    assert (row.pk, row.attempts) == (retrying.pk, 3)
+    assert (row.pk, row.attempts) == (failed.pk, 3)
     assert run_json("retry", "--error", "valueerror") == {"retried": 0, "dry_run": False}
 
 

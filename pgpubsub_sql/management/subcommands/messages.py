@@ -34,9 +34,10 @@ from pgpubsub_sql.worker.decoding import decode_message
 
 _NEXT = ExpressionWrapper(F("available_at") - Now(), output_field=DurationField())
 _AGE = ExpressionWrapper(Now() - F("created_at"), output_field=DurationField())
+_FAILED = ExpressionWrapper(Now() - F("failed_at"), output_field=DurationField())
 _COLUMNS = (
     *("id", "channel", "created_at", "available_at", "expires_at"),
-    *("attempts", "last_error", "key", "payload", "state"),
+    *("attempts", "last_error", "reason", "failed_at", "key", "payload", "state"),
 )
 
 
@@ -135,8 +136,8 @@ def _nothing_parked(options: Options) -> str:
 
 
 def _rows(rows: NotificationQuerySet, limit: int | None = None) -> list[Row]:
-    rows = rows.with_state().annotate(age=_AGE, next=_NEXT).order_by("pk")
-    values = rows.values(*_COLUMNS, "age", "next")
+    rows = rows.with_state().annotate(age=_AGE, next=_NEXT, failed=_FAILED).order_by("pk")
+    values = rows.values(*_COLUMNS, "age", "next", "failed")
     return [_described(row) for row in values[:limit]]
 
 
@@ -155,7 +156,7 @@ def _brief(row: Row) -> Row:
     return {
         "id": row["id"],
         "channel": row["channel"],
-        "sent": f"{_duration(row['age'])} ago",
+        "failed": _ago(row["failed"]),
         "attempts": _attempts(row),
         "next": _next(row),
         "error": row["error"],
@@ -183,15 +184,24 @@ def _duration(passed: datetime.timedelta) -> str:
     return f"{seconds} s"
 
 
+def _past(moment: datetime.datetime | None, passed: datetime.timedelta | None) -> str:
+    return f"{_moment(moment)} ({_ago(passed)})" if moment else ""
+
+
+def _ago(passed: datetime.timedelta | None) -> str:
+    return "" if passed is None else f"{_duration(passed)} ago"
+
+
 def _whole(row: Row) -> str:
     """Return a block with everything about a message."""
     block = {
         "id": row["id"],
         "channel": row["channel"],
         "state": _state_in_words(row),
-        "sent": f"{_moment(row['created_at'])} ({_duration(row['age'])} ago)",
+        "sent": _past(row["created_at"], row["age"]),
         "expires": _moment(row["expires_at"]),
         "attempts": _attempts(row),
+        "failed": _past(row["failed_at"], row["failed"]),
         "listeners": row["listeners"] or row["no_listener"],
         "key": row["key"],
         "context": _lines(row["context"]) if row["context"] else None,

@@ -38,12 +38,12 @@ WITH lone AS MATERIALIZED (
 )
 (
     SELECT id, channel, payload::text, created_at::text, available_at::text, expires_at::text, attempts, unreadable,
-        last_error, key, alone, coalesce(expires_at <= statement_timestamp(), false), pg_current_xact_id()::text
+        last_error, reason, failed_at::text, key, alone, coalesce(expires_at <= statement_timestamp(), false), pg_current_xact_id()::text
     FROM taken ORDER BY available_at, id
 )
 UNION ALL
 SELECT id, channel, NULL, created_at::text, available_at::text, expires_at::text, attempts, unreadable,
-    last_error, key, alone, false, pg_current_xact_id()::text
+    last_error, reason, failed_at::text, key, alone, false, pg_current_xact_id()::text
 FROM pgpubsub_sql_notification WHERE ctid = ANY (ARRAY(SELECT place FROM given_up))
 
 -- lock_keys --
@@ -102,12 +102,12 @@ WITH run AS MATERIALIZED (
 )
 (
     SELECT id, channel, payload::text, created_at::text, available_at::text, expires_at::text, attempts, unreadable,
-        last_error, key, alone, coalesce(expires_at <= statement_timestamp(), false), pg_current_xact_id()::text
+        last_error, reason, failed_at::text, key, alone, coalesce(expires_at <= statement_timestamp(), false), pg_current_xact_id()::text
     FROM taken ORDER BY id
 )
 UNION ALL
 SELECT id, channel, NULL, created_at::text, available_at::text, expires_at::text, attempts, unreadable,
-    last_error, key, alone, false, pg_current_xact_id()::text
+    last_error, reason, failed_at::text, key, alone, false, pg_current_xact_id()::text
 FROM pgpubsub_sql_notification WHERE ctid = ANY (ARRAY(SELECT place FROM given_up))
 
 -- given_up --
@@ -140,18 +140,22 @@ GROUP BY listened.channel
 
 -- put_back --
 -- Put back what was claimed but not handled, under its old id, unless an earlier try that was not
--- acknowledged has done so. A delay counts from now, by the server's clock.
+-- acknowledged has done so. A delay counts from now, by the server's clock, which also says when it has failed.
 INSERT INTO pgpubsub_sql_notification
-    (id, channel, payload, created_at, available_at, expires_at, attempts, unreadable, last_error, key, alone)
+    (id, channel, payload, created_at, available_at, expires_at, attempts, unreadable, last_error, reason, failed_at,
+        key, alone)
 SELECT id, channel, payload::jsonb, created_at,
     coalesce(clock_timestamp() + delay * interval '1 s', available_at),
-    expires_at, attempts, unreadable, last_error, key, alone
+    expires_at, attempts, unreadable, last_error, reason,
+    CASE WHEN has_failed THEN clock_timestamp() ELSE failed_at END, key, alone
 FROM unnest(
     %(id)s::bigint[], %(channel)s::text[], %(payload)s::text[], %(created_at)s::timestamptz[],
     %(available_at)s::timestamptz[], %(expires_at)s::timestamptz[], %(attempts)s::integer[],
-    %(unreadable)s::integer[], %(last_error)s::text[], %(key)s::text[], %(alone)s::boolean[], %(delay)s::float8[]
+    %(unreadable)s::integer[], %(last_error)s::text[], %(reason)s::text[], %(failed_at)s::timestamptz[],
+    %(key)s::text[], %(alone)s::boolean[], %(delay)s::float8[], %(has_failed)s::boolean[]
 ) AS back
-    (id, channel, payload, created_at, available_at, expires_at, attempts, unreadable, last_error, key, alone, delay)
+    (id, channel, payload, created_at, available_at, expires_at, attempts, unreadable, last_error, reason, failed_at,
+        key, alone, delay, has_failed)
 ON CONFLICT (id) DO NOTHING
 
 -- record_failure --
@@ -163,6 +167,8 @@ SET available_at = clock_timestamp() + %(delay)s * interval '1 s', -- NULL witho
     attempts = %(attempts)s,
     unreadable = coalesce(%(unreadable)s, unreadable),
     last_error = %(last_error)s,
+    reason = %(reason)s,
+    failed_at = clock_timestamp(),
     alone = true
 WHERE id = %(id)s AND (attempts = %(attempts_before)s
     OR (attempts = %(attempts_before)s + 1 AND last_error = %(died)s))

@@ -9,7 +9,7 @@ CASE
     ) THEN 'in_flight'
     WHEN available_at IS NULL THEN 'parked'
     WHEN available_at <= statement_timestamp() THEN 'ready'
-    WHEN last_error = '' THEN 'delayed'
+    WHEN failed_at IS NULL THEN 'delayed'
     ELSE 'retrying'
 END
 
