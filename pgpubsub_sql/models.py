@@ -228,7 +228,7 @@ class Notification(models.Model):
             ),
             models.Index(
                 fields=["channel", "id"],
-                include=["available_at", "reason", "failed_at"],
+                include=["available_at", "reason", "failed_at", "attempts"],
                 name="pgpubsub_sql_failed",
                 condition=FAILED,
             ),

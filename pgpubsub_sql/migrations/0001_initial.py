@@ -67,7 +67,7 @@ class Migration(migrations.Migration):
                             _connector="OR",
                         ),
                         fields=["channel", "id"],
-                        include=["available_at", "reason", "failed_at"],
+                        include=["available_at", "reason", "failed_at", "attempts"],
                         name="pgpubsub_sql_failed",
                     ),
                 ],

@@ -81,7 +81,7 @@ INDEXES: Mapping[str, Mapping[str, str]] = {
             "WHERE ((available_at IS NOT NULL) AND (key IS NOT NULL))"
         ),
         "pgpubsub_sql_failed": (
-            "USING btree (channel, id) INCLUDE (available_at, reason, failed_at) "
+            "USING btree (channel, id) INCLUDE (available_at, reason, failed_at, attempts) "
             "WHERE ((available_at IS NULL) OR (failed_at IS NOT NULL))"
         ),
     },
