@@ -47,7 +47,7 @@ nitpicky = True
 # Names of Python, Django and the drivers are documented elsewhere.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!pgpubsub_sql).*"),
-    ("py:.*", r"pgpubsub_sql\.listeners\.(Callback|Reference)"),
+    ("py:.*", r"pgpubsub_sql\.(listeners\.(Callback|Reference)|testing\.messages\.[CD])"),
 ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import logging
 import traceback
 import zoneinfo
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -39,6 +40,9 @@ from django.db.models.query_utils import DeferredAttribute
 from django.db.models.sql import Query
 
 Callback = Callable[[], None]
+
+logger = logging.getLogger("django.db.backends.base")
+"""Where Django logs what robust callbacks raise."""
 
 # --- Connections
 
@@ -258,6 +262,26 @@ def replace_callbacks(
     waiting = wrapper.run_on_commit
     waiting[first:] = [(within, replace(call), robust) for within, call, robust in waiting[first:]]
     return [call for _, call, _ in waiting[first:]]
+
+
+def take_callbacks(wrapper: Any, first: int) -> list[Callback]:
+    """Remove and return the callbacks from the *first* on: ``run_on_commit``.
+
+    The errors of robust ones are logged, as ``run_and_clear_commit_hooks()`` does.
+    """
+    taken = wrapper.run_on_commit[first:]
+    del wrapper.run_on_commit[first:]
+    return [_robust(call) if robust else call for _, call, robust in taken]
+
+
+def _robust(call: Callback) -> Callback:
+    def guarded() -> None:
+        try:
+            call()
+        except Exception:
+            logger.exception("Error calling %r in on_commit().", call)
+
+    return guarded
 
 
 # --- Models

@@ -64,7 +64,7 @@ def write_setting(
 
     Does nothing in a failed transaction, or on a database that is not PostgreSQL.
     """
-    if connection.vendor == "postgresql" and not _is_broken(connection):
+    if connection.vendor == "postgresql" and not is_broken(connection):
         with connection.cursor() as cursor:
             cursor.execute(query("set_setting"), {"name": name, "value": value, "local": local})
 
@@ -78,7 +78,7 @@ def changed_setting(
     Opens a transaction if none is open. Does nothing in a failed one.
     """
     connection = connection_of(using, sends=False)
-    if _is_broken(connection):
+    if is_broken(connection):
         yield
         return
     # No second atomic() inside a transaction: an exception that the caller means to handle would
@@ -93,7 +93,7 @@ def changed_setting(
             write_setting(connection, name, outer)
 
 
-def _is_broken(connection: BaseDatabaseWrapper) -> bool:
+def is_broken(connection: BaseDatabaseWrapper) -> bool:
     """Whether the open transaction has failed; the driver knows before Django does."""
     is_postgresql = connection.vendor == "postgresql"
     if connection.needs_rollback or not (is_postgresql and is_in_transaction(connection)):

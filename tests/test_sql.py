@@ -336,11 +336,12 @@ def test_every_template_is_used() -> None:
             "queries": [
                 *(f'query("{name}")'),
                 f'fetch(options, "{name}"',
-                *(f'execute("{name}"', f'"queries/{name}"'),
+                *(f'execute("{name}"', f'"queries/{name}"', f'using, "{name}"'),
             ],
             "helpers": [f'CreateHelper("{name}"', f'"helpers/{name}"'],
             "triggers": [f'"triggers/{name}"'],
             "tables": [f'"tables/{name}"', f'"{name}",'],
+            "testing": [f'"testing/{name}"'],
         }
         made = folder == "triggers" and re.fullmatch(OCCASION, name)
         return bool(made) or any(spelling in code for spelling in named[folder])

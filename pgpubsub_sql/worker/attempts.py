@@ -145,7 +145,7 @@ class Attempt:
 def notification(using: str, *, created_at: datetime.datetime | str, **values: Any) -> Any:
     """Return the ``Notification`` that a listener gets as ``notification``, without a payload."""
     if isinstance(created_at, str):
-        values["created_at"] = _moment(created_at, connections[using])
+        values["created_at"] = moment(created_at, connections[using])
     else:
         values["created_at"] = created_at
     one = apps.get_model("pgpubsub_sql", "Notification")(payload=None, **values)
@@ -154,7 +154,7 @@ def notification(using: str, *, created_at: datetime.datetime | str, **values: A
     return one
 
 
-def _moment(text: str, connection: Any) -> datetime.datetime | None:
+def moment(text: str, connection: Any) -> datetime.datetime | None:
     """Return PostgreSQL's *text* as Django reads it; None if Python's calendar lacks it."""
     try:
         found = datetime.datetime.fromisoformat(text)
