@@ -53,7 +53,7 @@ def cut_off(raw: Any) -> None:
 
 def test_an_idle_worker_does_not_query(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    for name in ("handle_stored", "next_ready", "sweep"):
+    for name in ("handle_stored", "look", "next_ready"):
         monkeypatch.setattr(worker.delivery, name, lambda *_, name=name: asked.append(name))
     worker._poll()
     worker._look_ahead()
@@ -63,7 +63,7 @@ def test_an_idle_worker_does_not_query(worker: Worker, monkeypatch: pytest.Monke
 
 def test_a_ring_makes_its_channel_due(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(worker.delivery, "handle_stored", looked.append)
+    monkeypatch.setattr(worker.delivery, "handle_stored", lambda name, **_: looked.append(name))
     sql("SELECT pg_notify('app.Job', '')")
     worker.step()
     worker._poll()
@@ -84,7 +84,9 @@ def busy(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Worker:
     """A worker that always finds something in app.Job."""
     handle_stored = worker.delivery.handle_stored
     monkeypatch.setattr(
-        worker.delivery, "handle_stored", lambda name: name == "app.Job" or handle_stored(name)
+        worker.delivery,
+        "handle_stored",
+        lambda name, **how: name == "app.Job" or handle_stored(name, **how),
     )
     ring(worker, "app.Job")
     return worker
@@ -137,10 +139,10 @@ def test_a_channel_that_fails_is_polled_with_growing_delays(
     delays = []
     handle_stored = worker.delivery.handle_stored
 
-    def broken(name: str) -> bool:
+    def broken(name: str, **how: bool) -> bool:
         if name == "app.Job":
             raise RuntimeError("out of order")
-        return handle_stored(name)
+        return handle_stored(name, **how)
 
     monkeypatch.setattr(worker.delivery, "handle_stored", broken)
     for _ in range(4):
@@ -187,8 +189,8 @@ def test_a_lost_server_is_logged_in_one_line(
     claims = worker.delivery._states["app.Job"].claims
     take = claims.take
 
-    def take_and_lose(limit: int) -> Any:
-        claim = take(limit)
+    def take_and_lose(limit: int, **how: bool) -> Any:
+        claim = take(limit, **how)
         cut_off(connection.connection)
         return claim
 
@@ -214,8 +216,7 @@ def test_long_payloads_are_swept_once_a_minute(
     monkeypatch.setattr(worker.delivery, "sweep", lambda: swept.append(1))
     for sweep_at in (0.0, None):
         worker._sweep_at = worker._sweep_at if sweep_at is None else sweep_at
-        worker._has_looked_ahead = False
-        worker._look_ahead()
+        worker._keep_house()
     assert len(swept) == 1
     assert 55 < worker._sweep_at - time.monotonic() <= 60
 
@@ -261,7 +262,7 @@ def test_a_listen_connection_that_receives_nothing_is_replaced(
         connection.close()
         raw = worker.doorbell._connection
         proxy.freeze()
-        worker._has_looked_ahead, worker._echo_at = False, 0.0
+        worker._echo_at = 0.0
 
         def is_replaced() -> bool:
             worker._poll_at = {name: time.monotonic() + 0.1 for name in worker._poll_at}

@@ -153,6 +153,11 @@ class Batch:
         """Return how many messages had an outcome of this *kind*."""
         return list(map(type, self.outcomes)).count(kind)
 
+    def first(self, kind: type[Outcome]) -> Claimed:
+        """Return the first message that had an outcome of this *kind*."""
+        found = zip(self.claimed, self.outcomes, strict=True)
+        return next(one for one, outcome in found if type(outcome) is kind)
+
     def _has_to_end(self) -> bool:
         limits, isolation = self._limits, self.isolation
         return (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from pgpubsub_sql.filters import ClaimFilter
 from pgpubsub_sql.sql import part, render
@@ -13,7 +14,19 @@ from pgpubsub_sql.worker.outcomes import Claimed
 from pgpubsub_sql.worker.session import Session
 
 RESTART_SECONDS = 1.0
-"""Longest time between two claims that search from the start."""
+"""Shortest time between two searches from the start, while there is something after the mark."""
+QUICK_SECONDS = 0.001
+"""A search from the start that takes no longer may be made at any time."""
+RESTART_SHARE = 100
+"""After a longer one there is none for this many times as long as it took in excess of that. Two
+may follow each other, the second before the worker sleeps; they take 2 % of the time."""
+LONGEST_RESTART_SECONDS = 10.0
+"""Longest time between two searches from the start, however long one takes."""
+
+
+Position: TypeAlias = tuple[str, int]
+"""The time, in PostgreSQL's spelling, and the id of a notification."""
+START: Position = ("-infinity", 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,11 +43,24 @@ class Claim:
 class Claims(Protocol):
     """Claims messages of one channel, within an open transaction."""
 
-    def take(self, limit: int) -> Claim:
-        """Claim up to *limit* messages, or one message that has to be handled alone."""
+    @property
+    def is_rested(self) -> bool:
+        """Whether a search from the start may be made."""
 
-    def rewind(self) -> None:
-        """Search from the start next time, because messages were put back."""
+    def position(self, *, thorough: bool) -> Position | None:
+        """Return after which position the next search begins; None for the start."""
+
+    def looked(self, started: float, at: str) -> None:
+        """Note that a look from the start, at the server's time *at*, has found nothing."""
+
+    def take(self, limit: int, *, thorough: bool) -> Claim:
+        """Claim up to *limit* messages, or one message that has to be handled alone.
+
+        If *thorough*, a claim is the last only once a search from the start has found nothing more.
+        """
+
+    def rewind(self, first: Claimed) -> None:
+        """Find again what was claimed last, from *first* on, because it was put back."""
 
 
 def statement(name: str, claim_filter: ClaimFilter) -> str:
@@ -50,14 +76,41 @@ def claim_of(rows: Iterable[Iterable[Any]]) -> Claim:
     return Claim(abandoned=found) if is_abandoned else Claim(claimed=found)
 
 
+class Restarts:
+    """Decides when a search may begin at the start, by how long the last ones took."""
+
+    def __init__(self) -> None:
+        self._took = deque([0.0] * 5, maxlen=5)
+        """Seconds that the last ones took. The shortest counts: others may have been held up."""
+        self._ended_at = 0.0
+
+    @property
+    def _rested_at(self) -> float:
+        """When the next one may begin, by the monotonic clock."""
+        excess = max(0.0, min(self._took) - QUICK_SECONDS)
+        return self._ended_at + min(LONGEST_RESTART_SECONDS, RESTART_SHARE * excess)
+
+    def is_due(self, *, is_urgent: bool) -> bool:
+        """Whether to begin one now; it is not urgent while there is something after the mark."""
+        at = self._rested_at
+        if not is_urgent:
+            at = max(at, self._ended_at + RESTART_SECONDS)
+        return time.monotonic() >= at
+
+    def add(self, started: float) -> None:
+        """Note that one ends now."""
+        self._ended_at = time.monotonic()
+        self._took.append(self._ended_at - started)
+
+
 class UnorderedClaims:
     """Claims a message that has to be handled alone, or else those that have waited longest.
 
     The search continues at a low-water mark. While any transaction in the cluster is open for long,
     claimed rows remain in the index as dead entries, and each search from its start would have to
-    skip all of them again. Messages that become ready *behind* the mark, because they were released
-    or committed late, are found by a search from the start: once a second, and before the worker
-    concludes that there is nothing more.
+    skip all of them again. Messages that become ready *behind* the mark, as they were committed
+    late, are found by a search from the start: as often as :class:`Restarts` allows, and before the
+    worker sleeps.
     """
 
     def __init__(
@@ -66,29 +119,50 @@ class UnorderedClaims:
         self._session = session
         self._text = statement("take", claim_filter)
         self._parameters = {"channel": name, "keyless": keyless, **claim_filter.values}
-        self._mark: tuple[str, int] | None = None
-        self._restarted_at = 0.0
-        """When a search began at the start, by the monotonic clock."""
+        self._mark: Position | None = None
+        self._is_at_end = True
+        """Whether there was nothing more after the mark."""
+        self._restarts = Restarts()
 
-    def take(self, limit: int) -> Claim:
+    @property
+    def is_rested(self) -> bool:
+        """Whether a search from the start may be made."""
+        return self._restarts.is_due(is_urgent=True)
+
+    def position(self, *, thorough: bool) -> Position | None:
+        """Return after which position the next search begins; None for the start."""
+        if self._mark is None or (thorough and self._is_at_end):
+            return None
+        return None if self._restarts.is_due(is_urgent=self._is_at_end) else self._mark
+
+    def looked(self, started: float, at: str) -> None:
+        """Note that a look from the start, at the server's time *at*, has found nothing."""
+        self._restarts.add(started)
+        self._mark = self._mark or (at, 0)
+
+    def take(self, limit: int, *, thorough: bool) -> Claim:
         """Claim up to *limit* messages, or one message that has to be handled alone."""
-        is_due = time.monotonic() - self._restarted_at >= RESTART_SECONDS
-        from_start = self._mark is None or is_due
-        if from_start:
-            self._mark, self._restarted_at = None, time.monotonic()
-        claim = claim_of(self._execute(limit))
+        position = self.position(thorough=thorough)
+        started = time.monotonic()
+        claim = claim_of(self._execute(limit, position or START))
         claimed = claim.claimed
         if claim.abandoned or (claimed and claimed[0].alone):
             return claim
-        is_full = len(claimed) == limit
-        self._mark = (claimed[-1].available_at, claimed[-1].id) if is_full else None
-        return dataclasses.replace(claim, is_last=from_start and not is_full)
+        if position is None:
+            self._restarts.add(started)
+        if claimed:
+            self._mark = (claimed[-1].available_at, claimed[-1].id)
+        self._is_at_end = len(claimed) < limit
+        has_to_restart = position is not None and self.position(thorough=thorough) is None
+        return dataclasses.replace(claim, is_last=self._is_at_end and not has_to_restart)
 
-    def rewind(self) -> None:
-        """Search from the start next time."""
-        self._mark = None
+    def rewind(self, first: Claimed) -> None:
+        """Find again what was claimed last, from *first* on, because it was put back."""
+        self._is_at_end = False
+        if not first.alone:  # such messages are searched for from the start each time
+            self._mark = (first.available_at, first.id - 1)
 
-    def _execute(self, limit: int) -> Any:
-        after, after_id = self._mark or ("-infinity", 0)
+    def _execute(self, limit: int, position: Position) -> Any:
+        after, after_id = position
         parameters = {"limit": limit, "after": after, "after_id": after_id}
         return self._session.execute("take", self._parameters | parameters, text=self._text)

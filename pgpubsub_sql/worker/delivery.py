@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.filters import ClaimFilter, claim_filter
 from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.batch import Batch, BatchLimits, BatchSizing
-from pgpubsub_sql.worker.claims import Claims, UnorderedClaims
+from pgpubsub_sql.worker.claims import START, Claims, UnorderedClaims
 from pgpubsub_sql.worker.crash_accounting import account_for, report_crashes
 from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.ephemeral import handle_ephemeral
@@ -79,6 +80,30 @@ class Delivery:
         self._looked_ahead: str | None = None
         """Server time of the last look ahead."""
 
+    def look(self, channels: Mapping[str, bool]) -> dict[str, float]:
+        """Return the seconds until each channel's next stored notification is ready.
+
+        Zero or less: it is ready, or in flight in another worker. Infinity: there is none. The
+        value of each channel says whether to be *thorough*, as in :meth:`handle_stored`.
+        """
+        for name in channels:
+            self._states[name].raw_notifies.store()
+        claims = {name: self._states[name].claims for name in channels}
+        after = {name: claims[name].position(thorough=channels[name]) for name in channels}
+        times, ids = zip(*(place or START for place in after.values()), strict=True)
+        started = time.monotonic()
+        values = {"channels": list(channels), "after": list(times), "after_ids": list(ids)}
+        found = {}
+        for name, seconds, at in self.session.execute("look", values):
+            found[name] = seconds
+            if after[name] is None and seconds > 0:
+                claims[name].looked(started, at)
+        return found
+
+    def is_rested(self, name: str) -> bool:
+        """Return whether a search from the start of a channel may be made again."""
+        return self._states[name].claims.is_rested
+
     def next_ready(self) -> dict[str, float]:
         """Return the seconds until each channel's next stored notification is ready.
 
@@ -116,8 +141,11 @@ class Delivery:
         raw_notifies.add(payloads, self.schema)
         raw_notifies.store()
 
-    def handle_stored(self, name: str) -> bool:
+    def handle_stored(self, name: str, *, thorough: bool = True) -> bool:
         """Claim and handle one batch of a channel; return whether to look again at once.
+
+        If *thorough*, that ends only once a search from the start has found nothing more. Otherwise
+        it may also end because such a search took place a moment ago: see :meth:`is_rested`.
 
         A lost connection, a failure at COMMIT, or whatever else cannot be undone for one message
         alone rolls back the batch. Each of its messages is then handled alone, so that the failure
@@ -134,7 +162,7 @@ class Delivery:
         try:
             with self.session.isolation(durable=is_durable, channel=name) as isolation:
                 limits = state.sizing.start()
-                claim = state.claims.take(limits.messages)
+                claim = state.claims.take(limits.messages, thorough=thorough)
                 if claim.claimed:
                     batch = self._batch(state, claim.claimed, isolation, limits)
                     self._handle(batch)
@@ -189,7 +217,7 @@ class Delivery:
         if not batch.claimed[0].alone:  # it does not show how quick the others are
             state.sizing.end(claimed - released, claimed, batch.isolation.savepoints)
         if released:
-            state.claims.rewind()
+            state.claims.rewind(batch.first(Release))
         if expired:
             message = "%s notifications of channel %s had expired and were dropped"
             extra = {"channel": state.name, "count": expired}
@@ -216,7 +244,7 @@ class Delivery:
         state.unresolved = partial(self._recover, state, batch, error)
         self.session.drop_if_broken()
         self.session.tidy_up()
-        state.claims.rewind()
+        state.claims.rewind(batch.claimed[0])
         self._resolve(state, batch, error)
         state.unresolved = None
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from pgpubsub_sql.filters import ClaimFilter
 from pgpubsub_sql.worker import claims
-from pgpubsub_sql.worker.claims import Claim, UnorderedClaims, claim_of, statement
+from pgpubsub_sql.worker.claims import Claim, Position, UnorderedClaims, claim_of, statement
+from pgpubsub_sql.worker.outcomes import Claimed
 from pgpubsub_sql.worker.session import Session
 
 KEYS = 50
@@ -64,19 +65,33 @@ class OrderedClaims:
         """The key that was visited last; empty at the start of a round."""
         self._round = Round.NOTHING_YET
 
-    def take(self, limit: int) -> Claim:
+    @property
+    def is_rested(self) -> bool:
+        """Whether a search from the start may be made."""
+        return self._keyless.is_rested
+
+    def position(self, *, thorough: bool) -> Position | None:
+        """Return None: each search begins at the start."""
+        return None
+
+    def looked(self, started: float, at: str) -> None:
+        """Note that a look from the start, at the server's time *at*, has found nothing."""
+        self._keyless.looked(started, at)
+
+    def take(self, limit: int, *, thorough: bool) -> Claim:
         """Claim up to *limit* messages, or one message that has to be handled alone."""
         is_keyless_due = time.monotonic() - self._keyless_at >= claims.RESTART_SECONDS
         if self._round is Round.EXHAUSTED or is_keyless_due:
-            return self._take_keyless(limit)
+            return self._take_keyless(limit, thorough)
         return self._take_keyed(limit)
 
-    def rewind(self) -> None:
-        """Search from the start next time."""
-        self._keyless.rewind()
+    def rewind(self, first: Claimed) -> None:
+        """Find again what was claimed last, from *first* on, because it was put back."""
+        if first.key is None:
+            self._keyless.rewind(first)
 
-    def _take_keyless(self, limit: int) -> Claim:
-        claim = self._keyless.take(limit)
+    def _take_keyless(self, limit: int, thorough: bool) -> Claim:
+        claim = self._keyless.take(limit, thorough=thorough)
         self._keyless_at = time.monotonic()
         if self._round is not Round.EXHAUSTED:
             return dataclasses.replace(claim, is_last=False)

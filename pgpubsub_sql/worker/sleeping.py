@@ -18,6 +18,8 @@ LINGER_SECONDS = 0.02
 """How long a channel stays awake after the last message that came."""
 AWAKE_SECONDS = 0.002
 """Time between two polls of a channel that is awake."""
+SHARE = 0.1
+"""A channel that stays awake for longer is polled after this share of the time since."""
 WAIT_SECONDS = 0.02
 """Longest wait for a writer's transaction. The worker hears no NOTIFY meanwhile."""
 SLEEPLESS_SECONDS = 0.05
@@ -81,18 +83,29 @@ class Sleeper:
         self._states[name] = State.AWAKE
         self._awake_until[name] = time.monotonic() + LINGER_SECONDS
 
-    def polled(self, name: str, *, found: bool) -> float:
+    def is_settled(self, name: str) -> bool:
+        """Whether a poll that finds nothing keeps a channel asleep, or puts it to sleep.
+
+        So that poll has to be thorough: nobody notifies of what it misses.
+        """
+        return self._states[name] in (State.DOZING, State.ASLEEP)
+
+    def polled(self, name: str, *, found: bool, may_sleep: bool = True) -> float:
         """Return in how many seconds to poll a channel again; infinity leaves that to others.
 
-        *found* says whether there were messages.
+        *found* says whether there were messages. Without *may_sleep* the channel stays awake,
+        because going to sleep takes a thorough poll, and that may cost too much now.
         """
         if found:
             self.wake(name)
-        elif self._states[name] is State.DOZING:
+        late = time.monotonic() - self._awake_until[name]
+        if self._states[name] is State.DOZING:
             self._states[name] = State.ASLEEP
-        elif self._states[name] is State.AWAKE and self._awake_until[name] <= time.monotonic():
+        elif self._states[name] is State.AWAKE and late >= 0 and may_sleep:
             self._states[name] = State.DROWSY
-        return AWAKE_SECONDS if self._states[name] is State.AWAKE else math.inf
+        if self._states[name] is not State.AWAKE:
+            return math.inf
+        return min(max(AWAKE_SECONDS, SHARE * late), WAIT_SECONDS)
 
     def fall_asleep(self, execute: Execute, *, patience: float = WAIT_SECONDS) -> dict[str, float]:
         """Take the next step for channels that are about to sleep.

@@ -30,6 +30,8 @@ from pgpubsub_sql.worker.sleeping import Sleeper
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
+AT_ONCE = 0.0
+"""When a channel is due that is known to have messages, by the monotonic clock."""
 POLL_SECONDS = 10.0
 """Longest time between two polls of a channel. A NOTIFY leads to one at once; this finds messages
 that no NOTIFY announces, such as those of a worker that died."""
@@ -153,6 +155,7 @@ class Worker:
             self._poll()
             if not self.shutdown.is_requested():
                 self._look_ahead()
+                self._keep_house()
                 self._receive()
         except self.doorbell.errors as error:
             message = (
@@ -164,22 +167,56 @@ class Worker:
 
     def _poll(self) -> None:
         """Handle one batch of each channel that is due."""
-        now = time.monotonic()
-        for name in [name for name, due in self._poll_at.items() if due <= now]:
+        for name in self._with_messages():
             if self.shutdown.is_requested():
                 return
             with self._retrying(name):
-                before = self.delivery.outcomes.total()
-                again = self._handle_stored(name)
-                is_found = again or self.delivery.outcomes.total() > before
-                seconds = min(POLL_SECONDS, self._sleeper.polled(name, found=is_found))
-                self._poll_at[name] = 0.0 if again else time.monotonic() + seconds
+                before, may_sleep = self.delivery.outcomes.total(), self.delivery.is_rested(name)
+                again = self._handle_stored(name, thorough=self._sleeper.is_settled(name))
+                found = again or self.delivery.outcomes.total() > before
+                self._polled(name, found=found, may_sleep=may_sleep)
+                self._poll_at[name] = AT_ONCE if again else self._poll_at[name]
                 self._backoffs.pop(name, None)
             self._has_looked_ahead = False
 
-    def _handle_stored(self, name: str) -> bool:
+    def _polled(self, name: str, *, found: bool, may_sleep: bool) -> None:
+        """Plan the next poll of a channel."""
+        seconds = self._sleeper.polled(name, found=found, may_sleep=may_sleep)
+        self._poll_at[name] = time.monotonic() + min(POLL_SECONDS, seconds)
+
+    def _with_messages(self) -> list[str]:
+        """Return the channels that are due and may have messages.
+
+        The others are asked for in one query, however many they are. It includes channels that are
+        due soon, so that all that are idle are asked for together.
+        """
+        now = time.monotonic()
+        due = {name: at for name, at in self._poll_at.items() if at <= now}
+        certain = [name for name, at in due.items() if at == AT_ONCE or name in self._backoffs]
+        if len(certain) == len(due) or (len(due) == 1 and not self._sleeper.is_settled(*due)):
+            return list(due)
+        soon = [name for name, at in self._poll_at.items() if at <= now + POLL_SECONDS / 2]
+        asked = due.keys() | {name for name in soon if self._sleeper.is_settled(name)}
+        return certain + self._ask(asked.difference(certain, self._backoffs))
+
+    def _ask(self, names: Iterable[str]) -> list[str]:
+        """Return those of these channels that have messages; plan when to poll the others."""
+        asked = {name: self._sleeper.is_settled(name) for name in names}
+        rested = {name: self.delivery.is_rested(name) for name in asked}
         try:
-            return self.delivery.handle_stored(name)
+            found = self.delivery.look(asked)
+        except Exception as error:  # noqa: BLE001 - the polls show what is wrong
+            self._log_failed_look(error)
+            return list(asked)
+        for name, seconds in found.items():
+            if seconds > 0:
+                self._polled(name, found=False, may_sleep=rested[name])
+                self._bring_forward(name, time.monotonic() + seconds)
+        return [name for name, seconds in found.items() if seconds <= 0]
+
+    def _handle_stored(self, name: str, *, thorough: bool = True) -> bool:
+        try:
+            return self.delivery.handle_stored(name, thorough=thorough)
         finally:
             self.shutdown.take_back_signals()
 
@@ -200,7 +237,7 @@ class Worker:
             self._poll_at[name] = time.monotonic() + delay
 
     def _look_ahead(self) -> None:
-        """Learn when channels will be due, and do what is due from time to time."""
+        """Learn when channels will be due."""
         now = time.monotonic()
         is_busy = self._sleeper.is_awake or min(self._poll_at.values()) <= now
         if now < self._look_ahead_at if is_busy else self._has_looked_ahead:
@@ -209,27 +246,38 @@ class Worker:
         try:
             for name, seconds in self.delivery.next_ready().items():
                 self._bring_forward(name, now + seconds)
-            self._keep_house(now)
-        except Exception as error:  # every channel is polled soon anyway
-            trace = _needs_traceback(error)
-            message = (
-                "Asking when stored messages are due failed: %s; each channel is polled every "
-                "%g seconds anyway"
-            )
-            logger.warning(message, _first_line(error), POLL_SECONDS, exc_info=trace)
-            self.delivery.session.drop_if_broken()
+        except Exception as error:  # noqa: BLE001 - every channel is polled soon anyway
+            self._log_failed_look(error)
         took = time.monotonic() - now
         self._look_ahead_at = now + max(LOOK_AHEAD_SECONDS, LOOK_AHEAD_SHARE * took)
 
-    def _keep_house(self, now: float) -> None:
+    def _log_failed_look(self, error: Exception) -> None:
+        message = (
+            "Asking when stored messages are due failed: %s; each channel is polled every "
+            "%g seconds anyway"
+        )
+        trace = _needs_traceback(error)
+        logger.warning(message, _first_line(error), POLL_SECONDS, exc_info=trace)
+        self.delivery.session.drop_if_broken()
+
+    def _keep_house(self) -> None:
         """Delete expired payloads, and ring the worker's own doorbell, each when it is due."""
-        if self._sweep_at <= now:
-            self._sweep_at = now + SWEEP_SECONDS
-            self.delivery.sweep()
-        if self._echo_at <= now:
-            self._echo_at = now + ECHO_SECONDS
-            self.delivery.session.execute("ring", {"channels": [self.doorbell.echo]})
-            self.doorbell.expect_echo()
+        now = time.monotonic()
+        try:
+            if self._sweep_at <= now:
+                self._sweep_at = now + SWEEP_SECONDS
+                self.delivery.sweep()
+            if self._echo_at <= now:
+                self._echo_at = now + ECHO_SECONDS
+                self.delivery.session.execute("ring", {"channels": [self.doorbell.echo]})
+                self.doorbell.expect_echo()
+        except Exception as error:
+            message = (
+                "Deleting long payloads, or testing LISTEN, failed: %s; it is tried again later"
+            )
+            trace = _needs_traceback(error)
+            logger.warning(message, _first_line(error), exc_info=trace)
+            self.delivery.session.drop_if_broken()
 
     def _receive(self) -> None:
         """Wait for a NOTIFY or until a channel is due; handle ephemeral messages."""
@@ -258,7 +306,7 @@ class Worker:
         for notify in self.doorbell.notifies():
             if not notify.payload:
                 self._sleeper.wake(notify.channel)
-                self._bring_forward(notify.channel, 0.0)
+                self._bring_forward(notify.channel, AT_ONCE)
             elif not self.delivery.accepts(notify.channel, notify.payload, notify.pid):
                 continue
             elif self.delivery.channels[notify.channel].lock_notifications:
@@ -268,7 +316,7 @@ class Worker:
         for name, payloads in raw.items():
             if self.doorbell.elect(name):
                 self.delivery.store(name, payloads)
-                self._bring_forward(name, 0.0)
+                self._bring_forward(name, AT_ONCE)
 
     def _handle_ephemeral(self) -> None:
         """Handle ephemeral messages for a while, and read NOTIFYs in between."""
@@ -305,7 +353,7 @@ class Worker:
                 self.shutdown.wait(timeout=delay)
             else:
                 logger.info("Listening to %s", ", ".join(self.delivery.channels))
-                self._poll_at = dict.fromkeys(self.delivery.channels, 0.0)
+                self._poll_at = dict.fromkeys(self.delivery.channels, time.monotonic())
                 self._echo_at = time.monotonic() + ECHO_SECONDS
                 if self._has_listened:
                     self._send(worker_reconnected)

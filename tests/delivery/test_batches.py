@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from pgpubsub_sql import notify
 from pgpubsub_sql.filters import ClaimFilter
 from pgpubsub_sql.worker import batch, claims
 from pgpubsub_sql.worker.batch import BATCH_SAVEPOINTS, LARGEST_BATCH
+from pgpubsub_sql.worker.claims import LONGEST_RESTART_SECONDS
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app.channels import Job
 from tests.app.listeners import called
@@ -148,6 +152,7 @@ def test_a_batch_size_that_fits_is_kept(
 ) -> None:
     """What is taken and given back again and again costs more than it brings."""
     monkeypatch.setattr(batch, "BATCH_SECONDS", 60)  # a busy machine must not end them, either
+    monkeypatch.setattr(claims, "RESTART_SECONDS", 60)
     jobs(*["good"] * 400)
     given_back = []
     while delivery.handle_stored("app.Job"):
@@ -215,14 +220,119 @@ def test_messages_behind_the_mark_are_found_within_a_second(
     assert called[10] == 40
 
 
-def test_released_messages_are_claimed_next(delivery: Delivery) -> None:
+def test_released_messages_are_claimed_next_and_nothing_before_them_is_read(
+    delivery: Delivery,
+) -> None:
     jobs(*["quiet"] * 30)
     delivery.handle_stored("app.Job")
     delivery.is_stopping = lambda: len(called) == 12
     delivery.handle_stored("app.Job")
     delivery.is_stopping = lambda: False
+    behind = "UPDATE pgpubsub_sql_notification SET available_at = '2000-01-01' WHERE id = %s"
+    sql(behind, stored()[30].id)
     delivery.handle_stored("app.Job")
     assert called == list(range(1, 15))
+
+
+class Clock:
+    """Stands for the module ``time``, in a world where a search from the start takes 63 ms."""
+
+    def __init__(self, delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.restarts: list[float] = []
+        """Times of the searches from the start."""
+        self._execute = delivery.session.execute
+        monkeypatch.setattr(delivery.session, "execute", self.execute)
+        monkeypatch.setattr(claims, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def execute(self, name: str, parameters: Any = None, *, text: str | None = None) -> Any:
+        if name == "take":
+            is_restart = parameters["after"] == "-infinity"
+            self.restarts += [self.now] * is_restart
+            self.now += 0.063 if is_restart else 0.001
+        return self._execute(name, parameters, text=text)
+
+
+def test_searches_from_the_start_take_two_percent_of_the_time(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They step over every dead row, and messages that trickle in would each need some."""
+    clock = Clock(delivery, monkeypatch)
+    while len(clock.restarts) < 7:  # it learns what they take
+        jobs("quiet")
+        delivery.handle_stored("app.Job", thorough=False)
+    started, before = clock.now, len(clock.restarts)
+    while clock.now < started + 60:
+        jobs("quiet")
+        assert delivery.handle_stored("app.Job", thorough=False) in (True, False)
+        clock.now += 0.1
+    looks = len(clock.restarts) - before
+    assert len(called) > 400
+    assert 0 < looks * 0.063 / 60 <= 0.02
+
+
+def test_what_stands_before_the_mark_is_found_within_ten_seconds(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes to search from the start."""
+    clock = Clock(delivery, monkeypatch)
+    jobs("quiet")
+    drain(delivery)
+    restarts = delivery._states["app.Job"].claims._restarts  # type: ignore[attr-defined]
+    restarts._took.extend([3600.0] * 5)
+    jobs("late")
+    sql("UPDATE pgpubsub_sql_notification SET available_at = '2000-01-01'")
+    committed = clock.now
+    while len(called) < 2:
+        delivery.handle_stored("app.Job", thorough=False)
+        clock.now += 0.1
+    assert 5 < clock.now - committed <= LONGEST_RESTART_SECONDS + 0.5
+
+
+def test_a_look_that_must_miss_nothing_is_made_whatever_it_takes(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The doorbell's protocol demands it before a worker sleeps."""
+    Clock(delivery, monkeypatch)
+    jobs("quiet")
+    drain(delivery)
+    restarts = delivery._states["app.Job"].claims._restarts  # type: ignore[attr-defined]
+    restarts._took.extend([3600.0] * 5)
+    jobs("late")
+    sql("UPDATE pgpubsub_sql_notification SET available_at = '2000-01-01'")
+    assert not delivery.handle_stored("app.Job", thorough=False)
+    assert delivery.look({"app.Job": False})["app.Job"] == math.inf
+    assert not delivery.is_rested("app.Job")
+    assert delivery.look({"app.Job": True})["app.Job"] <= 0
+    delivery.handle_stored("app.Job", thorough=True)
+    assert len(called) == 2
+
+
+def test_one_look_asks_for_all_channels(delivery: Delivery) -> None:
+    jobs("quiet")
+    jobs("quiet", channel=LoneJob)
+    sql(
+        "UPDATE pgpubsub_sql_notification SET available_at = clock_timestamp() + interval '1 h'"
+        " WHERE channel = 'app.Job'"
+    )
+    sql("UPDATE pgpubsub_sql_notification SET alone = true WHERE channel <> 'app.Job'")
+    with CaptureQueriesContext(connection) as queries:
+        found = delivery.look(dict.fromkeys(delivery.channels, True))
+    assert len(queries) == 1
+    assert 3500 < found.pop("app.Job") <= 3600
+    assert found.pop(LoneJob.postgres_name()) <= 0
+    assert set(found.values()) == {math.inf}
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity"])
+def test_a_look_bears_any_time(delivery: Delivery, moment: str) -> None:
+    jobs("quiet")
+    sql("UPDATE pgpubsub_sql_notification SET available_at = %s", moment)
+    seconds = delivery.look({"app.Job": True})["app.Job"]
+    assert seconds == (86400 if moment == "infinity" else -86400)
 
 
 @pytest.mark.parametrize("after", ["-infinity", "the middle"])

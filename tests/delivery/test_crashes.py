@@ -191,7 +191,7 @@ def test_crash_accounting_does_not_read_the_payload(delivery: Delivery) -> None:
     with pytest.raises(Death):
         delivery.handle_stored("app.Job")
     with delivery.session.isolation():
-        claim = delivery._states["app.Job"].claims.take(10)
+        claim = delivery._states["app.Job"].claims.take(10, thorough=True)
     assert [(one.id, one.payload) for one in claim.abandoned] == [
         (row.id, None) for row in stored().values()
     ]

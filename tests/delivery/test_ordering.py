@@ -276,7 +276,7 @@ def test_a_row_that_changes_during_an_unordered_claim_is_left_out(
     jobs("good", "good", "good")
     with delivery.session.isolation(), postponed_between_snapshot_and_lock(number) as condition:
         found = claims.UnorderedClaims("app.Job", delivery.session, ClaimFilter(text=condition))
-        claim = found.take(10)
+        claim = found.take(10, thorough=True)
     assert [json.loads(one.payload)["number"] for one in claim.claimed] == taken
     assert not claim.abandoned
 

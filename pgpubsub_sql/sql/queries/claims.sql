@@ -122,6 +122,34 @@ CASE
     )::text::xid8) = 'aborted', false)
 END
 
+-- look --
+-- Seconds until each channel's first notification after a position is ready, infinity if it has none, and the time
+-- of this statement. Two index probes a channel. A day is the limit because an interval cannot be infinite.
+SELECT
+    channel,
+    coalesce(extract(epoch FROM first.available_at - statement_timestamp())::float8, 'infinity'),
+    statement_timestamp()::text
+FROM unnest(%(channels)s::text[], %(after)s::timestamptz[], %(after_ids)s::bigint[]) AS place (channel, after, after_id)
+CROSS JOIN LATERAL (
+    SELECT min(greatest(
+        least(available_at, statement_timestamp() + interval '1 day'), statement_timestamp() - interval '1 day'
+    )) AS available_at
+    FROM (
+        (
+            SELECT available_at FROM pgpubsub_sql_notification AS lone
+            WHERE lone.channel = place.channel AND alone AND available_at IS NOT NULL
+            ORDER BY available_at, id LIMIT 1
+        )
+        UNION ALL
+        (
+            SELECT available_at FROM pgpubsub_sql_notification AS together
+            WHERE together.channel = place.channel AND NOT alone AND available_at IS NOT NULL
+                AND (available_at, id) > (place.after, place.after_id)
+            ORDER BY available_at, id LIMIT 1
+        )
+    ) AS either
+) AS first
+
 -- next_ready --
 -- Seconds until each channel's next notification is ready, of those that were not ready at the time
 -- "after"; two index probes a channel. And the time of this statement, which is the next "after".
