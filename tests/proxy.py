@@ -12,13 +12,21 @@ from typing import Any
 
 
 class Proxy:
-    """Forwards what is sent to it; a context manager. Can cease to, without a word."""
+    """Forwards what is sent to it; a context manager. Can cease to, without a word.
+
+    It counts the round trips of connections that are used one after another.
+    """
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         self._upstream = f"{os.environ['PGHOST']}/.s.PGSQL.{os.environ['PGPORT']}"
         self._server = socket.create_server((host, 0))
         self.host, self.port = self._server.getsockname()
         self._pairs: dict[socket.socket, socket.socket] = {}
+        self.round_trips = 0
+        """How often a client has sent something after the server had its say."""
+        self._clients: set[socket.socket] = set()
+        self._last: socket.socket | None = None
+        """Who sent last."""
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._server, selectors.EVENT_READ)
         self._flowing = threading.Event()
@@ -61,12 +69,15 @@ class Proxy:
         if sock is self._server:
             client, server = sock.accept()[0], socket.socket(socket.AF_UNIX)
             server.connect(self._upstream)
+            self._clients.add(client)
             for one, other in ((client, server), (server, client)):
                 self._pairs[one] = other
                 self._selector.register(one, selectors.EVENT_READ)
             return
         with contextlib.suppress(OSError):
             if data := sock.recv(65536):
+                self.round_trips += sock in self._clients and sock is not self._last
+                self._last = sock
                 self._pairs[sock].sendall(data)
                 return
         self._close(sock)
@@ -74,5 +85,6 @@ class Proxy:
     def _close(self, sock: socket.socket) -> None:
         for each in (sock, self._pairs[sock]):  # type: socket.socket
             self._selector.unregister(each)
+            self._clients.discard(each)
             del self._pairs[each]
             each.close()

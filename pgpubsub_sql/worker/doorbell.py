@@ -32,6 +32,9 @@ PROBE_SECONDS = 5.0
 ECHO_SECONDS = 20.0
 """Time between two NOTIFYs that a worker sends to itself, and longest time for one to arrive."""
 
+READ_TOGETHER = 1000
+"""When so many NOTIFYs were read, they are handled before more are read."""
+
 _REMEDY = (
     "A pooler in transaction mode (PgBouncer, RDS Proxy) accepts LISTEN, and delivers nothing. "
     "Have the worker connect to PostgreSQL directly, or through a pooler in session mode."
@@ -116,7 +119,8 @@ class Doorbell:
 
         Raises one of :attr:`errors` if an expected echo does not arrive.
         """
-        self._read()
+        while self._read() and len(self._notifies) < READ_TOGETHER:
+            pass
         heard, self._notifies = self._notifies, []
         if self._echo_sent and not heard and self._echo_sent + ECHO_SECONDS < time.monotonic():
             raise self.errors(
@@ -155,8 +159,7 @@ class Doorbell:
         if pooled:
             self._refuse_to_share()
         with self._connection.cursor() as cursor:
-            for name in [*self.names, self.echo]:
-                cursor.execute(render("queries/listen", channel=name))
+            cursor.execute(_listening([*self.names, self.echo]))
             cursor.execute("SELECT pg_listening_channels()")
             self._verify({name for (name,) in cursor.fetchall()})
         if pooled:
@@ -190,12 +193,15 @@ class Doorbell:
                 raise NotReady(f"No NOTIFY arrives from {self.using!r}. {_REMEDY}")
             self._read()
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Read what has arrived, or a part of it; return whether there were NOTIFYs."""
+        before = len(self._notifies)
         if is_psycopg3:
             self._read_psycopg3()
         else:
             self._connection.poll()
             self._fetch_psycopg2()
+        return len(self._notifies) > before
 
     def _heard(self, notify: Any) -> None:
         self._add(notify.channel, notify.payload, notify.pid)
@@ -207,9 +213,9 @@ class Doorbell:
             self._notifies.append(Notify(channel, payload, pid))
 
     def _fetch_psycopg2(self) -> None:
-        for notify in self._connection.notifies:
-            self._heard(notify)
-        self._connection.notifies.clear()
+        heard, self._connection.notifies = self._connection.notifies, []
+        for notify in heard:
+            self._add(notify.channel, notify.payload, notify.pid)
 
     def _read_psycopg3(self) -> None:
         # Not notifies(): it has a timeout only since psycopg 3.2, and before 3.2.4 it loses what
@@ -218,3 +224,8 @@ class Doorbell:
         libpq.consume_input()
         while notify := libpq.notifies():
             self._add(notify.relname.decode(), notify.extra.decode(), notify.be_pid)
+
+
+def _listening(names: Iterable[str]) -> str:
+    """Return SQL that listens to all *names* in one round trip."""
+    return ";\n".join(render("queries/listen", channel=name) for name in names)
