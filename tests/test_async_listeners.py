@@ -16,6 +16,7 @@ from pgpubsub_sql import Channel, Notification, anotify, notify
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app.models import Entry
 from tests.registries import Ear, Undo, blank  # noqa: F401 - a fixture
+from tests.workers import hear
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -51,7 +52,7 @@ def deliver(is_durable: bool, blank: None) -> Callable[..., None]:  # noqa: F811
             notify(Sale, number=7)
             delivery.handle_stored("sale")
         else:
-            delivery.handle_ephemeral("sale", '{"number": 7}')
+            hear(delivery, "sale", '{"number": 7}')
 
     return deliver
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,6 @@ from django.test.utils import CaptureQueriesContext
 
 from pgpubsub_sql.worker import backlog as backlog_module
 from pgpubsub_sql.worker.backlog import Backlog
-from pgpubsub_sql.worker.doorbell import Notify
 from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import ItemNews, Job, Shout
 from tests.app.models import Item
@@ -22,6 +22,7 @@ from tests.workers import asleep
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> int:
     """How many messages of a channel are kept."""
+    monkeypatch.setattr(backlog_module, "getsizeof", lambda _: 1)
     monkeypatch.setattr(backlog_module, "MAX_WAITING", 5)
     return 5
 
@@ -32,21 +33,50 @@ def worker(small: int, transactional_db: None) -> Iterator[Worker]:
         yield worker
 
 
-def drained(backlog: Backlog) -> list[tuple[str, str]]:
-    notifies = []
-    while one := backlog.next():
-        notifies.append((one.channel, one.payload))
-    return notifies
+def message(number: int) -> str:
+    return json.dumps({"number": number})
+
+
+def drained(backlog: Backlog, *, at_once: int = 1) -> list[tuple[str, str]]:
+    """Take so many messages in each turn."""
+    taken = []
+    while backlog:
+        with backlog.turn() as (name, waiting):
+            taken += [(name, waiting.popleft()) for _ in range(min(at_once, len(waiting)))]
+    return taken
 
 
 def test_channels_take_turns_and_each_keeps_its_order() -> None:
     """P27: a flood on one does not keep the others waiting."""
     backlog = Backlog()
     for name, payload in ["a1", "a2", "a3", "b1", "c1", "c2"]:
-        backlog.add(Notify(name, payload))
+        backlog.add(name, payload)
     assert len(backlog) == 6
     assert ["".join(one) for one in drained(backlog)] == ["a1", "b1", "c1", "a2", "c2", "a3"]
     assert len(backlog) == 0
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_what_was_taken_makes_room(small: int, at_once: int) -> None:
+    backlog = Backlog()
+    for round in range(10):
+        for number in range(at_once):
+            backlog.add("calm", message(at_once * round + number))
+        with backlog.turn() as (_, waiting):
+            taken = [waiting.popleft() for _ in range(at_once)]
+        assert taken == [message(at_once * round + number) for number in range(at_once)]
+    assert not backlog._dropped
+
+
+def test_their_memory_is_what_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog_module, "MAX_WAITING", 20_000)
+    backlog = Backlog()
+    for number in range(50):
+        backlog.add("short", message(number))
+    assert not backlog._dropped
+    for _ in range(3):
+        backlog.add("long", "x" * 7000)
+    assert backlog._dropped == {"long": 1}
 
 
 def test_the_newest_messages_are_kept_and_dropped_ones_counted(
@@ -54,16 +84,12 @@ def test_the_newest_messages_are_kept_and_dropped_ones_counted(
 ) -> None:
     backlog = Backlog()
     for number in range(12):
-        backlog.add(Notify("flooded", str(number)))
-    backlog.add(Notify("calm", "1"))
+        backlog.add("flooded", message(number))
+    backlog.add("calm", message(1))
     backlog.report()
     assert not caplog.records  # the burst is not over
-    assert [int(payload) for name, payload in drained(backlog) if name == "flooded"] == [
-        7,
-        8,
-        9,
-        10,
-        11,
+    assert [payload for name, payload in drained(backlog) if name == "flooded"] == [
+        *map(message, range(7, 12))
     ]
     backlog.report()
     backlog.report()
@@ -78,10 +104,10 @@ def test_a_burst_that_does_not_end_is_reported_now_and_then(
     monkeypatch.setattr(backlog_module, "REPORT_SECONDS", 0.0)
     backlog = Backlog()
     for number in range(7):
-        backlog.add(Notify("flooded", str(number)))
+        backlog.add("flooded", message(number))
     backlog.report()
     backlog.report()
-    backlog.add(Notify("flooded", "one more"))
+    backlog.add("flooded", message(7))
     backlog.report()
     said = [record.getMessage().split(" were")[0] for record in caplog.records]
     assert said == ["2 messages on channel flooded", "1 messages on channel flooded"]
@@ -107,7 +133,7 @@ def test_it_does_not_sleep_while_messages_wait(
 ) -> None:
     timeouts: list[float] = []
     monkeypatch.setattr(worker.shutdown, "wait", lambda _, timeout: timeouts.append(timeout) or [])
-    worker._ephemeral.add(Notify("app.Shout", '{"number": 1}'))
+    worker._ephemeral.add("app.Shout", '{"number": 1}')
     worker._receive()
     worker._receive()
     assert timeouts[0] == 0

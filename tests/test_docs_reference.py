@@ -60,7 +60,7 @@ PROMISED = {
         f"after about {batch.BATCH_SECONDS * 1000:g} ms or {batch.BATCH_SAVEPOINTS} savepoints",
         f"after {Retry(jitter=0).seconds(1):g} seconds, then {Retry(jitter=0).seconds(2):g}, "
         f"{Retry(jitter=0).seconds(3):g} and so on",
-        f"the newest {backlog.MAX_WAITING:,} of each channel",
+        f"the newest {backlog.MAX_WAITING / backlog.MEGABYTE:g} MB of each channel",
     ],
 }
 """Words of the explanation, with the figures that the code has."""

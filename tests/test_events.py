@@ -20,6 +20,7 @@ from pgpubsub_sql.worker.delivery import Delivery
 from tests.app.models import Item
 from tests.ledger import sql
 from tests.registries import Undo, blank  # noqa: F401 - a fixture
+from tests.workers import hear
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("blank")]
 
@@ -124,7 +125,7 @@ def test_a_stored_message_is_the_same_in_every_attempt() -> None:
 def test_an_ephemeral_message_has_no_id() -> None:
     told: list[Notification] = []
     before = timezone.now()
-    Delivery([failing(told)], using="default").handle_ephemeral("sale", "{}")
+    hear(Delivery([failing(told)], using="default"), "sale", "{}")
     (sent,) = told
     assert (sent.pk, sent.channel, sent.attempts) == (None, "sale", 0)
     assert before <= sent.created_at <= timezone.now()

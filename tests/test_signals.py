@@ -22,6 +22,7 @@ from tests.app.channels import Job, Shout
 from tests.app.models import Entry
 from tests.delivery.sending import drain, jobs
 from tests.ledger import numbers, sql, stored, stranger
+from tests.workers import hear
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -229,10 +230,10 @@ def test_message_failed_is_sent_for_a_message_that_killed_its_worker(
 
 
 def test_signals_are_sent_for_ephemeral_messages(delivery: Delivery, told: list[Any]) -> None:
-    delivery.handle_ephemeral("app.Shout", '{"number": 1}')
-    delivery.handle_ephemeral("app.Shout", '{"number": 2, "mood": "bad"}')
-    delivery.handle_ephemeral("app.Shout", "{}")
-    delivery.handle_ephemeral("app.Shout", '{"number": 3, "$schema": "tenant"}')
+    hear(delivery, "app.Shout", '{"number": 1}')
+    hear(delivery, "app.Shout", '{"number": 2, "mood": "bad"}')
+    hear(delivery, "app.Shout", "{}")
+    hear(delivery, "app.Shout", '{"number": 3, "$schema": "tenant"}')
     assert names(told) == [
         "message_received",
         "message_succeeded",
@@ -252,7 +253,7 @@ def test_a_receiver_may_select_a_channel_as_sender(
     connect(signals.message_succeeded, lambda sender, **_: seen.append(sender), sender=Shout)
     jobs("good")
     drain(delivery)
-    delivery.handle_ephemeral("app.Shout", '{"number": 1}')
+    hear(delivery, "app.Shout", '{"number": 1}')
     assert seen == [Shout]
 
 
@@ -286,8 +287,8 @@ def test_an_error_in_a_receiver_has_no_effect(
     jobs("good", "bad", "good", "close", "good")
     sql("SELECT pgpubsub_notify('app.Job', '{}')")
     drain(delivery)
-    delivery.handle_ephemeral("app.Shout", '{"number": 1}')
-    delivery.handle_ephemeral("app.Shout", '{"number": 2, "mood": "bad"}')
+    hear(delivery, "app.Shout", '{"number": 1}')
+    hear(delivery, "app.Shout", '{"number": 2, "mood": "bad"}')
     assert sorted(numbers("do_job")) == [1, 3, 5]
     assert numbers("hear") == [1]
     assert {row.attempts for row in stored().values()} == {1}
@@ -436,8 +437,8 @@ def test_log_records_of_ephemeral_messages_have_their_attributes(
     delivery: Delivery, caplog: pytest.LogCaptureFixture
 ) -> None:
     for mood in ("bad", "discard"):
-        delivery.handle_ephemeral("app.Shout", f'{{"number": 1, "mood": "{mood}"}}')
-    delivery.handle_ephemeral("app.Shout", "{}")
+        hear(delivery, "app.Shout", f'{{"number": 1, "mood": "{mood}"}}')
+    hear(delivery, "app.Shout", "{}")
     for record in caplog.records:
         assert extras(record)["channel"] == "app.Shout"
         assert extras(record)["notification_id"] is None

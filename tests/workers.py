@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.worker import Worker
+
+
+def hear(delivery: Delivery, name: str, *payloads: str) -> None:
+    """Have ephemeral messages handled that have come together."""
+    delivery.handle_ephemeral(name, deque(payloads))
 
 
 @contextmanager

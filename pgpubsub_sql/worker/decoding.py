@@ -12,7 +12,6 @@ from pgpubsub_sql.channels import BaseChannel, Channel, TriggerChannel, codec, m
 from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.rows import Unbuildable, decode_change
 from pgpubsub_sql.worker.outcomes import Undecodable
-from pgpubsub_sql.worker.session import Session
 
 
 class Headers(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +31,6 @@ _ROWS = (
     'It takes what a trigger sends: {"op": "INSERT", "old": null, "new": {…}}, '
     "each row as to_jsonb() writes it"
 )
-_LARGEST_ID = 2**63 - 1
 _decoder = msgspec.json.Decoder(Headers)
 
 
@@ -89,19 +87,6 @@ def _context(payload: str) -> Mapping[str, Any]:
         return {}
     context = decode_headers(payload).context
     return context if isinstance(context, dict) else {}
-
-
-def long_payload(session: Session, reference: Any) -> str:
-    """Return the long payload with the id *reference*.
-
-    Raises :class:`PayloadError` if there is none.
-    """
-    if type(reference) is not int or not 0 < reference <= _LARGEST_ID:
-        raise PayloadError(f"Its $ref {brief(repr(reference))} is not the id of a long payload.")
-    rows = session.execute("long_payload", {"id": reference})
-    if not rows:
-        raise PayloadError(f"Its long payload {reference!r} has expired, or never existed.")
-    return str(rows[0][0])
 
 
 def _refuse(channel: type[BaseChannel], text: str, *, using: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -15,7 +16,7 @@ from pgpubsub_sql.worker.batch import Batch, BatchLimits, BatchSizing
 from pgpubsub_sql.worker.claims import START, Claims, UnorderedClaims
 from pgpubsub_sql.worker.crash_accounting import account_for, report_crashes
 from pgpubsub_sql.worker.dispatch import Dispatcher
-from pgpubsub_sql.worker.ephemeral import handle_ephemeral
+from pgpubsub_sql.worker.ephemeral import Ephemeral
 from pgpubsub_sql.worker.isolation import Escaped, Isolation
 from pgpubsub_sql.worker.ordered_claims import OrderedClaims
 from pgpubsub_sql.worker.outcomes import Claimed, Expired, Release, describe, postpone
@@ -41,6 +42,7 @@ class ChannelState:
         self.claims: Claims = claims(self.name, session, claim_filter)
         self.sizing = BatchSizing(channel.batch_size)
         self.raw_notifies = RawNotifies(channel, session)
+        self.ephemeral = Ephemeral(channel, session, self.dispatch)
         self.unresolved: Callable[[], None] | None = None
         """Settles a batch of which it is not known yet whether it was committed."""
 
@@ -130,10 +132,9 @@ class Delivery:
         """Return whether a NOTIFY from the server process *pid* may be handled or stored."""
         return self.signatures.accepts(self.channels[name], payload, pid, self.schema)
 
-    def handle_ephemeral(self, name: str, payload: str) -> None:
-        """Handle a message that is not stored. A failure is logged, and ends the message."""
-        state = self._states[name]
-        handle_ephemeral(state.channel, payload, self.schema, self.session, state.dispatch)
+    def handle_ephemeral(self, name: str, waiting: deque[str], until: float = math.inf) -> None:
+        """Handle messages that are not stored; see :meth:`Ephemeral.handle`."""
+        self._states[name].ephemeral.handle(waiting, self.schema, until)
 
     def store(self, name: str, payloads: Iterable[str]) -> None:
         """Store raw NOTIFYs on a durable channel, now or before the next batch."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
+from collections import deque
 from functools import partial
 
 from django.utils import timezone
@@ -11,57 +13,114 @@ from django.utils import timezone
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.retry import Discard
-from pgpubsub_sql.worker.attempts import Attempt
-from pgpubsub_sql.worker.decoding import decode_headers, long_payload
+from pgpubsub_sql.worker.attempts import Attempt, new_context
+from pgpubsub_sql.worker.decoding import decode_headers
 from pgpubsub_sql.worker.dispatch import Dispatcher
-from pgpubsub_sql.worker.isolation import MESSAGE_ERRORS
-from pgpubsub_sql.worker.reporting import guarded, is_reported, report_outcome, report_start
+from pgpubsub_sql.worker.isolation import MESSAGE_ERRORS, Isolation
+from pgpubsub_sql.worker.long_payloads import LongPayloads
+from pgpubsub_sql.worker.reporting import (
+    guarded,
+    is_observed,
+    is_reported,
+    report_outcome,
+    report_start,
+)
 from pgpubsub_sql.worker.session import Session
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 
-def handle_ephemeral(
-    channel: type[BaseChannel], payload: str, schema: str, session: Session, dispatch: Dispatcher
-) -> None:
-    """Call the listeners of *channel* with an ephemeral message, in a transaction of its own.
+class Ephemeral:
+    """Handles the ephemeral messages of *channel*, each in a transaction of its own.
 
-    A message from another schema than *schema* is for other workers. A failure is logged, and ends
-    the message.
+    A message that does not query has none. Such messages follow each other in one atomic block,
+    which Django begins only with a query. A message that uses the connection, or that fails, ends
+    the block. So does each message while signals or the log tell of it.
     """
-    attempt = Attempt(
-        channel=channel,
-        using=session.using,
-        name=channel.postgres_name(),
-        created_at=timezone.now(),
-    )
-    started = time.perf_counter()
-    try:
-        headers = decode_headers(payload)
-        if headers.schema not in (None, schema):
-            return
-        report_start(attempt)
-        started = time.perf_counter()
-        if headers.ref is not None:
-            payload = long_payload(session, headers.ref)
-        _call_isolated(dispatch, payload, session, attempt)
-    except MESSAGE_ERRORS as error:  # it ends its message only
-        attempt.error = error
-    attempt.duration = time.perf_counter() - started
-    if attempt.error is not None:
-        attempt.context.run(_log_failure, attempt, attempt.error)
-        if not (_is_unread(attempt) or isinstance(attempt.error, Discard)):
-            session.drop_if_broken()
-    report_outcome(attempt)
-    if is_reported():
-        session.reclaim(attempt.name)
-    session.tidy_up()
 
+    def __init__(self, channel: type[BaseChannel], session: Session, dispatch: Dispatcher) -> None:
+        self._channel = channel
+        self._name = channel.postgres_name()
+        self._session = session
+        self._dispatch = dispatch
+        self._long_payloads = LongPayloads(session)
+        self._started = 0.0
+        """When the last message was begun, by the clock for durations."""
 
-def _call_isolated(dispatch: Dispatcher, payload: str, session: Session, attempt: Attempt) -> None:
-    with session.isolation(durable=True, channel=attempt.name) as isolation:
-        within = partial(attempt.context.run, dispatch, payload, attempt)
-        isolation.run_alone(within, guarded(attempt))
+    def handle(self, waiting: deque[str], schema: str, until: float = math.inf) -> None:
+        """Handle messages from the left of *waiting*: one, and others until this time.
+
+        A message from another schema than *schema* is for other workers. A failure is logged, and
+        ends its message.
+        """
+        self._handle_some(waiting, schema, until)
+        while waiting and time.monotonic() < until:
+            self._handle_some(waiting, schema, until)
+
+    def _handle_some(self, waiting: deque[str], schema: str, until: float) -> None:
+        """Handle one message, and those after it that can do with the same block."""
+        attempt = Attempt(
+            channel=self._channel,
+            using=self._session.using,
+            name=self._name,
+            created_at=timezone.now(),
+        )
+        self._started = time.perf_counter()
+        try:
+            payload = waiting.popleft()
+            headers = decode_headers(payload)
+            if headers.schema not in (None, schema):
+                return
+            report_start(attempt)
+            self._started = time.perf_counter()
+            if headers.ref is not None:
+                payload = self._long_payloads.get(headers.ref, waiting)
+            with self._session.isolation(durable=True, channel=self._name) as isolation:
+                is_unused = self._run(payload, attempt, isolation)
+                if is_unused and not is_observed():
+                    self._run_others(waiting, schema, until, attempt, isolation)
+        except MESSAGE_ERRORS as error:  # it ends its message only
+            attempt.error = error
+        self._end(attempt)
+
+    def _run_others(
+        self,
+        waiting: deque[str],
+        schema: str,
+        until: float,
+        attempt: Attempt,
+        isolation: Isolation,
+    ) -> None:
+        """Handle messages until one uses the connection, or needs a query to be read.
+
+        *attempt* is each of theirs in turn: nobody has seen it.
+        """
+        while waiting and time.monotonic() < until:
+            attempt.context, attempt.listener = new_context(), ""
+            self._started = time.perf_counter()
+            payload = waiting.popleft()
+            headers = decode_headers(payload)
+            if headers.ref is not None:
+                waiting.appendleft(payload)
+                return
+            if headers.schema in (None, schema) and not self._run(payload, attempt, isolation):
+                return
+
+    def _run(self, payload: str, attempt: Attempt, isolation: Isolation) -> bool:
+        """Call the listeners; return whether the block may serve another message."""
+        call = partial(attempt.context.run, self._dispatch, payload, attempt)
+        return isolation.run_alone(call, guarded(attempt))
+
+    def _end(self, attempt: Attempt) -> None:
+        attempt.duration = time.perf_counter() - self._started
+        if attempt.error is not None:
+            attempt.context.run(_log_failure, attempt, attempt.error)
+            if not (_is_unread(attempt) or isinstance(attempt.error, Discard)):
+                self._session.drop_if_broken()
+        report_outcome(attempt)
+        if is_reported():
+            self._session.reclaim(self._name)
+        self._session.tidy_up()
 
 
 def _log_failure(attempt: Attempt, error: BaseException) -> None:

@@ -192,12 +192,31 @@ class Isolation:
             self._guard_callbacks(guard, first)
         return None
 
-    def run_alone(self, call: Callable[[], None], guard: Guard) -> None:
-        """Run the only message of this transaction; let its errors end the transaction."""
+    def run_alone(self, call: Callable[[], None], guard: Guard) -> bool:
+        """Run the only message of this transaction; let its errors end the transaction.
+
+        Return whether it has not used the connection, so that the transaction may be another's.
+        """
         self._run_alone(call)
+        if self._is_unused():
+            self._restore(False)
+            return True
         self.check()
         self._restore(self.is_touched or not self._baseline.shows_cursors)
         self._guard_callbacks(guard, 0)
+        return False
+
+    def _is_unused(self) -> bool:
+        """Return whether the connection is as it was when the block was entered."""
+        connection, raw = self._connection, self._raw
+        return (
+            self._baseline.shows_cursors
+            and not self.is_touched
+            and not count_callbacks(connection)
+            and not raw.closed
+            and not raw.autocommit
+            and is_in_state(connection, self._atomic)
+        )
 
     def _run_alone(self, call: Callable[[], None]) -> None:
         self._has_savepoint = True  # it needs none

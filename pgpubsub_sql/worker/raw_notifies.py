@@ -14,7 +14,8 @@ from django.db import DatabaseError, transaction
 from pgpubsub_sql.channels import BaseChannel, TriggerChannel, model_of
 from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.retry import Backoff
-from pgpubsub_sql.worker.decoding import decode_headers, long_payload
+from pgpubsub_sql.worker.decoding import decode_headers
+from pgpubsub_sql.worker.long_payloads import LongPayloads
 from pgpubsub_sql.worker.outcomes import storable
 from pgpubsub_sql.worker.session import Session
 
@@ -47,6 +48,7 @@ class RawNotifies:
     def __init__(self, channel: type[BaseChannel], session: Session) -> None:
         self._name = channel.postgres_name()
         self._session = session
+        self._long_payloads = LongPayloads(session)
         self._parameters = {
             "channel": self._name,
             "key": _key(channel),
@@ -125,16 +127,19 @@ class RawNotifies:
 
     def _insert(self, notifies: list[RawNotify], *, as_text: bool = False) -> None:
         with transaction.atomic(using=self._session.using):
-            read = _raw if as_text else self._readable
-            payloads = [read(notify.payload) for notify in notifies]
+            sent = [notify.payload for notify in notifies]
+            payloads = list(map(_raw, sent)) if as_text else self._readable(sent)
             self._session.execute("store_raw_notifies", self._parameters | {"payloads": payloads})
 
-    def _readable(self, payload: str) -> str:
-        """Return a JSON object: the message, the long payload it refers to, or its text in one."""
+    def _readable(self, payloads: list[str]) -> list[str]:
+        """Return JSON objects: messages, the long payloads they refer to, or their text in one."""
+        return [self._read(payload, payloads[place:]) for place, payload in enumerate(payloads, 1)]
+
+    def _read(self, payload: str, following: list[str]) -> str:
         try:
             reference = decode_headers(payload).ref
             if reference is not None:
-                return long_payload(self._session, reference)
+                return self._long_payloads.get(reference, following)
         except PayloadError:
             return _raw(payload)
         return payload if payload.lstrip().startswith("{") else _raw(payload)

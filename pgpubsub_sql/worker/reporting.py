@@ -82,6 +82,12 @@ def report_outcome(attempt: Attempt) -> None:
         _send(message_parked, attempt, "error")
 
 
+def is_observed() -> bool:
+    """Return whether anything is told of each message that is handled, even if it succeeds."""
+    is_logged = logger.isEnabledFor(logging.DEBUG)
+    return is_logged or bool(message_received.receivers) or is_reported()
+
+
 def is_reported() -> bool:
     """Return whether outcomes have receivers, which may use the connection."""
     return any(one.receivers for one in (message_succeeded, message_failed, message_parked))

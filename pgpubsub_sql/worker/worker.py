@@ -37,6 +37,8 @@ POLL_SECONDS = 10.0
 that no NOTIFY announces, such as those of a worker that died."""
 EPHEMERAL_SECONDS = 0.05
 """Longest time for handling ephemeral messages before stored ones have their turn."""
+TURN_SECONDS = 0.002
+"""Longest time for handling ephemeral messages of one channel before others have their turn."""
 LOOK_AHEAD_SECONDS = 0.1
 """Shortest time between two looks ahead while a channel is never empty."""
 LOOK_AHEAD_SHARE = 20
@@ -312,20 +314,23 @@ class Worker:
             elif self.delivery.channels[notify.channel].lock_notifications:
                 raw[notify.channel].append(notify.payload)
             else:
-                self._ephemeral.add(notify)
+                self._ephemeral.add(notify.channel, notify.payload)
         for name, payloads in raw.items():
             if self.doorbell.elect(name):
                 self.delivery.store(name, payloads)
                 self._bring_forward(name, AT_ONCE)
 
     def _handle_ephemeral(self) -> None:
-        """Handle ephemeral messages for a while, and read NOTIFYs in between."""
-        started = time.monotonic()
-        while not self.shutdown.is_requested() and (notify := self._ephemeral.next()):
-            self.delivery.handle_ephemeral(notify.channel, notify.payload)
-            self._read()
-            if time.monotonic() - started >= EPHEMERAL_SECONDS:
+        """Handle ephemeral messages for a while, and read more when none is left."""
+        until = time.monotonic() + EPHEMERAL_SECONDS
+        while self._ephemeral and not self.shutdown.is_requested():
+            with self._ephemeral.turn() as (name, waiting):
+                ends = min(until, time.monotonic() + TURN_SECONDS)
+                self.delivery.handle_ephemeral(name, waiting, ends)
+            if time.monotonic() >= until:
                 break
+            if not self._ephemeral:
+                self._read()
         self.shutdown.take_back_signals()
         self._ephemeral.report()
         self.delivery.signatures.report()

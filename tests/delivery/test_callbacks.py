@@ -13,6 +13,7 @@ from tests.app import listeners
 from tests.conftest import Listen, eventually
 from tests.delivery.sending import drain, jobs
 from tests.ledger import calls, listeners_wait, numbers, sql, stored, stranger
+from tests.workers import hear
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -34,7 +35,7 @@ def test_callbacks_run_after_the_commit_and_fail_by_themselves(
 def test_a_failing_callback_of_an_ephemeral_message_is_logged(
     delivery: Delivery, caplog: pytest.LogCaptureFixture
 ) -> None:
-    delivery.handle_ephemeral("app.Shout", '{"number": 1, "mood": "call back"}')
+    hear(delivery, "app.Shout", '{"number": 1, "mood": "call back"}')
     assert numbers("hear") == [1]
     assert len(calls("called back")) == 1
     assert "will not be retried" not in caplog.text

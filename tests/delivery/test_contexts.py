@@ -28,6 +28,7 @@ from tests.app.listeners import called
 from tests.delivery.channels import LoneJob
 from tests.delivery.sending import drain, jobs
 from tests.ledger import calls, numbers
+from tests.workers import hear
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -83,8 +84,8 @@ def test_a_message_does_not_see_the_context_variables_of_another(
     before = look()
     jobs("leave", "look", "fail", "look")
     drain(delivery)
-    for mood in ["leave", "look", "fail", "look"]:
-        delivery.handle_ephemeral("app.Shout", f'{{"number": 1, "mood": "{mood}"}}')
+    moods = ["leave", "look", "fail", "look"]
+    hear(delivery, "app.Shout", *[f'{{"number": 1, "mood": "{mood}"}}' for mood in moods])
     changed = seen[0]
     assert changed != before
     assert seen == [changed, before] * 4
@@ -131,7 +132,7 @@ def test_receivers_callbacks_and_log_records_share_the_context_of_their_message(
             drain(delivery)
         else:
             for mood in ["look", "fail"]:
-                delivery.handle_ephemeral(channel, f'{{"number": 1, "mood": "{mood}"}}')
+                hear(delivery, channel, f'{{"number": 1, "mood": "{mood}"}}')
     finally:
         signals.message_received.disconnect(received)
         signals.message_succeeded.disconnect(succeeded)
@@ -210,7 +211,7 @@ def test_queries_in_the_context_of_a_message_join_its_transaction(delivery: Deli
     jobs("good", "bad", "good", channel=LoneJob)
     drain(delivery, LoneJob)
     assert numbers("do_lone_job") == [1, 3]
-    delivery.handle_ephemeral("app.Shout", '{"number": 1, "mood": "async"}')
+    hear(delivery, "app.Shout", '{"number": 1, "mood": "async"}')
     assert len(calls("hear_async")) == 1
 
 
@@ -229,7 +230,7 @@ def test_logged_queries_are_forgotten(delivery: Delivery) -> None:
         drain(delivery)
         assert len(connection.queries_log) < 20
         for number in range(3):
-            delivery.handle_ephemeral("app.Shout", f'{{"number": {number}}}')
+            hear(delivery, "app.Shout", f'{{"number": {number}}}')
             assert len(connection.queries_log) < 20
         for _ in range(10):
             delivery.handle_stored("app.Job")

@@ -27,6 +27,7 @@ from tests.app.models import Item
 from tests.delivery.channels import LoneJob
 from tests.delivery.sending import drain, hasten, jobs
 from tests.ledger import calls, numbers, sql, stored, stranger
+from tests.workers import hear
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -153,7 +154,7 @@ def handle(delivery: Delivery, channel: str, *moods: str) -> None:
     """Send a message per mood on a channel of whatever kind, and have it handled."""
     if channel == "app.Shout":
         for number, one in enumerate(moods, 1):
-            delivery.handle_ephemeral(channel, f'{{"number": {number}, "mood": "{one}"}}')
+            hear(delivery, channel, f'{{"number": {number}, "mood": "{one}"}}')
     else:
         jobs(*moods, channel=delivery.channels[channel])
         for _ in range(3):
@@ -280,7 +281,7 @@ def test_settings_of_an_outcome_receiver_are_restored(delivery: Delivery, seen: 
     try:
         jobs("good")
         drain(delivery)
-        delivery.handle_ephemeral("app.Shout", '{"number": 1}')
+        hear(delivery, "app.Shout", '{"number": 1}')
     finally:
         signals.message_succeeded.disconnect(leave)
     assert settings() == seen[0]
@@ -350,7 +351,7 @@ def test_a_tenant_set_by_a_message_is_restored(
     jobs("leave", "look")
     drain(delivery)
     assert seen == ["ours"]
-    delivery.handle_ephemeral("app.Shout", '{"number": 1, "mood": "leave"}')
+    hear(delivery, "app.Shout", '{"number": 1, "mood": "leave"}')
     assert wrapper.tenant == "ours"
 
 
@@ -396,7 +397,7 @@ def test_what_a_callback_leaves_open_is_logged_and_closed(
             jobs("leave", "good")
             drain(delivery)
         else:
-            delivery.handle_ephemeral(channel, f'{{"number": {number}, "mood": "leave"}}')
+            hear(delivery, channel, f'{{"number": {number}, "mood": "leave"}}')
     with stranger() as other:
         listener = "do_job" if channel == "app.Job" else "hear"
         other.execute("SELECT count(*) FROM app_entry WHERE listener = %s", [listener])
@@ -457,7 +458,7 @@ def test_a_database_without_autocommit_is_refused(
     """F44: by whoever would work on it, naming the setting."""
     with pytest.raises(NotReady, match="has AUTOCOMMIT = False in DATABASES"):
         delivery.handle_stored("app.Job")
-    delivery.handle_ephemeral("app.Shout", '{"number": 1}')
+    hear(delivery, "app.Shout", '{"number": 1}')
     assert "has AUTOCOMMIT = False in DATABASES" in caplog.text
     with pytest.raises(CommandError, match="has AUTOCOMMIT = False in DATABASES"):
         call_command("listen", "--drain", "--worker")

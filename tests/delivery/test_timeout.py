@@ -23,6 +23,7 @@ from tests.app.listeners import called, execute
 from tests.delivery.channels import Hasty, HastyShout
 from tests.delivery.sending import drain, hasten, jobs
 from tests.ledger import calls, numbers, sql, stored
+from tests.workers import hear
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -124,7 +125,7 @@ def test_a_timeout_interrupts_an_ephemeral_message(
     delivery: Delivery, mood: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number, one in enumerate([mood, "good"], 1):
-        delivery.handle_ephemeral("tests.HastyShout", f'{{"number": {number}, "mood": "{one}"}}')
+        hear(delivery, "tests.HastyShout", f'{{"number": {number}, "mood": "{one}"}}')
     assert numbers("be_quick") == [2]
     assert "took longer than 1 s" in caplog.text
 
@@ -152,7 +153,7 @@ def test_a_timeout_interrupts_a_callback(
         assert not stored()
     else:
         for number, one in enumerate(["bad", "good"], 1):
-            delivery.handle_ephemeral(name, f'{{"number": {number}, "mood": "{one}"}}')
+            hear(delivery, name, f'{{"number": {number}, "mood": "{one}"}}')
     assert numbers("be_quick") == [1, 2]
     assert (
         f"A callback given to transaction.on_commit() by a listener of channel {name} took longer "

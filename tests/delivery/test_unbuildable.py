@@ -25,6 +25,7 @@ from tests.ledger import sql
 from tests.registries import blank  # noqa: F401 - a fixture
 from tests.rows.models import Licence, Picture, Pizzeria, Plain, Restaurant
 from tests.triggers.tables import watch
+from tests.workers import hear
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("blank")]
 
@@ -178,7 +179,7 @@ def test_an_ephemeral_row_that_cannot_be_built_is_logged_and_dropped(
     channel.lock_notifications = False
     delivery = Delivery([channel], using="default", schema="public")
     with initialized(Licence, lambda licence: licence.number), caplog.at_level(logging.ERROR):
-        delivery.handle_ephemeral("rows.Watched", payload)
+        hear(delivery, "rows.Watched", payload)
     assert "cannot be read, and was dropped: rows.Watched: No instance of" in caplog.text
     assert not heard
     assert connection.is_usable()

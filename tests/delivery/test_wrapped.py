@@ -14,6 +14,7 @@ from tests.app.listeners import called
 from tests.delivery.sending import drain, hasten, jobs
 from tests.delivery.test_isolation import INNOCENT, UNDOES_ITS_BATCH, UNDONE_BY_ITSELF
 from tests.ledger import calls, numbers, sql, stored
+from tests.workers import hear
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -160,7 +161,7 @@ def test_the_session_is_restored_on_a_wrapped_connection(
     assert sorted(stored()) == [2]
     hasten()
     drain(delivery)
-    delivery.handle_ephemeral("app.Shout", '{"number": 1, "mood": "leave"}')
+    hear(delivery, "app.Shout", '{"number": 1, "mood": "leave"}')
     assert sql("SHOW default_transaction_read_only") == [("off",)]
     assert "nowhere" not in sql("SHOW search_path")[0][0]
     assert numbers("hear") == [1]
@@ -170,7 +171,7 @@ def test_the_session_is_restored_on_a_wrapped_connection(
 def test_an_ephemeral_message_is_handled_on_a_wrapped_connection(delivery: Delivery) -> None:
     """F37."""
     for number, mood in enumerate(["good", "raw write", "copy and fail", "close", "good"]):
-        delivery.handle_ephemeral("app.Shout", f'{{"number": {number}, "mood": "{mood}"}}')
+        hear(delivery, "app.Shout", f'{{"number": {number}, "mood": "{mood}"}}')
     assert numbers("hear") == [0, 4]
     assert not calls("raw")
     assert not calls("copied")

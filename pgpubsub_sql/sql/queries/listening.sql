@@ -28,9 +28,14 @@ ORDER BY position
 -- The secrets that signatures are checked with: one row, or several after a restore of data.
 SELECT secret FROM pgpubsub_sql_secret
 
--- long_payload --
--- A message of an ephemeral channel that was too long for its NOTIFY.
-SELECT payload::text FROM pgpubsub_sql_longpayload WHERE id = %(id)s
+-- long_payloads --
+-- Messages of ephemeral channels that were too long for their NOTIFYs: the first, and others up to a megabyte
+-- as it is stored.
+SELECT id, payload::text FROM (
+    SELECT id, payload, sum(pg_column_size(payload)) OVER (ORDER BY position) - pg_column_size(payload) AS before
+    FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY AS wanted (id, position)
+    JOIN pgpubsub_sql_longpayload USING (id)
+) AS found WHERE before < 1000000
 
 -- delete_long_payloads --
 -- Delete long payloads that every listener has had the time to read.
