@@ -83,16 +83,19 @@ class Attempt:
     """Context for listeners, callbacks, receivers and log records."""
 
     @classmethod
-    def of_stored(cls, channel: type[BaseChannel], claimed: Claimed, using: str) -> Attempt:
-        """Return an attempt to handle a stored message."""
+    def of_stored(
+        cls, channel: type[BaseChannel], name: str, claimed: Claimed, using: str
+    ) -> Attempt:
+        """Return an attempt to handle a stored message of *channel*, which has this *name*."""
+        rest = claimed.rest
         return cls(
             channel=channel,
             using=using,
-            name=claimed.channel,
+            name=name,
             created_at=claimed.created_at,
             id=claimed.id,
-            attempts=claimed.attempts,
-            unreadable=claimed.unreadable,
+            attempts=rest.attempts,
+            unreadable=rest.unreadable,
         )
 
     def fail(self, error: BaseException, outcome: Failure | None = None) -> Failure:

@@ -111,6 +111,7 @@ class Batch:
         """The attempt under way."""
         self._using = isolation.using
         self._channel = channel
+        self._name = channel.postgres_name()
         self._dispatch = dispatch
         self._is_ordered = is_ordered
         self._limits = limits
@@ -141,7 +142,7 @@ class Batch:
     def first_attempt(self) -> Attempt:
         """Return the attempt to handle the first message, even if it never began."""
         attempt = self.attempts[0] if self.attempts else self._attempt
-        return attempt or Attempt.of_stored(self._channel, self.claimed[0], self._using)
+        return attempt or self._attempt_at(self.claimed[0])
 
     def rows_to_put_back(self) -> list[dict[str, Any]]:
         """Return the values for the query ``put_back``."""
@@ -174,9 +175,9 @@ class Batch:
     def _handle(self, one: Claimed) -> Outcome:
         if one.key in self._blocked:
             return Release()
-        if one.expired:
+        if one.unusual is not None and one.rest.expired:
             return Expired()
-        self._attempt = attempt = Attempt.of_stored(self._channel, one, self._using)
+        self._attempt = attempt = self._attempt_at(one)
         report_start(attempt, self.isolation)
         started = time.perf_counter()
         call = partial(attempt.context.run, self._dispatch, one.payload, attempt)
@@ -185,6 +186,9 @@ class Batch:
         self._attempt = None
         self.attempts.append(attempt)
         return DONE if error is None else self._fail(attempt, error)
+
+    def _attempt_at(self, one: Claimed) -> Attempt:
+        return Attempt.of_stored(self._channel, self._name, one, self._using)
 
     def _fail(
         self, attempt: Attempt, error: BaseException, outcome: Failure | None = None

@@ -13,6 +13,8 @@ from pgpubsub_sql.sql import part, render
 from pgpubsub_sql.worker.outcomes import Claimed
 from pgpubsub_sql.worker.session import Session
 
+CLAIM_BYTES = 4_000_000
+"""Most bytes of payloads that are claimed together, unless a single one has more."""
 RESTART_SECONDS = 1.0
 """Shortest time between two searches from the start, while there is something after the mark."""
 QUICK_SECONDS = 0.001
@@ -38,6 +40,11 @@ class Claim:
     """Messages that crashed workers had in flight. They were not claimed, and are still stored."""
     is_last: bool = False
     """Whether there is nothing more to claim."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it left out messages because it would have become too large."""
+        return bool(self.claimed) and self.claimed[0].is_cut
 
 
 class Claims(Protocol):
@@ -65,13 +72,20 @@ class Claims(Protocol):
 
 def statement(name: str, claim_filter: ClaimFilter) -> str:
     """Return the text of the query *name* with the filter in it."""
-    given_up = part("queries/given_up")
-    return render(f"queries/{name}", filter=claim_filter.text, given_up=given_up)
+    unusual = part("queries/unusual")
+    return render(
+        f"queries/{name}",
+        filter=claim_filter.text,
+        size=part("queries/size"),
+        found=part("queries/found", given_up=part("queries/given_up")),
+        claimed=part("queries/claimed", unusual=unusual),
+        abandoned=part("queries/abandoned", unusual=unusual),
+    )
 
 
 def claim_of(rows: Iterable[Iterable[Any]]) -> Claim:
     """Return the rows of such a statement, which are either all claimed or all abandoned."""
-    found = [Claimed(*row) for row in rows]
+    found = list(map(Claimed._make, rows))
     is_abandoned = bool(found) and found[0].payload is None
     return Claim(abandoned=found) if is_abandoned else Claim(claimed=found)
 
@@ -152,7 +166,7 @@ class UnorderedClaims:
             self._restarts.add(started)
         if claimed:
             self._mark = (claimed[-1].available_at, claimed[-1].id)
-        self._is_at_end = len(claimed) < limit
+        self._is_at_end = len(claimed) < limit and not claim.is_cut
         has_to_restart = position is not None and self.position(thorough=thorough) is None
         return dataclasses.replace(claim, is_last=self._is_at_end and not has_to_restart)
 
@@ -164,5 +178,5 @@ class UnorderedClaims:
 
     def _execute(self, limit: int, position: Position) -> Any:
         after, after_id = position
-        parameters = {"limit": limit, "after": after, "after_id": after_id}
+        parameters = {"limit": limit, "bytes": CLAIM_BYTES, "after": after, "after_id": after_id}
         return self._session.execute("take", self._parameters | parameters, text=self._text)

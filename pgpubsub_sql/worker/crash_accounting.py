@@ -30,7 +30,7 @@ def account_for(
 
 
 def _charge(one: Claimed, channel: type[BaseChannel], session: Session) -> Attempt:
-    attempt = Attempt.of_stored(channel, one, session.using)
+    attempt = Attempt.of_stored(channel, channel.postgres_name(), one, session.using)
     session.record_failure(one.id, one.attempts, attempt.fail(WorkerDied()))
     return attempt
 

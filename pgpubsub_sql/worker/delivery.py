@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.filters import ClaimFilter, claim_filter
@@ -166,7 +167,7 @@ class Delivery:
                 claim = state.claims.take(limits.messages, thorough=thorough)
                 if claim.claimed:
                     batch = self._batch(state, claim.claimed, isolation, limits)
-                    self._handle(batch)
+                    self._handle(state, batch)
                 else:
                     charged = account_for(claim.abandoned, state.channel, self.session)
         except Exception as error:  # whatever it is, it is this batch's outcome
@@ -199,19 +200,19 @@ class Delivery:
             is_stopping=self.is_stopping,
         )
 
-    def _handle(self, batch: Batch) -> None:
+    def _handle(self, state: ChannelState, batch: Batch) -> None:
         batch.handle()
         self._after_handling()
         batch.isolation.verify()
-        self._put_back(batch)
+        self._put_back(state, batch)
 
-    def _put_back(self, batch: Batch) -> None:
+    def _put_back(self, state: ChannelState, batch: Batch) -> None:
         rows = batch.rows_to_put_back()
         if rows:
-            columns = {name: [row[name] for row in rows] for name in rows[0]}
-            self.session.execute("put_back", columns)
+            columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
+            self.session.execute("put_back", columns | {"channel": state.name})
         if batch.count(Release):  # other workers may have gone to sleep meanwhile
-            self.session.execute("ring", {"channels": [batch.claimed[0].channel]})
+            self.session.execute("ring", {"channels": [state.name]})
 
     def _committed(self, state: ChannelState, batch: Batch) -> None:
         claimed, released, expired = len(batch.claimed), batch.count(Release), batch.count(Expired)
@@ -260,7 +261,7 @@ class Delivery:
             if not isolation.is_committed:
                 isolation.note_commit()
             batch.abort(_cause(error), is_innocent=isolation.is_lost)
-            self._put_back(batch)
+            self._put_back(state, batch)
             self._committed_after_all(state, batch)
         elif len(batch.claimed) == 1:
             self._failed_alone(state, batch, error)

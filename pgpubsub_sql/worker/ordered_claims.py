@@ -128,6 +128,11 @@ class OrderedClaims:
         """Claim the first messages of *keys*, an equal share of *limit* for each."""
         alone = keys[0].alone
         share = 1 if alone else max(1, limit // len(keys))
-        chosen = {"keys": [one.key for one in keys], "limit": share, "alone": alone}
+        chosen = {
+            "keys": [one.key for one in keys],
+            "limit": share,
+            "bytes": claims.CLAIM_BYTES,
+            "alone": alone,
+        }
         rows = self._session.execute("take_ordered", self._parameters | chosen, text=self._text)
         return claim_of(rows)

@@ -7,6 +7,8 @@ import random
 import traceback
 from typing import Any, NamedTuple, assert_never
 
+import msgspec
+
 from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.retry import Discard, Retry, RetryAfter
 from pgpubsub_sql.rows import Unbuildable
@@ -99,28 +101,76 @@ class Undecodable(PayloadError):
     """No version of the code is likely to read the message."""
 
 
+class Unusual(msgspec.Struct, frozen=True, kw_only=True):
+    """The columns of a stored notification that seldom differ from their defaults."""
+
+    attempts: int = 0
+    unreadable: int = 0
+    last_error: str = ""
+    reason: str = ""
+    failed_at: str | None = None
+    expires_at: str | None = None
+    alone: bool = False
+    expired: bool = False
+
+
+_USUAL = Unusual()
+_unusual = msgspec.json.Decoder(Unusual)
+
+
 class Claimed(NamedTuple):
-    """A stored notification in flight, in the column order of the query ``take``."""
+    """A stored notification in flight, in the column order of the query ``claimed``."""
 
     id: int
-    channel: str
     payload: str
     """JSON; None for an abandoned message, whose payload may be what killed a worker."""
+    key: str | None
     created_at: str
     available_at: str
-    expires_at: str | None
-    """Times in PostgreSQL's spelling, so that they are stored again unchanged: Python has no
-    infinity, and without USE_TZ it has no name for the hour that a clock change repeats."""
-    attempts: int
-    unreadable: int
-    last_error: str
-    reason: str
-    failed_at: str | None
-    key: str | None
-    alone: bool
-    expired: bool
+    """Times, that in *unusual* too, are in PostgreSQL's spelling, so that they are stored again
+    unchanged: Python has no infinity, and without USE_TZ it has no name for the hour that a clock
+    change repeats."""
+    unusual: str | None
+    """JSON of :class:`Unusual`; None if it has the defaults."""
+    is_cut: bool
+    """Whether this claim left out notifications, because it would have become too large."""
     transaction: str
     """Id of the transaction in which it was claimed."""
+
+    @property
+    def rest(self) -> Unusual:
+        """The other columns."""
+        return _USUAL if self.unusual is None else _unusual.decode(self.unusual)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is handled in a transaction of its own."""
+        return self.rest.alone
+
+    @property
+    def attempts(self) -> int:
+        """Number of attempts that failed before."""
+        return self.rest.attempts
+
+    def row(self) -> dict[str, Any]:
+        """Return the values for the query ``put_back`` that store it again as it was."""
+        rest = self.rest
+        return {
+            "id": self.id,
+            "payload": self.payload,
+            "created_at": self.created_at,
+            "available_at": self.available_at,
+            "expires_at": rest.expires_at,
+            "attempts": rest.attempts,
+            "unreadable": rest.unreadable,
+            "last_error": rest.last_error,
+            "reason": rest.reason,
+            "failed_at": rest.failed_at,
+            "key": self.key,
+            "alone": rest.alone,
+            "delay": None,
+            "has_failed": False,
+        }
 
 
 def after_failure(
@@ -200,9 +250,9 @@ def row_to_put_back(claimed: Claimed, outcome: Outcome) -> dict[str, Any] | None
         case Done() | Discarded() | Expired():
             return None
         case Release():
-            return claimed._asdict() | {"delay": None, "has_failed": False}
+            return claimed.row()
         case Postpone() | ReadAgain() | TryAgain() | Park():
-            return claimed._asdict() | {"delay": None} | changes(claimed.attempts, outcome)
+            return claimed.row() | changes(claimed.attempts, outcome)
         case _:
             assert_never(outcome)
 

@@ -3,9 +3,9 @@
 -- take --
 -- Claim a batch of one channel, starting after a position; or first, by itself, a notification that is
 -- to be handled alone. If earlier claims of some were rolled back without a record, claim nothing and
--- return those, without their payloads, which may be what killed a worker. Times are text, so that they
--- can be put back unchanged. Arrays and MATERIALIZED make each part run once: a LIMIT that is evaluated
--- again under locks would claim too many. By ctid, which saves a second lookup in an index.
+-- return those, without their payloads, which may be what killed a worker. Arrays and MATERIALIZED make
+-- each part run once: a LIMIT that is evaluated again under locks would claim too many. By ctid, which
+-- saves a second lookup in an index.
 WITH lone AS MATERIALIZED (
     SELECT ctid AS place, xmax AS mark FROM pgpubsub_sql_notification
     WHERE channel = %(channel)s AND alone AND available_at <= statement_timestamp()
@@ -14,37 +14,30 @@ WITH lone AS MATERIALIZED (
     ORDER BY available_at, id
     LIMIT 1
     FOR UPDATE SKIP LOCKED
-), together AS MATERIALIZED (
-    SELECT ctid AS place, xmax AS mark FROM pgpubsub_sql_notification
-    WHERE NOT EXISTS (SELECT FROM lone)
-        AND channel = %(channel)s AND NOT alone AND available_at <= statement_timestamp()
-        AND (available_at, id) > (%(after)s::timestamptz, %(after_id)s)
-        AND (key IS NULL OR NOT %(keyless)s)
-        AND (:{filter})
-    ORDER BY available_at, id
-    LIMIT %(limit)s
-    FOR UPDATE SKIP LOCKED
-), given_up AS MATERIALIZED (
-    SELECT place FROM (SELECT place, mark FROM lone UNION ALL SELECT place, mark FROM together) AS locked
-    WHERE :{given_up}
+), locked AS (
+    SELECT place, mark, 0 AS size FROM lone
+    UNION ALL
+    SELECT * FROM (
+        SELECT ctid AS place, xmax AS mark, :{size} AS size FROM pgpubsub_sql_notification
+        WHERE NOT EXISTS (SELECT FROM lone)
+            AND channel = %(channel)s AND NOT alone AND available_at <= statement_timestamp()
+            AND (available_at, id) > (%(after)s::timestamptz, %(after_id)s)
+            AND (key IS NULL OR NOT %(keyless)s)
+            AND (:{filter})
+        ORDER BY available_at, id
+        LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
+    ) AS together
+), found AS MATERIALIZED (
+    :{found}
 ), taken AS (
     DELETE FROM pgpubsub_sql_notification
-    WHERE ctid = ANY (
-        CASE WHEN NOT EXISTS (SELECT FROM given_up)
-            THEN ARRAY(SELECT place FROM lone UNION ALL SELECT place FROM together)
-        END
-    )
+    WHERE ctid = ANY ((SELECT places FROM found WHERE given_up IS NULL)::tid[])
     RETURNING *
 )
-(
-    SELECT id, channel, payload::text, created_at::text, available_at::text, expires_at::text, attempts, unreadable,
-        last_error, reason, failed_at::text, key, alone, coalesce(expires_at <= statement_timestamp(), false), pg_current_xact_id()::text
-    FROM taken ORDER BY available_at, id
-)
+(SELECT :{claimed} FROM taken ORDER BY available_at, id)
 UNION ALL
-SELECT id, channel, NULL, created_at::text, available_at::text, expires_at::text, attempts, unreadable,
-    last_error, reason, failed_at::text, key, alone, false, pg_current_xact_id()::text
-FROM pgpubsub_sql_notification WHERE ctid = ANY (ARRAY(SELECT place FROM given_up))
+SELECT :{abandoned} FROM pgpubsub_sql_notification WHERE ctid = ANY ((SELECT given_up FROM found)::tid[])
 
 -- lock_keys --
 -- Lock keys of a channel whose first notification is ready, in the order of the keys, starting after one:
@@ -83,32 +76,70 @@ WITH run AS MATERIALIZED (
         ORDER BY id LIMIT %(limit)s
     ) AS first
 ), free AS MATERIALIZED (
-    SELECT ctid AS place, xmax AS mark FROM pgpubsub_sql_notification
+    SELECT ctid AS place, xmax AS mark, :{size} AS size FROM pgpubsub_sql_notification
     WHERE ctid = ANY (ARRAY(SELECT place FROM run WHERE is_wanted))
     FOR UPDATE SKIP LOCKED
-), locked AS MATERIALIZED (
-    SELECT judged.place, mark FROM (
+), locked AS (
+    SELECT place, mark, size FROM (
         -- By place: what was changed since this statement began has another one now.
-        SELECT free.place, mark, bool_and(free.place IS NOT NULL) OVER (PARTITION BY run.key ORDER BY run.id) AS is_next
+        SELECT free.place, mark, size, run.key, run.id,
+            bool_and(free.place IS NOT NULL) OVER (PARTITION BY run.key ORDER BY run.id) AS is_next
         FROM run LEFT JOIN free ON free.place = run.place
     ) AS judged
     WHERE is_next
-), given_up AS MATERIALIZED (
-    SELECT place FROM locked WHERE :{given_up}
+    ORDER BY key, id
+), found AS MATERIALIZED (
+    :{found}
 ), taken AS (
     DELETE FROM pgpubsub_sql_notification
-    WHERE ctid = ANY (ARRAY(SELECT place FROM locked WHERE NOT EXISTS (SELECT FROM given_up)))
+    WHERE ctid = ANY ((SELECT places FROM found WHERE given_up IS NULL)::tid[])
     RETURNING *
 )
-(
-    SELECT id, channel, payload::text, created_at::text, available_at::text, expires_at::text, attempts, unreadable,
-        last_error, reason, failed_at::text, key, alone, coalesce(expires_at <= statement_timestamp(), false), pg_current_xact_id()::text
-    FROM taken ORDER BY id
-)
+(SELECT :{claimed} FROM taken ORDER BY id)
 UNION ALL
-SELECT id, channel, NULL, created_at::text, available_at::text, expires_at::text, attempts, unreadable,
-    last_error, reason, failed_at::text, key, alone, false, pg_current_xact_id()::text
-FROM pgpubsub_sql_notification WHERE ctid = ANY (ARRAY(SELECT place FROM given_up))
+SELECT :{abandoned} FROM pgpubsub_sql_notification WHERE ctid = ANY ((SELECT given_up FROM found)::tid[])
+
+-- claimed --
+-- The columns of a claimed notification. Most have nothing unusual. Times are text, so that they can be put back
+-- unchanged.
+id, payload::text, key, created_at::text, available_at::text, :{unusual},
+(SELECT is_cut FROM found), (SELECT pg_current_xact_id()::text)
+
+-- abandoned --
+-- The same of one that was not claimed.
+id, NULL, key, created_at::text, available_at::text, :{unusual}, false, NULL
+
+-- unusual --
+-- The columns that seldom differ from their defaults, as JSON; NULL if none does.
+CASE WHEN attempts <> 0 OR unreadable <> 0 OR last_error <> '' OR reason <> '' OR failed_at IS NOT NULL
+        OR expires_at IS NOT NULL OR alone
+    THEN json_build_object(
+        'attempts', attempts, 'unreadable', unreadable, 'last_error', last_error, 'reason', reason,
+        'failed_at', failed_at::text, 'expires_at', expires_at::text, 'alone', alone,
+        'expired', coalesce(expires_at <= statement_timestamp(), false)
+    )::text
+END
+
+-- size --
+-- About the number of bytes of a payload, without reading one that is stored apart. Compression leaves a tenth or
+-- less of some; nobody knows of which.
+pg_column_size(payload) * CASE WHEN pg_column_compression(payload) IS NULL THEN 1 ELSE 25 END
+
+-- found --
+-- Of the locked notifications the first ones that together have no more than so many bytes, but at least one;
+-- whether some are left; and those whose claims were given up.
+SELECT CASE WHEN size <= %(bytes)s THEN places ELSE places[1:(
+        SELECT count(*) FROM (
+            SELECT sum(one.size) OVER (ORDER BY one.number) AS size, one.number
+            FROM unnest(sizes) WITH ORDINALITY AS one (size, number)
+        ) AS running
+        WHERE running.size <= %(bytes)s OR number = 1
+    )] END AS places, size > %(bytes)s AS is_cut, given_up
+FROM (
+    SELECT array_agg(place) AS places, array_agg(size) AS sizes, sum(size) AS size,
+        array_agg(place) FILTER (WHERE :{given_up}) AS given_up
+    FROM locked
+) AS every
 
 -- given_up --
 -- Whether the transaction in a row's xmax was rolled back, so that its claim was given up without a
@@ -172,17 +203,17 @@ GROUP BY listened.channel
 INSERT INTO pgpubsub_sql_notification
     (id, channel, payload, created_at, available_at, expires_at, attempts, unreadable, last_error, reason, failed_at,
         key, alone)
-SELECT id, channel, payload::jsonb, created_at,
+SELECT id, %(channel)s, payload::jsonb, created_at,
     coalesce(clock_timestamp() + delay * interval '1 s', available_at),
     expires_at, attempts, unreadable, last_error, reason,
     CASE WHEN has_failed THEN clock_timestamp() ELSE failed_at END, key, alone
 FROM unnest(
-    %(id)s::bigint[], %(channel)s::text[], %(payload)s::text[], %(created_at)s::timestamptz[],
+    %(id)s::bigint[], %(payload)s::text[], %(created_at)s::timestamptz[],
     %(available_at)s::timestamptz[], %(expires_at)s::timestamptz[], %(attempts)s::integer[],
     %(unreadable)s::integer[], %(last_error)s::text[], %(reason)s::text[], %(failed_at)s::timestamptz[],
     %(key)s::text[], %(alone)s::boolean[], %(delay)s::float8[], %(has_failed)s::boolean[]
 ) AS back
-    (id, channel, payload, created_at, available_at, expires_at, attempts, unreadable, last_error, reason, failed_at,
+    (id, payload, created_at, available_at, expires_at, attempts, unreadable, last_error, reason, failed_at,
         key, alone, delay, has_failed)
 ON CONFLICT (id) DO NOTHING
 
