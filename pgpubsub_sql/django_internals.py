@@ -357,7 +357,7 @@ def swappable_setting(model: str) -> str | None:
 
 
 def as_in_migrations(model: str) -> str:
-    """Return a model's label as migrations spell it: ``SettingsReference`` if it is swappable."""
+    """Return a model's label as migrations write it: ``SettingsReference`` if it is swappable."""
     setting = swappable_setting(model)
     return SettingsReference(model, setting) if setting else model
 

@@ -42,8 +42,9 @@ class Listener:
     """The object that was decorated."""
     channel: Reference
     """Resolved by :meth:`find_channel`, so that a string may name a channel declared later."""
-    events: frozenset[str] = frozenset()
-    """The row events that it needs, such as ``after_insert``; if none, it gets every message."""
+    timed_events: frozenset[str] = frozenset()
+    """The row events that it needs, with their timing, such as ``after_insert``; if none, it gets
+    every message."""
     module: ModuleSpec | None = dataclasses.field(default=None, compare=False)
     """The module whose import registered it."""
 
@@ -93,9 +94,9 @@ class Listener:
         """The parameters of :attr:`target`."""
         return inspect.signature(self.target).parameters
 
-    def accepts(self, event: str) -> bool:
-        """Whether it receives messages of *event*."""
-        return not self.events or event in self.events
+    def accepts(self, timed_event: str) -> bool:
+        """Whether it receives messages of *timed_event*."""
+        return not self.timed_events or timed_event in self.timed_events
 
     def arguments(self, fields: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments for a call: the fields it names, or all if it takes ``**kwargs``."""
@@ -126,7 +127,7 @@ class Registry:
 
     def add(self, listener: Listener) -> None:
         """Register *listener*, unless it is registered already."""
-        key = listener.identity, listener.channel, listener.events
+        key = listener.identity, listener.channel, listener.timed_events
         self._listeners.setdefault(key, listener)
 
     def listeners(self) -> list[Listener]:
@@ -158,8 +159,8 @@ class Registry:
         for listener in self.listeners():
             if listener.find_channel() is channel:
                 first = merged.get(listener.identity, listener)
-                union = dataclasses.replace(first, events=first.events | listener.events)
-                merged[listener.identity] = union
+                union = first.timed_events | listener.timed_events
+                merged[listener.identity] = dataclasses.replace(first, timed_events=union)
         return list(merged.values())
 
     def channels(self) -> list[type[BaseChannel]]:
@@ -171,14 +172,17 @@ class Registry:
 registry = Registry()
 
 
-def _register(channel: Reference, events: Iterable[str]) -> Callable[[Callback], Callback]:
+def _register(channel: Reference, timed_events: Iterable[str]) -> Callable[[Callback], Callback]:
     if not isinstance(channel, str):
         find_channel(channel)  # may raise; a string may name a channel declared later
     module = loading_module()
 
     def decorate(function: Callback) -> Callback:
         listener = Listener(
-            function=function, channel=channel, events=frozenset(events), module=module
+            function=function,
+            channel=channel,
+            timed_events=frozenset(timed_events),
+            module=module,
         )
         registry.add(listener)
         return function

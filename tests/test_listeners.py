@@ -94,7 +94,7 @@ def test_channels_and_listeners_of_installed_apps_are_found(
     sale, users = declared_channels()
     assert registry.channels() == [sale, users]
     assert one(sale).path == "shop.listeners.sold"
-    assert one(users).events == {"after_insert", "after_delete"}
+    assert one(users).timed_events == {"after_insert", "after_delete"}
     assert field_names(sale) == ["number", "at"]
     assert field_names(users) == ["old", "new"]
 
@@ -184,7 +184,7 @@ def test_a_string_may_name_a_channel_declared_later(name: str) -> None:
 def test_each_decorator_registers_its_events(name: str, events: set[str], rows: Any) -> None:
     getattr(pgpubsub_sql, name)(rows)(lambda new: None)
     listener = one(rows)
-    assert listener.events == events
+    assert listener.timed_events == events
     assert listener.accepts(min(events))
     assert not listener.accepts("before_truncate")
 
@@ -201,15 +201,15 @@ def test_stacked_decorators_make_one_listener(rows: Any) -> None:
 
     of_first, of_second = registry.listeners_of(rows)
     assert (of_first.function, of_second.function) == (first, second)
-    assert of_first.events == {"after_insert", "after_delete"}
-    assert of_second.events == {"after_update"}
+    assert of_first.timed_events == {"after_insert", "after_delete"}
+    assert of_second.timed_events == {"after_update"}
 
 
 def test_trigger_listener_defaults_to_insert_and_update(rows: Any) -> None:
     def events(**options: Any) -> set[str]:
         pgpubsub_sql.trigger_listener(rows, **options)(function := lambda: None)
         (found,) = [found for found in registry.listeners() if found.function is function]
-        return set(found.events)
+        return set(found.timed_events)
 
     assert events() == {"after_insert", "after_update"}
     assert events(events=["delete"], when="before") == {"before_delete"}

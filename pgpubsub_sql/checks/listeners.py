@@ -34,7 +34,7 @@ def _check(listener: Listener) -> Iterator[checks.CheckMessage]:
             id="pgpubsub_sql.E004",
         )
         return
-    if listener.events and not issubclass(channel, TriggerChannel):
+    if listener.timed_events and not issubclass(channel, TriggerChannel):
         yield checks.Error(
             f"{listener.path} subscribes to row events of {dotted_path(channel)}, which has no "
             "rows.",

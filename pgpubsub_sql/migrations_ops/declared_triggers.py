@@ -40,7 +40,7 @@ def specify(channel: type[TriggerChannel]) -> Trigger:
     Raises :class:`OptionError` for an option that does not fit the model.
     """
     model = model_of(channel)
-    wanted = {event for listener in registry.listeners_of(channel) for event in listener.events}
+    wanted = {one for listener in registry.listeners_of(channel) for one in listener.timed_events}
     return Trigger(
         channel=channel.postgres_name(),
         model=(model._meta.concrete_model or model)._meta.label_lower,  # not a proxy's

@@ -79,8 +79,8 @@ class Codec:
     def decode(self, raw: str | bytes) -> dict[str, Any]:
         """Return the typed fields of a JSON object.
 
-        Ignores unknown fields, and keys that start with ``$``. Understands PostgreSQL's spellings,
-        and django-pgpubsub's envelope ``{"kwargs": {…}}``. Raises nothing but
+        Ignores unknown fields, and keys that start with ``$``. Understands PostgreSQL's text
+        forms, and django-pgpubsub's envelope ``{"kwargs": {…}}``. Raises nothing but
         :class:`PayloadError`.
         """
         text = ""
@@ -143,11 +143,11 @@ class Codec:
             try:
                 return self._strict.decode(text)
             except msgspec.ValidationError:
-                pass  # well formed, but perhaps spelled by PostgreSQL or django-pgpubsub
-        return self._lax.decode(self._in_msgspec_spelling(text))
+                pass  # well formed, but perhaps in the form of PostgreSQL or django-pgpubsub
+        return self._lax.decode(self._as_msgspec_reads(text))
 
-    def _in_msgspec_spelling(self, text: str) -> bytes:
-        """Return the JSON *text* without envelope, values spelled as msgspec reads them."""
+    def _as_msgspec_reads(self, text: str) -> bytes:
+        """Return the JSON *text* without envelope, values as msgspec reads them."""
         tree = json.loads(text, parse_int=verbatim, parse_float=verbatim, parse_constant=verbatim)
         if isinstance(tree, dict) and "kwargs" not in self.fields:
             own = [key for key in tree if not key.startswith("$")]

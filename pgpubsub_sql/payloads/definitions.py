@@ -28,8 +28,8 @@ class FieldInfo:
     """Whether the field has no default."""
 
     def __str__(self) -> str:
-        spelled = self.type.__name__ if isinstance(self.type, type) else str(self.type)
-        return f"{self.name}: {spelled}" + ("" if self.required else " (optional)")
+        kind = self.type.__name__ if isinstance(self.type, type) else str(self.type)
+        return f"{self.name}: {kind}" + ("" if self.required else " (optional)")
 
 
 def definition_problems(cls: type, name: str) -> list[str]:

@@ -95,7 +95,7 @@ _NULL = msgspec.Raw(b"null")
 def ordering_key(payload: str, types: Mapping[str, Any]) -> str | None:
     """Return the JSON array of the fields in *types*, in that order; None if there are none.
 
-    Equal values are spelled equally, however they were sent: a UUID in capitals, a datetime in
+    Equal values have equal text, however they were sent: a UUID in capitals, a datetime in
     another time zone, ``Decimal("1.50")``, ``1.0`` for ``1``.
     """
     if not types:

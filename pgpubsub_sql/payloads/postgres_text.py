@@ -1,6 +1,6 @@
-"""PostgreSQL's spellings of values, as casts to text and ``to_jsonb()`` write them.
+"""Values in PostgreSQL's text form, as casts to text and ``to_jsonb()`` write them.
 
-To understand another spelling, add a reader to :data:`_READERS`.
+To understand another text form, add a reader to :data:`_READERS`.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ _READERS: Mapping[type[inspect.Type], Callable[[str], Any]] = {
     inspect.TimeType: datetime.time.fromisoformat,
     inspect.TimeDeltaType: _read_interval,
 }
-"""Readers of text for the types that msgspec does not read in PostgreSQL's spelling."""
+"""Readers of text for the types that msgspec does not read in PostgreSQL's text form."""
 _ANY_TEXT = (inspect.AnyType, inspect.StrType, inspect.EnumType, inspect.LiteralType)
 """Types that take text as it is."""
 
 
 def verbatim(number: str) -> msgspec.Raw:
-    """Return *number* as it is spelled, for ``json.loads()``."""
+    """Return *number* digit by digit, for ``json.loads()``."""
     return msgspec.Raw(number.encode())
 
 
 def read_text(value: Any, kind: inspect.Type) -> Any:
-    """Replace PostgreSQL's spellings anywhere in a JSON tree; leave text that fits no type."""
+    """Read PostgreSQL's text forms anywhere in a JSON tree; leave text that fits no type."""
     kinds = tuple(_alternatives(kind))
     if isinstance(value, str):
         return _read_string(value, kinds)

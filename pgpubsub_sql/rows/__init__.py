@@ -5,8 +5,8 @@ return: the same values of the same types. Each column takes the same four steps
 model:
 
 1. **parse**: msgspec parses all columns in one pass, each as the JSON type of its database type;
-2. **read**: what JSON spells differently (``bytea``, ``interval``, timestamps in the writer's time
-   zone) becomes the value that the database driver would return;
+2. **read**: what has another form in JSON (``bytea``, ``interval``, timestamps in the writer's
+   time zone) becomes the value that the database driver would return;
 3. **ask**: a type without a faithful JSON form, or a value that Python cannot read, is left to
    PostgreSQL and the driver, in one query per row that needs it;
 4. **convert**: Django's converters run, ``from_db_value()`` included, as in a queryset.

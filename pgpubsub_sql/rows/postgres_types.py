@@ -1,6 +1,6 @@
 """How values of each PostgreSQL type are read from the JSON of a row.
 
-To support another type, or another spelling of one, add it to :data:`POSTGRES_TYPES`.
+To support another type, or another name of one, add it to :data:`POSTGRES_TYPES`.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ POSTGRES_TYPES: Mapping[str, PostgresType] = {
     "time": PostgresType(str, _read_time),
     "uuid": PostgresType(uuid.UUID),
 }
-"""Types by their names in DDL, as ``Field.db_parameters()`` spells them, without modifiers."""
+"""Types by their names in DDL, as ``Field.db_parameters()`` returns them, without modifiers."""
 
 _DIMENSION = re.compile(r"\[\d*\]")
 _MODIFIER = re.compile(r"\s*\([^()]*\)")

@@ -54,7 +54,7 @@ def channel_function(
 
 def _occasions(trigger: Trigger, partitioned: bool) -> list[str]:
     """Return the occasions on which the function is called, each once."""
-    found = (trigger.occasion(event, partitioned=partitioned) for event in trigger.triggers())
+    found = (trigger.occasion(one, partitioned=partitioned) for one in trigger.triggers())
     return list(dict.fromkeys(found))
 
 

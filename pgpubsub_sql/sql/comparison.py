@@ -22,7 +22,7 @@ class FunctionDefinition:
     """A function without its name and owner."""
 
     arguments: str
-    """As ``pg_get_function_arguments()`` spells them."""
+    """As ``pg_get_function_arguments()`` writes them."""
     result: str
     """Name of its return type."""
     language: str
@@ -92,15 +92,15 @@ class TriggerDefinition:
     """Whether it has no WHEN, columns or arguments, and is no constraint trigger."""
 
     @classmethod
-    def of(cls, event: str, *, by_row: bool) -> TriggerDefinition:
-        """Return the definition for *event*, such as ``after_insert``."""
-        timing, _, kind = event.partition("_")
-        kinds = (ROW if by_row else 0) | (BEFORE if timing == "before" else 0) | _EVENTS[kind]
-        has_tables = not by_row and kind != "truncate"
+    def of(cls, timed_event: str, *, by_row: bool) -> TriggerDefinition:
+        """Return the definition for *timed_event*, such as ``after_insert``."""
+        timing, _, event = timed_event.partition("_")
+        bits = (ROW if by_row else 0) | (BEFORE if timing == "before" else 0) | _EVENTS[event]
+        has_tables = not by_row and event != "truncate"
         return cls(
-            type=kinds,
-            old_table="pgpubsub_old" if has_tables and kind != "insert" else None,
-            new_table="pgpubsub_new" if has_tables and kind != "delete" else None,
+            type=bits,
+            old_table="pgpubsub_old" if has_tables and event != "insert" else None,
+            new_table="pgpubsub_new" if has_tables and event != "delete" else None,
         )
 
     def differences(self, wanted: TriggerDefinition) -> Iterator[str]:
@@ -117,7 +117,7 @@ class TriggerDefinition:
 
 
 def setting(name: str, value: str) -> tuple[str, str | tuple[str, ...]]:
-    """Return a setting with a comparable name and value, however it was spelled."""
+    """Return a setting with a comparable name and value, however it was written."""
     if name.lower() == "search_path":
         return "search_path", tuple(split_identifiers(value))
     return name.lower(), value

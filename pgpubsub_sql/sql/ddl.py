@@ -66,9 +66,9 @@ class Target:
         schemas = map(quote_identifier, self.type_schemas)
         return SQL(", ".join(["pg_catalog", *schemas, "pg_temp"]))
 
-    def is_by_row(self, trigger: Trigger, event: str) -> bool:
-        """Whether the trigger of *event* fires for each row."""
-        return trigger.occasion(event, partitioned=self.partitioned) == "row"
+    def is_by_row(self, trigger: Trigger, timed_event: str) -> bool:
+        """Whether the trigger of *timed_event* fires for each row."""
+        return trigger.occasion(timed_event, partitioned=self.partitioned) == "row"
 
 
 def create(trigger: Trigger, target: Target) -> Iterator[str]:
@@ -85,24 +85,24 @@ def wanted_function(trigger: Trigger, target: Target) -> FunctionDefinition:
 def wanted_triggers(trigger: Trigger, target: Target) -> dict[str, TriggerDefinition]:
     """Return the definitions of the triggers that it makes, by name."""
     return {
-        name: TriggerDefinition.of(event, by_row=target.is_by_row(trigger, event))
-        for event, name in trigger.triggers().items()
+        name: TriggerDefinition.of(timed_event, by_row=target.is_by_row(trigger, timed_event))
+        for timed_event, name in trigger.triggers().items()
     }
 
 
 def alter(old: Trigger, new: Trigger, target: Target) -> Iterator[str]:
     """Yield the statements that change *old*, or whatever is installed instead, to *new*.
 
-    An event that both have keeps its trigger, so a change of the function alone does not lock the
-    table.
+    A timed event that both have keeps its trigger, so a change of the function alone does not lock
+    the table.
     """
     if target.installed is None:
         target = dataclasses.replace(target, installed=_supposed(old, target))
     every = dataclasses.replace(new, after=EVENTS, before=EVENTS).triggers()
     wanted = new.triggers()
-    for event in sorted(every.keys() - wanted.keys()):
-        if _installed(every[event], target):
-            yield render("triggers/drop_trigger", trigger=every[event], table=target.table)
+    for timed_event in sorted(every.keys() - wanted.keys()):
+        if _installed(every[timed_event], target):
+            yield render("triggers/drop_trigger", trigger=every[timed_event], table=target.table)
     yield from _create_function(new, target)
     yield from _create_triggers(new, {e for e in wanted if not _is_kept(e, new, target)}, target)
 
@@ -114,8 +114,8 @@ def drop(trigger: Trigger, *, schema: str) -> Iterator[str]:
 
 def _supposed(trigger: Trigger, target: Target) -> dict[str, ExistingTrigger]:
     return {
-        name: ExistingTrigger(by_row=target.is_by_row(trigger, event), enabled="O")
-        for event, name in trigger.triggers().items()
+        name: ExistingTrigger(by_row=target.is_by_row(trigger, timed_event), enabled="O")
+        for timed_event, name in trigger.triggers().items()
     }
 
 
@@ -123,10 +123,10 @@ def _installed(name: str, target: Target) -> ExistingTrigger | None:
     return (target.installed or {}).get(name)
 
 
-def _is_kept(event: str, trigger: Trigger, target: Target) -> bool:
+def _is_kept(timed_event: str, trigger: Trigger, target: Target) -> bool:
     """Whether there is a trigger already that fires as often as the new one."""
-    installed = _installed(trigger.triggers()[event], target)
-    return installed is not None and installed.by_row == target.is_by_row(trigger, event)
+    installed = _installed(trigger.triggers()[timed_event], target)
+    return installed is not None and installed.by_row == target.is_by_row(trigger, timed_event)
 
 
 def _create_function(trigger: Trigger, target: Target) -> Iterator[str]:
@@ -146,26 +146,28 @@ def _function(trigger: Trigger, target: Target) -> str:
     )
 
 
-def _create_triggers(trigger: Trigger, events: Collection[str], target: Target) -> Iterator[str]:
-    for event, name in trigger.triggers().items():
-        if event in events:
-            yield _create_trigger(trigger, event, target)
+def _create_triggers(
+    trigger: Trigger, timed_events: Collection[str], target: Target
+) -> Iterator[str]:
+    for timed_event, name in trigger.triggers().items():
+        if timed_event in timed_events:
+            yield _create_trigger(trigger, timed_event, target)
             yield from _restore(name, target)
 
 
-def _create_trigger(trigger: Trigger, event: str, target: Target) -> str:
+def _create_trigger(trigger: Trigger, timed_event: str, target: Target) -> str:
     names: dict[str, str | SQL] = {
-        "trigger": trigger.triggers()[event],
+        "trigger": trigger.triggers()[timed_event],
         "table": target.table,
         "schema": target.schema,
         "function": trigger.function,
     }
-    timing = SQL(event.replace("_", " ").upper())
-    if target.is_by_row(trigger, event):
+    timing = SQL(timed_event.replace("_", " ").upper())
+    if target.is_by_row(trigger, timed_event):
         return render("triggers/create_row_trigger", timing=timing, **names)
-    if event.endswith("truncate"):
+    if timed_event.endswith("truncate"):
         return render("triggers/create_truncate_trigger", timing=timing, **names)
-    return render(f"triggers/create_{event.removeprefix('after_')}_trigger", **names)
+    return render(f"triggers/create_{timed_event.removeprefix('after_')}_trigger", **names)
 
 
 def _restore(name: str, target: Target) -> Iterator[str]:

@@ -35,9 +35,9 @@ def literal(value: object) -> str:
     Raises :class:`ConditionError` for types without a literal, :class:`TemplateError` for text that
     PostgreSQL cannot contain.
     """
-    for kind, spell in _SPELLINGS:
+    for kind, write in _WRITERS:
         if isinstance(value, kind):
-            return spell(value)
+            return write(value)
     raise ConditionError(
         f"{value!r} of type {type(value).__name__} has no literal in SQL: compare with a value "
         "of another type, or let the listener compare."
@@ -86,7 +86,7 @@ def _bytes(value: Any) -> str:
 
 def _inet(value: Any) -> str:
     address = ipaddress.ip_address(getattr(value, "addr", value))
-    # The spelling of IPv6 addresses depends on the version of Python.
+    # The text of IPv6 addresses depends on the version of Python.
     text = str(address) if address.version == 4 else address.packed.hex(":", 2)
     return _typed(text, "inet")
 
@@ -97,7 +97,7 @@ def _wrapped(value: Any) -> Any:
 
 
 def _json(value: Any) -> str:
-    """Return a jsonb parameter of Django's, spelled by the encoder of its field."""
+    """Return a jsonb parameter of Django's, written by the encoder of its field."""
     wrapped = _wrapped(value)
     dumps = value.dumps or json.dumps
     try:
@@ -160,7 +160,7 @@ _BINARY: type = base.Database.Binary  # type: ignore[attr-defined]  # the driver
 _OF_PSYCOPG2 = (Inet,) if isinstance(Inet, type) else ()
 _ADDRESSES = (ipaddress.IPv4Address, ipaddress.IPv6Address, *_OF_PSYCOPG2)
 
-_SPELLINGS: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
+_WRITERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
     (type(None), lambda value: "NULL"),
     (enum.Enum, lambda value: literal(value.value)),
     (bool, lambda value: "true" if value else "false"),

@@ -14,11 +14,11 @@ class Column:
     """A column of one of our tables."""
 
     type: str
-    """As ``format_type()`` spells it."""
+    """As ``format_type()`` writes it."""
     is_required: bool = True
     """Whether it is NOT NULL."""
     default: str | None = None
-    """As ``pg_get_expr()`` spells it."""
+    """As ``pg_get_expr()`` writes it."""
     is_identity: bool = False
     """Whether PostgreSQL numbers it."""
     filler: str = "NULL"

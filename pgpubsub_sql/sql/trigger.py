@@ -102,10 +102,10 @@ class Trigger:
         return self.condition_columns.union(named)
 
     def triggers(self) -> dict[str, str]:
-        """Map each event, such as ``after_insert``, to the name of its trigger."""
-        events = [f"after_{event}" for event in self.after]
-        events += [f"before_{event}" for event in self.before]
-        return {event: object_name("pgpubsub_", self.channel, f"_{event}") for event in events}
+        """Map each timed event, such as ``after_insert``, to the name of its trigger."""
+        timed_events = [f"after_{event}" for event in self.after]
+        timed_events += [f"before_{event}" for event in self.before]
+        return {one: object_name("pgpubsub_", self.channel, f"_{one}") for one in timed_events}
 
     @property
     def condition_columns(self) -> frozenset[str]:
@@ -113,15 +113,15 @@ class Trigger:
         found = (match["column"] for match in _COLUMN.finditer(self.condition))
         return frozenset(name.replace('""', '"') for name in found if name)
 
-    def occasion(self, event: str, *, partitioned: bool) -> str:
-        """Return how the function is called when *event* occurs.
+    def occasion(self, timed_event: str, *, partitioned: bool) -> str:
+        """Return how the trigger of *timed_event* calls the function.
 
         Either ``"row"``, once for each row, or ``"insert"``, ``"update"``, ``"delete"`` or
         ``"truncate"``, once for the statement.
         """
-        timing, _, kind = event.partition("_")
+        timing, _, event = timed_event.partition("_")
         by_row = timing == "before" or self.level == "row" or partitioned
-        return "row" if by_row and kind != "truncate" else kind
+        return "row" if by_row and event != "truncate" else event
 
 
 def object_name(prefix: str, channel: str, suffix: str = "") -> str:

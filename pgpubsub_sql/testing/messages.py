@@ -60,12 +60,12 @@ class Message(Generic[C]):
     @property
     def op(self) -> str | None:
         """What happened to the row, such as ``INSERT``; None if no trigger sent the message."""
-        return self._decoded.event.partition("_")[2].upper() or None
+        return self._decoded.timed_event.partition("_")[2].upper() or None
 
     @property
     def when(self) -> str | None:
         """``AFTER`` or ``BEFORE``; None if no trigger sent the message."""
-        return self._decoded.event.partition("_")[0].upper() or None
+        return self._decoded.timed_event.partition("_")[0].upper() or None
 
     @property
     def old(self) -> Model | None:
@@ -111,8 +111,8 @@ class Message(Generic[C]):
             fields = {name: self.fields[name] for name in field_names(self.channel)}
         except PayloadError:
             return brief(self.text)
-        event = f"{self.when} {self.op} ".removeprefix("AFTER ") if self.op else ""
-        return event + ", ".join(f"{name}={show(value)}" for name, value in fields.items())
+        timed_event = f"{self.when} {self.op} ".removeprefix("AFTER ") if self.op else ""
+        return timed_event + ", ".join(f"{name}={show(value)}" for name, value in fields.items())
 
 
 ATTRIBUTES = frozenset(

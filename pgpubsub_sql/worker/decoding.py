@@ -37,7 +37,7 @@ _decoder = msgspec.json.Decoder(Headers)
 class Message(NamedTuple):
     """A decoded message."""
 
-    event: str
+    timed_event: str
     """Such as ``after_insert``; empty on channels without a trigger."""
     fields: Mapping[str, Any]
     """The channel's fields, as Python values."""
@@ -72,13 +72,13 @@ def decode_message(channel: type[BaseChannel], payload: str, *, using: str) -> M
             raise Undecodable(f"{channel.postgres_name()}: {error}.") from error
         except PayloadError as error:
             raise PayloadError(f"{channel.postgres_name()}: {error}. {_ROWS}") from error
-        event = f"{change.when}_{change.op}".lower()
+        timed_event = f"{change.when}_{change.op}".lower()
         fields: dict[str, Any] = {"old": change.old, "new": change.new}
         if conf.is_context_passed_to_listeners():
             fields["context"] = change.context
-        return Message(event=event, fields=fields, context=change.context)
+        return Message(timed_event=timed_event, fields=fields, context=change.context)
     fields = codec(cast(type[Channel], channel)).decode(payload)
-    return Message(event="", fields=fields, context=_context(payload))
+    return Message(timed_event="", fields=fields, context=_context(payload))
 
 
 def _context(payload: str) -> Mapping[str, Any]:

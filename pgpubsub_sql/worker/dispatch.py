@@ -44,7 +44,7 @@ class Dispatcher:
         )
 
     def __call__(self, payload: str, attempt: Attempt) -> None:
-        """Decode *payload* and call the listeners that accept its event; note each in *attempt*.
+        """Decode *payload* and call the listeners of its timed event; note each in *attempt*.
 
         Raises :class:`Unreadable` or :class:`Undecodable` for a payload that does not fit the
         channel, and whatever a listener raises.
@@ -56,7 +56,7 @@ class Dispatcher:
         generation = forks.generation
         try:
             for listener, path, call in self._listeners:
-                if listener.accepts(message.event):
+                if listener.accepts(message.timed_event):
                     attempt.listener = path
                     call(**listener.arguments(message.fields, extras))
         except BaseException as error:

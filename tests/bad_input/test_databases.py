@@ -106,7 +106,7 @@ def test_another_alias_may_be_something_else_than_postgresql(blogging: Project) 
     blogging.run("makemigrations")
     for alias in ("default", "lite"):
         blogging.run("migrate", "--database", alias)
-    assert blogging.catalogue().events == {"after_insert", "after_delete"}
+    assert blogging.catalogue().timed_events == {"after_insert", "after_delete"}
     assert "W003" not in blogging.run("check")
     for command in COMMANDS:
         assert "The database 'lite' is SQLite" in refused(blogging, f"{command} --database lite")

@@ -15,7 +15,7 @@ def test_ls_json_has_everything_about_a_channel(project: Project) -> None:
         "channel": "blog.Authors",
         "class": "blog.channels.Authors",
         "model": "blog.author",
-        "events": ["after_insert"],
+        "triggers": ["after_insert"],
         "level": "statement",
         "durable": True,
         "listeners": ["blog.listeners.authors_insert"],
@@ -27,14 +27,14 @@ def test_ls_json_has_everything_about_a_channel(project: Project) -> None:
 def test_ls_shows_a_channel_whose_migration_has_not_run(project: Project) -> None:
     project.run("migrate", "blog", "zero")
     (row,) = rows(project, "ls", "blog.Authors")
-    assert (row["model"], row["events"]) == ("blog.author", ["after_insert"])
+    assert (row["model"], row["triggers"]) == ("blog.author", ["after_insert"])
     assert (row["state"], row["app"]) == ("missing", None)
 
 
 def test_ls_prints_a_table_of_80_columns(project: Project) -> None:
     """F57: it was 137 columns wide."""
     head, rule, *lines = project.run("pgpubsub", "ls").splitlines()
-    assert head.split() == ["channel", "model", "events", "durable", "state", "listeners"]
+    assert head.split() == ["channel", "model", "triggers", "durable", "state", "listeners"]
     assert set(rule) == {"-", " "}
     assert [line.split()[0] for line in lines] == ["blog.Authors", "blog.Reads"]
     assert "installed" in lines[0]

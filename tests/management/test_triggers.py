@@ -21,7 +21,7 @@ def test_install_ignores_migrations_that_have_not_run(project: Project) -> None:
     project.run("makemigrations", "blog")
     project.sql(f'DROP FUNCTION "{FUNCTION}" CASCADE')
     project.run("pgpubsub", "install")
-    assert project.catalogue().events == {"after_insert"}
+    assert project.catalogue().timed_events == {"after_insert"}
 
 
 def test_a_function_of_another_project_is_never_changed(project: Project) -> None:

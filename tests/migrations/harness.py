@@ -5,7 +5,7 @@
     project.write(blog(models=AUTHOR, channels=CHANNEL, listeners=on("insert")))
     project.run("makemigrations")
     project.run("migrate")
-    assert project.catalogue().events == {"after_insert"}
+    assert project.catalogue().timed_events == {"after_insert"}
 
 Every ``migrate`` also asserts what ``watching.py`` says.
 """
@@ -84,8 +84,8 @@ class Catalogue(frozenset[Installed]):
     """The functions of channels, and every trigger of a database."""
 
     @property
-    def events(self) -> set[str]:
-        """What is listened to, as ``after_insert``."""
+    def timed_events(self) -> set[str]:
+        """What is listened to, such as ``after_insert``."""
         names = [one.name for one in self if one.kind == "trigger"]
         return {"_".join(name.rsplit("_", 2)[1:]) for name in names}
 

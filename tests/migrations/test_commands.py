@@ -144,7 +144,7 @@ def test_merged_branches_install_what_is_declared(project: Project, name: str) -
 
     install(project, authors("insert", "delete", models=AGED))
     assert_quiet(project)
-    assert project.catalogue().events == {"after_insert", "after_delete"}
+    assert project.catalogue().timed_events == {"after_insert", "after_delete"}
     assert tell(project) == ["blog.Authors INSERT", "blog.Authors DELETE"]
     project.run("migrate", "blog", "zero")
     assert project.catalogue() == frozenset()

@@ -26,7 +26,7 @@ def test_the_first_migration_depends_on_ours_and_creates_the_model_first(project
     assert operations(project.latest()) == ["CreateModel", "AddTrigger"]
     assert "('pgpubsub_sql', '0001_initial')" in project.latest()
     assert "initial = True" in project.latest()
-    assert project.catalogue().events == {"after_insert", "after_delete"}
+    assert project.catalogue().timed_events == {"after_insert", "after_delete"}
     assert project.catalogue().tables == {"blog_author"}
     assert tell(project) == ["blog.Authors INSERT", "blog.Authors DELETE"]
     assert_quiet(project)

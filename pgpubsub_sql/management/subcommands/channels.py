@@ -32,7 +32,7 @@ from pgpubsub_sql.sql.trigger import Trigger
 
 
 def ls(command: BaseCommand, options: Options) -> None:
-    """List channels: model, events, listeners, and the state of their triggers.
+    """List channels: model, triggers and their state, and listeners.
 
     Name a channel to see everything about it, such as the paths of its listeners.
 
@@ -133,7 +133,7 @@ def _described(name: str, channel: type[BaseChannel] | None, found: Audit) -> Ro
         "channel": name,
         "class": dotted_path(channel) if channel else None,
         "model": trigger.model if trigger else None,
-        "events": list(trigger.triggers()) if trigger else [],
+        "triggers": list(trigger.triggers()) if trigger else [],
         "level": trigger.level if trigger else None,
         "durable": bool(channel and channel.lock_notifications),
         "listeners": listeners,
@@ -144,7 +144,7 @@ def _described(name: str, channel: type[BaseChannel] | None, found: Audit) -> Ro
 
 def _overview(row: Row) -> Row:
     """Return what the table shows of a channel, which must fit on one line."""
-    shown = {name: row[name] for name in ("channel", "model", "events", "durable", "state")}
+    shown = {name: row[name] for name in ("channel", "model", "triggers", "durable", "state")}
     return shown | {"listeners": len(row["listeners"])}
 
 

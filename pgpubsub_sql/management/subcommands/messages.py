@@ -247,13 +247,13 @@ def _handled_by(row: Row, options: Options) -> Row:
     except PayloadError as error:
         return found | {"no_listener": f"none: the payload cannot be read. {one_line(str(error))}"}
     listeners = registry.listeners_of(channel)
-    paths = [one.path for one in listeners if one.accepts(message.event)]
-    reason = "" if paths else _no_listener(message.event, [one.path for one in listeners])
+    paths = [one.path for one in listeners if one.accepts(message.timed_event)]
+    reason = "" if paths else _no_listener(message.timed_event, [one.path for one in listeners])
     return {"listeners": paths, "no_listener": reason, "context": dict(message.context)}
 
 
-def _no_listener(event: str, others: Iterable[str]) -> str:
-    return f"none for {event}" if any(others) else "none: the channel has no listener"
+def _no_listener(timed_event: str, others: Iterable[str]) -> str:
+    return f"none for {timed_event}" if any(others) else "none: the channel has no listener"
 
 
 def _channel(name: str) -> type[BaseChannel] | None:

@@ -4,7 +4,7 @@
 -- function --
 -- Stores or sends one message per row, and notifies at most once per call.
 -- If a name in a query could be a column or a variable, it is the column.
--- The SET clauses fix all settings of the writer's session that change how values are spelled.
+-- The SET clauses fix all settings of the writer's session that change the text form of values.
 CREATE OR REPLACE FUNCTION :"schema".:"function"() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = :{search_path}
