@@ -205,6 +205,11 @@ def count_blocks(wrapper: Any) -> int:
     return len(wrapper.atomic_blocks)
 
 
+def savepoints(wrapper: Any) -> list[str]:
+    """Return the names of the savepoints of open blocks: ``savepoint_ids``."""
+    return [name for name in wrapper.savepoint_ids if name is not None]
+
+
 def leave_blocks(wrapper: Any, state: AtomicState) -> None:
     """Forget the blocks that were entered since *state*: ``savepoint_ids``, ``atomic_blocks``."""
     del wrapper.savepoint_ids[state.savepoints :]

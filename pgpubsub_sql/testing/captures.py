@@ -14,6 +14,7 @@ from pgpubsub_sql.channels import BaseChannel, declared_channels
 from pgpubsub_sql.django_internals import count_callbacks
 from pgpubsub_sql.errors import brief
 from pgpubsub_sql.testing.callbacks import run_callbacks
+from pgpubsub_sql.testing.listening import ListeningTap
 from pgpubsub_sql.testing.messages import Message, Sent
 from pgpubsub_sql.testing.taps import (
     Place,
@@ -33,7 +34,7 @@ class Captures:
     def __init__(self) -> None:
         self._open: list[Capture] = []
         self._last: Capture | None = None
-        self._taps: dict[str, Tap] = {}
+        self._taps: dict[tuple[str, type[Tap]], Tap] = {}
 
     def current(self) -> Capture | None:
         """Return the innermost open capture, or else the last one."""
@@ -41,9 +42,8 @@ class Captures:
 
     def tap(self, using: str) -> Tap:
         """Return what hears the ephemeral messages of a database."""
-        if not connections[using].in_atomic_block:
-            raise NotImplementedError
-        return self._taps.setdefault(using, TransactionTap(using))
+        kind = TransactionTap if connections[using].in_atomic_block else ListeningTap
+        return self._taps.setdefault((using, kind), kind(using))
 
     def keep(self, using: str) -> None:
         """Let what is about to be handled count as sent, even when it is found no longer."""
@@ -93,8 +93,9 @@ class Capture:
         with self._stack:
             self._tap = self._captures.tap(self.using)
             self._stack.enter_context(self._tap.open())
-            if self._raw:
+            if self._raw and connections[self.using].in_atomic_block:
                 self._stack.enter_context(hearing_pg_notify(self.using))
+            self._tap.heard(0)
             ((self._after,),) = ask(self.using, "next_position")
             self._first = count_callbacks(connections[self.using])
             self._is_open = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pgpubsub_sql.listeners import Reference
@@ -47,6 +47,46 @@ class PubSubTestMixin:
     ) -> Message[Any]:
         """See :meth:`PubSub.assert_sent`."""
         return self.pubsub.assert_sent(channel, count=count, within=within, match=match, **lookups)
+
+    def assertHandled(  # noqa: N802
+        self,
+        listener: Callable[..., Any],
+        /,
+        *,
+        count: int | None = None,
+        within: float = 0,
+        match: Mapping[str, Any] | None = None,
+        **lookups: Any,
+    ) -> None:
+        """See :meth:`PubSub.assert_handled`."""
+        self.pubsub.assert_handled(listener, count=count, within=within, match=match, **lookups)
+
+    def assertNotHandled(  # noqa: N802
+        self,
+        listener: Callable[..., Any],
+        /,
+        *,
+        match: Mapping[str, Any] | None = None,
+        **lookups: Any,
+    ) -> None:
+        """See :meth:`PubSub.assert_not_handled`."""
+        self.pubsub.assert_not_handled(listener, match=match, **lookups)
+
+    def assertParked(  # noqa: N802
+        self,
+        channel: Reference,
+        /,
+        *,
+        count: int | None = None,
+        within: float = 0,
+        using: str | None = None,
+        match: Mapping[str, Any] | None = None,
+        **lookups: Any,
+    ) -> Message[Any]:
+        """See :meth:`PubSub.assert_parked`."""
+        return self.pubsub.assert_parked(
+            channel, count=count, within=within, using=using, match=match, **lookups
+        )
 
     def assertNotSent(  # noqa: N802
         self, channel: Reference, /, *, match: Mapping[str, Any] | None = None, **lookups: Any

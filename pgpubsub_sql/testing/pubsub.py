@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, TypeVar
+import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
-from pgpubsub_sql.channels import BaseChannel, declared_channels, find_channel, select_channels
-from pgpubsub_sql.errors import PayloadError
-from pgpubsub_sql.listeners import Reference, field_names
-from pgpubsub_sql.testing.captures import Capture, Captures
-from pgpubsub_sql.testing.lookups import show
-from pgpubsub_sql.testing.messages import ATTRIBUTES, Message, Sent, of_channel
+from asgiref.sync import sync_to_async
+
+from pgpubsub_sql.channels import BaseChannel, declared_channels, select_channels
+from pgpubsub_sql.ignoring import ignore
+from pgpubsub_sql.listeners import Reference, registry
+from pgpubsub_sql.testing.assertions import Assertions
+from pgpubsub_sql.testing.captures import Capture
+from pgpubsub_sql.testing.draining import Drain
+from pgpubsub_sql.testing.handling import Call, Failing, Handled, find_listener
+from pgpubsub_sql.testing.performing import made_payload
+from pgpubsub_sql.testing.taps import ask
 from pgpubsub_sql.transaction_settings import connection_of
 
-T = TypeVar("T")
 
-PATIENCE_SECONDS = 0.01
-"""Time between two looks for what is to happen *within* some time."""
-
-
-class PubSub:
+class PubSub(Assertions):
     """What tests do with messages: capture them, have them handled, and assert what happened.
 
     ::
@@ -35,23 +36,6 @@ class PubSub:
     for its subclasses. *using* is the alias of a database; by default the one to which routers
     send notifications.
     """
-
-    def __init__(self) -> None:
-        self._captures = Captures()
-
-    # --- What is sent
-
-    @property
-    def sent(self) -> Sent[BaseChannel]:
-        """What the innermost open capture has captured, or else the last one.
-
-        Raises :class:`AssertionError` if nothing was captured yet.
-        """
-        if (capture := self._captures.current()) is None:
-            raise AssertionError(
-                "Nothing was captured. Put what sends into: with pubsub.capture(): …"
-            )
-        return capture.sent
 
     def capture(
         self,
@@ -82,100 +66,153 @@ class PubSub:
             raw=raw,
         )
 
-    def assert_sent(
+    def drain(
         self,
-        channel: Reference,
-        /,
-        *,
-        count: int | None = None,
-        within: float = 0,
-        match: Mapping[str, Any] | None = None,
-        **lookups: Any,
-    ) -> Message[Any]:
-        """Assert that :attr:`sent` has *count* messages of *channel*, or some; return the first.
+        *channels: Reference,
+        using: str | None = None,
+        waiting: bool = False,
+        at: datetime.datetime | None = None,
+        raise_errors: bool = True,
+        limit: int = 1000,
+    ) -> Handled:
+        """Have messages of these channels, or of all, handled as a worker does; return which.
 
         ::
 
-            pubsub.assert_sent(AuthorChannel, op="INSERT", new__name__startswith="Z", count=1)
+            handled = pubsub.drain(AuthorChannel)
+            assert [message.error for message in handled] == [None]
 
-        Lookups name fields of the channel, or attributes of :class:`Message`, and end like those
-        of query sets: ``__contains``, ``__in``, ``__isnull``, ``__gt`` and so on. A value may be a
-        function that says whether it is right. Fields named ``count``, ``within`` or ``match`` go
-        into *match*. If necessary, it waits up to *within* seconds.
+        These are stored messages that are ready, captured ones, and what their listeners send, up
+        to *limit* messages. With *waiting*, time passes until nothing waits any longer for a delay
+        or its next attempt. With *at*, it is that time meanwhile; what is left waits as before.
+        (An absolute time that a listener gives to ``notify(at=…)`` is then off by the difference.)
 
-        Raises :class:`AssertionError`, and :class:`TypeError` for a field that the channel lacks.
+        Raises the first error of a listener, of decoding, or of a callback of ``on_commit()``, once
+        its batch is put back as in production; unless *raise_errors* is False.
+        Raises :class:`ChannelNotFound`, and :class:`ValueError` for both *waiting* and *at*.
         """
-        wanted = _checked(channel, {**(match or {}), **lookups})
-        found = _wait(
-            within,
-            lambda: _matching(self.sent, channel, wanted),
-            lambda found: _is_enough(len(found), count),
+        if waiting and at is not None:
+            raise ValueError("Give either waiting=True, which lets all time pass, or at=….")
+        drain = self._drain(
+            select_channels(channels, declared_channels()) if channels else registry.channels(),
+            using=using,
+            limit=limit,
+            raises=raise_errors,
         )
-        if not _is_enough(len(found), count):
-            self._fail_sent(channel, wanted, "some" if count is None else str(count), found)
-        return found[0]
+        with drain.open(), drain.at(at):
+            drain.run(waiting=waiting)
+        return drain.handled
 
-    def assert_not_sent(
-        self, channel: Reference, /, *, match: Mapping[str, Any] | None = None, **lookups: Any
+    async def adrain(
+        self,
+        *channels: Reference,
+        using: str | None = None,
+        waiting: bool = False,
+        at: datetime.datetime | None = None,
+        raise_errors: bool = True,
+        limit: int = 1000,
+    ) -> Handled:
+        """Do what :meth:`drain` does, from a coroutine."""
+        return await sync_to_async(self.drain)(
+            *channels, using=using, waiting=waiting, at=at, raise_errors=raise_errors, limit=limit
+        )
+
+    def perform(
+        self,
+        listener: Callable[..., Any],
+        /,
+        *,
+        op: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        using: str | None = None,
+        **fields: Any,
     ) -> None:
-        """Assert that :attr:`sent` has no such message of *channel*."""
-        wanted = _checked(channel, {**(match or {}), **lookups})
-        if found := _matching(self.sent, channel, wanted):
-            self._fail_sent(channel, wanted, "no", found)
+        """Have one listener handle a message with these fields, which nobody sends.
 
-    def _fail_sent(
-        self, channel: Reference, lookups: Mapping[str, Any], wanted: str, found: list[Message[Any]]
-    ) -> NoReturn:
-        of = [] if found else of_channel(self.sent, channel)
-        raise AssertionError(
-            f"Expected {wanted} messages of {_name(channel)}{_with(lookups)}, and found "
-            f"{len(found)}. What was sent:{self.sent.listing(lookups, of)}"
-        )
+        ::
 
+            pubsub.perform(welcome, new=Author(name="Bo"))
 
-def _wait(within: float, look: Callable[[], T], is_enough: Callable[[T], bool]) -> T:
-    """Return what *look* finds once it is enough, or after *within* seconds."""
-    deadline = time.monotonic() + within
-    found = look()
-    while not is_enough(found) and time.monotonic() < deadline:
-        time.sleep(PATIENCE_SECONDS)
-        found = look()
-    return found
+        The values travel as they would: a row as an instance, of which what does not travel is
+        deferred. An instance without a primary key gets -1. *op*, such as ``UPDATE``, is inferred
+        from *old* and *new*. What the listener gives to ``on_commit()`` runs.
 
+        Raises what the listener raises, :class:`LookupError` if it is none, and
+        :class:`PayloadError` for fields that do not fit, or an event that it does not listen to.
+        """
+        found = find_listener(listener)
+        channel = found.find_channel()
+        alias = connection_of(using).alias
+        payload = made_payload(found, channel, fields, op=op, context=context or {}, using=alias)
+        drain = self._drain([channel], using=alias, limit=1, raises=True, only=found)
+        with drain.open():
+            drain.perform(channel.postgres_name(), payload)
 
-def _is_enough(found: int, count: int | None) -> bool:
-    """Return whether *count* were found, or at least one. Raises :class:`ValueError` for 0."""
-    if count == 0:
-        raise ValueError("count=0 has assertions of its own: assert_not_sent() and the like.")
-    return found > 0 if count is None else found == count
+    @contextmanager
+    def failing(
+        self,
+        listener: Callable[..., Any],
+        *,
+        times: int | None = None,
+        error: BaseException | None = None,
+    ) -> Iterator[list[Call]]:
+        """Have a listener fail instead of being called, the next few *times* or always.
 
+        ::
 
-def _matching(
-    messages: Sent[Any], channel: Reference, lookups: Mapping[str, Any]
-) -> list[Message[Any]]:
-    return [one for one in of_channel(messages, channel) if not one.differences(lookups)]
+            with pubsub.failing(welcome, times=2, error=SMTPServerDisconnected()) as calls:
+                pubsub.drain(waiting=True, raise_errors=False)
+            assert len(calls) == 2
 
+        Gives the calls that failed. Raises :class:`LookupError` if it is not a listener.
+        """
+        failing = Failing(find_listener(listener), times, error)
+        with self._record.failing(failing):
+            yield failing.calls
 
-def _name(channel: Reference) -> str:
-    return find_channel(channel).postgres_name()
+    @contextmanager
+    def muted(self, *channels: Reference, using: str | None = None) -> Iterator[None]:
+        """Send nothing on these channels, or on any, in the block: for fixtures.
 
+        ::
 
-def _with(lookups: Mapping[str, Any]) -> str:
-    shown = (f"{path}={show(expected)}" for path, expected in lookups.items())
-    return f" with {', '.join(shown)}" if lookups else ""
+            with cls.pubsub.muted():
+                cls.author = AuthorFactory()
 
+        Triggers are silenced as by :func:`pgpubsub_sql.ignore`. What is sent all the same, by
+        ``notify()`` or by triggers that cannot be ignored, is discarded at the end.
+        """
+        alias = connection_of(using).alias
+        chosen = select_channels(channels, declared_channels()) if channels else None
+        silent: list[Any] = [one for one in chosen or () if getattr(one, "ignorable", False)]
+        with ExitStack() as stack:
+            tap = self._captures.tap(alias)
+            stack.enter_context(tap.open())
+            ((after,),) = ask(alias, "next_position")
+            if silent or chosen is None:
+                stack.enter_context(ignore(*silent, using=alias))
+            yield
+            self._discard(chosen, alias, after)
 
-def _checked(channel: Reference, lookups: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return *lookups*. Raises :class:`TypeError` for one that no message of *channel* has."""
-    names = {*ATTRIBUTES}
-    for one in select_channels([channel], declared_channels()):
-        try:
-            names.update(field_names(one))
-        except PayloadError:  # a base class, which has no fields
-            continue
-    if unknown := [path for path in lookups if path.split("__")[0] not in names]:
-        raise TypeError(
-            f"Messages of {_name(channel)} have no {unknown[0].split('__')[0]!r}. They have "
-            f"{', '.join(sorted(names))}."
-        )
-    return lookups
+    def discard(self, *channels: Reference, using: str | None = None) -> int:
+        """Delete messages of these channels, or of all, unhandled; return their number.
+
+        Use it after fixtures, which fire triggers.
+        """
+        chosen = select_channels(channels, declared_channels()) if channels else None
+        return self._discard(chosen, connection_of(using).alias, 0)
+
+    def _drain(
+        self, channels: Sequence[type[BaseChannel]], *, using: str | None, **options: Any
+    ) -> Drain:
+        alias = connection_of(using).alias
+        return Drain(channels, using=alias, captures=self._captures, record=self._record, **options)
+
+    def _discard(self, channels: Sequence[type[BaseChannel]] | None, using: str, after: int) -> int:
+        """Delete what was sent after a position; return its number."""
+        names = None if channels is None else [one.postgres_name() for one in channels]
+        tap = self._captures.tap(using)
+        captured = [row for row in tap.heard(after) if names is None or row.name in names]
+        tap.forget(captured)
+        deleted = ask(using, "delete_stored", after=after, channels=names)
+        return len(captured) + len(deleted)

@@ -58,6 +58,9 @@ class Tap(Protocol):
     def forget(self, rows: Sequence[Row]) -> None:
         """Forget messages that were handled or discarded."""
 
+    def restore(self) -> None:
+        """Undo what it has changed in the database, because somebody has committed that."""
+
 
 class TransactionTap:
     """Records what is sent in the open transaction of the alias *using*.
@@ -69,6 +72,8 @@ class TransactionTap:
 
     def __init__(self, using: str) -> None:
         self._using = using
+        self._definition = ""
+        """The function that sends, as it was."""
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -80,12 +85,13 @@ class TransactionTap:
         is_outermost = "pgpubsub_sql_captured" not in body
         if is_outermost:
             # Installed anew each time, because a savepoint may have undone it.
+            self._definition = definition
             self._run(definition.replace(body, f"\n{recording}\n"))
         try:
             yield
         finally:
             if is_outermost and not is_broken(connections[self._using]):
-                self._run(definition)  # whoever commits the transaction must not commit the other
+                self.restore()  # whoever commits the transaction must not commit the other
 
     def heard(self, after: int) -> list[Row]:
         """Return what was sent after a position and not forgotten, in order."""
@@ -100,6 +106,11 @@ class TransactionTap:
         """Forget messages that were handled or discarded."""
         if rows:
             ask(self._using, "forget_captured", ids=[row.place.position for row in rows])
+
+    def restore(self) -> None:
+        """Have the function that sends as it was."""
+        if self._definition:
+            self._run(self._definition)
 
     def _sending_function(self) -> tuple[str, str, str]:
         """Return schema, definition and body of the function that sends ephemeral messages."""

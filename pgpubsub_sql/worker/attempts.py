@@ -79,6 +79,8 @@ class Attempt:
     """What the attempt failed with."""
     outcome: Failure | None = None
     """What becomes of a stored message that failed."""
+    callback_error: BaseException | None = None
+    """What one of its callbacks of ``on_commit()`` raised, after the message was handled."""
     context: Context = dataclasses.field(default_factory=new_context, repr=False)
     """Context for listeners, callbacks, receivers and log records."""
 

@@ -33,17 +33,22 @@ class ChannelState:
     """What a worker keeps for one channel."""
 
     def __init__(
-        self, channel: type[BaseChannel], session: Session, claim_filter: ClaimFilter
+        self,
+        channel: type[BaseChannel],
+        session: Session,
+        claim_filter: ClaimFilter,
+        dispatch: Dispatcher,
+        observe: Callable[[Sequence[Attempt]], object],
     ) -> None:
         self.channel = channel
         self.name = channel.postgres_name()
-        self.dispatch = Dispatcher(channel, session)
+        self.dispatch = dispatch
         self.is_ordered = bool(channel.ordering_fields())
         claims = OrderedClaims if self.is_ordered else UnorderedClaims
         self.claims: Claims = claims(self.name, session, claim_filter)
         self.sizing = BatchSizing(channel.batch_size)
         self.raw_notifies = RawNotifies(channel, session)
-        self.ephemeral = Ephemeral(channel, session, self.dispatch)
+        self.ephemeral = Ephemeral(channel, session, dispatch, observe)
         self.unresolved: Callable[[], None] | None = None
         """Settles a batch of which it is not known yet whether it was committed."""
 
@@ -53,7 +58,8 @@ class Delivery:
 
     *is_stopping* is asked between two messages; once it is true, claimed messages that were not
     reached are released. *after_handling* is called after the last message of a batch, before
-    anybody else can see that they were handled.
+    anybody else can see that they were handled. *dispatcher* makes what calls a channel's
+    listeners, and *observe* is called with attempts whose outcome is final.
     """
 
     def __init__(
@@ -65,6 +71,8 @@ class Delivery:
         is_stopping: Callable[[], bool] = lambda: False,
         after_handling: Callable[[], object] = lambda: None,
         name: str = "",
+        dispatcher: Callable[[type[BaseChannel], Session], Dispatcher] = Dispatcher,
+        observe: Callable[[Sequence[Attempt]], object] = lambda attempts: None,
     ) -> None:
         self.channels = {channel.postgres_name(): channel for channel in channels}
         self.session = Session(using, name=name)
@@ -73,9 +81,12 @@ class Delivery:
         """The schema that this connection works in; messages from others are for other workers."""
         self.is_stopping = is_stopping
         self._after_handling = after_handling
+        self._observe = observe
         condition = claim_filter(using)
         self._states = {
-            name: ChannelState(channel, self.session, condition)
+            name: ChannelState(
+                channel, self.session, condition, dispatcher(channel, self.session), observe
+            )
             for name, channel in self.channels.items()
         }
         self.outcomes: Counter[type] = Counter()
@@ -229,6 +240,7 @@ class Delivery:
     def _report(self, state: ChannelState, attempts: Sequence[Attempt]) -> None:
         """Report outcomes that are final, and tidy up after receivers and listeners."""
         self.outcomes.update([type(attempt.outcome) for attempt in attempts])
+        self._observe(attempts)
         if is_reported() or logger.isEnabledFor(logging.DEBUG):
             for attempt in attempts:
                 report_outcome(attempt)

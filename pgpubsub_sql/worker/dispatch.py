@@ -13,7 +13,7 @@ from asgiref.sync import async_to_sync
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.django_internals import is_durability_error
 from pgpubsub_sql.errors import ListenerTimeout, PayloadError
-from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.listeners import Listener, registry
 from pgpubsub_sql.worker import forks
 from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.decoding import Message, decode_message
@@ -36,7 +36,7 @@ class Dispatcher:
         self._channel = channel
         self._session = session
         self._listeners = [
-            (listener, listener.path, self._limited(listener.target, listener.callback))
+            (listener, listener.path, self.caller(listener))
             for listener in registry.listeners_of(channel)
         ]
         self._is_notification_named = any(
@@ -68,6 +68,10 @@ class Dispatcher:
         if forks.generation != generation:
             forks.leave()
 
+    def caller(self, listener: Listener) -> Call:
+        """Return the function to call for *listener*, limited by its channel's timeout, if any."""
+        return self._limited(listener.target, listener.callback)
+
     def _read(self, payload: str) -> Message:
         try:
             return decode_message(self._channel, payload, using=self._session.using)
@@ -77,7 +81,6 @@ class Dispatcher:
             raise Unreadable(str(error)) from error
 
     def _limited(self, target: Call, callback: Call) -> Call:
-        """Return the function to call for a listener, limited by its channel's timeout, if any."""
         seconds = self._channel.timeout
         if seconds is None:
             return callback

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from django.utils import timezone
@@ -38,8 +39,15 @@ class Ephemeral:
     the block. So does each message while signals or the log tell of it.
     """
 
-    def __init__(self, channel: type[BaseChannel], session: Session, dispatch: Dispatcher) -> None:
+    def __init__(
+        self,
+        channel: type[BaseChannel],
+        session: Session,
+        dispatch: Dispatcher,
+        observe: Callable[[Sequence[Attempt]], object] = lambda attempts: None,
+    ) -> None:
         self._channel = channel
+        self._observe = observe
         self._name = channel.postgres_name()
         self._session = session
         self._dispatch = dispatch
@@ -117,6 +125,7 @@ class Ephemeral:
             attempt.context.run(_log_failure, attempt, attempt.error)
             if not (_is_unread(attempt) or isinstance(attempt.error, Discard)):
                 self._session.drop_if_broken()
+        self._observe([attempt])
         report_outcome(attempt)
         if is_reported():
             self._session.reclaim(self._name)

@@ -197,22 +197,23 @@ class Isolation:
 
         Return whether it has not used the connection, so that the transaction may be another's.
         """
+        first = count_callbacks(self._connection)  # not zero within the transaction of a test
         self._run_alone(call)
-        if self._is_unused():
+        if self._is_unused(first):
             self._restore(False)
             return True
         self.check()
         self._restore(self.is_touched or not self._baseline.shows_cursors)
-        self._guard_callbacks(guard, 0)
+        self._guard_callbacks(guard, first)
         return False
 
-    def _is_unused(self) -> bool:
-        """Return whether the connection is as it was when the block was entered."""
+    def _is_unused(self, callbacks: int) -> bool:
+        """Return whether the connection is as it was, with so many *callbacks*."""
         connection, raw = self._connection, self._raw
         return (
             self._baseline.shows_cursors
             and not self.is_touched
-            and not count_callbacks(connection)
+            and count_callbacks(connection) == callbacks
             and not raw.closed
             and not raw.autocommit
             and is_in_state(connection, self._atomic)

@@ -126,7 +126,8 @@ def _guarded(attempt: Attempt, callback: Callable[[], object]) -> Callable[[], N
         # Its message is committed already.
         try:
             limited()
-        except ListenerTimeout:
+        except ListenerTimeout as error:
+            attempt.callback_error = error
             logger.exception(
                 "A callback given to transaction.on_commit() by a listener of channel %s took "
                 "longer than the channel's timeout (%s s) and was interrupted; the message itself "
@@ -135,7 +136,8 @@ def _guarded(attempt: Attempt, callback: Callable[[], object]) -> Callable[[], N
                 attempt.channel.timeout,
                 extra=attempt.extra,
             )
-        except MESSAGE_ERRORS:
+        except MESSAGE_ERRORS as error:
+            attempt.callback_error = error
             logger.exception(
                 "A callback given to transaction.on_commit() by a listener of channel %s "
                 "failed; the message itself was handled.",

@@ -73,7 +73,7 @@ class Session:
         is_undone = True
         try:
             with isolation.watching(), block:
-                if not self._is_read_committed:
+                if not (self._is_read_committed or self._depth):
                     self.execute("read_committed")
                 if self.is_pooled:
                     self._prepare_locally()
@@ -102,7 +102,8 @@ class Session:
                 return
         if leftover:
             self._log_leftover(leftover, channel)
-        self._abandon()
+        if not self._depth:
+            self._abandon()
 
     def _log_leftover(self, leftover: str, channel: str) -> None:
         logger.error(
@@ -140,6 +141,8 @@ class Session:
         A backend that is still in the transaction has lost its client, and is ended. Raises
         :class:`OperationalError` if the transaction has not ended after a second.
         """
+        if self._depth:  # it was a savepoint of a transaction that goes on
+            return False
         deadline = time.monotonic() + 1
         while (status := self._status(transaction, recovered_at)) == "in progress":
             if deadline < time.monotonic():

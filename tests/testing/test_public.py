@@ -10,7 +10,16 @@ import pytest
 
 from pgpubsub_sql import testing
 
-PUBLIC = ["Capture", "Message", "PubSub", "PubSubTestMixin", "Sent"]
+PUBLIC = [
+    "Call",
+    "Capture",
+    "Handled",
+    "HandledMessage",
+    "Message",
+    "PubSub",
+    "PubSubTestMixin",
+    "Sent",
+]
 
 
 def test_the_public_names() -> None:
@@ -31,11 +40,12 @@ def test_everything_public_says_what_it_is_for(name: str) -> None:
 
 def test_the_mixin_asserts_what_the_kit_asserts() -> None:
     """Each in its own spelling, with equal parameters."""
-    for name, method in vars(testing.PubSub).items():
-        if name.startswith("assert_"):
-            head, *rest = name.split("_")
-            twin = vars(testing.PubSubTestMixin)[head + "".join(map(str.title, rest))]
-            assert inspect.signature(twin) == inspect.signature(method)
+    names = [name for name in dir(testing.PubSub) if name.startswith("assert_")]
+    assert len(names) == 5
+    for name in names:
+        head, *rest = name.split("_")
+        twin = getattr(testing.PubSubTestMixin, head + "".join(map(str.title, rest)))
+        assert inspect.signature(twin) == inspect.signature(getattr(testing.PubSub, name))
 
 
 def test_the_plugin_imports_neither_django_nor_the_package() -> None:

@@ -28,6 +28,35 @@ FROM pgpubsub_sql_notification WHERE id > %(after)s ORDER BY id
 -- Captured messages after a position.
 SELECT id, channel, payload, raw FROM pg_temp.pgpubsub_sql_captured WHERE id > %(after)s ORDER BY id
 
+-- advance_to_next --
+-- Let time pass until the next waiting message of these channels is ready: all their times move back by what it
+-- lacks, which keeps their order. Returns how many moved.
+WITH next AS (
+    SELECT min(available_at) - statement_timestamp() AS lack FROM pgpubsub_sql_notification
+    WHERE channel = ANY (%(channels)s) AND available_at > statement_timestamp() AND isfinite(available_at)
+), moved AS (
+    UPDATE pgpubsub_sql_notification SET available_at = available_at - lack, expires_at = expires_at - lack FROM next
+    WHERE lack IS NOT NULL AND channel = ANY (%(channels)s) AND available_at IS NOT NULL
+    RETURNING 1
+)
+SELECT count(*) FROM moved
+
+-- seconds_until --
+-- How far away a time is.
+SELECT extract(epoch FROM %(at)s::timestamptz - clock_timestamp())::float8
+
+-- advance --
+-- Let some seconds pass for the waiting messages of these channels, or take them back.
+UPDATE pgpubsub_sql_notification
+SET available_at = available_at - %(seconds)s * interval '1 s', expires_at = expires_at - %(seconds)s * interval '1 s'
+WHERE channel = ANY (%(channels)s) AND available_at IS NOT NULL
+
+-- delete_stored --
+-- Delete stored messages of some channels, or of all, that were stored after a position.
+DELETE FROM pgpubsub_sql_notification
+WHERE id > %(after)s AND (%(channels)s::text[] IS NULL OR channel = ANY (%(channels)s::text[]))
+RETURNING id
+
 -- forget_captured --
 -- Forget captured messages that were handled or discarded.
 DELETE FROM pg_temp.pgpubsub_sql_captured WHERE id = ANY (%(ids)s)

@@ -23,9 +23,9 @@ END
 
 -- create_raw_schema --
 -- A pg_notify that is found before PostgreSQL's.
-CREATE SCHEMA pgpubsub_sql_testing;
+CREATE SCHEMA IF NOT EXISTS pgpubsub_sql_testing;
 GRANT USAGE ON SCHEMA pgpubsub_sql_testing TO PUBLIC;
-CREATE FUNCTION pgpubsub_sql_testing.pg_notify(channel text, payload text) RETURNS void
+CREATE OR REPLACE FUNCTION pgpubsub_sql_testing.pg_notify(channel text, payload text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $pgpubsub$
@@ -39,3 +39,14 @@ $pgpubsub$
 
 -- drop_raw_schema --
 DROP SCHEMA IF EXISTS pgpubsub_sql_testing CASCADE
+
+-- savepoint --
+-- A savepoint that a listener's COMMIT has ended.
+SAVEPOINT :"name"
+
+-- row --
+-- A row that is stored nowhere, as triggers write it.
+SELECT to_jsonb(made)::text FROM (SELECT :{columns}) AS made
+
+-- column --
+CAST(%s AS :{type}) AS :"name"
