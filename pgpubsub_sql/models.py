@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from django.db import connections, models, transaction
 from django.db.models import Func, Subquery
 from django.db.models.expressions import RawSQL
+from django.utils.translation import gettext_lazy as _
 
 from pgpubsub_sql.django_internals import LoadedMigrations, applied_migration, for_write
 from pgpubsub_sql.sql import query
@@ -214,7 +215,15 @@ class Notification(models.Model):
     class Meta:
         app_label = "pgpubsub_sql"
         required_db_vendor = "postgresql"
+        verbose_name = _("message")
+        verbose_name_plural = _("messages")
         ordering = ("id",)
+        default_permissions = ("view",)
+        permissions = (
+            ("view_payload", "Can view payload, context and error of messages"),
+            ("replay", "Can replay and retry messages"),
+            ("discard", "Can discard messages"),
+        )
         indexes = (
             models.Index(
                 fields=["channel", "alone", "available_at", "id"],

@@ -47,7 +47,15 @@ class Migration(migrations.Migration):
                 ("alone", models.BooleanField(db_default=False)),
             ],
             options={
+                "verbose_name": "message",
+                "verbose_name_plural": "messages",
                 "ordering": ("id",),
+                "default_permissions": ("view",),
+                "permissions": (
+                    ("view_payload", "Can view payload, context and error of messages"),
+                    ("replay", "Can replay and retry messages"),
+                    ("discard", "Can discard messages"),
+                ),
                 "required_db_vendor": "postgresql",
                 "indexes": [
                     models.Index(

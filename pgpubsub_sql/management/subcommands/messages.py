@@ -5,8 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from argparse import ArgumentParser
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, assert_never
 
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
@@ -14,9 +13,13 @@ from django.db.models import ExpressionWrapper, F
 from django.db.models.fields import DurationField
 from django.db.models.functions import Now
 
-from pgpubsub_sql.channels import BaseChannel, find_channel
-from pgpubsub_sql.errors import ChannelNotFound, PayloadError
-from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.inspection import (
+    Inspection,
+    NoListener,
+    inspect_message,
+    last_line,
+    max_attempts,
+)
 from pgpubsub_sql.management.base import Options, Row, Subcommand, fetch
 from pgpubsub_sql.management.output import (
     blocks,
@@ -30,7 +33,6 @@ from pgpubsub_sql.management.selection import add_channels, add_filters, select,
 from pgpubsub_sql.models import NotificationQuerySet, State
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.privileges import Role
-from pgpubsub_sql.worker.decoding import decode_message
 
 _NEXT = ExpressionWrapper(F("available_at") - Now(), output_field=DurationField())
 _AGE = ExpressionWrapper(Now() - F("created_at"), output_field=DurationField())
@@ -143,11 +145,10 @@ def _rows(rows: NotificationQuerySet, limit: int | None = None) -> list[Row]:
 
 def _described(row: Row) -> Row:
     """Add the last line of the traceback as the error, and the attempts that the channel allows."""
-    channel = _channel(row["channel"])
     traceback = row.pop("last_error")
     return row | {
-        "max_attempts": channel.retry.max_attempts if channel else None,
-        "error": traceback.strip().rpartition("\n")[2],
+        "max_attempts": max_attempts(row["channel"]),
+        "error": last_line(traceback),
         "last_error": traceback,
     }
 
@@ -238,26 +239,26 @@ def _lines(value: Any) -> list[str]:
 
 def _handled_by(row: Row, options: Options) -> Row:
     """Return the listeners and the context of a message, or why it has no listener."""
-    found: Row = {"listeners": [], "no_listener": "", "context": {}}
-    channel = _channel(row["channel"])
-    if channel is None:
-        return found | {"no_listener": "none: no channel of this name is declared"}
-    try:
-        message = decode_message(channel, json.dumps(row["payload"]), using=options["database"])
-    except PayloadError as error:
-        return found | {"no_listener": f"none: the payload cannot be read. {one_line(str(error))}"}
-    listeners = registry.listeners_of(channel)
-    paths = [one.path for one in listeners if one.accepts(message.timed_event)]
-    reason = "" if paths else _no_listener(message.timed_event, [one.path for one in listeners])
-    return {"listeners": paths, "no_listener": reason, "context": dict(message.context)}
+    payload = json.dumps(row["payload"])
+    found = inspect_message(row["channel"], payload, using=options["database"])
+    return {
+        "listeners": list(found.listeners),
+        "no_listener": _no_listener(found),
+        "context": found.context,
+    }
 
 
-def _no_listener(timed_event: str, others: Iterable[str]) -> str:
-    return f"none for {timed_event}" if any(others) else "none: the channel has no listener"
-
-
-def _channel(name: str) -> type[BaseChannel] | None:
-    try:
-        return find_channel(name)
-    except ChannelNotFound:
-        return None
+def _no_listener(found: Inspection) -> str:
+    match found.no_listener:
+        case None:
+            return ""
+        case NoListener.UNDECLARED:
+            return "none: no channel of this name is declared"
+        case NoListener.UNREADABLE:
+            return f"none: the payload cannot be read. {one_line(found.error)}"
+        case NoListener.OTHER_EVENTS:
+            return f"none for {found.timed_event}"
+        case NoListener.NONE:
+            return "none: the channel has no listener"
+        case _:
+            assert_never(found.no_listener)

@@ -1,0 +1,57 @@
+"""No page of the admin keeps the database busy for long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.utils import OperationalError
+from django.template.response import TemplateResponse
+from django.utils.translation import gettext as _
+
+from pgpubsub_sql.sql import query, sqlstate
+
+LIMIT_MILLISECONDS = 5000
+QUERY_CANCELED = "57014"
+
+
+class TookTooLong(Exception):
+    """A statement of a page was canceled by its time limit."""
+
+
+@contextmanager
+def limited(using: str) -> Iterator[None]:
+    """Limit each statement to five seconds.
+
+    Raises :class:`TookTooLong` if one takes longer.
+    """
+    try:
+        with transaction.atomic(using=using):
+            with connections[using].cursor() as cursor:
+                cursor.execute(query("limit_statements"), {"milliseconds": str(LIMIT_MILLISECONDS)})
+            yield
+    except OperationalError as error:
+        if sqlstate(error) == QUERY_CANCELED:
+            raise TookTooLong from error
+        raise
+
+
+def page(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Make *view*, a method of a model's admin, say so if a statement took too long.
+
+    It begins outside of any transaction, whatever ``ATOMIC_REQUESTS`` says.
+    """
+
+    @wraps(view)
+    def respond(admin: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return view(admin, request, *args, **kwargs)
+        except TookTooLong:
+            title = _("The database took longer than five seconds")
+            context = {**admin.admin_site.each_context(request), "title": title}
+            return TemplateResponse(request, "admin/pgpubsub_sql/slow.html", context, status=503)
+
+    return transaction.non_atomic_requests(respond)

@@ -1,0 +1,74 @@
+-- What the pages of the admin show, at the same price however many messages are stored.
+
+-- stored_channels --
+-- The channels that have messages: one index probe a channel.
+WITH RECURSIVE available (channel) AS (
+    (SELECT channel FROM pgpubsub_sql_notification WHERE available_at IS NOT NULL ORDER BY channel LIMIT 1)
+    UNION ALL
+    SELECT next.channel FROM available CROSS JOIN LATERAL (
+        SELECT channel FROM pgpubsub_sql_notification
+        WHERE available_at IS NOT NULL AND channel > available.channel
+        ORDER BY channel LIMIT 1
+    ) AS next
+), failed (channel) AS (
+    (
+        SELECT channel FROM pgpubsub_sql_notification
+        WHERE (available_at IS NULL OR failed_at IS NOT NULL) ORDER BY channel LIMIT 1
+    )
+    UNION ALL
+    SELECT next.channel FROM failed CROSS JOIN LATERAL (
+        SELECT channel FROM pgpubsub_sql_notification
+        WHERE (available_at IS NULL OR failed_at IS NOT NULL) AND channel > failed.channel
+        ORDER BY channel LIMIT 1
+    ) AS next
+)
+SELECT channel FROM available UNION SELECT channel FROM failed ORDER BY channel
+
+-- reasons --
+-- The reasons of a part of what has failed.
+SELECT DISTINCT reason FROM (
+    SELECT reason FROM pgpubsub_sql_notification
+    WHERE (available_at IS NULL OR failed_at IS NOT NULL)
+    ORDER BY channel, id LIMIT %(limit)s
+) AS part ORDER BY reason
+
+-- ready_ids --
+-- The messages of these channels that are ready: channel by channel, those that are handled alone first.
+-- The loop over the channels keeps their order, and ends with the limit.
+SELECT next.id
+FROM unnest(%(channels)s::text[]) AS listed (channel)
+CROSS JOIN LATERAL (
+    SELECT one.id FROM (VALUES (true), (false)) AS sort (alone)
+    CROSS JOIN LATERAL (
+        SELECT id, available_at FROM pgpubsub_sql_notification AS notification
+        WHERE notification.channel = listed.channel AND notification.alone = sort.alone
+            AND available_at <= statement_timestamp()
+        ORDER BY available_at, id LIMIT %(limit)s
+    ) AS one
+    ORDER BY sort.alone DESC, one.available_at, one.id LIMIT %(limit)s
+) AS next
+LIMIT %(limit)s
+
+-- waiting_ids --
+-- The messages of these channels that are delayed or will be retried, in the same order.
+SELECT next.id
+FROM unnest(%(channels)s::text[]) AS listed (channel)
+CROSS JOIN LATERAL (
+    SELECT one.id FROM (VALUES (true), (false)) AS sort (alone)
+    CROSS JOIN LATERAL (
+        SELECT id, available_at FROM pgpubsub_sql_notification AS notification
+        WHERE notification.channel = listed.channel AND notification.alone = sort.alone
+            AND available_at > statement_timestamp()
+        ORDER BY available_at, id LIMIT %(limit)s
+    ) AS one
+    ORDER BY sort.alone DESC, one.available_at, one.id LIMIT %(limit)s
+) AS next
+LIMIT %(limit)s
+
+-- server_time --
+-- The clock that failed_at is written by.
+SELECT clock_timestamp()
+
+-- limit_statements --
+-- Until the end of the transaction.
+SELECT set_config('statement_timeout', %(milliseconds)s, true)

@@ -1,0 +1,52 @@
+"""Users of the admin, each with a client that is logged in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+from pgpubsub_sql.models import Notification
+
+MESSAGES = "/admin/pgpubsub_sql/notification/"
+
+
+@pytest.fixture
+def client_of(db: None) -> Callable[..., Client]:
+    """Return a client of a user with these permissions of ours, or of a superuser."""
+
+    def client(*permissions: str, superuser: bool = False) -> Client:
+        user = User.objects.create(
+            username=f"user{User.objects.count()}", is_staff=True, is_superuser=superuser
+        )
+        found = Permission.objects.filter(
+            content_type__app_label="pgpubsub_sql", codename__in=permissions
+        )
+        assert len(found) == len(permissions)
+        user.user_permissions.set(found)
+        made = Client()
+        made.force_login(user)
+        Notification.objects.all().delete()  # of a channel on auth.User
+        return made
+
+    return client
+
+
+@pytest.fixture
+def operator(client_of: Callable[..., Client]) -> Client:
+    """May do everything."""
+    return client_of("view_notification", "view_payload", "replay", "discard")
+
+
+@pytest.fixture
+def onlooker(client_of: Callable[..., Client]) -> Client:
+    """May see that messages failed, but not what was in them, and change nothing."""
+    return client_of("view_notification")
+
+
+def text(response: Any) -> str:
+    assert response.status_code == 200, response
+    return str(response.content.decode())
