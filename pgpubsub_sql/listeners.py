@@ -98,13 +98,14 @@ class Listener:
         """Whether it receives messages of *timed_event*."""
         return not self.timed_events or timed_event in self.timed_events
 
-    def arguments(self, fields: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments(self, fields: Mapping[str, Any], extras: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the arguments for a call: the fields it names, or all if it takes ``**kwargs``."""
         named = self._named
-        if not self._takes_all:
+        if not (self._takes_all or fields.keys() <= named):
             fields = {name: value for name, value in fields.items() if name in named}
-        passed = {name: extras[name] for name in named & extras.keys()}
-        return {**passed, **fields}
+        if named.isdisjoint(extras):
+            return fields
+        return {**{name: extras[name] for name in named & extras.keys()}, **fields}
 
     @cached_property
     def _named(self) -> frozenset[str]:

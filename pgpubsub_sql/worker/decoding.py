@@ -83,7 +83,7 @@ def decode_message(channel: type[BaseChannel], payload: str, *, using: str) -> M
 
 def _context(payload: str) -> Mapping[str, Any]:
     """Return the sender's context."""
-    if "$" not in payload and "\\" not in payload:  # decoding once more would be slower
+    if "$context" not in payload and "\\" not in payload:  # decoding once more would be slower
         return {}
     context = decode_headers(payload).context
     return context if isinstance(context, dict) else {}

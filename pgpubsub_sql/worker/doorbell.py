@@ -215,7 +215,7 @@ class Doorbell:
     def _fetch_psycopg2(self) -> None:
         heard, self._connection.notifies = self._connection.notifies, []
         for notify in heard:
-            self._add(notify.channel, notify.payload, notify.pid)
+            self._heard(notify)
 
     def _read_psycopg3(self) -> None:
         # Not notifies(): it has a timeout only since psycopg 3.2, and before 3.2.4 it loses what

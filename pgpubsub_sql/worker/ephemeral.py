@@ -84,7 +84,8 @@ class Ephemeral:
             if headers.ref is not None:
                 payload = self._long_payloads.get(headers.ref, waiting)
             with self._session.isolation(durable=True, channel=self._name) as isolation:
-                is_unused = self._run(payload, attempt, isolation)
+                call = partial(attempt.context.run, self._dispatch, payload, attempt)
+                is_unused = isolation.run_alone(call, guarded(attempt))
                 if is_unused and not is_observed():
                     self._run_others(waiting, schema, until, attempt, isolation)
         except MESSAGE_ERRORS as error:  # it ends its message only
@@ -103,21 +104,21 @@ class Ephemeral:
 
         *attempt* is each of theirs in turn: nobody has seen it.
         """
+        guard, dispatch = guarded(attempt), self._dispatch
         while waiting and time.monotonic() < until:
-            attempt.context, attempt.listener = new_context(), ""
+            context = attempt.context = new_context()
+            attempt.listener = ""
             self._started = time.perf_counter()
             payload = waiting.popleft()
             headers = decode_headers(payload)
             if headers.ref is not None:
                 waiting.appendleft(payload)
                 return
-            if headers.schema in (None, schema) and not self._run(payload, attempt, isolation):
+            if headers.schema not in (None, schema):
+                continue
+            call = partial(context.run, dispatch, payload, attempt)
+            if not isolation.run_alone(call, guard):
                 return
-
-    def _run(self, payload: str, attempt: Attempt, isolation: Isolation) -> bool:
-        """Call the listeners; return whether the block may serve another message."""
-        call = partial(attempt.context.run, self._dispatch, payload, attempt)
-        return isolation.run_alone(call, guarded(attempt))
 
     def _end(self, attempt: Attempt) -> None:
         attempt.duration = time.perf_counter() - self._started
