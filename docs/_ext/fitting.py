@@ -32,6 +32,17 @@ def allow_breaks(doctree: nodes.document) -> None:
             literal += [nodes.raw("", "<wbr>", format="html"), nodes.Text(part)]
 
 
+def allow_breaks_in_titles(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Let a long name in a title break after an underscore. Menus keep it whole."""
+    for title in doctree.findall(nodes.title):
+        for text in [one for one in title.findall(nodes.Text) if len(one) > 20 and "_" in one]:
+            first, *others = re.split(r"(?<=_)", text)
+            parts = [nodes.Text(first)]
+            for part in others:
+                parts += [nodes.raw("", "<wbr>", format="html"), nodes.Text(part)]
+            text.parent.replace(text, parts)
+
+
 def prepare(app: Sphinx, doctree: nodes.document) -> None:
     """Prepare a page."""
     allow_breaks(doctree)
@@ -42,4 +53,5 @@ def prepare(app: Sphinx, doctree: nodes.document) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("doctree-read", prepare)
+    app.connect("doctree-resolved", allow_breaks_in_titles)
     return {"parallel_read_safe": True}
