@@ -54,6 +54,13 @@ def in_memory() -> Iterator[None]:
         tempfile.tempdir = usual
 
 
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches grow slowly, and end for want of messages, never of time."""
+    monkeypatch.setattr("pgpubsub_sql.worker.batch.QUICKEST_GROWTH", 2)
+    monkeypatch.setattr("pgpubsub_sql.worker.batch.BATCH_SECONDS", 60.0)
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """A throw-away server, which all that speaks libpq here and in child processes uses."""

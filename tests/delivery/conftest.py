@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from pgpubsub_sql.worker import batch
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app import listeners
 from tests.app.channels import ItemChannel, ItemNews, Job, Shout, Step
@@ -14,10 +13,7 @@ CHANNELS = [Job, Shout, ItemChannel, ItemNews, Hasty, HastyShout, LoneJob, Step,
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches grow slowly, and end for want of messages, never of time."""
-    monkeypatch.setattr(batch, "QUICKEST_GROWTH", 2)
-    monkeypatch.setattr(batch, "BATCH_SECONDS", 60.0)
+def start_afresh(patience: None) -> None:
     listeners.called.clear()
 
 
