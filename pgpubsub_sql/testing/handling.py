@@ -202,7 +202,7 @@ class RecordingDispatcher(Dispatcher):
         session: Session,
         *,
         record: Record,
-        check: Callable[[], object],
+        check: Callable[[], object] = lambda: None,
         only: Listener | None = None,
     ) -> None:
         self._record = record

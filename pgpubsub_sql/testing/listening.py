@@ -103,7 +103,7 @@ class ListeningTap:
         except PayloadError:
             return payload
         if reference is not None:
-            rows = ask(self._using, "long_payload", id=reference)
+            rows = ask(self._using, "referred_payload", id=reference)
             payload = rows[0][0] if rows else payload
         return _without_envelope(payload)
 

@@ -8,14 +8,17 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.db import connections
 
 from pgpubsub_sql.channels import BaseChannel, declared_channels, select_channels
+from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.ignoring import ignore
 from pgpubsub_sql.listeners import Reference, registry
 from pgpubsub_sql.testing.assertions import Assertions
 from pgpubsub_sql.testing.captures import Capture
 from pgpubsub_sql.testing.draining import Drain
 from pgpubsub_sql.testing.handling import Call, Failing, Handled, find_listener
+from pgpubsub_sql.testing.live import LiveWorker, worker_processes, worker_thread
 from pgpubsub_sql.testing.performing import made_payload
 from pgpubsub_sql.testing.taps import ask
 from pgpubsub_sql.transaction_settings import connection_of
@@ -201,6 +204,40 @@ class PubSub(Assertions):
         """
         chosen = select_channels(channels, declared_channels()) if channels else None
         return self._discard(chosen, connection_of(using).alias, 0)
+
+    @contextmanager
+    def live_worker(
+        self, *channels: Reference, using: str | None = None, processes: int = 0
+    ) -> Iterator[LiveWorker]:
+        """Run a worker of these channels, or of all, beside the block, in tests that commit.
+
+        ::
+
+            class LiveTest(PubSubTestMixin, TransactionTestCase):
+                def test_welcome(self):
+                    with self.pubsub.live_worker():
+                        Author.objects.create(name="Zoë")
+                        self.assertHandled(welcome, within=5)
+
+        It runs in a thread, where :meth:`assert_handled` and :meth:`failing` see its calls; or in
+        so many *processes*, whose calls only show in what they write. It listens before the block
+        begins, and ends after it.
+
+        Raises :class:`NotReady` inside a transaction, of which a worker would see nothing.
+        """
+        alias = connection_of(using).alias
+        if connections[alias].in_atomic_block:
+            raise NotReady(
+                "A live worker sees only what is committed. Use TransactionTestCase, or "
+                "django_db(transaction=True); or drain(), which works inside a transaction."
+            )
+        chosen = select_channels(channels, declared_channels()) if channels else registry.channels()
+        if processes:
+            running = worker_processes(chosen, using=alias, processes=processes)
+        else:
+            running = worker_thread(chosen, using=alias, record=self._record)
+        with running as live:
+            yield live
 
     def _drain(
         self, channels: Sequence[type[BaseChannel]], *, using: str | None, **options: Any

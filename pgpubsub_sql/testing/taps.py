@@ -136,7 +136,7 @@ class TransactionTap:
         execute(connections[self._using], text)
 
 
-def ask(using: str, name: str, **parameters: Any) -> list[Any]:
+def ask(using: str, name: str, /, **parameters: Any) -> list[Any]:
     """Execute the query *name* past Django, so that no test counts it; return the rows."""
     connection: Any = connections[using]
     ensure_connected(connection)

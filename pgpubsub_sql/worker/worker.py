@@ -103,6 +103,11 @@ class Worker:
         self._echo_at = 0.0
         self._has_listened = False
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether it has begun to listen; it may have lost its connection since."""
+        return self._has_listened
+
     def run(self) -> None:
         """Listen until SIGTERM or SIGINT, or until the parent process is gone."""
         with self.shutdown, self._guarding_forks(), self._signalling():

@@ -15,10 +15,12 @@ PUBLIC = [
     "Capture",
     "Handled",
     "HandledMessage",
+    "LiveWorker",
     "Message",
     "PubSub",
     "PubSubTestMixin",
     "Sent",
+    "assert_triggers_installed",
 ]
 
 
@@ -32,7 +34,7 @@ def test_everything_public_says_what_it_is_for(name: str) -> None:
     assert public.__doc__
     members = {
         name: member
-        for name, member in vars(public).items()
+        for name, member in getattr(public, "__dict__", {}).items()
         if not name.startswith("_") and (inspect.isroutine(member) or isinstance(member, property))
     }
     assert [name for name, member in members.items() if not inspect.getdoc(member)] == []

@@ -57,6 +57,15 @@ DELETE FROM pgpubsub_sql_notification
 WHERE id > %(after)s AND (%(channels)s::text[] IS NULL OR channel = ANY (%(channels)s::text[]))
 RETURNING id
 
+-- listening_workers --
+-- How many workers of a name listen to this database.
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'pgpubsub_sql listen (' || %(name)s || ')'
+
+-- referred_payload --
+-- The long payload that a message refers to.
+SELECT payload::text FROM pgpubsub_sql_longpayload WHERE id = %(id)s
+
 -- forget_captured --
 -- Forget captured messages that were handled or discarded.
 DELETE FROM pg_temp.pgpubsub_sql_captured WHERE id = ANY (%(ids)s)
