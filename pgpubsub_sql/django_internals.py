@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import inspect
 import logging
 import traceback
 import zoneinfo
@@ -35,8 +36,11 @@ from django.db.migrations.operations.models import IndexOperation, ModelOptionOp
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.migrations.state import ProjectState
 from django.db.models import Field, Model, QuerySet
+from django.db.models.base import ModelBase, ModelState
 from django.db.models.expressions import Col
+from django.db.models.fields.related_descriptors import ForeignKeyDeferredAttribute
 from django.db.models.query_utils import DeferredAttribute
+from django.db.models.signals import post_init, pre_init
 from django.db.models.sql import Query
 
 Callback = Callable[[], None]
@@ -295,6 +299,50 @@ def _robust(call: Callback) -> Callback:
 def set_database(instance: Model, using: str) -> None:
     """Let an instance that was not read from a database belong to one: ``_state.db``."""
     instance._state.db = using
+
+
+def is_built_as_usual(model: type[Model]) -> bool:
+    """Return whether ``Model.from_db()`` does no more for *model* than :func:`build_as_usual` does.
+
+    ``from_db()``, ``__init__()`` and ``__setattr__()`` must be those of ``Model``, which has to be
+    the last class with an ``__init__()``, and each field's attribute a plain ``DeferredAttribute``,
+    which setting a value replaces in the instance's ``__dict__``.
+    """
+    method: Any = model.from_db
+    own = (model.__init__, model.__setattr__, model.__new__, type(model).__call__)
+    usual = (Model.__init__, object.__setattr__, object.__new__, ModelBase.__call__)
+    after = model.__mro__[model.__mro__.index(Model) + 1 : -1]
+    return (
+        method.__func__ is cast(Any, Model.from_db).__func__
+        and own == usual
+        and not any("__init__" in vars(cls) for cls in after)
+        and all(
+            type(inspect.getattr_static(model, field.attname)) in _PLAIN_ATTRIBUTES
+            for field in model._meta.concrete_fields
+        )
+    )
+
+
+_PLAIN_ATTRIBUTES = (DeferredAttribute, ForeignKeyDeferredAttribute)
+
+
+def has_init_receivers(model: type[Model]) -> bool:
+    """Return whether ``pre_init`` or ``post_init`` has a receiver for *model*."""
+    return any(one.receivers and one.has_listeners(model) for one in (pre_init, post_init))
+
+
+def build_as_usual(
+    model: type[Model], using: str, names: Iterable[str], values: Iterable[Any]
+) -> Model:
+    """Return what ``Model.from_db()`` returns, without its calls: ``_state``, ``ModelState``."""
+    state = ModelState()
+    state.adding = False
+    state.db = using
+    instance = object.__new__(model)
+    attributes = instance.__dict__
+    attributes["_state"] = state
+    attributes.update(zip(names, values, strict=True))
+    return instance
 
 
 def compile_where(found: QuerySet[Any], using: str) -> tuple[str, tuple[Any, ...]]:

@@ -15,10 +15,12 @@ A column's type is the one that the model declares, not the table's current one:
 changed while the message waited. Columns that did not travel, or that JSON does not carry
 faithfully, are deferred, so that nobody takes them for empty or saves them as such.
 
-``Model.from_db()`` makes the instance, and runs the model's own code, which may raise.
+``Model.from_db()`` makes the instance if the model has code of its own for that, which may raise.
+Other models get the same instances without that call.
 """
 
 from pgpubsub_sql.rows.instances import Unbuildable
 from pgpubsub_sql.rows.row_change import RowChange, decode_change
+from pgpubsub_sql.rows.row_decoder import Operation, Timing
 
-__all__ = ["RowChange", "Unbuildable", "decode_change"]
+__all__ = ["Operation", "RowChange", "Timing", "Unbuildable", "decode_change"]

@@ -1,13 +1,19 @@
-"""Model instances, made by ``Model.from_db()`` from the values of a row."""
+"""Model instances, made of the values of a row as ``Model.from_db()`` makes them."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from django import db
 from django.db.models import Field, Model
 
-from pgpubsub_sql.django_internals import deferred_field_read
+from pgpubsub_sql.django_internals import (
+    build_as_usual,
+    deferred_field_read,
+    has_init_receivers,
+    is_built_as_usual,
+)
 from pgpubsub_sql.errors import PayloadError, brief
 
 _TRANSIENT = (
@@ -27,15 +33,21 @@ class Unbuildable(PayloadError):
 def build(model: type[Model], using: str, names: list[str], values: list[Any]) -> Model:
     """Return the instance that ``model.from_db()`` makes of these values.
 
+    That is called only if it may do more than Django's own does, as it takes most of the time.
     Raises :class:`Unbuildable` for whatever ``from_db()``, ``__init__()`` or a receiver of
     ``post_init`` raises, except transient database errors.
     """
+    if _is_built_as_usual(model) and not has_init_receivers(model):
+        return build_as_usual(model, using, names, values)
     try:
         return model.from_db(using, names, values)
     except _TRANSIENT:
         raise
     except Exception as error:
         raise Unbuildable(_explain(model, error)) from error
+
+
+_is_built_as_usual = cache(is_built_as_usual)
 
 
 def _explain(model: type[Model], error: Exception) -> str:
