@@ -27,6 +27,7 @@ from pgpubsub_sql.sql.trigger import EVENTS
 
 Callback = TypeVar("Callback", bound=Callable[..., Any])
 Reference = type[BaseChannel] | str
+Select = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
 
 EXTRAS = ("context", "notification")
 """What a listener may name besides the fields of its channel; fields of these names win."""
@@ -98,14 +99,23 @@ class Listener:
         """Whether it receives messages of *timed_event*."""
         return not self.timed_events or timed_event in self.timed_events
 
-    def arguments(self, fields: Mapping[str, Any], extras: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the arguments for a call: the fields it names, or all if it takes ``**kwargs``."""
-        named = self._named
-        if not (self._takes_all or fields.keys() <= named):
-            fields = {name: value for name, value in fields.items() if name in named}
-        if named.isdisjoint(extras):
-            return fields
-        return {**{name: extras[name] for name in named & extras.keys()}, **fields}
+    def selector(self, names: Iterable[str]) -> Select:
+        """Return what selects its arguments, prepared for fields of these *names*.
+
+        It takes the fields and :data:`EXTRAS`, and returns the fields that the function names, or
+        all if it takes ``**kwargs``, and the extras that it names.
+        """
+        every = tuple(names)
+        wanted = every if self._takes_all else tuple(n for n in every if n in self._named)
+        added = tuple(n for n in EXTRAS if n in self._named and n not in every)
+        if added:
+            return lambda fields, extras: {
+                **{name: extras[name] for name in added},
+                **{name: fields[name] for name in wanted},
+            }
+        if wanted == every:
+            return lambda fields, extras: fields
+        return lambda fields, extras: {name: fields[name] for name in wanted}
 
     @cached_property
     def _named(self) -> frozenset[str]:

@@ -183,7 +183,7 @@ def test_a_listener_gets_the_arguments_that_it_names(
 ) -> None:
     pgpubsub_sql.listener(channel)(function)
     fields, extras = {"number": 1, "text": "x"}, {"context": {}, "notification": None}
-    arguments = one(channel).arguments(fields, extras)
+    arguments = one(channel).selector(fields)(fields, extras)
     assert set(arguments) == passed
     function(**arguments)
 
@@ -201,7 +201,7 @@ def test_a_field_called_context_wins() -> None:
     def read(context: str, notification: int) -> None: ...
 
     fields, extras = {"context": "1814", "notification": 1}, {"context": {}, "notification": None}
-    assert one(Story).arguments(fields, extras) == fields
+    assert one(Story).selector(fields)(fields, extras) == fields
     call_command("check")
 
 
@@ -215,5 +215,5 @@ def test_a_coroutine_runs_to_its_end_in_the_same_transaction(channel: Any) -> No
     listener = one(channel)
     assert list(listener.parameters) == ["number"]
     with undone():
-        assert listener.callback(**listener.arguments({"number": 7}, {})) == 1
+        assert listener.callback(**listener.selector(["number"])({"number": 7}, {})) == 1
     assert not Entry.objects.exists()

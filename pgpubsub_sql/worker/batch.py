@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from pgpubsub_sql.channels import BaseChannel
-from pgpubsub_sql.worker.attempts import Attempt
+from pgpubsub_sql.worker.attempts import Attempt, new_context
 from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.outcomes import (
@@ -88,6 +87,9 @@ class Batch:
     A batch ends early, and releases the messages it has not reached, when it has reached one of its
     *limits*, when *is_stopping* says so, when a listener has committed the transaction, and after a
     message that was postponed: what was in its way may wait for what this batch has locked.
+
+    If *is_observed*, every message has an attempt of its own, which is kept. Otherwise only those
+    have that somebody will be told of.
     """
 
     def __init__(
@@ -100,15 +102,23 @@ class Batch:
         is_ordered: bool,
         limits: BatchLimits,
         is_stopping: Callable[[], bool],
+        is_observed: bool,
     ) -> None:
         self.claimed = claimed
         self.isolation = isolation
         self.outcomes: list[Outcome] = []
         """What became of the first messages of *claimed*, as far as they were reached."""
         self.attempts: list[Attempt] = []
-        """Attempts that have ended."""
+        """Attempts that have ended and that somebody will be told of."""
         self._attempt: Attempt | None = None
         """The attempt under way."""
+        self._payload = ""
+        self._spare: Attempt | None = None
+        """An attempt that has ended and that nobody has seen, which can be used again."""
+        self._keeps_all = len(claimed) == 1 or is_observed
+        """Whether to keep attempts that succeed; the only one is needed if COMMIT fails."""
+        self._context = new_context()
+        """What the contexts of all attempts are copies of."""
         self._using = isolation.using
         self._channel = channel
         self._name = channel.postgres_name()
@@ -177,18 +187,36 @@ class Batch:
             return Release()
         if one.unusual is not None and one.rest.expired:
             return Expired()
-        self._attempt = attempt = self._attempt_at(one)
+        attempt = self._attempt = self._attempt_at(one)
         report_start(attempt, self.isolation)
-        started = time.perf_counter()
-        call = partial(attempt.context.run, self._dispatch, one.payload, attempt)
-        error = self.isolation.run(call, guarded(attempt))
-        attempt.duration = time.perf_counter() - started
+        self._payload, started = one.payload, time.perf_counter()
+        error = self.isolation.run(self._call, self._guard)
         self._attempt = None
+        if error is None and not self._keeps_all:
+            return DONE
+        attempt.duration = time.perf_counter() - started
+        self._spare = None
         self.attempts.append(attempt)
         return DONE if error is None else self._fail(attempt, error)
 
+    def _call(self) -> None:
+        attempt = cast(Attempt, self._attempt)
+        attempt.context.run(self._dispatch, self._payload, attempt)
+
+    def _guard(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Wrap a callback given to ``on_commit()``, which needs the attempt under way."""
+        self._spare = None
+        return guarded(cast(Attempt, self._attempt))(callback)
+
     def _attempt_at(self, one: Claimed) -> Attempt:
-        return Attempt.of_stored(self._channel, self._name, one, self._using)
+        spare = self._spare
+        if spare is None or one.unusual is not None:
+            spare = Attempt.of_stored(self._channel, self._name, one, self._using)
+            self._spare = None if one.unusual is not None else spare
+        else:
+            spare.id, spare.created_at, spare.listener = one.id, one.created_at, ""
+        spare.context = self._context.copy()
+        return spare
 
     def _fail(
         self, attempt: Attempt, error: BaseException, outcome: Failure | None = None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast, get_args
 
 import msgspec
 
 from pgpubsub_sql import conf
 from pgpubsub_sql.channels import BaseChannel, Channel, TriggerChannel, codec, model_of
 from pgpubsub_sql.errors import PayloadError, brief
-from pgpubsub_sql.rows import Unbuildable, decode_change
+from pgpubsub_sql.listeners import field_names
+from pgpubsub_sql.rows import Operation, Timing, Unbuildable, decode_change
 from pgpubsub_sql.worker.outcomes import Undecodable
 
 
@@ -31,6 +32,9 @@ _ROWS = (
     'It takes what a trigger sends: {"op": "INSERT", "old": null, "new": {…}}, '
     "each row as to_jsonb() writes it"
 )
+_TIMED_EVENTS = {
+    (when, op): f"{when}_{op}".lower() for when in get_args(Timing) for op in get_args(Operation)
+}
 _decoder = msgspec.json.Decoder(Headers)
 
 
@@ -63,22 +67,57 @@ def decode_message(channel: type[BaseChannel], payload: str, *, using: str) -> M
 
     Raises :class:`PayloadError`, naming the channel, if *payload* does not fit it.
     """
-    if payload.startswith('{"$raw"'):  # jsonb's spelling; decoding would be slower
-        _refuse(channel, str(decode_headers(payload).raw), using=using)
-    if issubclass(channel, TriggerChannel):
+    return message_decoder(channel, using=using)(payload)
+
+
+def message_decoder(channel: type[BaseChannel], *, using: str) -> Callable[[str], Message]:
+    """Return what does the same for any payload of *channel*, prepared once."""
+    read = (
+        _row_reader(channel, using)
+        if issubclass(channel, TriggerChannel)
+        else _field_reader(cast(type[Channel], channel))
+    )
+
+    def decode(payload: str) -> Message:
+        if payload.startswith('{"$raw"'):  # jsonb's spelling; decoding would be slower
+            _refuse(channel, str(decode_headers(payload).raw), using=using)
+        return read(payload)
+
+    return decode
+
+
+def message_fields(channel: type[BaseChannel]) -> list[str]:
+    """Return the names of the fields that :func:`message_decoder` finds in each message."""
+    is_passed = issubclass(channel, TriggerChannel) and conf.is_context_passed_to_listeners()
+    return field_names(channel) + ["context"] * is_passed
+
+
+def _row_reader(channel: type[TriggerChannel], using: str) -> Callable[[str], Message]:
+    model, name = model_of(channel), channel.postgres_name()
+    is_context_passed = conf.is_context_passed_to_listeners()
+
+    def read(payload: str) -> Message:
         try:
-            change = decode_change(model_of(channel), payload, using=using)
+            change = decode_change(model, payload, using=using)
         except Unbuildable as error:
-            raise Undecodable(f"{channel.postgres_name()}: {error}.") from error
+            raise Undecodable(f"{name}: {error}.") from error
         except PayloadError as error:
-            raise PayloadError(f"{channel.postgres_name()}: {error}. {_ROWS}") from error
-        timed_event = f"{change.when}_{change.op}".lower()
+            raise PayloadError(f"{name}: {error}. {_ROWS}") from error
         fields: dict[str, Any] = {"old": change.old, "new": change.new}
-        if conf.is_context_passed_to_listeners():
+        if is_context_passed:
             fields["context"] = change.context
-        return Message(timed_event=timed_event, fields=fields, context=change.context)
-    fields = codec(cast(type[Channel], channel)).decode(payload)
-    return Message(timed_event="", fields=fields, context=_context(payload))
+        return Message(_TIMED_EVENTS[change.when, change.op], fields, change.context)
+
+    return read
+
+
+def _field_reader(channel: type[Channel]) -> Callable[[str], Message]:
+    decode = codec(channel).decode
+
+    def read(payload: str) -> Message:
+        return Message("", decode(payload), _context(payload))
+
+    return read
 
 
 def _context(payload: str) -> Mapping[str, Any]:

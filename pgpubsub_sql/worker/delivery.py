@@ -20,9 +20,9 @@ from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.ephemeral import Ephemeral
 from pgpubsub_sql.worker.isolation import Escaped, Isolation
 from pgpubsub_sql.worker.ordered_claims import OrderedClaims
-from pgpubsub_sql.worker.outcomes import Claimed, Expired, Release, describe, postpone
+from pgpubsub_sql.worker.outcomes import Claimed, Done, Expired, Release, describe, postpone
 from pgpubsub_sql.worker.raw_notifies import RawNotifies
-from pgpubsub_sql.worker.reporting import is_reported, log_failure, report_outcome
+from pgpubsub_sql.worker.reporting import is_observed, is_reported, log_failure, report_outcome
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.signatures import SignatureCheck
 
@@ -72,7 +72,7 @@ class Delivery:
         after_handling: Callable[[], object] = lambda: None,
         name: str = "",
         dispatcher: Callable[[type[BaseChannel], Session], Dispatcher] = Dispatcher,
-        observe: Callable[[Sequence[Attempt]], object] = lambda attempts: None,
+        observe: Callable[[Sequence[Attempt]], object] | None = None,
     ) -> None:
         self.channels = {channel.postgres_name(): channel for channel in channels}
         self.session = Session(using, name=name)
@@ -85,7 +85,11 @@ class Delivery:
         condition = claim_filter(using)
         self._states = {
             name: ChannelState(
-                channel, self.session, condition, dispatcher(channel, self.session), observe
+                channel,
+                self.session,
+                condition,
+                dispatcher(channel, self.session),
+                observe or _ignore,
             )
             for name, channel in self.channels.items()
         }
@@ -209,6 +213,7 @@ class Delivery:
             is_ordered=state.is_ordered,
             limits=limits,
             is_stopping=self.is_stopping,
+            is_observed=self._observe is not None or is_observed(),
         )
 
     def _handle(self, state: ChannelState, batch: Batch) -> None:
@@ -235,12 +240,14 @@ class Delivery:
             message = "%s notifications of channel %s had expired and were dropped"
             extra = {"channel": state.name, "count": expired}
             logger.info(message, expired, state.name, extra=extra)
+        self.outcomes[type(None)] += batch.count(Done)
         self._report(state, batch.attempts)
 
     def _report(self, state: ChannelState, attempts: Sequence[Attempt]) -> None:
         """Report outcomes that are final, and tidy up after receivers and listeners."""
-        self.outcomes.update([type(attempt.outcome) for attempt in attempts])
-        self._observe(attempts)
+        self.outcomes.update([type(one.outcome) for one in attempts if one.error is not None])
+        if self._observe is not None:
+            self._observe(attempts)
         if is_reported() or logger.isEnabledFor(logging.DEBUG):
             for attempt in attempts:
                 report_outcome(attempt)
@@ -304,6 +311,10 @@ class Delivery:
         extra = {"channel": state.name, "count": count}
         logger.warning(message, state.name, count, exc_info=error, extra=extra)
         self.session.execute("isolate", {"ids": [one.id for one in batch.claimed]})
+
+
+def _ignore(attempts: Sequence[Attempt]) -> None:
+    """Nobody observes them."""
 
 
 def _cause(error: Exception) -> BaseException:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -13,10 +13,10 @@ from asgiref.sync import async_to_sync
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.django_internals import is_durability_error
 from pgpubsub_sql.errors import ListenerTimeout, PayloadError
-from pgpubsub_sql.listeners import Listener, registry
+from pgpubsub_sql.listeners import Listener, Select, registry
 from pgpubsub_sql.worker import forks
 from pgpubsub_sql.worker.attempts import Attempt
-from pgpubsub_sql.worker.decoding import Message, decode_message
+from pgpubsub_sql.worker.decoding import Message, message_decoder, message_fields
 from pgpubsub_sql.worker.outcomes import Undecodable, Unreadable
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.timeouts import TIMED_OUT, call_with_timeout
@@ -35,13 +35,21 @@ class Dispatcher:
     def __init__(self, channel: type[BaseChannel], session: Session) -> None:
         self._channel = channel
         self._session = session
-        self._listeners = [
-            (listener, listener.path, self.caller(listener))
-            for listener in registry.listeners_of(channel)
+        self._heard = registry.listeners_of(channel)
+        self._is_notification_named = any("notification" in one.parameters for one in self._heard)
+
+    @cached_property
+    def _decode(self) -> Callable[[str], Message]:
+        return message_decoder(self._channel, using=self._session.using)
+
+    @cached_property
+    def _listeners(self) -> list[tuple[frozenset[str], str, Call, Select]]:
+        """Timed events, path and function of each listener, and what selects its arguments."""
+        names = message_fields(self._channel)
+        return [
+            (one.timed_events, one.path, self.caller(one), one.selector(names))
+            for one in self._heard
         ]
-        self._is_notification_named = any(
-            "notification" in listener.parameters for listener, _, _ in self._listeners
-        )
 
     def __call__(self, payload: str, attempt: Attempt) -> None:
         """Decode *payload* and call the listeners of its timed event; note each in *attempt*.
@@ -50,15 +58,15 @@ class Dispatcher:
         channel, and whatever a listener raises.
         """
         message = self._read(payload)
-        extras = {"context": message.context}
+        extras: dict[str, Any] = {"context": message.context}
         if self._is_notification_named:
             extras["notification"] = attempt.notification()
         generation = forks.generation
         try:
-            for listener, path, call in self._listeners:
-                if listener.accepts(message.timed_event):
+            for timed_events, path, call, select in self._listeners:
+                if not timed_events or message.timed_event in timed_events:
                     attempt.listener = path
-                    call(**listener.arguments(message.fields, extras))
+                    call(**select(message.fields, extras))
         except BaseException as error:
             if forks.generation != generation:
                 forks.leave(error)
@@ -74,7 +82,7 @@ class Dispatcher:
 
     def _read(self, payload: str) -> Message:
         try:
-            return decode_message(self._channel, payload, using=self._session.using)
+            return self._decode(payload)
         except Undecodable:
             raise
         except PayloadError as error:
