@@ -12,16 +12,8 @@ from django.db.models import F, Model, Q
 
 from pgpubsub_sql.sql.conditions import Condition, compile_condition
 from tests.conditions.models import Unspeakable
-from tests.rows.models import (
-    CITextField,
-    Exotic,
-    Pizzeria,
-    PlainProxy,
-    Profile,
-    Square,
-    Visit,
-    Words,
-)
+from tests.rows.fields import CITextField
+from tests.rows.models import Exotic, Pizzeria, PlainProxy, Profile, Square, Visit, Words
 
 CODE = "8f14e45f-ceea-467f-9575-1b2c3d4e5f60"
 IS_CODE = f"= '{CODE}'::uuid"

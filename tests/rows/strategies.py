@@ -11,7 +11,8 @@ from django.db.backends.postgresql.psycopg_any import DateRange, DateTimeTZRange
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from tests.rows.models import Celsius, Colour
+from tests.rows.fields import Celsius
+from tests.rows.models import Colour
 from tests.rows.support import UTC
 
 property_test = settings(

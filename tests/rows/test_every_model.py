@@ -13,10 +13,10 @@ from django.db.backends.postgresql.psycopg_any import NumericRange
 from django.db.models import Model
 
 from tests.rows.conftest import tables
+from tests.rows.fields import Celsius
 from tests.rows.models import (
     Bar,
     BigCounter,
-    Celsius,
     Comparison,
     Computed,
     Country,

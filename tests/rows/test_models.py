@@ -9,9 +9,9 @@ import pytest
 from django.db.backends.postgresql.psycopg_any import NumericRange
 
 from pgpubsub_sql.errors import PayloadError
+from tests.rows.fields import Celsius
 from tests.rows.models import (
     Bar,
-    Celsius,
     Comparison,
     Odd,
     Pizzeria,

@@ -10,7 +10,8 @@ from typing import Any
 
 from django.db.backends.postgresql.psycopg_any import DateRange, DateTimeTZRange, NumericRange
 
-from tests.rows.models import Celsius, Colour, Size
+from tests.rows.fields import Celsius
+from tests.rows.models import Colour, Size
 from tests.rows.support import UTC
 
 HUGE = 10**40 + 1
