@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 from django.apps import apps
 from django.db.models import Model, Q
 
+from pgpubsub_sql import conf
 from pgpubsub_sql.django_internals import app_label_of
 from pgpubsub_sql.errors import ChannelNotFound
 from pgpubsub_sql.payloads import Codec
@@ -77,6 +78,11 @@ class BaseChannel:
     """Maximum number of messages handled in one transaction; None for as many as go quickly.
     Use 1 for listeners whose effects outside the database must not be repeated because another
     message failed, and for those that need ``atomic(durable=True)``."""
+
+    notify: ClassVar[bool | None] = None
+    """Whether writers notify workers of messages of a durable channel. False: workers poll, so a
+    message may wait for up to 10 seconds, and its transaction may be prepared (two-phase commit).
+    None: as the setting ``PGPUBSUB_NOTIFY`` says. After a change, run ``migrate``."""
 
     accept_raw_notify: ClassVar[bool] = True
     """Whether to handle what is sent by ``pg_notify``, which every role may call that can connect
@@ -155,6 +161,24 @@ class TriggerChannel(BaseChannel):
     unmanaged: ClassVar[bool] = False
     """True for a model with ``managed = False`` whose table exists before ``migrate`` runs. If it
     does not exist, as in a test database, nothing is installed."""
+
+
+def is_notified(channel: type[BaseChannel]) -> bool:
+    """Return whether writers notify workers of stored messages of *channel*."""
+    return conf.is_notify_used() if channel.notify is None else channel.notify
+
+
+def exceptional_names() -> list[str]:
+    """Return the names of the channels that differ from the setting ``PGPUBSUB_NOTIFY``."""
+    usual = conf.is_notify_used()
+    found = {one.postgres_name() for one in declared_channels() if is_notified(one) != usual}
+    return sorted(found)
+
+
+def notified_names(names: Iterable[str]) -> list[str]:
+    """Return those *names* of channels, declared or not, whose writers notify."""
+    usual, exceptional = conf.is_notify_used(), exceptional_names()
+    return [name for name in names if (name in exceptional) != usual]
 
 
 def app_label(channel: type[BaseChannel]) -> str:

@@ -28,6 +28,15 @@ def is_context_passed_to_listeners() -> bool:
     return _flag("PGPUBSUB_PASS_CONTEXT_TO_LISTENERS", default=False)
 
 
+def is_notify_used() -> bool:
+    """``PGPUBSUB_NOTIFY``: whether writers notify workers of messages on durable channels.
+
+    False: workers poll instead. A channel's own ``notify`` wins. ``migrate`` writes it into the
+    database, for senders without Django. Default: True.
+    """
+    return _flag("PGPUBSUB_NOTIFY", default=True)
+
+
 def listener_filter() -> str | None:
     """``PGPUBSUB_LISTENER_FILTER``: dotted path of a :class:`ListenerFilterProvider`.
 

@@ -12,6 +12,7 @@ from django.db.models import Func, Subquery
 from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext_lazy as _
 
+from pgpubsub_sql.channels import notified_names
 from pgpubsub_sql.django_internals import LoadedMigrations, applied_migration, for_write
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.own_tables import MAX_REASON
@@ -128,9 +129,9 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
                 ids = list(rows.values_list("pk", flat=True)[:BATCH])
                 if not ids:
                     return changed
-                notified = action(self.model.objects.using(using).filter(pk__in=ids))
+                changed_channels = action(self.model.objects.using(using).filter(pk__in=ids))
                 with connections[using].cursor() as cursor:
-                    cursor.execute(query("ring"), {"channels": notified})
+                    cursor.execute(query("ring"), {"channels": notified_names(changed_channels)})
             changed, last = changed + len(ids), ids[-1]
             if progress:
                 progress(changed)

@@ -19,6 +19,7 @@ HELPERS = {
     "pgpubsub_ignored_v1(text)",
     "pgpubsub_key_v1(jsonb)",
     "pgpubsub_bucket_v1(text)",
+    "pgpubsub_is_notified(text)",
     "pgpubsub_must_notify(text)",
     "pgpubsub_store_v1(text,jsonb,timestamp with time zone,timestamp with time zone,jsonb)",
     "pgpubsub_notify(text,jsonb)",
@@ -114,6 +115,7 @@ def test_functions_in_sql_qualify_every_name() -> None:
     """P14: it has no setting, which would keep it from being inlined; and it is inlined."""
     assert [name for name, _ in our_functions("NULL", "prolang = 14")] == [
         "pgpubsub_bucket_v1(text)",
+        "pgpubsub_is_notified(text)",
         "pgpubsub_key_v1(jsonb)",
         "pgpubsub_must_notify(text)",
     ]

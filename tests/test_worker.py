@@ -17,7 +17,8 @@ from pgpubsub_sql import notify
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.worker import doorbell as doorbell_module
 from pgpubsub_sql.worker import worker as worker_module
-from pgpubsub_sql.worker.worker import POLL_SECONDS, Worker
+from pgpubsub_sql.worker.sleeping import POLL_SECONDS
+from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import ItemChannel, Job, Shout
 from tests.conftest import eventually
 from tests.ledger import numbers, sql, stranger

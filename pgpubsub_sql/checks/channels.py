@@ -109,7 +109,19 @@ def _delivery_options(channel: type[BaseChannel], path: str) -> Iterator[str]:
     accepts: object = channel.accept_raw_notify
     if not isinstance(accepts, bool):
         yield f"{path} has the accept_raw_notify {accepts!r}: set True or False."
+    yield from _notify(channel, path)
     yield from _ordering_key(channel, path)
+
+
+def _notify(channel: type[BaseChannel], path: str) -> Iterator[str]:
+    notify: object = channel.notify
+    if not isinstance(notify, bool | None):
+        yield f"{path} has notify = {notify!r}: set True, False, or None for the setting."
+    elif notify is False and not channel.lock_notifications:
+        yield (
+            f"{path} has notify = False but is ephemeral: its messages are NOTIFYs, so nobody "
+            "would receive them. Set lock_notifications = True."
+        )
 
 
 def _ordering_key(channel: type[BaseChannel], path: str) -> Iterator[str]:

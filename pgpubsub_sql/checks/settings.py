@@ -29,6 +29,7 @@ def _invalid_settings() -> Iterator[checks.CheckMessage]:
     for read in (
         conf.is_context_bound_to_transaction,
         conf.is_context_passed_to_listeners,
+        conf.is_notify_used,
         filters.provider,
     ):
         try:

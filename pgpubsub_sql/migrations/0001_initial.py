@@ -2,7 +2,11 @@
 
 from django.db import migrations, models
 
-from pgpubsub_sql.migrations_ops.shared_operations import CreateHelper, CreateSecret
+from pgpubsub_sql.migrations_ops.shared_operations import (
+    CreateHelper,
+    CreateIsNotified,
+    CreateSecret,
+)
 from pgpubsub_sql.models import PayloadDecoder
 
 
@@ -84,6 +88,7 @@ class Migration(migrations.Migration):
         CreateHelper("context_v1", "pgpubsub_context_v1()"),
         CreateHelper("ignored_v1", "pgpubsub_ignored_v1(text)"),
         CreateHelper("bucket_v1", "pgpubsub_bucket_v1(text)"),
+        CreateIsNotified(),
         CreateHelper("must_notify", "pgpubsub_must_notify(text)"),
         CreateHelper("key_v1", "pgpubsub_key_v1(jsonb)"),
         CreateHelper("store_v1", "pgpubsub_store_v1(text, jsonb, timestamptz, timestamptz, jsonb)"),

@@ -16,12 +16,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from pgpubsub_sql.django_internals import LoadedMigrations, collected_sql
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.installed import APP
-from pgpubsub_sql.migrations_ops.applying import execute
+from pgpubsub_sql.migrations_ops.applying import execute, find_schemas
 from pgpubsub_sql.migrations_ops.audit import Audit, audit
 from pgpubsub_sql.migrations_ops.declared_triggers import declared_triggers
 from pgpubsub_sql.migrations_ops.operations import AddTrigger
 from pgpubsub_sql.migrations_ops.recorded_triggers import Key
-from pgpubsub_sql.migrations_ops.shared_faults import shared_operations
+from pgpubsub_sql.migrations_ops.shared_faults import find_faults, repair_faults, shared_operations
 from pgpubsub_sql.sql import SQL, render
 from pgpubsub_sql.sql.catalogue import InstalledFunction
 from pgpubsub_sql.sql.privileges import Missing, statements
@@ -105,6 +105,18 @@ def install_unmigrated(using: str, **kwargs: Any) -> None:
         _install_helpers(connection)
     if any(label in unmigrated for label, _ in declared_triggers()):
         _install_triggers(connection)
+
+
+def update_is_notified(using: str, **kwargs: Any) -> None:
+    """Write into the database which channels notify, after ``migrate``.
+
+    No migration holds it: the setting differs between the databases of a project, and concerns
+    channels of installed packages, whose migrations are not the project's.
+    """
+    connection = connections[using]
+    if connection.vendor == "postgresql" and (schema := find_schemas(connection).helpers):
+        faults = find_faults(connection, schema)
+        repair_faults(connection, schema, [one for one in faults if one.is_outdated])
 
 
 def _install_helpers(connection: BaseDatabaseWrapper) -> None:

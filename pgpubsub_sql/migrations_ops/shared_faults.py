@@ -16,7 +16,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.installed import APP
 from pgpubsub_sql.migrations_ops.applying import Editor, execute
-from pgpubsub_sql.migrations_ops.shared_operations import CreateHelper, CreateSecret, CreateShared
+from pgpubsub_sql.migrations_ops.shared_operations import (
+    CreateHelper,
+    CreateIsNotified,
+    CreateSecret,
+    CreateShared,
+)
 from pgpubsub_sql.sql import SQL, query, quote_identifier, render
 from pgpubsub_sql.sql.catalogue import function_definition
 from pgpubsub_sql.sql.comparison import FunctionDefinition
@@ -41,6 +46,8 @@ class Fault:
     """What is wrong, as a sentence without a full stop."""
     repair: Callable[[Editor], object] = dataclasses.field(compare=False)
     """Repairs it."""
+    is_outdated: bool = False
+    """Whether only the declarations have changed since the last ``migrate``, which repairs it."""
 
 
 class _PresentColumn(NamedTuple):
@@ -231,6 +238,11 @@ def _helper_faults(schema: str, present: _Present) -> Iterator[Fault]:
             text = f"The function {helper.signature} is missing"
             yield Fault(text, partial(_create_helper, helper, schema, is_dropped=False))
         elif reasons := list((found := function_definition(*row)).differences(wanted)):
+            if isinstance(helper, CreateIsNotified) and reasons == ["its body differs"]:
+                text = f"The function {helper.signature} does not fit the notify of all channels"
+                repair = partial(_create_helper, helper, schema, is_dropped=False)
+                yield Fault(text, repair, is_outdated=True)
+                continue
             text = f"The function {helper.signature} has been changed: {', '.join(reasons)}"
             is_dropped = not found.is_replaceable(wanted)
             yield Fault(text, partial(_create_helper, helper, schema, is_dropped=is_dropped))
@@ -239,11 +251,15 @@ def _helper_faults(schema: str, present: _Present) -> Iterator[Fault]:
             yield Fault(text, partial(_create_helper, helper, schema, is_dropped=False))
 
 
-@cache
-def _wanted_helpers(schema: str) -> tuple[tuple[CreateHelper, FunctionDefinition], ...]:
-    """Return our functions and what each is in *schema*; rendering them takes milliseconds."""
+def _wanted_helpers(schema: str) -> list[tuple[CreateHelper, FunctionDefinition]]:
+    """Return our functions and what each is in *schema*."""
     helpers = [one for one in shared_operations() if isinstance(one, CreateHelper)]
-    return tuple((helper, FunctionDefinition.parse(helper.statement(schema))) for helper in helpers)
+    return [(helper, _definition(helper.statement(schema))) for helper in helpers]
+
+
+@cache
+def _definition(statement: str) -> FunctionDefinition:
+    return FunctionDefinition.parse(statement)
 
 
 def _create_table(table: str, schema: str, editor: Editor) -> None:

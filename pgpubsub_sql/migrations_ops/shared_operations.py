@@ -10,9 +10,11 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
+from pgpubsub_sql import conf
+from pgpubsub_sql.channels import exceptional_names
 from pgpubsub_sql.django_internals import OperationCategory
 from pgpubsub_sql.migrations_ops.applying import execute, find_schemas
-from pgpubsub_sql.sql import SQL, render
+from pgpubsub_sql.sql import SQL, part, quote_literal, render
 
 
 class CreateShared(Operation):
@@ -73,6 +75,23 @@ class CreateHelper(CreateShared):
 
     def _dropped(self, schema: str) -> str:
         return render("helpers/drop", schema=schema, signature=SQL(self.signature))
+
+
+class CreateIsNotified(CreateHelper):
+    """Create the function that says which channels notify, from what is declared now.
+
+    ``migrate`` renews it each time: see :func:`.maintenance.update_is_notified`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("is_notified", "pgpubsub_is_notified(text)")
+
+    def statement(self, schema: str) -> str:
+        """Return the statement that creates or replaces it."""
+        names = ["", *exceptional_names()]  # no channel has an empty name, and no array may be
+        quoted = SQL(", ".join(map(quote_literal, names)))
+        decision = "helpers/all_but" if conf.is_notify_used() else "helpers/only"
+        return render("helpers/is_notified", schema=schema, decision=part(decision, names=quoted))
 
 
 class CreateSecret(CreateShared):

@@ -63,7 +63,7 @@ _KEY = "pgpubsub_key_v1"
 _IGNORED = "pgpubsub_ignored_v1"
 _BUCKET = "pgpubsub_bucket_v1"
 _NOTIFY = (
-    *_call("pgpubsub_must_notify", _BUCKET),
+    *_call("pgpubsub_must_notify", "pgpubsub_is_notified", _BUCKET),
     *_call_postgres(
         "pg_notify",
         "pg_try_advisory_xact_lock_shared",

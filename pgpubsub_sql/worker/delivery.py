@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from pgpubsub_sql.channels import BaseChannel
+from pgpubsub_sql.channels import BaseChannel, is_notified
 from pgpubsub_sql.filters import ClaimFilter, claim_filter
 from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.batch import Batch, BatchLimits, BatchSizing
@@ -227,7 +227,8 @@ class Delivery:
         if rows:
             columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
             self.session.execute("put_back", columns | {"channel": state.name})
-        if batch.count(Release):  # other workers may have gone to sleep meanwhile
+        if batch.count(Release) and is_notified(state.channel):
+            # Other workers may have gone to sleep meanwhile.
             self.session.execute("ring", {"channels": [state.name]})
 
     def _committed(self, state: ChannelState, batch: Batch) -> None:

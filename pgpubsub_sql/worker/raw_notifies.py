@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from django.db import DatabaseError, transaction
 
-from pgpubsub_sql.channels import BaseChannel, TriggerChannel, model_of
+from pgpubsub_sql.channels import BaseChannel, TriggerChannel, is_notified, model_of
 from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.retry import Backoff
 from pgpubsub_sql.worker.decoding import decode_headers
@@ -49,6 +49,7 @@ class RawNotifies:
         self._name = channel.postgres_name()
         self._session = session
         self._long_payloads = LongPayloads(session)
+        self._is_notified = is_notified(channel)
         self._parameters = {
             "channel": self._name,
             "key": _key(channel),
@@ -104,7 +105,7 @@ class RawNotifies:
         try:
             with transaction.atomic(using=self._session.using):
                 left = self._store(notifies)
-                if len(left) < len(notifies):
+                if len(left) < len(notifies) and self._is_notified:
                     self._session.execute("ring", {"channels": [self._name]})
         except Exception as error:  # noqa: BLE001 - no error may hinder delivery
             self._error, left = error, notifies

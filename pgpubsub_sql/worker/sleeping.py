@@ -19,7 +19,11 @@ LINGER_SECONDS = 0.02
 AWAKE_SECONDS = 0.002
 """Time between two polls of a channel that is awake."""
 SHARE = 0.1
-"""A channel that stays awake for longer is polled after this share of the time since."""
+"""A channel that does not go to sleep is polled after this share of the time since its last
+message."""
+POLL_SECONDS = 10.0
+"""Longest time between two polls of a channel. A NOTIFY leads to one at once; this finds messages
+that no NOTIFY announces, such as those of a worker that died, or of a channel that is polled."""
 WAIT_SECONDS = 0.02
 """Longest wait for a writer's transaction. The worker hears no NOTIFY meanwhile."""
 SLEEPLESS_SECONDS = 0.05
@@ -43,17 +47,21 @@ class State(enum.Enum):
     """Both are done. One more poll that finds nothing, and it sleeps."""
     ASLEEP = enum.auto()
     """Writers notify, as long as lock S is held."""
+    POLLED = enum.auto()
+    """Writers never notify. It is polled, less and less often as long as nothing comes."""
 
 
 class Sleeper:
     """Puts the *channels* of one worker to sleep, and wakes them up.
 
+    Channels that are *polled* never sleep: they have nothing to do with the locks.
+
     It follows the protocol step by step: take lock S, so that writers notify; wait for lock P, so
     that no writer is left that may have seen S free; poll once more, to find what they have stored.
     """
 
-    def __init__(self, channels: Iterable[str]) -> None:
-        self._states = dict.fromkeys(channels, State.AWAKE)
+    def __init__(self, channels: Iterable[str], *, polled: Iterable[str] = ()) -> None:
+        self._states = dict.fromkeys(channels, State.AWAKE) | dict.fromkeys(polled, State.POLLED)
         self._awake_until = dict.fromkeys(self._states, 0.0)
         self._buckets: dict[str, int] = {}
         """The bucket of locks of each channel."""
@@ -68,19 +76,21 @@ class Sleeper:
         """Begin anew, on a new connection, with every channel awake."""
         self._held.clear()
         self._refusals.clear()
-        rows = execute(query("buckets"), {"channels": list(self._states)})
+        sleepy = [name for name, state in self._states.items() if state is not State.POLLED]
+        rows = execute(query("buckets"), {"channels": sleepy})
         self._buckets = dict(rows)
         for name in self._states:
             self.wake(name)
 
     @property
     def is_awake(self) -> bool:
-        """Whether any channel is."""
-        return any(state is not State.ASLEEP for state in self._states.values())
+        """Whether any channel is that can sleep."""
+        return not all(state in (State.ASLEEP, State.POLLED) for state in self._states.values())
 
     def wake(self, name: str) -> None:
         """Keep a channel awake, because a message or a NOTIFY came. It has to be polled now."""
-        self._states[name] = State.AWAKE
+        if self._states[name] is not State.POLLED:
+            self._states[name] = State.AWAKE
         self._awake_until[name] = time.monotonic() + LINGER_SECONDS
 
     def is_settled(self, name: str) -> bool:
@@ -89,6 +99,12 @@ class Sleeper:
         So that poll has to be thorough: nobody notifies of what it misses.
         """
         return self._states[name] in (State.DOZING, State.ASLEEP)
+
+    def is_idle(self, name: str) -> bool:
+        """Whether a poll of a channel is likely to find nothing."""
+        if self._states[name] is State.POLLED:
+            return self._awake_until[name] <= time.monotonic()
+        return self.is_settled(name)
 
     def polled(self, name: str, *, found: bool, may_sleep: bool = True) -> float:
         """Return in how many seconds to poll a channel again; infinity leaves that to others.
@@ -103,9 +119,10 @@ class Sleeper:
             self._states[name] = State.ASLEEP
         elif self._states[name] is State.AWAKE and late >= 0 and may_sleep:
             self._states[name] = State.DROWSY
-        if self._states[name] is not State.AWAKE:
+        if self._states[name] not in (State.AWAKE, State.POLLED):
             return math.inf
-        return min(max(AWAKE_SECONDS, SHARE * late), WAIT_SECONDS)
+        longest = WAIT_SECONDS if self._states[name] is State.AWAKE else POLL_SECONDS
+        return min(max(AWAKE_SECONDS, SHARE * late), longest)
 
     def fall_asleep(self, execute: Execute, *, patience: float = WAIT_SECONDS) -> dict[str, float]:
         """Take the next step for channels that are about to sleep.
@@ -126,7 +143,9 @@ class Sleeper:
     def _release(self, execute: Execute) -> None:
         """Release lock S of buckets whose channels are all awake."""
         needed = {
-            self._buckets[name] for name, state in self._states.items() if state is not State.AWAKE
+            self._buckets[name]
+            for name, state in self._states.items()
+            if state not in (State.AWAKE, State.POLLED)
         }
         if surplus := self._held - needed:
             execute(query("announce_awake"), {"buckets": list(surplus)})

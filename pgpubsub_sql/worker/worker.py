@@ -12,7 +12,7 @@ from django.db import connections
 from django.db.utils import DatabaseError, InterfaceError, OperationalError
 from django.dispatch import Signal
 
-from pgpubsub_sql.channels import BaseChannel
+from pgpubsub_sql.channels import BaseChannel, is_notified
 from pgpubsub_sql.errors import NotReady, WrongPlace
 from pgpubsub_sql.retry import Backoff
 from pgpubsub_sql.signals import worker_reconnected, worker_started, worker_stopped
@@ -26,15 +26,12 @@ from pgpubsub_sql.worker.forks import disown, in_forks
 from pgpubsub_sql.worker.outcomes import Discarded, Park, Postpone, ReadAgain, TryAgain
 from pgpubsub_sql.worker.reporting import send
 from pgpubsub_sql.worker.shutdown import Lifeline, Shutdown
-from pgpubsub_sql.worker.sleeping import Sleeper
+from pgpubsub_sql.worker.sleeping import POLL_SECONDS, Sleeper
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 AT_ONCE = 0.0
 """When a channel is due that is known to have messages, by the monotonic clock."""
-POLL_SECONDS = 10.0
-"""Longest time between two polls of a channel. A NOTIFY leads to one at once; this finds messages
-that no NOTIFY announces, such as those of a worker that died."""
 EPHEMERAL_SECONDS = 0.05
 """Longest time for handling ephemeral messages before stored ones have their turn."""
 TURN_SECONDS = 0.002
@@ -87,7 +84,9 @@ class Worker:
             name=name,
         )
         self.doorbell = Doorbell(self.delivery.channels, using=using, name=name)
-        self._sleeper = Sleeper(self.delivery.channels)
+        every = self.delivery.channels.items()
+        polled = [name for name, channel in every if not is_notified(channel)]
+        self._sleeper = Sleeper(self.delivery.channels, polled=polled)
         self._poll_at = dict.fromkeys(self.delivery.channels, 0.0)
         """When each channel is due, by the monotonic clock."""
         self._ephemeral = Backlog()
@@ -200,10 +199,10 @@ class Worker:
         now = time.monotonic()
         due = {name: at for name, at in self._poll_at.items() if at <= now}
         certain = [name for name, at in due.items() if at == AT_ONCE or name in self._backoffs]
-        if len(certain) == len(due) or (len(due) == 1 and not self._sleeper.is_settled(*due)):
+        if len(certain) == len(due) or (len(due) == 1 and not self._sleeper.is_idle(*due)):
             return list(due)
         soon = [name for name, at in self._poll_at.items() if at <= now + POLL_SECONDS / 2]
-        asked = due.keys() | {name for name in soon if self._sleeper.is_settled(name)}
+        asked = due.keys() | {name for name in soon if self._sleeper.is_idle(name)}
         return certain + self._ask(asked.difference(certain, self._backoffs))
 
     def _ask(self, names: Iterable[str]) -> list[str]:

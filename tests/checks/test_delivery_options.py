@@ -31,6 +31,7 @@ def problems(**options: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
+        ("notify", "no", "Parcel has notify = 'no': set True, False, or None for the setting."),
         ("retry", 5, "Parcel has the retry 5: set a pgpubsub_sql.Retry("),
         ("retry", None, "Parcel has the retry None: set a"),
         ("timeout", 0, "Parcel has timeout = 0: set a number of seconds greater than 0, or None"),
@@ -76,3 +77,13 @@ def test_e001_reports_an_ordering_key_on_an_ephemeral_channel() -> None:
 )
 def test_e001_accepts_valid_options(options: dict[str, Any]) -> None:
     assert problems(**options) == []
+
+
+def test_e001_reports_an_ephemeral_channel_without_notify() -> None:
+    """Its messages are NOTIFYs, and nothing else."""
+    (problem,) = problems(lock_notifications=False, notify=False)
+    assert "notify = False but is ephemeral" in problem
+
+
+def test_e001_accepts_an_ephemeral_channel_that_notifies() -> None:
+    assert problems(lock_notifications=False, notify=True) == []

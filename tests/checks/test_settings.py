@@ -17,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("blank")
     [
         ("PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT", "False", "must be True or False, not 'False'"),
         ("PGPUBSUB_PASS_CONTEXT_TO_LISTENERS", None, "must be True or False, not None"),
+        ("PGPUBSUB_NOTIFY", "no", "must be True or False, not 'no'"),
         ("PGPUBSUB_LISTENER_FILTER", "no.where", "No module named 'no'"),
         ("PGPUBSUB_LISTENER_FILTER", f"{__name__}.django_checks", "not callable"),
     ],

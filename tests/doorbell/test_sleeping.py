@@ -12,8 +12,8 @@ from django.db import connection
 
 from pgpubsub_sql import notify, notify_many
 from pgpubsub_sql.worker import sleeping
-from pgpubsub_sql.worker.sleeping import State
-from pgpubsub_sql.worker.worker import POLL_SECONDS, Worker
+from pgpubsub_sql.worker.sleeping import POLL_SECONDS, State
+from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import Job, Shout
 from tests.app.models import Entry
 from tests.conftest import eventually

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.django_db
 
 INVOKERS = {
     "pgpubsub_must_notify": {
+        "pgpubsub_is_notified",
         "pgpubsub_bucket_v1",
         "pg_try_advisory_xact_lock_shared",
         "pg_try_advisory_lock",

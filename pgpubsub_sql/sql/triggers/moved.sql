@@ -27,7 +27,7 @@ THEN
             'WHERE NOT ($4 AND %1$I.pgpubsub_ignored_v1($1))',
             home
         ) USING :'channel', messages, keys, :{ignorable};
-        PERFORM pg_notify(:'channel', '');
+        EXECUTE format('SELECT pg_notify($1, '''') WHERE %I.pgpubsub_is_notified($1)', home) USING :'channel';
         IF TG_OP = 'DELETE' THEN
             RETURN OLD;
         END IF;

@@ -58,7 +58,7 @@ BEGIN
                 'WHERE NOT ($4 AND %1$I.pgpubsub_ignored_v1($1))',
                 home
             ) USING 'app.Items', messages, keys, true;
-            PERFORM pg_notify('app.Items', '');
+            EXECUTE format('SELECT pg_notify($1, '''') WHERE %I.pgpubsub_is_notified($1)', home) USING 'app.Items';
             IF TG_OP = 'DELETE' THEN
                 RETURN OLD;
             END IF;
