@@ -123,6 +123,7 @@ class Walk:
         self.environment = environment | {"PATH": path, "COLUMNS": "80", "PYTHONUNBUFFERED": "1"}
         self.environment.pop("DJANGO_SETTINGS_MODULE", None)
         self.environment["NPM_CONFIG_PREFER_OFFLINE"] = "true"
+        self.environment["PYTEST_PLUGINS"] = "pytest_pgpubsub_sql"  # a clone need not be installed
 
     def follow(self, page: list[Block]) -> None:
         """Do every step; raise if a command fails or the outcome differs."""

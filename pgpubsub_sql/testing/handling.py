@@ -137,7 +137,7 @@ class Failing:
         if self._left is not None:
             self._left -= 1
         self.calls.append(call)
-        raise self._error
+        raise self._error.with_traceback(None)
 
 
 class Record:
