@@ -78,7 +78,7 @@ def test_a_delay_beyond_the_calendar_is_refused(delay: datetime.timedelta) -> No
         notify(Job(1), delay=delay)
 
 
-@pytest.mark.usefixtures("berlin")
+@pytest.mark.usefixtures("berlin", "patience")
 @pytest.mark.parametrize("channel", [Job, Step])
 @pytest.mark.parametrize("is_stopping", [True, False])
 def test_released_messages_keep_their_times(channel: Any, is_stopping: bool) -> None:

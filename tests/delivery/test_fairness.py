@@ -21,9 +21,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def worker(transactional_db: None) -> Iterator[Worker]:
-    """A worker that listens and has found nothing to do."""
+    """A worker that listens and has found nothing to claim."""
     with connected(Job, Step, Shout) as worker:
-        worker._poll()
+        for name in worker.delivery.channels:
+            worker.delivery.handle_stored(name)
         yield worker
 
 
