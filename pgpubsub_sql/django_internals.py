@@ -328,7 +328,9 @@ _PLAIN_ATTRIBUTES = (DeferredAttribute, ForeignKeyDeferredAttribute)
 
 def has_init_receivers(model: type[Model]) -> bool:
     """Return whether ``pre_init`` or ``post_init`` has a receiver for *model*."""
-    return any(one.receivers and one.has_listeners(model) for one in (pre_init, post_init))
+    if not (pre_init.receivers or post_init.receivers):  # for each row: quick
+        return False
+    return pre_init.has_listeners(model) or post_init.has_listeners(model)
 
 
 def build_as_usual(

@@ -46,9 +46,10 @@ class RowDecoder:
     virtual: tuple[int, ...]
     """Generated columns that are not stored."""
 
-    def instances(self, message: Any) -> tuple[Model | None, Model | None]:
+    def instances(
+        self, message: Any, connection: BaseDatabaseWrapper
+    ) -> tuple[Model | None, Model | None]:
         """Return the instances of a parsed message, old and new."""
-        connection = connections[self.using]
         # PostgreSQL computes the new row's generated columns only after BEFORE triggers have run.
         unfinished = self.generated if message.when == "BEFORE" else ()
         return (
@@ -74,11 +75,11 @@ class RowDecoder:
         return self._from_db(values)
 
     def _from_db(self, values: list[Any]) -> Model:
-        present = [value for value in values if value is not UNSET]
-        if len(present) == len(values):
-            return build(self.model, self.using, self.attnames, present)
-        pairs = zip(self.attnames, values, strict=True)
-        names = [name for name, value in pairs if value is not UNSET]
+        names, present = self.attnames, values
+        if UnsetType in map(type, values):
+            pairs = zip(names, values, strict=True)
+            names = [name for name, value in pairs if value is not UNSET]
+            present = [value for value in values if value is not UNSET]
         return build(self.model, self.using, names, present)
 
     def _read(self, values: list[Any], connection: BaseDatabaseWrapper) -> None:

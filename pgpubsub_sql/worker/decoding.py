@@ -11,7 +11,7 @@ from pgpubsub_sql import conf
 from pgpubsub_sql.channels import BaseChannel, Channel, TriggerChannel, codec, model_of
 from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.listeners import field_names
-from pgpubsub_sql.rows import Operation, Timing, Unbuildable, decode_change
+from pgpubsub_sql.rows import Operation, Timing, Unbuildable, change_decoder
 from pgpubsub_sql.worker.outcomes import Undecodable
 
 
@@ -93,12 +93,12 @@ def message_fields(channel: type[BaseChannel]) -> list[str]:
 
 
 def _row_reader(channel: type[TriggerChannel], using: str) -> Callable[[str], Message]:
-    model, name = model_of(channel), channel.postgres_name()
+    decode, name = change_decoder(model_of(channel), using), channel.postgres_name()
     is_context_passed = conf.is_context_passed_to_listeners()
 
     def read(payload: str) -> Message:
         try:
-            change = decode_change(model, payload, using=using)
+            change = decode(payload)
         except Unbuildable as error:
             raise Undecodable(f"{name}: {error}.") from error
         except PayloadError as error:

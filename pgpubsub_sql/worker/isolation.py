@@ -181,6 +181,10 @@ class Isolation:
         self._has_savepoint = False
         try:
             self._call(call)
+            if self._is_untouched(first):
+                if not is_prelude:
+                    self._restore(False)
+                return None
             self.check()
             self._settle(is_prelude)
         except MESSAGE_ERRORS as error:
@@ -209,14 +213,20 @@ class Isolation:
 
     def _is_unused(self, callbacks: int) -> bool:
         """Return whether the connection is as it was, with so many *callbacks*."""
-        connection, raw = self._connection, self._raw
+        raw = self._raw
+        return self._is_untouched(callbacks) and not raw.closed and not raw.autocommit
+
+    def _is_untouched(self, callbacks: int) -> bool:
+        """Return whether no cursor was made, and no callback added to so many.
+
+        The driver need not tell the state of the transaction then: :meth:`verify` finds out if it
+        was ended without a cursor.
+        """
         return (
-            self._baseline.shows_cursors
-            and not self.is_touched
-            and count_callbacks(connection) == callbacks
-            and not raw.closed
-            and not raw.autocommit
-            and is_in_state(connection, self._atomic)
+            not self.is_touched
+            and self._baseline.shows_cursors
+            and count_callbacks(self._connection) == callbacks
+            and is_in_state(self._connection, self._atomic)
         )
 
     def _run_alone(self, call: Callable[[], None]) -> None:
