@@ -20,7 +20,10 @@ from django.db import connection
 from hypothesis import settings as hypothesis_settings
 
 from pgpubsub_sql.embedded import Server
+from pgpubsub_sql.worker.worker import Worker
+from tests.app.channels import ItemChannel, ItemNews, Job, Shout, Step
 from tests.measuring import measure_keepers
+from tests.workers import asleep
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE_SECONDS = 30.0
@@ -52,6 +55,13 @@ def in_memory() -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = usual
+
+
+@pytest.fixture
+def worker(transactional_db: None) -> Iterator[Worker]:
+    """A worker that listens, has found nothing to do, and sleeps."""
+    with asleep(Job, Shout, Step, ItemChannel, ItemNews) as worker:
+        yield worker
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from django.db import connection
@@ -12,11 +11,9 @@ from django.test.utils import CaptureQueriesContext
 from pgpubsub_sql.worker import backlog as backlog_module
 from pgpubsub_sql.worker.backlog import Backlog
 from pgpubsub_sql.worker.worker import Worker
-from tests.app.channels import ItemNews, Job, Shout
 from tests.app.models import Item
 from tests.conftest import eventually
 from tests.ledger import calls, numbers, sql
-from tests.workers import asleep
 
 
 @pytest.fixture
@@ -25,12 +22,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(backlog_module, "getsizeof", lambda _: 1)
     monkeypatch.setattr(backlog_module, "MAX_WAITING", 5)
     return 5
-
-
-@pytest.fixture
-def worker(small: int, transactional_db: None) -> Iterator[Worker]:
-    with asleep(Job, Shout, ItemNews) as worker:
-        yield worker
 
 
 def message(number: int) -> str:

@@ -21,7 +21,7 @@ from tests.app.models import Item
 from tests.conftest import Listen, eventually
 from tests.ledger import calls, numbers, sql, stored, stranger
 from tests.registries import blank  # noqa: F401 - a fixture
-from tests.workers import connected
+from tests.workers import connected, poll
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,7 +32,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     monkeypatch.setattr(ItemNews, "lock_notifications", True)
     monkeypatch.setattr(Shout, "lock_notifications", True)
     with connected(Job, ItemChannel, ItemNews, Shout, Step) as worker:
-        worker._poll()
+        poll(worker)
         worker._look_ahead()
         yield worker
 
@@ -68,7 +68,7 @@ def test_raw_notifies_are_stored_in_order_and_handled(
     hear(worker)
     assert [row.payload["number"] for row in Notification.objects.all()] == list(range(1, 51))
     while Notification.objects.exists():
-        worker._poll()
+        poll(worker)
     assert numbers("do_job") == list(range(1, 51))
     assert "Stored raw NOTIFYs on the durable channel app.Job (messages: 50)" in caplog.text
     assert "SELECT pgpubsub_notify(channel, payload)" in caplog.text
@@ -98,7 +98,7 @@ def test_a_payload_that_jsonb_refuses_is_parked_as_text(
             cursor.execute("SELECT pg_notify('app.Job', %s)", [one])
         cursor.execute("COMMIT")
     hear(worker)
-    worker._poll()
+    poll(worker)
     assert numbers("do_job") == [1, 2]
     (parked,) = Notification.objects.all()
     assert parked.payload == {"$raw": payload}
@@ -153,7 +153,7 @@ def test_a_payload_that_does_not_fit_the_channel_is_parked(worker: Worker) -> No
     send('{"kwargs": {"nunber": 1}}', "{}")
     while Notification.objects.count() < 2:
         hear(worker)
-    worker._poll()
+    poll(worker)
     assert Notification.objects.parked().count() == 2
 
 
@@ -198,8 +198,7 @@ def test_a_refused_message_is_stored_later(
         sql("ALTER TABLE away RENAME TO pgpubsub_sql_notification")
 
     def is_handled() -> bool:
-        worker._poll_at["app.Job"] = 0
-        worker._poll()
+        poll(worker, "app.Job")
         return numbers("do_job") == [1]
 
     eventually(is_handled)

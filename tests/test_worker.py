@@ -7,7 +7,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,20 +18,13 @@ from pgpubsub_sql.worker import doorbell as doorbell_module
 from pgpubsub_sql.worker import worker as worker_module
 from pgpubsub_sql.worker.sleeping import POLL_SECONDS
 from pgpubsub_sql.worker.worker import Worker
-from tests.app.channels import ItemChannel, Job, Shout
+from tests.app.channels import Job, Shout
 from tests.conftest import eventually
 from tests.ledger import numbers, sql, stranger
 from tests.proxy import Proxy
-from tests.workers import asleep, fall_asleep
+from tests.workers import fall_asleep, poll
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def worker() -> Iterator[Worker]:
-    """A worker that listens and has found nothing to do."""
-    with asleep(Job, Shout, ItemChannel) as worker:
-        yield worker
 
 
 def ring(worker: Worker, name: str) -> None:
@@ -56,7 +48,7 @@ def test_an_idle_worker_does_not_query(worker: Worker, monkeypatch: pytest.Monke
     asked: list[str] = []
     for name in ("handle_stored", "look", "next_ready"):
         monkeypatch.setattr(worker.delivery, name, lambda *_, name=name: asked.append(name))
-    worker._poll()
+    poll(worker)
     worker._look_ahead()
     assert asked == []
     assert POLL_SECONDS - 1 < due_in(worker, "app.Job") <= POLL_SECONDS
@@ -67,7 +59,7 @@ def test_a_ring_makes_its_channel_due(worker: Worker, monkeypatch: pytest.Monkey
     monkeypatch.setattr(worker.delivery, "handle_stored", lambda name, **_: looked.append(name))
     sql("SELECT pg_notify('app.Job', '')")
     worker.step()
-    worker._poll()
+    poll(worker)
     assert looked == ["app.Job"]
 
 
@@ -147,8 +139,7 @@ def test_a_channel_that_fails_is_polled_with_growing_delays(
 
     monkeypatch.setattr(worker.delivery, "handle_stored", broken)
     for _ in range(4):
-        worker._poll_at["app.Job"] = 0
-        worker._poll()
+        poll(worker, "app.Job")
         worker._look_ahead()
         ring(worker, "app.Job")
         delays.append(due_in(worker, "app.Job"))
@@ -164,8 +155,7 @@ def test_a_channel_that_fails_is_polled_with_growing_delays(
     ring(worker, "app.Shout")
     assert due_in(worker, "app.Shout") < 0
     monkeypatch.undo()
-    worker._poll_at["app.Job"] = 0
-    worker._poll()
+    poll(worker, "app.Job")
     ring(worker, "app.Job")
     assert due_in(worker, "app.Job") < 0
 
@@ -197,7 +187,7 @@ def test_a_lost_server_is_logged_in_one_line(
 
     monkeypatch.setattr(claims, "take", take_and_lose)
     ring(worker, "app.Job")
-    worker._poll()
+    poll(worker)
     connection.ensure_connection()
     cut_off(connection.connection)
     worker._look_ahead_at = 0.0
@@ -323,5 +313,5 @@ def test_stored_rows_of_an_ephemeral_channel_are_taken(worker: Worker) -> None:
     """SQL cannot know what a channel is, and it may have been switched while rows waited."""
     sql("SELECT pgpubsub_notify('app.Shout', '{\"number\": 1}')")
     worker.step()
-    worker._poll()
+    poll(worker)
     assert numbers("hear") == [1]

@@ -34,6 +34,12 @@ def asleep(*channels: Any) -> Iterator[Worker]:
         yield worker
 
 
+def poll(worker: Worker, *due: str) -> None:
+    """Have the worker handle a batch of each channel that is due; these are."""
+    worker._poll_at.update(dict.fromkeys(due, 0.0))
+    worker._poll()
+
+
 def fall_asleep(worker: Worker) -> None:
     """Have the worker find nothing until writers know that it sleeps."""
     worker._poll()

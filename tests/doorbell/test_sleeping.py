@@ -17,7 +17,7 @@ from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import Job, Shout
 from tests.app.models import Entry
 from tests.conftest import eventually
-from tests.workers import connected, fall_asleep
+from tests.workers import connected, fall_asleep, poll
 
 TAKE_S = "SELECT pg_advisory_lock(1346850899, pgpubsub_bucket_v1('app.Job'))"
 
@@ -158,10 +158,9 @@ def test_a_lock_that_a_writer_tests_just_now_is_tried_again(worker: Worker) -> N
     holding = connect()
     with holding.cursor() as cursor:
         cursor.execute(TAKE_S)
-        worker._poll()
+        poll(worker)
         worker._sleeper._awake_until["app.Job"] = 0.0
-        worker._poll_at["app.Job"] = 0.0
-        worker._poll()
+        poll(worker, "app.Job")
         worker._receive()
         assert worker._poll_at["app.Job"] - time.monotonic() <= sleeping.AWAKE_SECONDS
     holding.close()

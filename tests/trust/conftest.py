@@ -7,24 +7,13 @@ from typing import Any
 
 import pytest
 
-from pgpubsub_sql.worker.worker import Worker
-from tests.app.channels import ItemChannel, ItemNews, Job, Shout
 from tests.ledger import sql
 from tests.trust.support import session
-from tests.workers import connected
 
 
 @pytest.fixture(autouse=True)
 def patient(patience: None) -> None:
     """Keep batches from ending early on a busy machine."""
-
-
-@pytest.fixture
-def worker() -> Iterator[Worker]:
-    with connected(Job, Shout, ItemChannel, ItemNews) as worker:
-        worker._poll()
-        worker._look_ahead()
-        yield worker
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import ItemNews
 from tests.ledger import numbers, sql, stranger
+from tests.workers import poll
 
 NEWS = ItemNews.postgres_name()
 FORGED = json.dumps(
@@ -47,4 +48,4 @@ def work(worker: Worker) -> None:
     seen = numbers("hear").count(-1)
     while numbers("hear").count(-1) == seen or worker._ephemeral:
         worker.step()
-    worker._poll()
+    poll(worker)
