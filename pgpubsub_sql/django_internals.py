@@ -22,6 +22,7 @@ from django.conf import SettingsReference
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.backends.postgresql.base import Cursor
 from django.db.backends.postgresql.psycopg_any import is_psycopg3 as is_psycopg3  # or psycopg2
 from django.db.migrations import Migration
 from django.db.migrations.autodetector import MigrationAutodetector
@@ -49,6 +50,9 @@ logger = logging.getLogger("django.db.backends.base")
 """Where Django logs what robust callbacks raise."""
 
 # --- Connections
+
+CURSOR: type[Any] = Cursor
+"""Class of the cursors that Django has the driver make, unless settings or tools say otherwise."""
 
 
 def new_wrapper(using: str, settings: dict[str, Any]) -> Any:

@@ -29,7 +29,10 @@ from pgpubsub_sql.errors import ListenerError
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.worker.baseline import Baseline
 from pgpubsub_sql.worker.connections import execute
+from pgpubsub_sql.worker.cursors import watched
+from pgpubsub_sql.worker.statements import changes_no_setting
 from pgpubsub_sql.worker.timeouts import TimeoutInterrupt
+from pgpubsub_sql.worker.trust import Trust
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -66,6 +69,12 @@ BLOCK_LEFT_OPEN = (
 ROLLED_BACK = (
     "The listener rolled back the transaction of its message by ROLLBACK. To undo what it has "
     "done, raise an exception, or use transaction.atomic()."
+)
+
+SETTINGS_CHANGED = (
+    "A plain query of a listener has changed settings of the session ({}), as a trigger or a rule "
+    "can, and messages after it may have seen that. From now on, settings are restored after every "
+    "message that queries."
 )
 
 Guard = Callable[[Callable[[], object]], Callable[[], None]]
@@ -110,6 +119,8 @@ class Isolation:
         """Whether the connection was lost, through no fault of a listener."""
         self.is_touched = False
         """Whether other code has used the connection since the session was last restored."""
+        self.is_running = False
+        """Whether other code is running."""
         self.callbacks: list[Callable[[], None]] = []
         """Callbacks that messages gave to ``on_commit()``: Django forgets them if it loses the
         connection."""
@@ -118,12 +129,21 @@ class Isolation:
         self._connection = connection
         self._baseline = baseline
         self._raw = baseline.raw
+        self._watched: type[Any] | None = None
+        """Class of the cursors that are made for other code; None if they cannot be watched."""
         self._channel = channel
         self._reclaim = reclaim
-        self._is_running = False
-        """Whether other code is running."""
         self._has_savepoint = False
         """Whether the running message has its savepoint, or needs none."""
+        self._is_doubtful = False
+        """Whether that savepoint was to be issued together with a statement that failed."""
+        self._may_have_set = False
+        """Whether the running message may have changed settings."""
+        self._trust = Trust(baseline, self._execute_ours)
+        self._breach: Escaped | None = None
+        """Says that a message was trusted that should not have been."""
+        self._messages = 0
+        """Number of messages that have run."""
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -132,6 +152,8 @@ class Isolation:
         self._cursor = raw.cursor()
         if self._baseline.shows_cursors:
             self._cursor_factory = raw.cursor_factory
+            if isinstance(self._cursor_factory, type):
+                self._watched = watched(self._cursor_factory)
             raw.cursor_factory = self._make_cursor
         self._factories = [(name, getattr(raw, name)) for name in FACTORIES if hasattr(raw, name)]
         try:
@@ -178,7 +200,8 @@ class Isolation:
         """
         connection, owes = self._connection, self.is_touched
         first = count_callbacks(connection)
-        self._has_savepoint = False
+        self._has_savepoint, self._is_doubtful, self._may_have_set = False, False, owes
+        self._messages += not is_prelude
         try:
             self._call(call)
             if self._is_untouched(first):
@@ -235,11 +258,11 @@ class Isolation:
 
     def _call(self, call: Callable[[], None]) -> None:
         """Run other code; then restore how cursors and rows are made."""
-        self._is_running = True
+        self.is_running = True
         try:
             call()
         finally:
-            self._is_running = False
+            self.is_running = False
             for name, factory in self._factories:
                 if getattr(self._raw, name) is not factory:
                     setattr(self._raw, name, factory)
@@ -258,6 +281,8 @@ class Isolation:
 
     def check(self) -> None:
         """Raise :class:`ListenerError` if the message left the transaction unusable."""
+        if self._breach is not None:
+            raise self._breach
         status = self._status()
         if status == IDLE and self.transaction:
             self._learn_end()
@@ -278,47 +303,87 @@ class Isolation:
     def verify(self) -> None:
         """Check that the transaction about to be committed is the one that claimed the batch.
 
-        Raises :class:`Escaped` if that one was rolled back without Django's knowledge. If it was
-        committed, the rest of the batch is settled in the current transaction.
+        Raises :class:`Escaped` if that one was rolled back without Django's knowledge, or if a
+        message has changed settings that was trusted not to. If the transaction was committed, the
+        rest of the batch is settled in the current one.
         """
         if self.transaction:
-            ((current,),) = execute(self._connection, query("current_transaction"))
+            current = self._verify_trust()
             if current != self.transaction and not self.is_committed:
                 self._learn_end()
             self.transaction = current
+            if self._breach is not None:
+                raise self._breach
             if not self._baseline.shows_cursors:
                 self._restore(True)
 
+    def _verify_trust(self) -> str:
+        """Find out whether messages have rightly been trusted; return the transaction's id."""
+        current, changed = self._trust.verify()
+        if changed and self._messages > 1 and not self.is_committed:  # a neighbour may have seen it
+            self._breach = Escaped(SETTINGS_CHANGED.format(", ".join(changed)))
+        elif changed:
+            self._restore(True)
+        return current
+
     def _make_cursor(self, *args: Any, **kwargs: Any) -> Any:
-        self._begin()
-        return self._cursor_factory(*args, **kwargs)
+        if self._watched is None:
+            if self.is_running:
+                self.begin()
+            return self._cursor_factory(*args, **kwargs)
+        cursor = self._watched(*args, **kwargs)
+        cursor.watcher = self
+        return cursor
 
     def _execute(self, call: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
-        self._begin()
-        if self._is_running and isinstance(sql, str) and sql.startswith("SAVEPOINT"):
-            self.savepoints += 1
+        if self.is_running:
+            cursor = getattr(context["cursor"], "cursor", None)
+            if getattr(cursor, "watcher", None) is not self:
+                self.begin()
+            if isinstance(sql, str) and sql.startswith("SAVEPOINT"):
+                self.savepoints += 1
         return call(sql, params, many, context)
 
-    def _begin(self) -> None:
-        """Note that the connection is used; issue the message's savepoint if it has none."""
-        if not self._is_running:
-            return
-        self.is_touched = True
-        if not self._has_savepoint and self._status() in (IDLE, IN_TRANSACTION):
-            self._has_savepoint = True
-            self.savepoints += 1
-            self._execute_ours(query("savepoint"))
+    def begin(self, text: str | None = None, *, is_able: bool = False) -> bool:
+        """Note that the connection is used; issue the message's savepoint if it has none.
 
-    def _execute_ours(self, text: str) -> None:
+        This is the method of :class:`~pgpubsub_sql.worker.cursors.Watcher`.
+        """
+        self.is_touched = True
+        if text is None or not changes_no_setting(text):
+            self._may_have_set = True
+            if self._trust.is_given and self._status() in (IDLE, IN_TRANSACTION):
+                self._verify_trust()
+        status = self._status() if not self._has_savepoint else ACTIVE
+        if status not in (IDLE, IN_TRANSACTION):
+            return False
+        self._has_savepoint = True
+        self.savepoints += 1
+        rides = is_able and status == IN_TRANSACTION
+        if not rides:
+            self._execute_ours(query("savepoint"))
+        return rides
+
+    def note_unsent(self) -> None:
+        """Note that a ride has failed; if the driver has refused it, the server knows nothing."""
+        self._has_savepoint = self._is_doubtful = self._status() != IN_TRANSACTION
+
+    def _execute_ours(self, text: str, parameters: object = None) -> list[Any]:
         """Execute what each querying message needs, with the cursor that is kept for it."""
         with database_errors(self._connection):
-            self._cursor.execute(text)
+            self._cursor.execute(text, parameters)
+            return list(self._cursor.fetchall()) if parameters else []
 
     def _settle(self, is_prelude: bool) -> None:
-        """Check the message's constraints, and restore the settings that it changed."""
+        """Check the message's constraints, and restore the settings that it may have changed."""
         if self._has_savepoint and not self.is_committed:
             baseline = self._baseline
-            self._execute_ours(baseline.settle_prelude if is_prelude else baseline.settle)
+            if is_prelude or (not self._may_have_set and self._trust.give()):
+                self._execute_ours(baseline.check)
+            else:
+                if self._trust.is_given:
+                    self._verify_trust()
+                self._execute_ours(baseline.settle)
             self.is_touched = is_prelude or baseline.is_reported_changed()
         if not is_prelude:
             self._restore(self.is_touched)
@@ -326,6 +391,8 @@ class Isolation:
     def _restore(self, is_owed: bool) -> None:
         """Restore settings changed before the message's savepoint, or without one."""
         if is_owed:
+            if self._trust.is_given:
+                self._verify_trust()
             execute(self._connection, self._baseline.restore)
         self._baseline.restore_tenant()
         drop_execute_wrappers(self._connection, self._wrappers)
@@ -334,6 +401,8 @@ class Isolation:
     def _undo(self, error: BaseException) -> None:
         """Undo the message that failed with *error*, or raise :class:`Escaped`."""
         status = self._status()
+        if self._breach is not None:
+            raise self._breach from error
         if self.is_committed:
             pass
         elif status == IDLE:
@@ -351,7 +420,7 @@ class Isolation:
         try:
             execute(self._connection, query("undo"))
         except Error:
-            if self._status() != IN_ERROR:
+            if self._status() != IN_ERROR or self._is_doubtful:
                 raise Escaped(str(error)) from error
             # The savepoint is gone: the listener has ended the transaction and begun another.
             self._raw.rollback()

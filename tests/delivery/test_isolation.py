@@ -422,49 +422,6 @@ def test_the_session_has_no_timeouts_and_checks_its_client(delivery: Delivery) -
     assert sql("SHOW client_connection_check_interval") == [("1s",)]
 
 
-# --- What it costs
-
-
-@pytest.fixture
-def statements(delivery: Delivery) -> Iterator[list[str]]:
-    """What the driver is asked to execute, ours included, which Django does not see."""
-    drain(delivery)
-    raw, seen = connection.connection, []
-    factory = raw.cursor_factory
-
-    class Recording(factory):  # type: ignore[misc, valid-type]
-        def execute(self, statement: object, *arguments: object, **options: object) -> object:
-            seen.append(str(statement))
-            return super().execute(statement, *arguments, **options)
-
-    raw.cursor_factory = Recording
-    yield seen
-    raw.cursor_factory = factory
-
-
-def test_a_savepoint_is_issued_only_for_messages_that_query(
-    delivery: Delivery, statements: list[str]
-) -> None:
-    """Take, verify, and nothing else: a savepoint costs many times such a message."""
-    jobs(*["quiet"] * 10)
-    statements.clear()
-    delivery.handle_stored("app.Job")
-    assert [" ".join(one.split())[:25] for one in statements] == [
-        "WITH lone AS MATERIALIZED",
-        "SELECT pg_current_xact_id",
-    ]
-
-
-def test_a_querying_message_costs_two_round_trips(
-    delivery: Delivery, statements: list[str]
-) -> None:
-    jobs(*["good", "quiet"] * 5)
-    statements.clear()
-    delivery.handle_stored("app.Job")
-    assert statements.count("SAVEPOINT pgpubsub") == 5
-    assert len(statements) == 1 + 5 * 3 + 1  # take, three for each that inserts, verify
-
-
 # --- Coroutines
 
 

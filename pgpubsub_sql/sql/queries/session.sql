@@ -48,9 +48,14 @@ SELECT pg_backend_pid(), current_setting('transaction_isolation'),
 -- A batch skips what others have locked and sees what they commit, whatever the database's default is.
 SET TRANSACTION ISOLATION LEVEL READ COMMITTED
 
--- current_transaction --
--- The current transaction's id: a listener may have ended the transaction in which the batch was taken.
-SELECT pg_current_xact_id_if_assigned()::text
+-- current_state --
+-- The current transaction's id, as a listener may have ended the transaction in which the batch was taken,
+-- and some settings, in the order of their names here.
+SELECT pg_current_xact_id_if_assigned()::text, ARRAY(
+    SELECT coalesce(current_setting(name, true), '')
+    FROM unnest(%(names)s::text[]) WITH ORDINALITY AS known (name, position)
+    ORDER BY position
+)
 
 -- transaction_status --
 -- The outcome of a transaction that a listener has ended.
@@ -73,7 +78,8 @@ SAVEPOINT pgpubsub
 
 -- settle --
 -- End a message that has queried, in one round trip. A message that violates a deferred constraint, such
--- as Django's foreign keys, must fail on its own, and its settings must not reach the next one.
+-- as Django's foreign keys, must fail on its own, and its settings must not reach the next one. Nothing is
+-- to be restored if it cannot have changed any.
 SET CONSTRAINTS ALL IMMEDIATE;
 SET CONSTRAINTS ALL DEFERRED;
 :{immediate}
