@@ -88,18 +88,24 @@ class Isolation:
     """Runs messages one after another in the open transaction of *connection*.
 
     A failed message is undone on its own. That takes a savepoint, which often costs more than the
-    message itself. It is therefore issued when a message first asks for a cursor, and never for
-    messages that do not query. At the end of a message that has queried, its deferred constraints
-    are checked.
+    message itself. It is therefore issued with a message's first statement, in the same round trip
+    if that is safe, and never for messages that do not query. At the end of a message that has
+    queried, its deferred constraints are checked, and the session settings that it may have changed
+    are restored.
 
-    It waits for a cursor rather than for a query, because ``copy``, ``callproc`` and the driver's
+    These are the invariants; ``docs/design/isolation.md`` has the reasons:
+
+    - When a message begins, nothing that an earlier one did can fail any more, and the settings are
+      those of the connection. :class:`Trust` rolls back the batch if it was wrong about that.
+    - Before its first statement is executed, it has a savepoint.
+    - What has succeeded is undone with its whole batch only.
+
+    Statements are seen by the class of the cursors, because ``copy``, ``callproc`` and the driver's
     own cursors bypass Django's wrapper around queries. A cursor that a listener makes from its
     class, or with a ``cursor_factory``, bypasses this, too: an error of such a cursor rolls back
     the batch, but what it wrote for a message that fails later is kept. Where a tool or a pool has
     wrapped the driver's connection so that cursors are made unseen, a failing message rolls back
     its batch unless it has queried through Django.
-
-    Session settings that a message has changed are restored.
 
     Whatever a savepoint does not undo raises :class:`Escaped`: a connection that was closed or
     lost, a transaction that was rolled back. A transaction that a listener has *committed* cannot

@@ -328,14 +328,25 @@ def setter(transactional_db: None) -> Iterator[None]:
     sql("DROP TRIGGER setter ON app_entry; DROP FUNCTION setter()")
 
 
+def set_unseen() -> None:
+    """By a cursor that nobody sees, along with a plain query."""
+    listeners.unseen_cursor().execute("SET statement_timeout = '7min'")
+    note("setter")
+
+
 @pytest.mark.usefixtures("setter")
-def test_a_trigger_that_changes_settings_is_found_and_not_trusted_again(
-    delivery: Delivery, mood: Mood, monkeypatch: pytest.MonkeyPatch, caplog: Any
+@pytest.mark.parametrize("leave", [lambda: note("setter"), set_unseen])
+def test_settings_that_change_unseen_are_found_and_nobody_is_trusted_again(
+    delivery: Delivery,
+    mood: Mood,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: Any,
+    leave: Callable[[], object],
 ) -> None:
     """F41: nothing is committed that a neighbour did in a session that was not its own."""
     seen: list[Any] = []
     monkeypatch.setitem(listeners.MOODS, "look", lambda: seen.extend(sql("SHOW statement_timeout")))
-    mood(lambda: note("setter"))
+    mood(leave)
     jobs("look", "do", "look")
     delivery.handle_stored("app.Job")
     assert seen == [("0",), ("7min",)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.db import connection, connections
@@ -46,13 +46,13 @@ class ObjectProxy:
 
 
 class CursorProxy(ObjectProxy):
-    """Counts what is executed."""
+    """Notes what is executed."""
 
-    executed = 0
+    executed: ClassVar[list[str]] = []
 
-    def execute(self, *arguments: Any, **named: Any) -> Any:
-        CursorProxy.executed += 1
-        return self.__wrapped__.execute(*arguments, **named)
+    def execute(self, statement: Any, *arguments: Any, **named: Any) -> Any:
+        self.executed.append(str(statement))
+        return self.__wrapped__.execute(statement, *arguments, **named)
 
 
 class ConnectionProxy(ObjectProxy):
@@ -137,13 +137,18 @@ def test_a_transparent_wrapper_shows_cursors_as_a_bare_connection_does(
     assert is_whole == (wrapped is ConnectionProxy)
 
 
-def test_a_tool_sees_our_savepoints_as_queries(delivery: Delivery, wrapped: Any) -> None:
-    """F37: our savepoints are queries as any other to a tool."""
-    drain(delivery)
+def test_a_tool_sees_statements_as_they_are(delivery: Delivery, wrapped: Any) -> None:
+    """F37: ours, too, but for a savepoint that rides in front of a statement of the listener."""
     jobs("good")
-    CursorProxy.executed = 0
     drain(delivery)
-    assert CursorProxy.executed >= (5 if wrapped is ConnectionProxy else 0)
+    jobs("good", "good")
+    CursorProxy.executed.clear()
+    drain(delivery)
+    inserts = [one for one in CursorProxy.executed if "app_entry" in one]
+    endings = [one for one in CursorProxy.executed if "RELEASE SAVEPOINT pgpubsub" in one]
+    expected = 2 if wrapped is ConnectionProxy else 0
+    assert (len(inserts), len(endings)) == (expected, expected)
+    assert all(one.startswith("INSERT INTO") for one in inserts)
 
 
 @pytest.mark.usefixtures("wrapped")
