@@ -214,7 +214,7 @@ def test_a_syntax_error_costs_its_neighbours_nothing(
 
 
 def test_a_syntax_error_of_what_was_proven_is_found_and_charged(
-    delivery: Delivery, mood: Mood
+    delivery: Delivery, mood: Mood, caplog: Any
 ) -> None:
     """By its parameters, for example. It undoes its batch, and does not ride again."""
     text = "SELECT FROM WHERE"
@@ -228,6 +228,7 @@ def test_a_syntax_error_of_what_was_proven_is_found_and_charged(
     assert sorted(called) == [1, 1, 2, 2, 3]
     assert "syntax error" in row.last_error
     assert not statements.is_proven(text)
+    assert "rolled back the transaction" not in caplog.text
 
 
 @pytest.mark.parametrize("fails", [True, False])
@@ -362,6 +363,21 @@ def test_settings_that_change_unseen_are_found_and_nobody_is_trusted_again(
     assert len(calls("setter")) == 3
     assert not stored()
     assert caplog.text.count("A plain query of a listener has changed settings") == 1
+
+
+@pytest.mark.usefixtures("setter")
+def test_settings_that_change_unseen_are_found_before_others_hide_it(
+    delivery: Delivery, mood: Mood, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    monkeypatch.setitem(listeners.MOODS, "hide", lambda: execute("SET statement_timeout = 0"))
+    mood(lambda: note("setter"))
+    jobs("do", "hide", "good")
+    delivery.handle_stored("app.Job")
+    assert called == [1, 2]
+    assert "A plain query of a listener has changed settings" in caplog.text
+    drain(delivery)
+    assert numbers("do_job") == [2, 3]
+    assert not stored()
 
 
 @pytest.mark.usefixtures("setter")
