@@ -13,7 +13,8 @@ from pgpubsub_sql.django_internals import execute_wrapper, savepoints
 from pgpubsub_sql.errors import ListenerError
 from pgpubsub_sql.sql import render
 from pgpubsub_sql.worker.connections import execute
-from pgpubsub_sql.worker.isolation import CONNECTION_CLOSED, IDLE
+from pgpubsub_sql.worker.isolation import IDLE
+from pgpubsub_sql.worker.refusals import CONNECTION_CLOSED
 
 _ENDS = re.compile(r"^\s*(COMMIT|END|ABORT|ROLLBACK)\b(?!\s+(\w+\s+)?TO\b)", re.IGNORECASE)
 """SQL that ends the transaction."""
