@@ -5,7 +5,8 @@
 -- to be handled alone. If earlier claims of some were rolled back without a record, claim nothing and
 -- return those, without their payloads, which may be what killed a worker. Arrays and MATERIALIZED make
 -- each part run once: a LIMIT that is evaluated again under locks would claim too many. By ctid, which
--- saves a second lookup in an index.
+-- saves a second lookup in an index. The bounds are rows, as the index has them: without statistics, as after a bulk
+-- load, PostgreSQL takes "channel = …" for rare, and would sort all of its messages for each claim.
 WITH lone AS MATERIALIZED (
     SELECT ctid AS place, xmax AS mark FROM pgpubsub_sql_notification
     WHERE channel = %(channel)s AND alone AND available_at <= statement_timestamp()
@@ -20,11 +21,12 @@ WITH lone AS MATERIALIZED (
     SELECT * FROM (
         SELECT ctid AS place, xmax AS mark, :{size} AS size FROM pgpubsub_sql_notification
         WHERE NOT EXISTS (SELECT FROM lone)
-            AND channel = %(channel)s AND NOT alone AND available_at <= statement_timestamp()
-            AND (available_at, id) > (%(after)s::timestamptz, %(after_id)s)
+            AND (channel, alone, available_at, id) > (%(channel)s, false, %(after)s::timestamptz, %(after_id)s)
+            AND (channel, alone, available_at) <= (%(channel)s, false, statement_timestamp())
+            AND available_at IS NOT NULL
             AND (key IS NULL OR NOT %(keyless)s)
             AND (:{filter})
-        ORDER BY available_at, id
+        ORDER BY channel, alone, available_at, id
         LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
     ) AS together

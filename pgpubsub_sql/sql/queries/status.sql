@@ -36,10 +36,18 @@ LEFT JOIN pg_stat_activity AS worker ON worker.backend_xid = held_by AND notific
 GROUP BY channel ORDER BY channel
 
 -- count_ready --
--- How many notifications of these channels are ready; beyond 10,000 nobody needs the exact number.
+-- How many notifications of these channels are ready; beyond 10,000 nobody needs the exact number. The bounds are rows,
+-- as in take.
 SELECT count(*) FROM (
-    SELECT FROM pgpubsub_sql_notification
-    WHERE channel = ANY (%(channels)s) AND available_at <= statement_timestamp()
+    SELECT FROM unnest(%(channels)s::text[]) AS listened (name)
+    CROSS JOIN (VALUES (false), (true)) AS sort (is_alone)
+    CROSS JOIN LATERAL (
+        SELECT FROM pgpubsub_sql_notification
+        WHERE (channel, alone, available_at) >= (name, is_alone, '-infinity'::timestamptz)
+            AND (channel, alone, available_at) <= (name, is_alone, statement_timestamp())
+            AND available_at IS NOT NULL
+        ORDER BY channel, alone, available_at LIMIT 10001
+    ) AS one
     LIMIT 10001
 ) AS ready
 
