@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -81,11 +82,15 @@ class Audit:
     replication: Sequence[Problem]
     """Channels that send nothing for what logical replication writes."""
 
-    @property
+    @cached_property
+    def _needed(self) -> Triggers:
+        """Triggers that should be installed once their model exists."""
+        return self.applied | self.unmigrated
+
+    @cached_property
     def expected(self) -> Triggers:
         """Triggers that should be installed now: those whose model exists."""
-        needed = self.applied | self.unmigrated
-        return {key: needed[key] for key in needed if key in self.targets}
+        return {key: self._needed[key] for key in self._needed if key in self.targets}
 
     def function_of(self, key: Key) -> InstalledFunction | None:
         """Return the installed function of an expected channel, whoever installed it."""
@@ -129,9 +134,14 @@ class Audit:
             return InstallState.OUTDATED, "; ".join(differences)
         if any(trigger.is_silent for trigger in there.values()):
             return InstallState.DISABLED, ""
-        if any(one.channel == key[1] for one in self.missing):
+        if key[1] in self._denied:
             return InstallState.DENIED, ""
         return InstallState.INSTALLED, ""
+
+    @cached_property
+    def _denied(self) -> Collection[str | None]:
+        """Names of channels that lack privileges."""
+        return {one.channel for one in self.missing}
 
     def installable(self) -> list[Key]:
         """Return the channels that should be installed and can be."""
@@ -153,16 +163,20 @@ class Audit:
     def surplus_functions(self, key: Key) -> list[InstalledFunction]:
         """Return the functions of a channel whose name is not the expected one."""
         name = self.expected[key].function
-        return [
-            one
-            for one in self.functions.values()
-            if (one.app, one.channel) == key and one.is_current and one.name != name
-        ]
+        return [one for one in self._functions_of[key] if one.is_current and one.name != name]
 
-    def leftovers(self) -> list[Leftover]:
-        """Return what this project has installed in this schema and does not need any more."""
-        needed = self.applied | self.unmigrated
-        wanted = {trigger.function for trigger in needed.values()}
+    @cached_property
+    def _functions_of(self) -> Mapping[Key | None, Sequence[InstalledFunction]]:
+        """Installed functions by the app and the channel that they name."""
+        found: dict[Key | None, list[InstalledFunction]] = defaultdict(list)
+        for function in self.functions.values():
+            found[_key(function)].append(function)
+        return found
+
+    @cached_property
+    def leftovers(self) -> Sequence[Leftover]:
+        """What this project has installed in this schema and does not need any more."""
+        wanted = {trigger.function for trigger in self._needed.values()}
         by_function = {
             Trigger(channel=key[1], model="").function: key for key in self.last_migrations
         }
@@ -174,9 +188,10 @@ class Audit:
                     found.append(Leftover(function, reason))
         return found
 
-    def owned(self) -> dict[str, InstalledFunction]:
-        """Return the functions that this project may change, by channel."""
-        left = [one.function for one in self.leftovers()]
+    @cached_property
+    def owned(self) -> Mapping[str, InstalledFunction]:
+        """The functions that this project may change, by channel."""
+        left = [one.function for one in self.leftovers]
         found = {one.channel or one.name: one for one in left}
         for key in self.expected:
             function = self.function_of(key)
@@ -216,7 +231,7 @@ class Audit:
             remedy = grant if one.is_ours_to_give else one.remedy
             text = one.text if one.channel else f"pgpubsub_sql {one.text}"
             yield Problem(one.channel or "", text, remedy)
-        for function, reason in self.leftovers():
+        for function, reason in self.leftovers:
             yield from self._diagnosis(
                 function.channel or function.name, InstallState.LEFTOVER, reason
             )
@@ -259,7 +274,7 @@ class Audit:
 
     def _claim(self, key: Key) -> str:
         """Return why a function of *key* is this project's leftover; empty if it may not be."""
-        if key in self.applied | self.unmigrated:
+        if key in self._needed:
             return "its function has another name"
         if node := self.last_migrations.get(key):
             return f"the migration {'.'.join(node)} names it, and no listener needs it"

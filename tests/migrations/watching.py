@@ -155,7 +155,7 @@ def assert_in_step(connection: Any) -> None:
             InstallState.DISABLED,
             InstallState.STALE,
         }, states
-        assert found.leftovers() == []
+        assert found.leftovers == []
 
 
 def has_branches(graph: MigrationGraph) -> bool:

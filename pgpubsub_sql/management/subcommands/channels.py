@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import sqlparse
@@ -41,9 +43,10 @@ def ls(command: BaseCommand, options: Options) -> None:
     """
     found = audit_database(options)
     declared = {channel.postgres_name(): channel for channel in declared_channels()}
-    names = dict.fromkeys([*declared, *expected_keys(found), *_installed(found)])
+    known = _Known.of(found)
+    names = dict.fromkeys([*declared, *known.keys, *known.installed])
     selected = resolve_channels(options["channels"], names) or names
-    rows = [_described(name, declared.get(name), found) for name in selected]
+    rows = [_described(name, declared.get(name), known, found) for name in selected]
     if options["json"]:
         write_json(command, rows)
     elif options["channels"]:
@@ -118,16 +121,30 @@ def expected_keys(found: Audit) -> dict[str, Key]:
     return {key[1]: key for key in sorted(found.expected)}
 
 
-def _installed(found: Audit) -> dict[str, InstalledFunction]:
-    """Return what is installed in this schema, including what belongs to another project."""
-    here = [one for one in found.functions.values() if one.is_current]
-    return {one.channel or one.name: one for one in here} | found.owned()
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Known:
+    """What an audit has found, by the name of the channel."""
+
+    keys: Mapping[str, Key]
+    """Channels whose triggers should be installed."""
+    triggers: Mapping[str, Trigger]
+    """Triggers that are declared or should be installed."""
+    installed: Mapping[str, InstalledFunction]
+    """What is installed in this schema, including what belongs to another project."""
+
+    @classmethod
+    def of(cls, found: Audit) -> _Known:
+        here = [one for one in found.functions.values() if one.is_current]
+        return cls(
+            keys=expected_keys(found),
+            triggers={key[1]: one for key, one in (found.declared | found.expected).items()},
+            installed={one.channel or one.name: one for one in here} | dict(found.owned),
+        )
 
 
-def _described(name: str, channel: type[BaseChannel] | None, found: Audit) -> Row:
-    triggers = {key[1]: trigger for key, trigger in (found.declared | found.expected).items()}
-    trigger = triggers.get(name)
-    function = found.functions.get(trigger.function) if trigger else _installed(found).get(name)
+def _described(name: str, channel: type[BaseChannel] | None, known: _Known, found: Audit) -> Row:
+    trigger = known.triggers.get(name)
+    function = found.functions.get(trigger.function) if trigger else known.installed.get(name)
     listeners = [one.path for one in registry.listeners_of(channel)] if channel else []
     return {
         "channel": name,
@@ -137,7 +154,7 @@ def _described(name: str, channel: type[BaseChannel] | None, found: Audit) -> Ro
         "level": trigger.level if trigger else None,
         "durable": bool(channel and channel.lock_notifications),
         "listeners": listeners,
-        "state": _state(name, trigger, function, found),
+        "state": _state(name, function, known, found),
         "app": function.app if function else None,
     }
 
@@ -149,15 +166,15 @@ def _overview(row: Row) -> Row:
 
 
 def _state(
-    name: str, trigger: Trigger | None, function: InstalledFunction | None, found: Audit
+    name: str, function: InstalledFunction | None, known: _Known, found: Audit
 ) -> InstallState | None:
-    if key := expected_keys(found).get(name):
+    if key := known.keys.get(name):
         return found.state_of(key)
-    if name in found.owned():
+    if name in found.owned:
         return InstallState.LEFTOVER
-    if function and not trigger:
-        return InstallState.FOREIGN
-    return InstallState.MISSING if trigger else None  # its migration has not run
+    if name in known.triggers:
+        return InstallState.MISSING  # its migration has not run
+    return InstallState.FOREIGN if function else None
 
 
 def _installing(connection: BaseDatabaseWrapper, found: Audit, key: Key) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from django.core.management.base import BaseCommand, CommandError
@@ -69,7 +69,7 @@ def uninstall(command: BaseCommand, options: Options) -> None:
       manage.py pgpubsub uninstall blog.AuthorChannel
       manage.py pgpubsub uninstall --all --noinput
     """
-    selected = _required(options, audit_database(options).owned())
+    selected = _required(options, audit_database(options).owned)
     _confirm(
         command,
         options,
@@ -88,7 +88,7 @@ def enable(command: BaseCommand, options: Options) -> None:
     manage.py pgpubsub enable
     manage.py pgpubsub enable blog.AuthorChannel
     """
-    selected = _selected(options, audit_database(options).owned())
+    selected = _selected(options, audit_database(options).owned)
     maintenance.enable(connections[options["database"]], selected.values(), on=True)
     _report(command, options, selected, "enabled", "Nothing is installed.")
 
@@ -101,7 +101,7 @@ def disable(command: BaseCommand, options: Options) -> None:
 
       manage.py pgpubsub disable blog.AuthorChannel
     """
-    selected = _required(options, audit_database(options).owned())
+    selected = _required(options, audit_database(options).owned)
     _confirm(
         command,
         options,
@@ -121,7 +121,7 @@ def prune(command: BaseCommand, options: Options) -> None:
 
       manage.py pgpubsub prune
     """
-    found = audit_database(options).leftovers()
+    found = audit_database(options).leftovers
     left = {one.function.channel or one.function.name: one for one in found}
     selected = _selected(options, left)
     for name, (function, reason) in selected.items() if options["interactive"] else ():
@@ -155,12 +155,12 @@ SUBCOMMANDS = (
 )
 
 
-def _selected(options: Options, known: dict[str, T]) -> dict[str, T]:
+def _selected(options: Options, known: Mapping[str, T]) -> dict[str, T]:
     names = resolve_channels(options["channels"], known) or list(known)
     return {name: known[name] for name in names}
 
 
-def _required(options: Options, known: dict[str, T]) -> dict[str, T]:
+def _required(options: Options, known: Mapping[str, T]) -> dict[str, T]:
     """Return what was selected: everything only with ``--all``."""
     require_selection(options, "channels", hint="Name channels, as ls shows them.")
     return _selected(options, known)
