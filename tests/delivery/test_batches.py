@@ -261,16 +261,16 @@ def test_searches_from_the_start_take_two_percent_of_the_time(
 ) -> None:
     """They step over every dead row, and messages that trickle in would each need some."""
     clock = Clock(delivery, monkeypatch)
-    while len(clock.restarts) < 7:  # it learns what they take
+    while len(clock.restarts) < 5:  # it learns what they take
         jobs("quiet")
         delivery.handle_stored("app.Job", thorough=False)
     started, before = clock.now, len(clock.restarts)
     while clock.now < started + 60:
         jobs("quiet")
         assert delivery.handle_stored("app.Job", thorough=False) in (True, False)
-        clock.now += 0.1
+        clock.now += 0.5
     looks = len(clock.restarts) - before
-    assert len(called) > 400
+    assert len(called) > 100
     assert 0 < looks * 0.063 / 60 <= 0.02
 
 
@@ -288,8 +288,8 @@ def test_what_stands_before_the_mark_is_found_within_ten_seconds(
     committed = clock.now
     while len(called) < 2:
         delivery.handle_stored("app.Job", thorough=False)
-        clock.now += 0.1
-    assert 5 < clock.now - committed <= LONGEST_RESTART_SECONDS + 0.5
+        clock.now += 0.5
+    assert 5 < clock.now - committed <= LONGEST_RESTART_SECONDS + 1
 
 
 def test_a_look_that_must_miss_nothing_is_made_whatever_it_takes(
@@ -352,6 +352,7 @@ def test_a_claim_reads_the_index_and_only_what_it_claims(delivery: Delivery, aft
         "channel": "app.Job",
         "keyless": False,
         "limit": 500,
+        "bytes": claims.CLAIM_BYTES,
         "after": middle if after == "the middle" else after,
         "after_id": 0,
     }

@@ -84,7 +84,7 @@ def test_a_filtered_claim_still_uses_the_index() -> None:
     )
     sql("ANALYZE pgpubsub_sql_notification")
     compiled = compile_filter(Q(payload__region=1), "default")
-    parameters = {"channel": "app.Job", "keyless": False, "limit": 100}
+    parameters = {"channel": "app.Job", "keyless": False, "limit": 100, "bytes": claims.CLAIM_BYTES}
     where = {"after": "-infinity", "after_id": 0}
     statement = claims.statement("take", compiled)
     nodes = explained(statement, parameters | where | dict(compiled.values))
