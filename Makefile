@@ -10,7 +10,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 SUITE = -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long test-matrix test-ecosystem torture bench bench-quick coverage lint types docs build check clean
+.PHONY: help demo test test-long test-matrix test-ecosystem test-browser screenshots torture bench bench-quick coverage lint types docs build check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ test-matrix: $(VENV)/.matrix ## Run it on every Python, Django, driver and Postg
 
 test-ecosystem: $(VENV)/.matrix ## Try it beside the packages that watch, wrap or pool connections
 	$(BIN)/nox --session ecosystem -- $(PACKAGES)
+
+test-browser: $(VENV)/.browser ## Try the pages of the admin in Chromium, in several themes
+	$(BIN)/python -m pytest tests/browser
+
+screenshots: $(VENV)/.browser ## Take the pictures of the admin that the documentation shows
+	$(BIN)/python -m pytest tests/browser/screenshots.py
 
 torture: $(VENV)/.develop ## Kill workers, connections and servers for TORTURE_SECONDS (120): is anything lost?
 	@$(BIN)/python -m tests.torture $(TORTURE_SECONDS)
@@ -95,6 +101,11 @@ $(VENV)/.develop: $(VENV)/.demo $(VENV)/psycopg3
 # Beside the environment: Django would take it wherever it could. See tests/conformance/drivers.py.
 $(VENV)/psycopg3: $(VENV)/.demo
 	$(BIN)/python -m pip install --quiet --upgrade --target $@ --group psycopg3
+	@touch $@
+
+# Drives the Chromium of the machine; none is downloaded.
+$(VENV)/.browser: $(VENV)/.develop
+	$(BIN)/python -m pip install --quiet --group browser
 	@touch $@
 
 $(VENV)/.matrix: $(VENV)/.demo

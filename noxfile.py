@@ -66,6 +66,14 @@ def ecosystem(session: nox.Session) -> None:
     session.run("python", "-m", "tests.ecosystem", str(directory), *session.posargs)
 
 
+@nox.session(default=False)
+def browser(session: nox.Session) -> None:
+    """Try the pages of the admin in the Chromium of this machine."""
+    groups = nox.project.dependency_groups(nox.project.load_toml(), "test", "browser")
+    session.install("--editable", ".[embedded]", *groups)
+    session.run("pytest", "-rs", "tests/browser", *session.posargs)
+
+
 VERSIONS = """
 import sys, django
 from django.db.backends.postgresql.base import Database

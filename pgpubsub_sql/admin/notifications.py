@@ -22,7 +22,7 @@ from pgpubsub_sql.admin.filters import (
 )
 from pgpubsub_sql.admin.limits import limited, page
 from pgpubsub_sql.admin.listing import MessageList
-from pgpubsub_sql.admin.selection import Shown
+from pgpubsub_sql.admin.selection import Shown, in_words
 from pgpubsub_sql.inspection import last_line
 
 LARGEST_ID = 2**63 - 1
@@ -57,8 +57,6 @@ class NotificationAdmin(ChangingAdmin):
     search_fields = ("id",)
     search_help_text = _("Search by the id of a message, in any state")
     actions = tuple(map(_action, CHANGES.values()))
-    actions_selection_counter = False
-    """The counter would offer to select all pages, which a page of ours does."""
     change_list_template = "admin/pgpubsub_sql/message_list.html"
     change_form_template = "admin/pgpubsub_sql/message.html"
 
@@ -106,9 +104,9 @@ class NotificationAdmin(ChangingAdmin):
 
     def get_list_display(self, request: HttpRequest) -> Any:
         shows_failed = _shows_failed(request)
-        failed = ("failed", "reason") if shows_failed else ()
+        failed = ("failed", "shown_reason") if shows_failed else ()
         error = ("error",) if shows_failed and self.has_payload_permission(request) else ()
-        return ("id", "channel", *failed, "tried", "next_try", "sent", *error)
+        return ("id", "shown_channel", *failed, "tried", "next_try", "sent", *error)
 
     @page
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
@@ -135,6 +133,16 @@ class NotificationAdmin(ChangingAdmin):
     def _limited(self, request: HttpRequest) -> Any:
         return limited(self.get_queryset(request).db)
 
+    # The names of the model's fields are not translated.
+
+    @admin.display(description=_("channel"))
+    def shown_channel(self, obj: Any) -> str:
+        return str(obj.channel)
+
+    @admin.display(description=_("reason"))
+    def shown_reason(self, obj: Any) -> str:
+        return str(obj.reason)
+
     @admin.display(description=_("sent"))
     def sent(self, obj: Any) -> str:
         return detail.ago(obj.created_at, obj)
@@ -153,7 +161,8 @@ class NotificationAdmin(ChangingAdmin):
 
     @admin.display(description=_("error"))
     def error(self, obj: Any) -> str:
-        return last_line(obj.error_end)[:SHOWN_ERROR]
+        # The reason has a column of its own.
+        return last_line(obj.error_end).removeprefix(f"{obj.reason}: ")[:SHOWN_ERROR]
 
     # --- The page of one message
 
@@ -181,11 +190,11 @@ class NotificationAdmin(ChangingAdmin):
         return found
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        shown = ("channel", "shown_state", "shown_sent", "expires_at", "tried", "shown_failed")
-        fieldsets: list[Any] = [(None, {"fields": (*shown, "reason", "listeners")})]
+        shown = ("shown_channel", "shown_state", "shown_sent", "expires", "tried", "shown_failed")
+        fieldsets: list[Any] = [(None, {"fields": (*shown, "shown_reason", "listeners")})]
         if self.has_payload_permission(request):
             fieldsets += [
-                (_("What was sent"), {"fields": ("key", "context", "shown_payload")}),
+                (_("What was sent"), {"fields": ("shown_key", "context", "shown_payload")}),
                 (_("What went wrong"), {"fields": ("traceback",)}),
             ]
         return fieldsets
@@ -204,6 +213,14 @@ class NotificationAdmin(ChangingAdmin):
     @admin.display(description=_("failed"))
     def shown_failed(self, obj: Any) -> str:
         return detail.moment(obj.failed_at, obj)
+
+    @admin.display(description=_("expires"))
+    def expires(self, obj: Any) -> str:
+        return in_words(obj.expires_at)
+
+    @admin.display(description=_("key"))
+    def shown_key(self, obj: Any) -> str:
+        return obj.key or ""
 
     @admin.display(description=_("listeners"))
     def listeners(self, obj: Any) -> str:

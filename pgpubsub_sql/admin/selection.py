@@ -51,8 +51,8 @@ CONDITIONS: Mapping[str, models.Q] = {
 ATTEMPTS: Mapping[str, tuple[str, int, int | None]] = {
     "0": ("0", 0, 0),
     "1": ("1", 1, 1),
-    "2-4": ("2 to 4", 2, 4),
-    "5-9": ("5 to 9", 5, 9),
+    "2-4": ("2-4", 2, 4),
+    "5-9": ("5-9", 5, 9),
     "10-": ("≥ 10", 10, None),
 }
 """Each choice of a number of attempts: in words, and the first and the last of them."""

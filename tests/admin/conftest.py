@@ -10,6 +10,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from pgpubsub_sql.models import Notification
+from tests.app.channels import UserChannel
 
 MESSAGES = "/admin/pgpubsub_sql/notification/"
 
@@ -29,7 +30,7 @@ def client_of(db: None) -> Callable[..., Client]:
         user.user_permissions.set(found)
         made = Client()
         made.force_login(user)
-        Notification.objects.all().delete()  # of a channel on auth.User
+        Notification.objects.filter(channel=UserChannel.postgres_name()).delete()
         return made
 
     return client

@@ -14,10 +14,11 @@ def explained(statement: str, parameters: Mapping[str, Any]) -> list[dict[str, A
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
         ((plan,),) = cursor.fetchall()
-    return list(_nodes((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]))
+    return list(nodes((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]))
 
 
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the nodes of a plan."""
     yield plan
     for child in plan.get("Plans", []):
-        yield from _nodes(child)
+        yield from nodes(child)
