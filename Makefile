@@ -10,7 +10,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 SUITE = -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long test-matrix test-ecosystem test-browser screenshots torture bench bench-quick coverage lint types docs build check clean
+.PHONY: help demo test test-long test-kit test-matrix test-ecosystem test-browser screenshots torture bench bench-quick coverage lint types docs build check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: $(VENV)/.develop ## Run the whole everyday suite
 
 test-long: $(VENV)/.develop ## Let many random projects live long, and a network fall silent
 	$(BIN)/python -m pytest --hypothesis-profile long --timeout 0 tests/migrations/test_any_order.py tests/test_silence.py
+
+test-kit: $(VENV)/.develop ## Try the test kit in a project of each kind
+	$(BIN)/python -m pytest tests/testing/trials.py
 
 test-matrix: $(VENV)/.matrix ## Run it on every Python, Django, driver and PostgreSQL
 	$(BIN)/nox

@@ -56,7 +56,7 @@ def is_equal(value: Any, expected: Any) -> bool:
 
 def different_fields(value: Model, expected: Model) -> list[str]:
     """Return the names of fields that travelled with *value* and differ from *expected*."""
-    absent = value.get_deferred_fields() | expected.get_deferred_fields()
+    absent = _absent(value) | _absent(expected)
     names = [field.attname for field in value._meta.concrete_fields]
     return [
         name
@@ -69,10 +69,16 @@ def show(value: Any) -> str:
     """Return *value* as a failure message shows it; of an instance, the fields that travelled."""
     if not isinstance(value, Model):
         return brief(repr(value))
-    absent = value.get_deferred_fields()
+    absent = _absent(value)
     fields = (f.attname for f in value._meta.concrete_fields if f.attname not in absent)
     shown = ", ".join(f"{name}={getattr(value, name)!r}" for name in fields)
     return brief(f"{type(value).__name__}({shown})")
+
+
+def _absent(instance: Model) -> set[str]:
+    """Return the names of fields without a value: deferred ones, and those that an INSERT fills."""
+    unknown = {name for name, v in vars(instance).items() if hasattr(v, "resolve_expression")}
+    return instance.get_deferred_fields() | unknown
 
 
 def _differs(values: Values, path: str, expected: Any) -> Iterator[str]:
