@@ -76,6 +76,15 @@ def test_messages_are_handled_and_what_they_lead_to(
     assert list(pubsub.drain()) == []
 
 
+def test_a_transaction_above_read_committed(pubsub: PubSub) -> None:
+    """PostgreSQL refuses SET TRANSACTION once a transaction has queried."""
+    with transaction.atomic():
+        sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        pgpubsub_sql.notify(Job, number=1)
+        pubsub.drain()
+    pubsub.assert_handled(listeners.do_job, count=1)
+
+
 def test_a_callback_fails_after_the_commit(pubsub: PubSub) -> None:
     pgpubsub_sql.notify(Job, number=1, mood="call back badly")
     with pytest.raises(RuntimeError, match="this callback is in a bad mood"):
