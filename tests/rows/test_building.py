@@ -18,6 +18,8 @@ from pgpubsub_sql.rows.instances import build
 from tests.rows.models import Comparison, Everything, Picture, Plain, Remembering, Restaurant
 from tests.rows.strategies import property_test
 
+pytestmark = pytest.mark.django_db  # else a run of this file alone has no database to watch
+
 USUAL = [model for model in apps.get_models() if is_built_as_usual(model)]
 
 
