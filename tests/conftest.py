@@ -21,7 +21,6 @@ from hypothesis import settings as hypothesis_settings
 
 from pgpubsub_sql.embedded import Server
 from pgpubsub_sql.worker.worker import Worker
-from tests.app.channels import ItemChannel, ItemNews, Job, Shout, Step
 from tests.measuring import measure_keepers
 from tests.workers import asleep
 
@@ -60,6 +59,9 @@ def in_memory() -> Iterator[None]:
 @pytest.fixture
 def worker(transactional_db: None) -> Iterator[Worker]:
     """A worker that listens, has found nothing to do, and sleeps."""
+    # Here, because the harness of migrations imports this module, and has no such app.
+    from tests.app.channels import ItemChannel, ItemNews, Job, Shout, Step
+
     with asleep(Job, Shout, Step, ItemChannel, ItemNews) as worker:
         yield worker
 
