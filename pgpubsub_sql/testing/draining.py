@@ -97,7 +97,8 @@ class Drain:
     def _handle_ready(self) -> bool:
         """Handle one batch of each channel, and what was captured; return whether to go on."""
         before = len(self.handled)
-        again = [self._handle_stored(name) for name in self._channels if not self._is_full()]
+        rows = ask(self._using, "ready_channels", channels=[*self._channels])
+        again = [self._handle_stored(name) for (name,) in rows if not self._is_full()]
         for row in self._captured():
             if not self._is_full():
                 self._handle_captured(row)

@@ -28,6 +28,14 @@ FROM pgpubsub_sql_notification WHERE id > %(after)s ORDER BY id
 -- Captured messages after a position.
 SELECT id, channel, payload, raw FROM pg_temp.pgpubsub_sql_captured WHERE id > %(after)s ORDER BY id
 
+-- ready_channels --
+-- Which of these channels have messages that are ready, in this order.
+SELECT name FROM unnest(%(channels)s::text[]) WITH ORDINALITY AS asked (name, position)
+WHERE EXISTS (
+    SELECT FROM pgpubsub_sql_notification WHERE channel = name AND available_at <= statement_timestamp()
+)
+ORDER BY position
+
 -- advance_to_next --
 -- Let time pass until the next waiting message of these channels is ready: all their times move back by what it
 -- lacks, which keeps their order. Returns how many moved.
