@@ -13,7 +13,7 @@ from django.db.utils import ProgrammingError
 from pgpubsub_sql.embedded import Server
 from pgpubsub_sql.migrations_ops.watched_tables import find_target
 from pgpubsub_sql.models import LongPayload, Notification
-from pgpubsub_sql.sql import render
+from pgpubsub_sql.sql import SQL, render
 from pgpubsub_sql.sql.ddl import create
 from pgpubsub_sql.sql.trigger import Trigger
 from tests.app.models import Item
@@ -197,6 +197,7 @@ def test_a_channel_in_each_tenants_schema(db: None) -> None:
             f"CREATE TABLE {tenant}.pgpubsub_sql_notification "
             "(LIKE public.pgpubsub_sql_notification INCLUDING ALL)"
         )
+        sql(render("helpers/is_notified", schema=tenant, decision=SQL("true")))
         for helper in ("context_v1", "ignored_v1", "bucket_v1", "must_notify"):
             sql(render(f"helpers/{helper}", schema=tenant))
         sql(f"CREATE TABLE {tenant}.watched (id integer, name text)")
