@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from django.db import connections, models, transaction
 from django.db.models import Func, Subquery
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from pgpubsub_sql.channels import notified_names
@@ -62,19 +63,20 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
 
     def ready(self) -> NotificationQuerySet:
         """Return those that a worker would take now."""
-        return self.in_state(State.READY)
+        # Here and below: an index finds them by the filter, and the state excludes those in flight.
+        return self.filter(available_at__lte=Now()).in_state(State.READY)
 
     def waiting(self) -> NotificationQuerySet:
         """Return those that are delayed or will be retried."""
-        return self.in_state(State.DELAYED, State.RETRYING)
+        return self.filter(available_at__gt=Now()).in_state(State.DELAYED, State.RETRYING)
 
     def parked(self) -> NotificationQuerySet:
         """Return those that no worker takes until somebody replays them."""
-        return self.in_state(State.PARKED)
+        return self.filter(available_at=None).in_state(State.PARKED)
 
     def retrying(self) -> NotificationQuerySet:
         """Return those that have failed and wait for their next attempt."""
-        return self.in_state(State.RETRYING)
+        return self.filter(FAILED, available_at__gt=Now()).in_state(State.RETRYING)
 
     def failed(self) -> NotificationQuerySet:
         """Return those whose last attempt failed, and all that are parked."""
