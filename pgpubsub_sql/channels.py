@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from functools import cache
 from importlib.machinery import ModuleSpec
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from django.apps import apps
 from django.db.models import Model, Q
@@ -193,6 +193,16 @@ def model_of(channel: type[TriggerChannel]) -> type[Model]:
     """
     model = channel.model
     return apps.get_model(model) if isinstance(model, str) else model
+
+
+def key_names(channel: type[BaseChannel]) -> list[str]:
+    """Return the names that the fields of the ordering key have in a payload."""
+    names = channel.ordering_fields()
+    if issubclass(channel, TriggerChannel):
+        options: Any = model_of(channel)._meta
+        named = [options.pk_fields if name == "pk" else [options.get_field(name)] for name in names]
+        return [field.column for fields in named for field in fields]
+    return list(names)
 
 
 def codec(channel: type[Channel]) -> Codec:

@@ -503,6 +503,11 @@ def applied_migration(wrapper: BaseDatabaseWrapper, node: Node) -> QuerySet[Any]
     return recorder.migration_qs.filter(app=node[0], name=node[1])
 
 
+def forget_migrations(wrapper: BaseDatabaseWrapper, label: str) -> bool:
+    """Delete the records of all migrations of an app, if there are any: ``MigrationRecorder``."""
+    return bool(MigrationRecorder(wrapper).migration_qs.filter(app=label).delete()[0])
+
+
 def collected_sql(editor: BaseDatabaseSchemaEditor) -> list[str]:
     """Return the statements of an editor that only collects them: ``collected_sql``."""
     return list(editor.collected_sql)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 BATCH = 1000
 """Notifications changed in one transaction."""
 
+FIRST = -(2**63)
+"""Below every id: those of adopted notifications are negative."""
+
 FAILED = models.Q(available_at__isnull=True) | models.Q(failed_at__isnull=False)
 """Those whose last attempt failed, and all that are parked."""
 
@@ -124,7 +127,7 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
         number that is done.
         """
         using = for_write(self)
-        changed, last = 0, 0
+        changed, last = 0, FIRST
         while True:
             with transaction.atomic(using=using):
                 rows = self.filter(pk__gt=last).order_by("pk").select_for_update(skip_locked=True)

@@ -10,11 +10,12 @@ import pytest
 from django.db import connection
 
 from pgpubsub_sql import Channel, Notification, notify
+from pgpubsub_sql.channels import key_names
 from pgpubsub_sql.errors import PayloadError
 from pgpubsub_sql.models import LongPayload
 from pgpubsub_sql.worker.decoding import decode_message
 from pgpubsub_sql.worker.doorbell import Doorbell
-from pgpubsub_sql.worker.raw_notifies import RawNotifies, _key
+from pgpubsub_sql.worker.raw_notifies import RawNotifies
 from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import ItemChannel, ItemNews, Job, Shout, Step
 from tests.app.models import Item
@@ -268,4 +269,4 @@ def test_several_workers_handle_each_raw_notify_once(listen: Callable[..., Liste
 def test_an_ordering_key_may_be_the_primary_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """The alias ``pk``, which other options take, too."""
     monkeypatch.setattr(ItemNews, "ordering_key", ("pk", "name"))
-    assert _key(ItemNews) == ["id", "name"]
+    assert key_names(ItemNews) == ["id", "name"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -39,6 +39,21 @@ def write_json(command: BaseCommand, value: Any) -> None:
 def pluralize(number: int, noun: str) -> str:
     """Return *number* with its noun, such as ``2 messages``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def progress_bar(command: BaseCommand, total: int) -> Callable[[int], object] | None:
+    """Return a function that draws a progress bar; None unless standard error is a terminal."""
+    if not command.stderr.isatty():
+        return None
+
+    def draw(done: int) -> None:
+        bar = "#" * round(30 * done / max(done, total))
+        end = "\n" if done >= total else ""
+        line = f"\r[{bar:<30}] {done}/{max(done, total)}"
+        command.stderr.write(line, style_func=str, ending=end)  # no style: Django's is red
+        command.stderr.flush()
+
+    return draw
 
 
 def output_width(command: BaseCommand) -> int:

@@ -7,11 +7,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.db import DatabaseError, transaction
 
-from pgpubsub_sql.channels import BaseChannel, TriggerChannel, is_notified, model_of
+from pgpubsub_sql.channels import BaseChannel, TriggerChannel, is_notified, key_names
 from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.retry import Backoff
 from pgpubsub_sql.worker.decoding import decode_headers
@@ -52,7 +52,7 @@ class RawNotifies:
         self._is_notified = is_notified(channel)
         self._parameters = {
             "channel": self._name,
-            "key": _key(channel),
+            "key": key_names(channel),
             "rows": issubclass(channel, TriggerChannel),
         }
         self._waiting: deque[RawNotify] = deque(maxlen=MAX_WAITING)
@@ -174,16 +174,6 @@ class RawNotifies:
         )
         extra = {"channel": self._name, "count": stored}
         logger.warning(message, self._name, stored, extra=extra)
-
-
-def _key(channel: type[BaseChannel]) -> list[str]:
-    """Return the names of the ordering key's fields in a payload."""
-    names = channel.ordering_fields()
-    if issubclass(channel, TriggerChannel):
-        options: Any = model_of(channel)._meta
-        named = [options.pk_fields if name == "pk" else [options.get_field(name)] for name in names]
-        return [field.column for fields in named for field in fields]
-    return list(names)
 
 
 def _schema_of(payload: str) -> object:

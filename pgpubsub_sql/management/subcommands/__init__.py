@@ -7,7 +7,15 @@ the SUBCOMMANDS of its module.
 from __future__ import annotations
 
 from pgpubsub_sql.management.base import Subcommand
-from pgpubsub_sql.management.subcommands import channels, leave, messages, replay, status, triggers
+from pgpubsub_sql.management.subcommands import (
+    adopt,
+    channels,
+    leave,
+    messages,
+    replay,
+    status,
+    triggers,
+)
 
 SUBCOMMANDS: tuple[Subcommand, ...] = (
     *channels.SUBCOMMANDS,
@@ -15,5 +23,6 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     *status.SUBCOMMANDS,
     *messages.SUBCOMMANDS,
     *replay.SUBCOMMANDS,
+    *adopt.SUBCOMMANDS,
     *leave.SUBCOMMANDS,
 )

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from pgpubsub_sql.channels import find_channel
 from pgpubsub_sql.errors import ChannelNotFound
 from pgpubsub_sql.management.base import Options, Subcommand
-from pgpubsub_sql.management.output import pluralize, write_json
+from pgpubsub_sql.management.output import pluralize, progress_bar, write_json
 from pgpubsub_sql.management.prompts import add_all, add_noinput, confirm, require_selection
 from pgpubsub_sql.management.selection import (
     FILTERS,
@@ -20,7 +20,7 @@ from pgpubsub_sql.management.selection import (
     select,
     stored_messages,
 )
-from pgpubsub_sql.models import NotificationQuerySet, Progress
+from pgpubsub_sql.models import NotificationQuerySet
 from pgpubsub_sql.sql.privileges import Role
 
 _HINT = "Name channels, or select by --id, --older-than or --error."
@@ -130,7 +130,7 @@ def _change(
     if count and not options["dry_run"]:
         if question:
             confirm(command, options, question.format(pluralize(count, "message")))
-        changed = change(progress=_progress(command, count))
+        changed = change(progress=progress_bar(command, count))
     if options["json"]:
         write_json(command, {done: changed, "dry_run": options["dry_run"]})
         return
@@ -139,18 +139,3 @@ def _change(
     if changed < count:
         left = pluralize(count - changed, "message")
         command.stdout.write(f"{left} skipped: taken by a worker in the meantime.")
-
-
-def _progress(command: BaseCommand, total: int) -> Progress | None:
-    """Return a function that draws a progress bar; None unless standard error is a terminal."""
-    if not command.stderr.isatty():
-        return None
-
-    def draw(done: int) -> None:
-        bar = "#" * round(30 * done / max(done, total))
-        end = "\n" if done >= total else ""
-        line = f"\r[{bar:<30}] {done}/{max(done, total)}"
-        command.stderr.write(line, style_func=str, ending=end)  # no style: Django's is red
-        command.stderr.flush()
-
-    return draw
