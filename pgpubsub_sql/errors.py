@@ -13,6 +13,7 @@
     ├── OptionError            fix the channel: an option does not fit its model or its use
     ├── ConditionError         fix the condition: it cannot become SQL in a trigger
     ├── NotReady               fix the deployment: server, driver or migrations
+    │   └── NotReadyYet        wait: it is to be migrated, or promoted, or writable again
     ├── WrongPlace             start the worker elsewhere: it is in another database or schema
     └── ServerError            the embedded PostgreSQL cannot be found or started
 
@@ -71,6 +72,10 @@ class ConditionError(PubSubError, ValueError):
 
 class NotReady(PubSubError):
     """The database, or the project, is not set up for channels."""
+
+
+class NotReadyYet(NotReady):
+    """The database lacks our tables, or takes no writes now; a worker waits for that to change."""
 
 
 class WrongPlace(PubSubError):

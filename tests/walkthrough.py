@@ -17,6 +17,8 @@
 ``ini``, ``yaml``
     It can be parsed, and each ``manage.py listen`` in it works.
 
+Whatever a page does at port 8080 is done at another one, which is free.
+
 Anything else is an error, so that nothing in a page goes untried; only a block below
 ``<!-- needs: npm -->`` is left out where there is no such program. A block within an HTML comment
 is done like the others; readers do not see it. A page that begins with
@@ -36,6 +38,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -123,6 +126,8 @@ class Walk:
         self.environment = environment | {"PATH": path, "COLUMNS": "80", "PYTHONUNBUFFERED": "1"}
         self.environment.pop("DJANGO_SETTINGS_MODULE", None)
         self.environment["NPM_CONFIG_PREFER_OFFLINE"] = "true"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = str(free.getsockname()[1])
         self.environment["PYTEST_PLUGINS"] = "pytest_pgpubsub_sql"  # a clone need not be installed
 
     def follow(self, page: list[Block]) -> None:
@@ -156,7 +161,7 @@ class Walk:
 
     def do_console(self, block: Block) -> None:
         """Run the commands; the worker goes on in the background."""
-        for command, output in transcript(block.text):
+        for command, output in transcript(block.text.replace("8080", self.port)):
             if command == "^C":
                 self.stop()
             elif command.startswith(_DONE_BY_WHOEVER_RUNS_THIS) or command == _SERVES:
@@ -204,6 +209,7 @@ class Walk:
 
     def try_workers(self, text: str) -> None:
         """Give each worker its arguments, and let it end when it has nothing to do."""
+        text = text.replace("8080", self.port)
         for arguments in re.findall(r"manage\.py listen(.*)$", text, re.MULTILINE):
             self.run(f"python manage.py listen {arguments} --drain", "")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.errors import NotReady, NotReadyYet
 from pgpubsub_sql.sql.privileges import Role, missing_for
 from pgpubsub_sql.sql.templates import query
 
@@ -12,12 +12,13 @@ from pgpubsub_sql.sql.templates import query
 def check_ready(connection: BaseDatabaseWrapper) -> str:
     """Return the current schema of *connection*.
 
-    Raises :class:`NotReady` if it is not PostgreSQL, or our own migrations have not run there.
+    Raises :class:`NotReady` if it is not PostgreSQL, and :class:`NotReadyYet` if our own migrations
+    have not run there.
     """
     schema, is_migrated = check_postgresql(connection)
     alias = connection.alias
     if not is_migrated:
-        raise NotReady(
+        raise NotReadyYet(
             f"The tables of pgpubsub_sql are missing in the database {alias!r}. "
             f"Run: python manage.py migrate --database {alias}\n"
             "If it has nothing to apply, the tables were dropped. Run: "
@@ -52,8 +53,9 @@ def check_postgresql(connection: BaseDatabaseWrapper) -> tuple[str, bool]:
 def check_workable(connection: BaseDatabaseWrapper) -> str:
     """Return the current schema of *connection*, as :func:`check_ready` does.
 
-    Raises :class:`NotReady` also if a worker cannot work: on a standby, in read-only transactions,
-    without privileges, or behind row level security that hides the stored messages.
+    Raises :class:`NotReadyYet` also on a standby or in read-only transactions, and
+    :class:`NotReady` also without privileges, or behind row level security that hides the stored
+    messages.
     """
     schema = check_ready(connection)
     with connection.cursor() as cursor:
@@ -61,13 +63,13 @@ def check_workable(connection: BaseDatabaseWrapper) -> str:
         role, is_standby, is_read_only = cursor.fetchone()
     where = f"the database {connection.alias!r}"
     if is_standby:
-        raise NotReady(
+        raise NotReadyYet(
             f"The server of {where} is a standby, where NOTIFY and writes are impossible. Connect "
             "to the primary, for example by naming all servers in HOST and adding "
             '"target_session_attrs": "read-write" to OPTIONS.'
         )
     if is_read_only:
-        raise NotReady(
+        raise NotReadyYet(
             f"Transactions of the role {role!r} in {where} are read-only, and a worker has to "
             "write. Turn off default_transaction_read_only for this role (ALTER ROLE … SET "
             "default_transaction_read_only = off), or have the worker use another one."

@@ -21,6 +21,7 @@ from pgpubsub_sql.worker.ephemeral import Ephemeral
 from pgpubsub_sql.worker.isolation import Escaped, Isolation
 from pgpubsub_sql.worker.ordered_claims import OrderedClaims
 from pgpubsub_sql.worker.outcomes import Claimed, Done, Expired, Release, describe, postpone
+from pgpubsub_sql.worker.pulse import Pulse
 from pgpubsub_sql.worker.raw_notifies import RawNotifies
 from pgpubsub_sql.worker.reporting import is_observed, is_reported, log_failure, report_outcome
 from pgpubsub_sql.worker.session import Session
@@ -34,14 +35,18 @@ class ChannelState:
 
     def __init__(
         self,
+        number: int,
         channel: type[BaseChannel],
         session: Session,
         claim_filter: ClaimFilter,
         dispatch: Dispatcher,
         observe: Callable[[Sequence[Attempt]], object],
     ) -> None:
+        self.number = number
         self.channel = channel
         self.name = channel.postgres_name()
+        self.limit = math.inf if channel.timeout is None else channel.timeout * dispatch.listeners
+        """Seconds that the listeners of one message may take together."""
         self.dispatch = dispatch
         self.is_ordered = bool(channel.ordering_fields())
         claims = OrderedClaims if self.is_ordered else UnorderedClaims
@@ -59,7 +64,8 @@ class Delivery:
     *is_stopping* is asked between two messages; once it is true, claimed messages that were not
     reached are released. *after_handling* is called after the last message of a batch, before
     anybody else can see that they were handled. *dispatcher* makes what calls a channel's
-    listeners, and *observe* is called with attempts whose outcome is final.
+    listeners, and *observe* is called with attempts whose outcome is final. *pulse* shows others
+    what is handled.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class Delivery:
         name: str = "",
         dispatcher: Callable[[type[BaseChannel], Session], Dispatcher] = Dispatcher,
         observe: Callable[[Sequence[Attempt]], object] | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         self.channels = {channel.postgres_name(): channel for channel in channels}
         self.session = Session(using, name=name)
@@ -82,16 +89,18 @@ class Delivery:
         self.is_stopping = is_stopping
         self._after_handling = after_handling
         self._observe = observe
+        self._pulse = pulse or Pulse()
         condition = claim_filter(using)
         self._states = {
             name: ChannelState(
+                number,
                 channel,
                 self.session,
                 condition,
                 dispatcher(channel, self.session),
                 observe or _ignore,
             )
-            for name, channel in self.channels.items()
+            for number, (name, channel) in enumerate(self.channels.items())
         }
         self.outcomes: Counter[type] = Counter()
         """Number of notifications by outcome; those that were handled count for ``NoneType``."""
@@ -150,7 +159,10 @@ class Delivery:
 
     def handle_ephemeral(self, name: str, waiting: deque[str], until: float = math.inf) -> None:
         """Handle messages that are not stored; see :meth:`Ephemeral.handle`."""
-        self._states[name].ephemeral.handle(waiting, self.schema, until)
+        state = self._states[name]
+        self._pulse.handling(state.number, state.limit)
+        state.ephemeral.handle(waiting, self.schema, until)
+        self._pulse.working()
 
     def store(self, name: str, payloads: Iterable[str]) -> None:
         """Store raw NOTIFYs on a durable channel, now or before the next batch."""
@@ -214,10 +226,15 @@ class Delivery:
             limits=limits,
             is_stopping=self.is_stopping,
             is_observed=self._observe is not None or is_observed(),
+            in_hand=self._pulse.message,
         )
 
     def _handle(self, state: ChannelState, batch: Batch) -> None:
-        batch.handle()
+        self._pulse.handling(state.number, state.limit)
+        try:
+            batch.handle()
+        finally:
+            self._pulse.working()
         self._after_handling()
         batch.isolation.verify()
         self._put_back(state, batch)

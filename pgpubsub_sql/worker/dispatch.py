@@ -38,6 +38,11 @@ class Dispatcher:
         self._heard = registry.listeners_of(channel)
         self._is_notification_named = any("notification" in one.parameters for one in self._heard)
 
+    @property
+    def listeners(self) -> int:
+        """Number of listeners of the channel, which one message may all be for."""
+        return len(self._heard)
+
     @cached_property
     def _decode(self) -> Callable[[str], Message]:
         return message_decoder(self._channel, using=self._session.using)

@@ -20,6 +20,7 @@ from django.conf import settings
 from pgpubsub_sql.channels import BaseChannel, find_channel
 from pgpubsub_sql.errors import NotReady, PubSubError
 from pgpubsub_sql.logs import configure
+from pgpubsub_sql.worker.pulse import Pulse
 from pgpubsub_sql.worker.shutdown import Lifeline
 from pgpubsub_sql.worker.worker import Worker
 
@@ -76,15 +77,20 @@ class WorkerOptions:
         configure(level=self.loglevel, format_=self.logformat, as_json=self.json_logs)
 
 
-def work(options: WorkerOptions, lifeline: Lifeline | None = None) -> ExitStatus:
-    """Run one worker in this process."""
+def work(options: WorkerOptions, lifeline: Lifeline | None = None, number: int = 0) -> ExitStatus:
+    """Run one worker in this process, for the supervisor that holds the other end of *lifeline*."""
     options.configure_logging()
     _write_lines()
     channels = [find_channel(name) for name in options.channels]
     _refuse_timeouts_under_gevent(channels)
     name = multiprocessing.current_process().name if options.name else ""
     worker = Worker(
-        channels, using=options.database, expected_place=options.place, name=name, lifeline=lifeline
+        channels,
+        using=options.database,
+        expected_place=options.place,
+        name=name,
+        lifeline=lifeline,
+        pulse=Pulse.shared(lifeline.pulses, number) if lifeline else None,
     )
     if options.drain:
         return ExitStatus.DONE if worker.drain() else ExitStatus.MESSAGES_FAILED
@@ -151,7 +157,7 @@ def spawn(options: WorkerOptions, number: int, lifeline: Lifeline) -> Process:
     return subprocess.Popen(  # noqa: S603
         [os.fsdecode(get_executable()), *flags, "-c", _BOOTSTRAP, json.dumps(told)],
         stdin=subprocess.DEVNULL,
-        pass_fds=[lifeline.reader],
+        pass_fds=[lifeline.reader, lifeline.pulses],
     )
 
 
@@ -198,7 +204,7 @@ class _Fork(ForkProcess):
 def _run_worker(options: WorkerOptions, number: int, lifeline: Lifeline) -> int:
     multiprocessing.current_process().name = options.process_name(number)
     try:
-        return work(options, lifeline)
+        return work(options, lifeline, number)
     except PubSubError as error:
         logger.critical("Worker %s cannot work: %s", number, error)
         return ExitStatus.UNFIT

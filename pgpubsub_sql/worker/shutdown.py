@@ -32,13 +32,15 @@ Handler = Callable[[int, FrameType | None], None]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lifeline:
-    """Tells a worker that its supervisor has ended."""
+    """Ties a worker to its supervisor, and tells it when that has ended."""
 
     reader: int
     """Reading end of a pipe. It becomes readable when the supervisor, which alone holds the writing
     end, is gone."""
     supervisor: int
     """Process id of the supervisor."""
+    pulses: int
+    """File descriptor of the memory in which the worker publishes what it does."""
 
     @property
     def is_cut(self) -> bool:

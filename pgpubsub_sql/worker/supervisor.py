@@ -15,8 +15,10 @@ from django.db import connections
 from pgpubsub_sql.django_internals import close_pool
 from pgpubsub_sql.worker.connections import hang_up
 from pgpubsub_sql.worker.forks import in_forks
+from pgpubsub_sql.worker.health import Endpoint
 from pgpubsub_sql.worker.processes import ExitStatus, Process, WorkerOptions, fork, spawn
 from pgpubsub_sql.worker.shutdown import HOW_TO_ABORT, Lifeline, Shutdown, signals_held
+from pgpubsub_sql.worker.watch import Watch
 
 logger = logging.getLogger("pgpubsub_sql.supervisor")
 
@@ -54,6 +56,7 @@ class Supervisor:
         processes: int,
         start_method: str = "spawn",
         restart: bool = True,
+        endpoint: Endpoint | None = None,
     ) -> None:
         self.options = options
         self.restart = restart
@@ -62,13 +65,19 @@ class Supervisor:
         self._starter = STARTERS[start_method]
         self._slots = [_Slot(number) for number in range(processes)]
         self._is_hopeless = False
+        self._watch = Watch(processes, options.channels, endpoint)
 
     def run(self) -> int:
         """Supervise until all workers have ended; return the exit status for the process."""
         for connection in connections.all(initialized_only=True):
             hang_up(connection)  # forks must neither share it nor find it in an engine's pool
             close_pool(connection)
-        with _lifeline() as self._lifeline, Shutdown(awaits_children=True) as shutdown:
+        pulses = self._watch.pulses.fd
+        with (
+            self._watch,
+            _lifeline(pulses) as self._lifeline,
+            Shutdown(awaits_children=True) as shutdown,
+        ):
             try:
                 for slot in self._slots:
                     self._start(slot)
@@ -90,14 +99,26 @@ class Supervisor:
         """Wait until a worker ends or is due to start, and react."""
         planned = [slot.restart_at for slot in self._slots if slot.restart_at is not None]
         next_start = min(planned, default=float("inf")) - time.monotonic()
-        shutdown.wait(timeout=max(0.0, min(next_start, LOOK_SECONDS)))
-        for slot, code in self._reap():
+        for slot, code in self._wait(shutdown, next_start):
             self._ended(slot, code)
         for slot in self._slots:
             if slot.restart_at is not None and slot.restart_at <= time.monotonic():
                 self._start(slot)
 
+    def _wait(self, shutdown: Shutdown, seconds: float = LOOK_SECONDS) -> list[tuple[_Slot, int]]:
+        """Wait, not for long; return the workers that have ended, each with its exit code."""
+        self._watch.wait(shutdown, max(0.0, min(seconds, LOOK_SECONDS)))
+        ended = list(self._reap())
+        for slot, _ in ended:
+            self._watch.forget(slot.number)
+        for slot in self._running():
+            if reason := self._watch.why_kill(slot.number):
+                logger.error("Worker %s %s. It is killed.", slot.number, reason)
+                slot.send_kill()
+        return ended
+
     def _start(self, slot: _Slot) -> None:
+        self._watch.forget(slot.number)
         try:
             with signals_held():
                 slot.start(self._starter(self.options, slot.number, self._lifeline))
@@ -144,7 +165,7 @@ class Supervisor:
 
     def _let_finish(self, shutdown: Shutdown) -> None:
         """Ask all workers to stop, and wait for them until the second request."""
-        asked = self._running()
+        asked, self._watch.is_stopping = self._running(), True
         for slot in asked:
             slot.terminate()
         if asked:
@@ -152,8 +173,7 @@ class Supervisor:
             message = "Waiting for %s to finish the messages in flight. %s"
             logger.info(message, workers, HOW_TO_ABORT)
         while self._running() and shutdown.requests < 2:
-            shutdown.wait(timeout=LOOK_SECONDS)
-            for slot, code in self._reap():
+            for slot, code in self._wait(shutdown):
                 self._finished(slot, code)
             for slot in self._running():  # again: a listener may have ignored the signal
                 slot.terminate()
@@ -218,6 +238,11 @@ class _Slot:
         assert self.process is not None  # noqa: S101
         self.process.terminate()
 
+    def send_kill(self) -> None:
+        """Kill the process. It has to be reaped."""
+        assert self.process is not None  # noqa: S101
+        self.process.kill()
+
     def kill(self) -> None:
         """Kill the process, and wait for its end."""
         assert self.process is not None  # noqa: S101
@@ -234,11 +259,11 @@ def _in_words(code: int) -> str:
 
 
 @contextmanager
-def _lifeline() -> Iterator[Lifeline]:
+def _lifeline(pulses: int) -> Iterator[Lifeline]:
     """Open a pipe whose writing end this process alone holds until it ends."""
     reader, writer = os.pipe()
     with in_forks(lambda: os.close(writer)):
-        yield Lifeline(reader=reader, supervisor=os.getpid())
+        yield Lifeline(reader=reader, supervisor=os.getpid(), pulses=pulses)
     os.close(reader)
     os.close(writer)
 

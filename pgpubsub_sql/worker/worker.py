@@ -9,21 +9,22 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from django.db import connections
-from django.db.utils import DatabaseError, InterfaceError, OperationalError
+from django.db.utils import DatabaseError, InterfaceError
 from django.dispatch import Signal
 
 from pgpubsub_sql.channels import BaseChannel, is_notified
 from pgpubsub_sql.errors import NotReady, WrongPlace
 from pgpubsub_sql.retry import Backoff
 from pgpubsub_sql.signals import worker_reconnected, worker_started, worker_stopped
-from pgpubsub_sql.sql import READ_ONLY_TRANSACTION, sqlstate
 from pgpubsub_sql.sql.readiness import check_workable, place
 from pgpubsub_sql.worker.backlog import Backlog
 from pgpubsub_sql.worker.connections import adopt
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.doorbell import ECHO_SECONDS, Doorbell
 from pgpubsub_sql.worker.forks import disown, in_forks
+from pgpubsub_sql.worker.outages import first_line, needs_traceback
 from pgpubsub_sql.worker.outcomes import Discarded, Park, Postpone, ReadAgain, TryAgain
+from pgpubsub_sql.worker.pulse import Pulse
 from pgpubsub_sql.worker.reporting import send
 from pgpubsub_sql.worker.shutdown import Lifeline, Shutdown
 from pgpubsub_sql.worker.sleeping import POLL_SECONDS, Sleeper
@@ -49,7 +50,8 @@ class Worker:
     """Listens to *channels* on the database *using*, in the foreground, until it is stopped.
 
     *expected_place* is the schema and database where it must work, as the query ``place`` spells
-    them. The server shows its connections under *name*. A *lifeline* ties it to its supervisor.
+    them. The server shows its connections under *name*. A *lifeline* ties it to its supervisor, to
+    which its *pulse* shows what it does.
 
     It alternates between three things:
 
@@ -73,8 +75,10 @@ class Worker:
         expected_place: str = "",
         name: str = "",
         lifeline: Lifeline | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         self.using = using
+        self._pulse = pulse or Pulse()
         self.shutdown = Shutdown(aborts=lifeline is None, lifeline=lifeline)
         self.delivery = Delivery(
             channels,
@@ -82,6 +86,7 @@ class Worker:
             is_stopping=self.shutdown.is_requested,
             after_handling=self.shutdown.take_back_signals,
             name=name,
+            pulse=self._pulse,
         )
         self.doorbell = Doorbell(self.delivery.channels, using=using, name=name)
         every = self.delivery.channels.items()
@@ -168,7 +173,7 @@ class Worker:
                 "The LISTEN connection is lost: %s. The worker connects again. Messages sent on "
                 "ephemeral channels meanwhile are missed; stored messages are handled later."
             )
-            logger.warning(message, _first_line(error))
+            logger.warning(message, first_line(error))
             self._connect()
 
     def _poll(self) -> None:
@@ -237,7 +242,7 @@ class Worker:
                 "Stored messages of channel %s cannot be handled now: %s; trying again in "
                 "%.1f seconds"
             )
-            details, trace = (name, _first_line(error), delay), _needs_traceback(error)
+            details, trace = (name, first_line(error), delay), needs_traceback(error)
             logger.warning(message, *details, exc_info=trace, extra={"channel": name})
             self.delivery.session.drop_if_broken()
             self._poll_at[name] = time.monotonic() + delay
@@ -262,8 +267,8 @@ class Worker:
             "Asking when stored messages are due failed: %s; each channel is polled every "
             "%g seconds anyway"
         )
-        trace = _needs_traceback(error)
-        logger.warning(message, _first_line(error), POLL_SECONDS, exc_info=trace)
+        trace = needs_traceback(error)
+        logger.warning(message, first_line(error), POLL_SECONDS, exc_info=trace)
         self.delivery.session.drop_if_broken()
 
     def _keep_house(self) -> None:
@@ -281,8 +286,8 @@ class Worker:
             message = (
                 "Deleting long payloads, or testing LISTEN, failed: %s; it is tried again later"
             )
-            trace = _needs_traceback(error)
-            logger.warning(message, _first_line(error), exc_info=trace)
+            trace = needs_traceback(error)
+            logger.warning(message, first_line(error), exc_info=trace)
             self.delivery.session.drop_if_broken()
 
     def _receive(self) -> None:
@@ -292,7 +297,9 @@ class Worker:
             self._bring_forward(name, time.monotonic() + seconds)
         work = connections[self.using].connection
         files = [self.doorbell, work] if work else [self.doorbell]
+        self._pulse.idle()
         readable = self.shutdown.wait(files, self._patience())
+        self._pulse.working()
         if work in readable:
             # The server only writes to an idle connection to close it. Notice that now rather than
             # with the next message.
@@ -346,7 +353,9 @@ class Worker:
     def _connect(self) -> None:
         """Open the doorbell, however long it takes, and make all channels due."""
         backoff = Backoff()
+        self._pulse.listens(False)
         while not self.shutdown.is_requested():
+            self._pulse.working()
             self.doorbell.close()
             connections[self.using].close()
             adopt(self.using)
@@ -358,9 +367,11 @@ class Worker:
             except (self.doorbell.errors, DatabaseError, InterfaceError, NotReady) as error:
                 delay = backoff.fail()
                 message = "Cannot listen: %s; trying again in %.1f seconds"
-                logger.warning(message, _first_line(error), delay)
+                logger.warning(message, first_line(error), delay)
+                self._pulse.idle()
                 self.shutdown.wait(timeout=delay)
             else:
+                self._pulse.listens(True)
                 logger.info("Listening to %s", ", ".join(self.delivery.channels))
                 self._poll_at = dict.fromkeys(self.delivery.channels, time.monotonic())
                 self._echo_at = time.monotonic() + ECHO_SECONDS
@@ -393,19 +404,3 @@ class Worker:
                 disown(connection)
 
         return in_forks(give_up)
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of *error*, without the full stop."""
-    line = str(error).strip().partition("\n")[0]
-    return line.removesuffix(".") or type(error).__name__
-
-
-def _needs_traceback(error: Exception) -> bool:
-    """Return whether *error* is more than a lost or read-only server."""
-    # psycopg2 raises a bare DatabaseError if the server goes away during COMMIT.
-    return not (
-        isinstance(error, OperationalError | InterfaceError)
-        or type(error) is DatabaseError
-        or sqlstate(error) == READ_ONLY_TRANSACTION
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import logging
 import multiprocessing
@@ -288,6 +289,7 @@ MOODS: dict[str, Callable[[], object]] = {
     "discard": lambda: raise_(pgpubsub_sql.Discard("it came too late")),
     "wait": lambda: execute(WAIT),
     "hang": hang,
+    "freeze": lambda: ctypes.PyDLL(None).sleep(3600),
     "hang in a callback": lambda: transaction.on_commit(hang),
     "exit": lambda: sys.exit(3),
     "die": lambda: os._exit(7),

@@ -36,7 +36,7 @@ def do(number): ...
 BLOG = blog(
     models=model(), channels=CHANNELS + channel(), listeners=LISTENERS + on("insert", "delete")
 )
-COMMANDS = ["listen", "listen --drain", "pgpubsub ls", "pgpubsub verify", "pgpubsub sql"]
+COMMANDS = ["listen --drain", "pgpubsub ls", "pgpubsub verify", "pgpubsub sql"]
 SQLITE = """
 DATABASES["lite"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE / "lite.sqlite3"}
 """

@@ -165,6 +165,8 @@ def test_channels_are_selected_and_excluded(listen: Start) -> None:
         (["--loglevel", "loud"], "invalid choice"),
         (["--database", "nowhere"], "invalid choice: 'nowhere' (choose from"),
         (["--worker", "--processes", "2"], "--worker runs one process"),
+        (["--worker", "--health-port", "0"], "--worker has no supervisor"),
+        (["--health-port", "65536"], "is not a port"),
     ],
 )
 def test_invalid_arguments_are_explained(arguments: list[str], words: str) -> None:
@@ -174,14 +176,14 @@ def test_invalid_arguments_are_explained(arguments: list[str], words: str) -> No
 
 def test_no_server_is_a_clear_error() -> None:
     # Skipped: a check of Django's asks the server about virtual columns of tests.rows.
-    result = run("--skip-checks", PGHOST="/nowhere")
+    result = run("--drain", "--skip-checks", PGHOST="/nowhere")
     assert result.returncode == 1
     assert "/nowhere" in result.stderr
     assert "Traceback" not in result.stderr
 
 
 def test_missing_migrations_are_a_clear_error() -> None:
-    result = run(PGDATABASE="template1")
+    result = run("--drain", PGDATABASE="template1")
     assert result.returncode == 1
     assert "manage.py migrate" in result.stderr
     assert "Traceback" not in result.stderr

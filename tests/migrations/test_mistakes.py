@@ -147,7 +147,13 @@ UNREACHABLE = {
 
 @pytest.mark.parametrize("values", UNREACHABLE.values(), ids=UNREACHABLE)
 @pytest.mark.parametrize(
-    "argv", [["check", "--database", "default"], ["migrate"], ["pgpubsub", "status"], ["listen"]]
+    "argv",
+    [
+        ["check", "--database", "default"],
+        ["migrate"],
+        ["pgpubsub", "status"],
+        ["listen", "--drain"],
+    ],
 )
 def test_an_unreachable_database_is_reported_in_one_line(
     project: Project, argv: list[str], values: dict[str, str]

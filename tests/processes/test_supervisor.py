@@ -138,7 +138,7 @@ def test_a_worker_is_started_with_signals_held_back() -> None:
 
     supervisor = Supervisor(WorkerOptions(channels=()), processes=1)
     supervisor._starter = start
-    supervisor._lifeline = Lifeline(reader=0, supervisor=1)
+    supervisor._lifeline = Lifeline(reader=0, supervisor=1, pulses=0)
     slot = _Slot(0)
     supervisor._start(slot)
     assert blocked >= {signal.SIGTERM, signal.SIGINT}
@@ -154,7 +154,7 @@ def test_a_worker_that_cannot_be_started_is_started_later() -> None:
 
     supervisor = Supervisor(WorkerOptions(channels=()), processes=1)
     supervisor._starter = start
-    supervisor._lifeline = Lifeline(reader=0, supervisor=1)
+    supervisor._lifeline = Lifeline(reader=0, supervisor=1, pulses=0)
     slot = _Slot(0)
     supervisor._start(slot)
     assert slot.restart_at is not None

@@ -21,11 +21,6 @@ SHAPES = (("--processes", "2"), ("--processes", "1"), ("--worker",))
 """Of two workers, of one, and of one that nobody restarts but we."""
 ARGUMENTS = ("--loglevel", "info", "--json-logs", "--channels", *map(dotted_path, CHANNELS))
 
-NO_START = re.compile(
-    r"CommandError: (The database 'default' cannot be reached"
-    r"|Transactions of the role '\w+' in the database 'default' are read-only)"
-)
-"""How one ends that is started where there is no server, or where nobody may write."""
 DEATHS = (-signal.SIGKILL, 7)
 """Exit codes of workers: of those that were killed, and of a deadly message."""
 FELLED = -signal.SIGKILL
@@ -64,11 +59,7 @@ class Unit:
     def ends_well(self, status: int | None) -> bool:
         """Whether it may end so without having been asked to."""
         has_died = status == FELLED or (not self.is_supervised and status in DEATHS)
-        return (
-            has_died
-            or bool(NO_START.search(self.listen.log))
-            or bool(DIED_LATE.search(self.listen.log))
-        )
+        return has_died or bool(DIED_LATE.search(self.listen.log))
 
 
 class Fleet:

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import sys
 from argparse import ArgumentTypeError
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -21,6 +22,8 @@ from pgpubsub_sql.management.base import DatabaseCommand, add_database, readable
 from pgpubsub_sql.migrations_ops.audit import audit
 from pgpubsub_sql.sql.privileges import Role, missing_for
 from pgpubsub_sql.sql.readiness import check_workable, place
+from pgpubsub_sql.worker.health import Endpoint
+from pgpubsub_sql.worker.outages import await_database
 from pgpubsub_sql.worker.processes import ExitStatus, WorkerOptions, work
 from pgpubsub_sql.worker.supervisor import STARTERS, Supervisor
 
@@ -39,9 +42,11 @@ process that listens when they are sent.
   manage.py listen --channels blog.AuthorChannel   one channel
   manage.py listen --exclude blog.PostReads        every channel but one
   manage.py listen --drain                         handle what is stored, then exit
+  manage.py listen --health-port 8080              answer /livez and /readyz
 
 A channel is named as in PostgreSQL (blog.AuthorChannel) or by its module path
-(blog.channels.AuthorChannel); a base class selects its subclasses. The first signal lets the
+(blog.channels.AuthorChannel); a base class selects its subclasses. A database that is down or not
+migrated yet is waited for. The first signal lets the
 message in flight finish; a second one, at least a second later, aborts.
 """
 
@@ -54,6 +59,13 @@ def positive(value: str) -> int:
     """Parse an integer of at least 1."""
     if not value.isdecimal() or int(value) < 1:
         raise ArgumentTypeError(f"{value!r} is not an integer of at least 1.")
+    return int(value)
+
+
+def port(value: str) -> int:
+    """Parse the number of a TCP port; 0 stands for any that is free."""
+    if not value.isdecimal() or int(value) > 65535:
+        raise ArgumentTypeError(f"{value!r} is not a port, a number up to 65535.")
     return int(value)
 
 
@@ -72,6 +84,18 @@ class Command(DatabaseCommand):
         )
         parser.add_argument(
             "--processes", type=positive, default=1, metavar="N", help="Worker processes (1)."
+        )
+        parser.add_argument(
+            "--health-port",
+            type=port,
+            metavar="PORT",
+            help="Answer health checks at this port: /livez and /readyz. 0 takes a free one.",
+        )
+        parser.add_argument(
+            "--health-host",
+            default="127.0.0.1",
+            metavar="HOST",
+            help="Address for --health-port (127.0.0.1); 0.0.0.0 in a container.",
         )
         add_database(parser, "Alias of the database to listen on (default: default).")
         parser.add_argument(
@@ -125,17 +149,45 @@ class Command(DatabaseCommand):
         """Check the options and the database, then work."""
         if options["worker"] and options["processes"] > 1:
             raise CommandError("--worker runs one process: leave out --processes.")
+        if options["worker"] and options["health_port"] is not None:
+            raise CommandError(
+                "--worker has no supervisor, which answers health checks: leave out --health-port."
+            )
         worker_options = self._worker_options(options)
         multiprocessing.current_process().name = worker_options.process_name()
         worker_options.configure_logging()
-        with readable_errors(worker_options.database):
-            connection = connections[worker_options.database]
-            check_workable(connection)
+        with self._endpoint(options) as endpoint:
+            with readable_errors(worker_options.database):
+                prepared = self._prepared(worker_options, endpoint)
+            if prepared:
+                self._run(prepared, options, endpoint)
+
+    def _endpoint(self, options: dict[str, Any]) -> AbstractContextManager[Endpoint | None]:
+        host, port = options["health_host"], options["health_port"]
+        if port is None:
+            return nullcontext()
+        try:
+            return Endpoint(host, port)
+        except OSError as error:
+            raise CommandError(
+                f"Health checks cannot be answered at {host}, port {port}: {error}. Choose another "
+                "--health-port, or an address of this machine as --health-host."
+            ) from error
+
+    def _prepared(
+        self, worker_options: WorkerOptions, endpoint: Endpoint | None
+    ) -> WorkerOptions | None:
+        """Return the options of the workers, once they can work; None if it has been stopped."""
+        using = worker_options.database
+
+        def prepare() -> WorkerOptions:
             self._warn_of_drift(worker_options)
-            worker_options = dataclasses.replace(worker_options, place=place(connection))
-        if worker_options.loglevel is None:
-            self._announce(worker_options)
-        self._run(worker_options, options)
+            return dataclasses.replace(worker_options, place=place(connections[using]))
+
+        if worker_options.drain:
+            check_workable(connections[using])
+            return prepare()
+        return await_database(using, prepare, endpoint)
 
     def _worker_options(self, options: dict[str, Any]) -> WorkerOptions:
         return WorkerOptions(
@@ -148,7 +200,11 @@ class Command(DatabaseCommand):
             name=options["name"],
         )
 
-    def _run(self, worker_options: WorkerOptions, options: dict[str, Any]) -> None:
+    def _run(
+        self, worker_options: WorkerOptions, options: dict[str, Any], endpoint: Endpoint | None
+    ) -> None:
+        if worker_options.loglevel is None:
+            self._announce(worker_options)
         is_alone = options["worker"]
         if is_alone and os.getpid() != 1:  # process 1 has to reap orphans: a supervisor does
             self._work(worker_options)
@@ -158,6 +214,7 @@ class Command(DatabaseCommand):
             processes=options["processes"],
             start_method="fork" if is_alone else options["worker_start_method"],
             restart=not (is_alone or options["no_restart_on_failure"]),
+            endpoint=endpoint,
         )
         sys.exit(supervisor.run())
 

@@ -1,0 +1,68 @@
+"""Outages: waiting for a database, and what the log says of one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.db import connections
+from django.db.utils import DatabaseError, InterfaceError, OperationalError
+
+from pgpubsub_sql.errors import NotReady, NotReadyYet
+from pgpubsub_sql.retry import Backoff
+from pgpubsub_sql.sql import READ_ONLY_TRANSACTION, sqlstate
+from pgpubsub_sql.sql.readiness import check_workable, unreachable
+from pgpubsub_sql.worker.connections import adopt
+from pgpubsub_sql.worker.health import Endpoint, alive, not_ready, wait
+from pgpubsub_sql.worker.shutdown import Shutdown
+
+logger = logging.getLogger("pgpubsub_sql.worker")
+
+
+Prepared = TypeVar("Prepared")
+
+
+def await_database(
+    using: str, prepare: Callable[[], Prepared], endpoint: Endpoint | None
+) -> Prepared | None:
+    """Wait until a worker can work on the database *using*; return what *prepare* makes of it then.
+
+    It answers health checks meanwhile. Return None if it is asked to stop before. Raises
+    :class:`NotReady` for what no waiting helps against.
+    """
+    answers = {"/livez": alive, "/readyz": lambda: not_ready("The database is awaited.")}
+    backoff = Backoff()
+    with Shutdown() as shutdown:
+        while not shutdown.is_requested():
+            adopt(using)
+            reason: NotReady
+            try:
+                check_workable(connections[using])
+                return prepare()
+            except NotReadyYet as error:
+                reason = error
+            except (OperationalError, InterfaceError) as error:
+                reason = unreachable(using, error)
+            connections[using].close()
+            delay = backoff.fail()
+            message = "Cannot listen: %s; trying again in %.1f seconds"
+            logger.warning(message, first_line(reason), delay)
+            wait(shutdown, delay, answers, endpoint)
+    return None
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of *error*, without the full stop."""
+    line = str(error).strip().partition("\n")[0]
+    return line.removesuffix(".") or type(error).__name__
+
+
+def needs_traceback(error: Exception) -> bool:
+    """Return whether *error* is more than a lost or read-only server."""
+    # psycopg2 raises a bare DatabaseError if the server goes away during COMMIT.
+    return not (
+        isinstance(error, OperationalError | InterfaceError)
+        or type(error) is DatabaseError
+        or sqlstate(error) == READ_ONLY_TRANSACTION
+    )
