@@ -165,7 +165,8 @@ class Supervisor:
 
     def _let_finish(self, shutdown: Shutdown) -> None:
         """Ask all workers to stop, and wait for them until the second request."""
-        asked, self._watch.is_stopping = self._running(), True
+        asked = self._running()
+        self._watch.stop()
         for slot in asked:
             slot.terminate()
         if asked:

@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 from pgpubsub_sql.worker.health import Answer, Endpoint, alive, not_ready, wait
 from pgpubsub_sql.worker.pulse import Doing, Pulses, Reading
+from pgpubsub_sql.worker.service_manager import ServiceManager
 from pgpubsub_sql.worker.shutdown import Shutdown
 
 logger = logging.getLogger("pgpubsub_sql.supervisor")
@@ -35,18 +36,18 @@ NOT_LISTENING = {
 class Watch:
     """Watches as many workers of *channels* as there are *processes*; a context manager.
 
-    It answers health checks at the *endpoint*, if there is one. It knows what the workers publish
-    in shared memory, and asks neither them nor the server.
+    It answers health checks at the *endpoint*, if there is one, and tells the service manager. It
+    knows what the workers publish in shared memory, and asks neither them nor the server.
     """
 
     def __init__(
         self, processes: int, channels: Sequence[str], endpoint: Endpoint | None = None
     ) -> None:
         self.pulses = Pulses(processes)
-        self.is_stopping = False
-        """Whether the workers have been asked to stop."""
+        self._is_stopping = False
         self._processes = range(processes)
         self._endpoint = endpoint
+        self._manager = ServiceManager()
         self._hangs = _Hangs(channels)
 
     def __enter__(self) -> Watch:
@@ -56,9 +57,17 @@ class Watch:
         self.pulses.close()
 
     def wait(self, shutdown: Shutdown, seconds: float) -> None:
-        """Wait up to so many seconds as *shutdown* does; answer who asks meanwhile."""
+        """Wait up to so many seconds as *shutdown* does; answer and tell who wants to know."""
         answers = {"/livez": alive, "/readyz": self._ready}
-        wait(shutdown, seconds, answers, self._endpoint)
+        wait(shutdown, min(seconds, self._manager.patience()), answers, self._endpoint)
+        self._manager.beat()
+        if all(self.pulses.read(number).listens for number in self._processes):
+            self._manager.ready()
+
+    def stop(self) -> None:
+        """Note that the workers are asked to stop."""
+        self._is_stopping = True
+        self._manager.stopping()
 
     def forget(self, number: int) -> None:
         """Note that a worker has ended, or that another one starts in its place."""
@@ -72,7 +81,7 @@ class Watch:
     def _ready(self) -> Answer:
         readings = {number: self.pulses.read(number) for number in self._processes}
         silent = {number: one for number, one in readings.items() if not one.listens}
-        if self.is_stopping:
+        if self._is_stopping:
             return not_ready("The workers are being stopped.")
         if silent:
             told = [f"worker {n} {NOT_LISTENING[Doing(one.doing)]}" for n, one in silent.items()]

@@ -197,7 +197,7 @@ def test_ready_means_that_every_worker_listens(watched: Watched) -> None:
     watched.forget(1)
     assert "worker 1 is not running" in watched._ready()[1]["reason"]
     watched.other.listens(True)
-    watched.is_stopping = True
+    watched.stop()
     assert watched._ready() == not_ready("The workers are being stopped.")
 
 
