@@ -104,6 +104,8 @@ class Delivery:
         }
         self.outcomes: Counter[type] = Counter()
         """Number of notifications by outcome; those that were handled count for ``NoneType``."""
+        self._ephemeral = 0
+        """Number of messages handled that were not stored."""
         self._looked_ahead: str | None = None
         """Server time of the last look ahead."""
 
@@ -126,6 +128,11 @@ class Delivery:
             if after[name] is None and seconds > 0:
                 claims[name].looked(started, at)
         return found
+
+    @property
+    def handled(self) -> int:
+        """Number of messages handled, whatever became of them."""
+        return self.outcomes.total() + self._ephemeral
 
     def is_rested(self, name: str) -> bool:
         """Return whether a search from the start of a channel may be made again."""
@@ -161,7 +168,9 @@ class Delivery:
         """Handle messages that are not stored; see :meth:`Ephemeral.handle`."""
         state = self._states[name]
         self._pulse.handling(state.number, state.limit)
+        before = len(waiting)
         state.ephemeral.handle(waiting, self.schema, until)
+        self._ephemeral += before - len(waiting)
         self._pulse.working()
 
     def store(self, name: str, payloads: Iterable[str]) -> None:

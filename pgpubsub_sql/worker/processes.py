@@ -20,6 +20,7 @@ from django.conf import settings
 from pgpubsub_sql.channels import BaseChannel, find_channel
 from pgpubsub_sql.errors import NotReady, PubSubError
 from pgpubsub_sql.logs import configure
+from pgpubsub_sql.worker.limits import Limits
 from pgpubsub_sql.worker.pulse import Pulse
 from pgpubsub_sql.worker.shutdown import Lifeline
 from pgpubsub_sql.worker.worker import Worker
@@ -40,6 +41,8 @@ class ExitStatus(enum.IntEnum):
     """It has done its work."""
     MESSAGES_FAILED = 91
     """It has drained its channels, and some messages failed."""
+    SPENT = 92
+    """It has reached one of its limits, and is to be replaced."""
     FAILED = os.EX_SOFTWARE
     """It raised an exception that no message is to blame for."""
     UNFIT = os.EX_CONFIG
@@ -66,6 +69,10 @@ class WorkerOptions:
     """Log JSON objects instead."""
     name: str = ""
     """Name of the workers in the log and on the server; empty for the default."""
+    max_notifications: int | None = None
+    """Number of messages after which a worker is replaced; None for any number."""
+    max_memory: int | None = None
+    """Megabytes of memory beyond which a worker is replaced; None for any size."""
 
     def process_name(self, number: int | None = None) -> str:
         """Return the name of a worker's process, or without *number* of the main process."""
@@ -91,11 +98,12 @@ def work(options: WorkerOptions, lifeline: Lifeline | None = None, number: int =
         name=name,
         lifeline=lifeline,
         pulse=Pulse.shared(lifeline.pulses, number) if lifeline else None,
+        limits=Limits(messages=options.max_notifications, memory=options.max_memory),
     )
     if options.drain:
         return ExitStatus.DONE if worker.drain() else ExitStatus.MESSAGES_FAILED
     worker.run()
-    return ExitStatus.DONE
+    return ExitStatus.SPENT if worker.is_spent else ExitStatus.DONE
 
 
 def _refuse_timeouts_under_gevent(channels: list[type[BaseChannel]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import signal
 import time
@@ -40,13 +41,16 @@ SPAWNED = (
 class Supervisor:
     """Keeps *processes* workers running until it is told to stop.
 
+    A worker that has reached one of its limits is replaced at once.
+
     A worker that dies is replaced: at once the first time, then after a growing delay while its
     successors die young, too. A worker that drains is replaced unless it could not work at all, and
     not before the server has rolled back its transaction. If a first worker cannot start, all
     workers end.
 
-    Told to stop, the supervisor lets the workers finish the messages in flight, however long that
-    takes. Told twice, it kills them, and PostgreSQL rolls back their transactions.
+    Told to stop, the supervisor lets the workers finish the messages in flight, for at most
+    *shutdown_timeout* seconds if that is given. After that, or told twice, it kills them, and
+    PostgreSQL rolls back their transactions.
     """
 
     def __init__(
@@ -56,10 +60,12 @@ class Supervisor:
         processes: int,
         start_method: str = "spawn",
         restart: bool = True,
+        shutdown_timeout: float | None = None,
         endpoint: Endpoint | None = None,
     ) -> None:
         self.options = options
         self.restart = restart
+        self._shutdown_seconds = math.inf if shutdown_timeout is None else shutdown_timeout
         self.failed = False
         """Whether a worker has failed."""
         self._starter = STARTERS[start_method]
@@ -142,6 +148,9 @@ class Supervisor:
         if self.options.drain and code in (ExitStatus.DONE, ExitStatus.MESSAGES_FAILED):
             self.failed = self.failed or code == ExitStatus.MESSAGES_FAILED
             return
+        if code == ExitStatus.SPENT:
+            slot.renew()
+            return
         if code == ExitStatus.UNFIT and slot.is_first:
             self.failed = self._is_hopeless = True
             hint = SPAWNED if self._starter is spawn else ""
@@ -164,7 +173,8 @@ class Supervisor:
         return slot.plan_restart(least=NOTICED_SECONDS if self.options.drain else 0.0)
 
     def _let_finish(self, shutdown: Shutdown) -> None:
-        """Ask all workers to stop, and wait for them until the second request."""
+        """Ask all workers to stop; wait for them until the timeout or the second request."""
+        until = time.monotonic() + self._shutdown_seconds
         asked = self._running()
         self._watch.stop()
         for slot in asked:
@@ -173,15 +183,16 @@ class Supervisor:
             workers = "1 worker" if len(asked) == 1 else f"{len(asked)} workers"
             message = "Waiting for %s to finish the messages in flight. %s"
             logger.info(message, workers, HOW_TO_ABORT)
-        while self._running() and shutdown.requests < 2:
-            for slot, code in self._wait(shutdown):
+        while self._running() and shutdown.requests < 2 and time.monotonic() < until:
+            for slot, code in self._wait(shutdown, until - time.monotonic()):
                 self._finished(slot, code)
             for slot in self._running():  # again: a listener may have ignored the signal
                 slot.terminate()
 
     def _finished(self, slot: _Slot, code: int) -> None:
-        self.failed = self.failed or code != ExitStatus.DONE
-        if code not in (ExitStatus.DONE, ExitStatus.MESSAGES_FAILED):
+        is_good = code in (ExitStatus.DONE, ExitStatus.SPENT)
+        self.failed = self.failed or not is_good
+        if not is_good and code != ExitStatus.MESSAGES_FAILED:
             message = "Worker %s died with exit code %s while stopping"
             logger.error(message, slot.number, _in_words(code))
 
@@ -215,6 +226,10 @@ class _Slot:
         """Take over a process that was just started."""
         self.process, self.pid = process, process.pid
         self.started, self.restart_at = time.monotonic(), None
+
+    def renew(self) -> None:
+        """Schedule a successor now, as the process has not died."""
+        self.is_first, self.restart_at = False, time.monotonic()
 
     def plan_restart(self, least: float = 0.0) -> float:
         """Schedule the successor; return the seconds until it starts, at least *least*."""

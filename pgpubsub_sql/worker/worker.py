@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ from pgpubsub_sql.worker.connections import adopt
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.doorbell import ECHO_SECONDS, Doorbell
 from pgpubsub_sql.worker.forks import disown, in_forks
+from pgpubsub_sql.worker.limits import Limits
 from pgpubsub_sql.worker.outages import first_line, needs_traceback
 from pgpubsub_sql.worker.outcomes import Discarded, Park, Postpone, ReadAgain, TryAgain
 from pgpubsub_sql.worker.pulse import Pulse
@@ -51,7 +53,7 @@ class Worker:
 
     *expected_place* is the schema and database where it must work, as the query ``place`` spells
     them. The server shows its connections under *name*. A *lifeline* ties it to its supervisor, to
-    which its *pulse* shows what it does.
+    which its *pulse* shows what it does. It ends when it has reached one of its *limits*.
 
     It alternates between three things:
 
@@ -76,8 +78,12 @@ class Worker:
         name: str = "",
         lifeline: Lifeline | None = None,
         pulse: Pulse | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.using = using
+        self.is_spent = False
+        """Whether it ended because it had reached one of its limits."""
+        self._limits = limits or Limits()
         self._pulse = pulse or Pulse()
         self.shutdown = Shutdown(aborts=lifeline is None, lifeline=lifeline)
         self.delivery = Delivery(
@@ -113,14 +119,22 @@ class Worker:
         return self._has_listened
 
     def run(self) -> None:
-        """Listen until SIGTERM or SIGINT, or until the parent process is gone."""
+        """Listen until SIGTERM or SIGINT, a limit, or until the parent process is gone."""
         with self.shutdown, self._guarding_forks(), self._signalling():
             try:
                 self._connect()
-                while not self.shutdown.is_requested():
+                while not (self.shutdown.is_requested() or self._has_reached_limit()):
                     self.step()
+                while self._ephemeral and not self.shutdown.is_requested():
+                    self._take_turn(math.inf)
             finally:
                 self.doorbell.close()
+
+    def _has_reached_limit(self) -> bool:
+        if reason := self._limits.reached(self.delivery.handled):
+            self.is_spent = True
+            logger.info("The worker ends and is replaced: %s", reason)
+        return self.is_spent
 
     def drain(self) -> bool:
         """Handle the stored messages that are ready; return whether none of them failed.
@@ -335,9 +349,7 @@ class Worker:
         """Handle ephemeral messages for a while, and read more when none is left."""
         until = time.monotonic() + EPHEMERAL_SECONDS
         while self._ephemeral and not self.shutdown.is_requested():
-            with self._ephemeral.turn() as (name, waiting):
-                ends = min(until, time.monotonic() + TURN_SECONDS)
-                self.delivery.handle_ephemeral(name, waiting, ends)
+            self._take_turn(until)
             if time.monotonic() >= until:
                 break
             if not self._ephemeral:
@@ -345,6 +357,11 @@ class Worker:
         self.shutdown.take_back_signals()
         self._ephemeral.report()
         self.delivery.signatures.report()
+
+    def _take_turn(self, until: float) -> None:
+        with self._ephemeral.turn() as (name, waiting):
+            ends = min(until, time.monotonic() + TURN_SECONDS)
+            self.delivery.handle_ephemeral(name, waiting, ends)
 
     def _bring_forward(self, name: str, due: float) -> None:
         if name not in self._backoffs:

@@ -165,7 +165,9 @@ def test_channels_are_selected_and_excluded(listen: Start) -> None:
         (["--loglevel", "loud"], "invalid choice"),
         (["--database", "nowhere"], "invalid choice: 'nowhere' (choose from"),
         (["--worker", "--processes", "2"], "--worker runs one process"),
-        (["--worker", "--health-port", "0"], "--worker has no supervisor"),
+        (["--worker", "--health-port", "0"], "are for: leave out --health-port."),
+        (["--worker", "--max-memory", "9", "--shutdown-timeout", "9"], "--max-memory, --shutdown"),
+        (["--drain", "--max-notifications", "9"], "leave out --max-notifications."),
         (["--health-port", "65536"], "is not a port"),
     ],
 )

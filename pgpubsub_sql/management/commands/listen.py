@@ -55,6 +55,22 @@ _LEVELS = {0: "warning", 2: "debug", 3: "debug"}
 """Log level for each ``--verbosity`` but 1, Django's default."""
 
 
+_REPLACES = {"--max-notifications", "--max-memory"}
+_SENSELESS = {
+    "worker": _REPLACES | {"--health-port", "--shutdown-timeout"},
+    "drain": _REPLACES,
+}
+_WHY = {
+    "worker": "has no supervisor, which these options are for",
+    "drain": "ends by itself, and nothing replaces what has ended",
+}
+
+
+def _given(options: dict[str, Any]) -> set[str]:
+    """Return which of the options with a value, and none by default, are given."""
+    return {f"--{name.replace('_', '-')}" for name, one in options.items() if one is not None}
+
+
 def positive(value: str) -> int:
     """Parse an integer of at least 1."""
     if not value.isdecimal() or int(value) < 1:
@@ -131,6 +147,24 @@ class Command(DatabaseCommand):
             help="Lowest level to log (default: info, or as LOGGING in the settings says). -v 2 "
             "means debug, which logs each handled message; -v 0 means warning.",
         )
+        parser.add_argument(
+            "--max-notifications",
+            type=positive,
+            metavar="N",
+            help="Replace a worker process that has handled this many messages.",
+        )
+        parser.add_argument(
+            "--max-memory",
+            type=positive,
+            metavar="MB",
+            help="Replace a worker process that uses more memory, once no message is in hand.",
+        )
+        parser.add_argument(
+            "--shutdown-timeout",
+            type=positive,
+            metavar="SECONDS",
+            help="Kill workers that have not finished so long after SIGTERM (default: wait).",
+        )
         lines = parser.add_mutually_exclusive_group()
         lines.add_argument(
             "--logformat",
@@ -149,10 +183,11 @@ class Command(DatabaseCommand):
         """Check the options and the database, then work."""
         if options["worker"] and options["processes"] > 1:
             raise CommandError("--worker runs one process: leave out --processes.")
-        if options["worker"] and options["health_port"] is not None:
-            raise CommandError(
-                "--worker has no supervisor, which answers health checks: leave out --health-port."
-            )
+        for word in ("worker", "drain"):
+            if options[word] and (refused := _SENSELESS[word] & _given(options)):
+                raise CommandError(
+                    f"--{word} {_WHY[word]}: leave out {', '.join(sorted(refused))}."
+                )
         worker_options = self._worker_options(options)
         multiprocessing.current_process().name = worker_options.process_name()
         worker_options.configure_logging()
@@ -198,6 +233,8 @@ class Command(DatabaseCommand):
             logformat=options["logformat"],
             json_logs=options["json_logs"],
             name=options["name"],
+            max_notifications=options["max_notifications"],
+            max_memory=options["max_memory"],
         )
 
     def _run(
@@ -214,6 +251,7 @@ class Command(DatabaseCommand):
             processes=options["processes"],
             start_method="fork" if is_alone else options["worker_start_method"],
             restart=not (is_alone or options["no_restart_on_failure"]),
+            shutdown_timeout=options["shutdown_timeout"],
             endpoint=endpoint,
         )
         sys.exit(supervisor.run())
