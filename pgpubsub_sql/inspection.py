@@ -1,16 +1,23 @@
-"""What is known about a stored message beside its row: for the commands and the admin."""
+"""What the commands and the admin both say of messages and of channels."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
-from typing import Any
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
-from pgpubsub_sql.channels import BaseChannel, find_channel
+from django.db import connections
+
+from pgpubsub_sql.channels import BaseChannel, find_channel, is_notified
 from pgpubsub_sql.errors import ChannelNotFound, PayloadError
 from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.sql import query
 from pgpubsub_sql.worker.decoding import decode_message
+
+MOST = 10_000
+"""How far messages are counted."""
 
 
 class NoListener(enum.Enum):
@@ -82,3 +89,78 @@ def inspect_message(name: str, payload: str, *, using: str) -> Inspection:
 def last_line(traceback: str) -> str:
     """Return the last line of a traceback, which says what went wrong."""
     return traceback.strip().rpartition("\n")[2]
+
+
+def is_polled(channel: type[BaseChannel]) -> bool:
+    """Whether workers poll the stored messages of *channel*, as its writers do not notify them."""
+    return channel.lock_notifications and not is_notified(channel)
+
+
+class Holder(NamedTuple):
+    """A session that has messages of a channel in flight."""
+
+    pid: int
+    """Of the process of the server."""
+    name: str
+    """Its ``application_name``, such as ``pgpubsub_sql work``."""
+    messages: int
+    seconds: float | None
+    """For how long its transaction has been open; None if this role may not see that."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backlog:
+    """How many messages of a channel are stored; ``MOST + 1`` stands for more."""
+
+    channel: str
+    due: int
+    """Ready or in flight."""
+    in_flight: int
+    waiting: int
+    """Delayed, or to be retried."""
+    failed: int
+    """Parked, or failed and not handled since: these are ready or waiting, too."""
+    parked: int
+    """Of the failed ones that were counted."""
+    oldest: float | None
+    """For how many seconds the oldest that is ready has been due."""
+    holders: tuple[Holder, ...]
+    """Who has those in flight, the longest first."""
+
+    @property
+    def ready(self) -> int:
+        """How many the next free worker takes."""
+        return self.due if self.due > MOST else self.due - self.in_flight
+
+    @property
+    def stored(self) -> int:
+        """How many there are."""
+        return min(self.due + self.waiting + self.parked, MOST + 1)
+
+
+def stored_channels(using: str) -> list[str]:
+    """Return the names of the channels that have messages."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(query("stored_channels"))
+        return [name for (name,) in cursor.fetchall()]
+
+
+def backlogs(using: str, channels: Iterable[str]) -> dict[str, Backlog]:
+    """Return what is stored of these *channels*, by name."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(query("status"), {"channels": list(channels)})
+        return {row[0]: _backlog(*row) for row in cursor.fetchall()}
+
+
+def _backlog(channel: str, *numbers: Any) -> Backlog:
+    due, in_flight, waiting, failed, parked, oldest, holders = numbers
+    return Backlog(
+        channel=channel,
+        due=due,
+        in_flight=in_flight,
+        waiting=waiting,
+        failed=failed,
+        parked=parked,
+        oldest=oldest,
+        holders=tuple(Holder(*one) for one in json.loads(holders)),
+    )

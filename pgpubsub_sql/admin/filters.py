@@ -11,7 +11,8 @@ from django.http import HttpRequest
 from django.utils.translation import gettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
-from pgpubsub_sql.admin.selection import ATTEMPTS, MOST, RECENT, Selection, Shown, stored_channels
+from pgpubsub_sql.admin.selection import ATTEMPTS, RECENT, Selection, Shown
+from pgpubsub_sql.inspection import MOST, stored_channels
 from pgpubsub_sql.sql import query
 
 Choices = list[tuple[str, Any]]

@@ -14,7 +14,8 @@ from django.http import HttpRequest
 from django.utils.formats import number_format
 
 from pgpubsub_sql.admin.filters import read_selection
-from pgpubsub_sql.admin.selection import MOST, InvalidSelection
+from pgpubsub_sql.admin.selection import InvalidSelection
+from pgpubsub_sql.inspection import MOST
 from pgpubsub_sql.models import Notification, NotificationQuerySet
 
 END_OF_ERROR = 2000

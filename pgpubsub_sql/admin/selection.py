@@ -17,11 +17,9 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from pgpubsub_sql.inspection import MOST, stored_channels
 from pgpubsub_sql.models import FAILED, NotificationQuerySet
 from pgpubsub_sql.sql import query
-
-MOST = 10_000
-"""How many messages a list has at most, and how far they are counted."""
 
 
 class Shown(models.TextChoices):
@@ -165,13 +163,6 @@ class Selection:
             _("Attempts: {}"): self.attempts and ATTEMPTS[self.attempts][0],
         }
         return [str(format_lazy(text, value)) for text, value in words.items() if value]
-
-
-def stored_channels(using: str) -> list[str]:
-    """Return the names of the channels that have messages."""
-    with connections[using].cursor() as cursor:
-        cursor.execute(query("stored_channels"))
-        return [name for (name,) in cursor.fetchall()]
 
 
 def in_words(moment: datetime.datetime | None) -> str:

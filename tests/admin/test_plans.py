@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from pgpubsub_sql.admin.selection import MOST
+from pgpubsub_sql.inspection import MOST
 from tests.admin.conftest import MESSAGES, text
 from tests.delivery.plans import nodes
 from tests.ledger import sql

@@ -132,6 +132,8 @@ def statements(mark: str, *, is_fresh: bool) -> dict[str, Statement]:
         "the number that is ready": Statement(
             query("count_ready"), {"channels": CHANNELS}, 10001, 15000
         ),
+        "the status": Statement(query("status"), {"channels": CHANNELS[:3]}, 20100, 2000),
+        "the channels that have messages": Statement(query("stored_channels"), {}, 210, 1000),
         "a message in flight": Statement(query("in_flight"), {"id": 700000}, 100, 100),
     }
     if is_fresh:

@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from django.utils import timezone
 
-from pgpubsub_sql import notify
+from pgpubsub_sql import conf, notify
 from tests.app.channels import Job
 from tests.conftest import Listen, eventually
 from tests.ledger import listeners_wait, numbers, sql, waiting
@@ -44,6 +44,7 @@ def test_messages_are_counted_by_state(db: None) -> None:
     store()
     park()
     store(available_at=timezone.now() + HOUR)
+    store(available_at=timezone.now() + HOUR, alone=True)
     retrying(attempts=1)
     found = row()
     assert found.pop("oldest") >= 3600
@@ -51,13 +52,61 @@ def test_messages_are_counted_by_state(db: None) -> None:
         "channel": NAME,
         "ready": 2,
         "in_flight": 0,
-        "delayed": 1,
-        "retrying": 1,
+        "waiting": 3,
+        "failed": 2,
         "parked": 1,
         "in_flight_seconds": None,
         "in_flight_pid": None,
         "has_listener": True,
+        "is_polled": False,
     }
+
+
+def store_many(number: int, available_at: str, failed_at: str = "NULL") -> None:
+    sql(
+        "INSERT INTO pgpubsub_sql_notification (channel, payload, available_at, failed_at)"
+        f" SELECT %s, '{{}}', {available_at}, {failed_at} FROM generate_series(1, {number})",
+        NAME,
+    )
+
+
+def test_messages_are_counted_to_ten_thousand(db: None) -> None:
+    store_many(10_000, "clock_timestamp()")
+    store_many(10_002, "clock_timestamp() + interval '1 day'")
+    found = row()
+    assert (found["ready"], found["waiting"], found["failed"]) == (10_000, 10_001, 0)
+    assert re.search(rf"^{NAME} +10,000 +0 +10,000\+ +0 +0 ", run("status"), re.MULTILINE)
+    store()
+    assert row()["ready"] == 10_001
+    assert re.search(rf"^{NAME} +10,000\+ ", run("status"), re.MULTILINE)
+
+
+def test_what_is_not_counted_of_the_failed_is_a_problem(db: None) -> None:
+    """A parked message behind ten thousand that will be retried is not counted."""
+    store_many(9_999, "clock_timestamp() + interval '1 day'", "clock_timestamp()")
+    park()
+    assert checked("--max-parked", "1") == [NOBODY]
+    park()
+    assert (row()["failed"], row()["parked"]) == (10_001, 2)
+    words = "More than 10,000 messages of app.Job have failed."
+    assert words in run("status")
+    assert re.search(rf"^{NAME} .* 10,000\+ +2\+", run("status"), re.MULTILINE)
+    problem, nobody = checked("--max-parked", "2")
+    assert problem.startswith(words)
+    assert nobody == NOBODY
+
+
+def test_polled_channels_are_marked(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    legend = "\n* Workers poll this channel; its writers do not notify them.\n"
+    assert legend not in run("status")
+    monkeypatch.setattr(Job, "notify", False)
+    assert row()["is_polled"]
+    assert f"\n{NAME} *  " in run("status")
+    assert legend in run("status")
+    assert not row("app.Shout")["is_polled"]
+    monkeypatch.setattr(conf, "is_notify_used", lambda: False)
+    assert not row("app.Shout")["is_polled"]  # ephemeral
+    assert legend not in run("status", "app.Shout")
 
 
 def test_messages_in_flight_are_not_ready(transactional_db: None) -> None:
@@ -80,8 +129,8 @@ def test_the_table_fits_80_columns(db: None) -> None:
     store(channel=name)
     head, rule, *lines = run("status").splitlines()
     columns = re.split("  +", head.strip())
-    states = ["ready", "in flight", "delayed", "retrying", "parked", "oldest"]
-    assert columns == ["channel", *states]
+    counted = ["ready", "in flight", "waiting", "failed", "parked", "oldest"]
+    assert columns == ["channel", *counted]
     assert len(rule) <= 80
     assert name in "".join(line[: len(rule.split()[0])].strip() for line in lines)
 
@@ -180,6 +229,12 @@ def test_a_worker_that_does_not_read_is_reported(
     eventually(lambda: len(numbers("hear")) == 1000)
     assert run_json("status")["behind"] == 0
     assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("value", ["many", "10001", "-1"])
+def test_an_invalid_number_of_parked_messages_is_refused(value: str) -> None:
+    with pytest.raises(CommandError, match="is not a number from 0 to 10000"):
+        run("status", f"--max-parked={value}")
 
 
 @pytest.mark.parametrize("value", ["much", "101", "-1"])

@@ -1,6 +1,7 @@
 """``manage.py pgpubsub status``: are messages handled, and what is wrong if they are not?
 
-To add a column: add it to COLUMNS, and to the query ``status`` in ``sql/queries/status.sql``.
+To add a column: add it to COLUMNS, to ``Backlog``, and to the query ``status`` in
+``sql/queries/status.sql``.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand, CommandError
 
+from pgpubsub_sql.channels import BaseChannel
+from pgpubsub_sql.inspection import MOST, Backlog, backlogs, declared, is_polled, stored_channels
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.base import Options, Row, Subcommand, fetch
 from pgpubsub_sql.management.output import output_width, pluralize, table, write_json
 from pgpubsub_sql.management.selection import add_channels, duration, resolve_channels
-from pgpubsub_sql.models import State
-from pgpubsub_sql.sql import part, query, render
+from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.privileges import Role
 
 
@@ -25,16 +27,18 @@ def _length(seconds: float | None) -> str:
     return "" if seconds is None else str(datetime.timedelta(seconds=round(seconds)))
 
 
+def _number(number: int) -> str:
+    return f"{number:,}" if number <= MOST else f"{MOST:,}+"
+
+
 class Column(NamedTuple):
-    """A value that status shows of each channel."""
+    """A value of :class:`Backlog` that status shows of each channel."""
 
     name: str
-    """Its name in the query and in JSON."""
-    empty: int | None
-    """Its value for a channel without stored messages."""
-    help: str = ""
-    """Its explanation in ``--help``; empty for a value that only JSON has."""
-    text: Callable[[Any], object] = lambda value: value
+    """Its name there, and in JSON."""
+    help: str
+    """Its explanation in ``--help``."""
+    text: Callable[[Any], str] = _number
     """Formats it for the table."""
 
     @property
@@ -44,14 +48,12 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("ready", 0, "due; the next free worker handles them"),
-    Column("in_flight", 0, "a worker is handling them"),
-    Column("delayed", 0, "waiting, because they were sent with a delay"),
-    Column("retrying", 0, "waiting, because they failed and will be tried again"),
-    Column("parked", 0, "failed for good; not tried again until replayed"),
-    Column("oldest", None, "how long the oldest ready message has been due", _length),
-    Column("in_flight_seconds", None),
-    Column("in_flight_pid", None),
+    Column("ready", "due; the next free worker handles them"),
+    Column("in_flight", "due; a worker is handling them"),
+    Column("waiting", "not due yet: sent with a delay, or failed and to be retried"),
+    Column("failed", "whose last attempt failed: parked, to be retried, or due again"),
+    Column("parked", "failed for good; not tried again until replayed"),
+    Column("oldest", "how long the oldest ready message has been due", _length),
 )
 
 
@@ -64,13 +66,14 @@ def status(command: BaseCommand, options: Options) -> None:
       manage.py pgpubsub status blog.AuthorChannel
       manage.py pgpubsub status --check --max-age 10m
 
-    Columns; all but the last count messages:
+    Columns; all but the last count messages, up to 10,000 of a channel. In JSON, 10001 stands for
+    more. What has failed is counted as ready or waiting, too, unless it is parked:
     """
     rows = _rows(options)
     (server,) = fetch(options, query("workers"))
     problems = [*_channel_problems(rows, options), *_server_problems(server, options)]
     if options["json"]:
-        write_json(command, {"channels": rows, **server, "problems": problems})
+        write_json(command, {"channels": list(map(_as_json, rows)), **server, "problems": problems})
     else:
         _write(command, rows, server)
         if not options["check"]:
@@ -90,6 +93,15 @@ def percentage(value: str) -> float:
     return fraction
 
 
+def most_parked(value: str) -> int:
+    """Parse a number of messages that may be parked."""
+    if not value.isdecimal() or int(value) > MOST:
+        raise ArgumentTypeError(
+            f"{value!r} is not a number from 0 to {MOST}: nobody counts further."
+        )
+    return int(value)
+
+
 def _add_limits(parser: ArgumentParser) -> None:
     add_channels(parser)
     parser.add_argument(
@@ -104,10 +116,10 @@ def _add_limits(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-parked",
-        type=int,
+        type=most_parked,
         default=0,
         metavar="N",
-        help="How many messages may be parked (default: 0).",
+        help=f"How many messages may be parked, up to {MOST:,} (default: 0).",
     )
     parser.add_argument(
         "--max-queue",
@@ -123,28 +135,47 @@ SUBCOMMANDS = (
         status,
         _add_limits,
         Role.READER,
-        legend="".join(f"  {one.heading:<10}{one.help}\n" for one in COLUMNS if one.help),
+        legend="".join(f"  {one.heading:<10}{one.help}\n" for one in COLUMNS),
     ),
 )
 
 
-def _rows(options: Options) -> list[Row]:
-    by_state = render("queries/status", state=part("queries/state"))
-    stored = {row["channel"]: row for row in fetch(options, by_state)}
-    listened_to = {channel.postgres_name() for channel in registry.channels()}
-    names = dict.fromkeys([*sorted(listened_to), *stored])
-    empty = {column.name: column.empty for column in COLUMNS}
-    return [
-        {"channel": name, **empty, **stored.get(name, {}), "has_listener": name in listened_to}
-        for name in resolve_channels(options["channels"], names) or names
-    ]
+def _rows(options: Options) -> list[Backlog]:
+    using = options["database"]
+    names = dict.fromkeys([*sorted(_listened_to()), *stored_channels(using)])
+    chosen = resolve_channels(options["channels"], names) or list(names)
+    found = backlogs(using, chosen)
+    return [found[name] for name in chosen]
 
 
-def _write(command: BaseCommand, rows: list[Row], server: Row) -> None:
+def _listened_to() -> dict[str, type[BaseChannel]]:
+    return {channel.postgres_name(): channel for channel in registry.channels()}
+
+
+def _is_polled(name: str) -> bool:
+    channel = declared(name)
+    return channel is not None and is_polled(channel)
+
+
+def _as_json(row: Backlog) -> Row:
+    longest = row.holders[0] if row.holders else None
+    return {
+        "channel": row.channel,
+        **{column.name: getattr(row, column.name) for column in COLUMNS},
+        "in_flight_seconds": longest and longest.seconds,
+        "in_flight_pid": longest and longest.pid,
+        "has_listener": row.channel in _listened_to(),
+        "is_polled": _is_polled(row.channel),
+    }
+
+
+def _write(command: BaseCommand, rows: list[Backlog], server: Row) -> None:
     if rows:
         command.stdout.write(table([_for_table(row) for row in rows], output_width(command)))
     else:
         command.stdout.write("No channel has a listener, and no message is stored.")
+    if any(_is_polled(row.channel) for row in rows):
+        command.stdout.write("* Workers poll this channel; its writers do not notify them.")
     listen = "listens" if server["workers"] == 1 else "listen"
     command.stdout.write(
         f"{pluralize(server['workers'], 'worker')} {listen} on this database; PostgreSQL's NOTIFY "
@@ -152,36 +183,54 @@ def _write(command: BaseCommand, rows: list[Row], server: Row) -> None:
     )
 
 
-def _for_table(row: Row) -> Row:
-    cells = {one.heading: one.text(row[one.name]) for one in COLUMNS if one.help}
-    return {"channel": row["channel"], **cells}
+def _for_table(row: Backlog) -> Row:
+    mark = " *" if _is_polled(row.channel) else ""
+    cells = {one.heading: one.text(getattr(row, one.name)) for one in COLUMNS}
+    if row.parked < row.failed > MOST:
+        cells["parked"] += "+"
+    return {"channel": f"{row.channel}{mark}", **cells}
 
 
-def _channel_problems(rows: list[Row], options: Options) -> Iterator[str]:
+def _channel_problems(rows: list[Backlog], options: Options) -> Iterator[str]:
     """Yield what is wrong with channels, and the remedy."""
-    limit = options["max_age"].total_seconds()
+    limit, listened_to = options["max_age"].total_seconds(), _listened_to()
     for row in rows:
-        name, stored = row["channel"], sum(row[state] for state in State)
-        if stored and not row["has_listener"]:
+        if row.stored and row.channel not in listened_to:
             yield (
-                f"No listener is declared for {name}, so nobody handles "
-                f"{pluralize(stored, 'message')}. Declare one, or use pgpubsub move or discard."
+                f"No listener is declared for {row.channel}, so nobody handles "
+                f"{_messages(row.stored)}. Declare one, or use pgpubsub move or discard."
             )
-        elif (row["oldest"] or 0) > limit:
+        elif (row.oldest or 0) > limit:
             yield (
-                f"{name}: the oldest message has been due for {_length(row['oldest'])}. Run more "
-                "workers, or find out what keeps them busy."
+                f"{row.channel}: the oldest message has been due for {_length(row.oldest)}. Run "
+                "more workers, or find out what keeps them busy."
             )
-        if (row["in_flight_seconds"] or 0) > limit:
+        if row.holders and (row.holders[0].seconds or 0) > limit:
+            longest = row.holders[0]
             yield (
-                f"{name}: messages have been in flight for {_length(row['in_flight_seconds'])}, in "
-                f"process {row['in_flight_pid']} of the server. If a listener hangs, set a timeout "
-                "on the channel."
+                f"{row.channel}: messages have been in flight for {_length(longest.seconds)}, in "
+                f"process {longest.pid} of the server. If a listener hangs, set a timeout on the "
+                "channel."
             )
-    parked = sum(row["parked"] for row in rows)
-    if parked > options["max_parked"]:
-        are = "message is" if parked == 1 else "messages are"
-        yield f"{parked} {are} parked. To see why: python manage.py pgpubsub parked"
+    yield from _failure_problems(rows, options["max_parked"])
+
+
+def _failure_problems(rows: list[Backlog], max_parked: int) -> Iterator[str]:
+    # Parked ones behind the first 10,000 that failed are not counted, so that is a problem itself.
+    for row in rows:
+        if row.failed > MOST:
+            yield (
+                f"More than {MOST:,} messages of {row.channel} have failed. To see them: "
+                f"python manage.py pgpubsub failed {row.channel}"
+            )
+    parked = sum(row.parked for row in rows)
+    if parked > max_parked:
+        are = "is" if parked == 1 else "are"
+        yield f"{_messages(parked)} {are} parked. To see why: python manage.py pgpubsub parked"
+
+
+def _messages(number: int) -> str:
+    return f"{_number(number)} message{'' if number == 1 else 's'}"
 
 
 def _server_problems(server: Row, options: Options) -> Iterator[str]:

@@ -1,29 +1,5 @@
 -- What the pages of the admin show, at the same price however many messages are stored.
 
--- stored_channels --
--- The channels that have messages: one index probe a channel.
-WITH RECURSIVE available (channel) AS (
-    (SELECT channel FROM pgpubsub_sql_notification WHERE available_at IS NOT NULL ORDER BY channel LIMIT 1)
-    UNION ALL
-    SELECT next.channel FROM available CROSS JOIN LATERAL (
-        SELECT channel FROM pgpubsub_sql_notification
-        WHERE available_at IS NOT NULL AND channel > available.channel
-        ORDER BY channel LIMIT 1
-    ) AS next
-), failed (channel) AS (
-    (
-        SELECT channel FROM pgpubsub_sql_notification
-        WHERE (available_at IS NULL OR failed_at IS NOT NULL) ORDER BY channel LIMIT 1
-    )
-    UNION ALL
-    SELECT next.channel FROM failed CROSS JOIN LATERAL (
-        SELECT channel FROM pgpubsub_sql_notification
-        WHERE (available_at IS NULL OR failed_at IS NOT NULL) AND channel > failed.channel
-        ORDER BY channel LIMIT 1
-    ) AS next
-)
-SELECT channel FROM available UNION SELECT channel FROM failed ORDER BY channel
-
 -- reasons --
 -- The reasons of a part of what has failed.
 SELECT DISTINCT reason FROM (

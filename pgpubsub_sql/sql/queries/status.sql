@@ -13,27 +13,102 @@ CASE
     ELSE 'retrying'
 END
 
+-- stored_channels --
+-- The channels that have messages: one index probe a channel.
+WITH RECURSIVE available (channel) AS (
+    (SELECT channel FROM pgpubsub_sql_notification WHERE available_at IS NOT NULL ORDER BY channel LIMIT 1)
+    UNION ALL
+    SELECT next.channel FROM available CROSS JOIN LATERAL (
+        SELECT channel FROM pgpubsub_sql_notification
+        WHERE available_at IS NOT NULL AND channel > available.channel
+        ORDER BY channel LIMIT 1
+    ) AS next
+), failed (channel) AS (
+    (
+        SELECT channel FROM pgpubsub_sql_notification
+        WHERE (available_at IS NULL OR failed_at IS NOT NULL) ORDER BY channel LIMIT 1
+    )
+    UNION ALL
+    SELECT next.channel FROM failed CROSS JOIN LATERAL (
+        SELECT channel FROM pgpubsub_sql_notification
+        WHERE (available_at IS NULL OR failed_at IS NOT NULL) AND channel > failed.channel
+        ORDER BY channel LIMIT 1
+    ) AS next
+)
+SELECT channel FROM available UNION SELECT channel FROM failed ORDER BY channel
+
 -- status --
--- How many notifications of each channel are in which state, for how long the oldest that is ready has been
--- waiting, and which session has had some in flight for longest.
-WITH notification AS (
-    SELECT channel, available_at, xmax AS held_by, :{state} AS state
-    FROM pgpubsub_sql_notification
+-- How many messages of these channels are due, in flight, waiting, have failed and are parked: by an index, and no
+-- more than 10,001 of each. So "state" is not asked here, which would have to read every row. In flight are those
+-- that are due and held by a session, as workers hold them; and parked are those of the failed that were counted.
+-- Each session that holds some comes with its number of them and the seconds of its transaction, the longest first.
+-- The bounds are rows, as in take.
+WITH holder AS MATERIALIZED (
+    SELECT
+        pid, backend_xid, coalesce(nullif(application_name, ''), 'a session without a name') AS name,
+        extract(epoch FROM statement_timestamp() - xact_start)::float8 AS seconds
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_xid IS NOT NULL
 )
 SELECT
-    channel,
-    count(*) FILTER (WHERE notification.state = 'ready') AS ready,
-    count(*) FILTER (WHERE notification.state = 'in_flight') AS in_flight,
-    count(*) FILTER (WHERE notification.state = 'delayed') AS delayed,
-    count(*) FILTER (WHERE notification.state = 'retrying') AS retrying,
-    count(*) FILTER (WHERE notification.state = 'parked') AS parked,
-    extract(epoch FROM statement_timestamp() - min(available_at) FILTER (WHERE notification.state = 'ready'))::float8
-        AS oldest,
-    extract(epoch FROM statement_timestamp() - min(xact_start))::float8 AS in_flight_seconds,
-    (array_agg(pid ORDER BY xact_start))[1] AS in_flight_pid
-FROM notification
-LEFT JOIN pg_stat_activity AS worker ON worker.backend_xid = held_by AND notification.state = 'in_flight'
-GROUP BY channel ORDER BY channel
+    listed.channel,
+    due.number AS due,
+    due.in_flight,
+    waiting.number AS waiting,
+    failed.number AS failed,
+    failed.parked,
+    extract(epoch FROM statement_timestamp() - due.oldest)::float8 AS oldest,
+    due.holders::text AS holders
+FROM unnest(%(channels)s::text[]) AS listed (channel)
+CROSS JOIN LATERAL (
+    SELECT
+        coalesce(sum(held.number), 0)::integer AS number,
+        coalesce(sum(held.number) FILTER (WHERE pid IS NOT NULL), 0)::integer AS in_flight,
+        min(held.oldest) FILTER (WHERE pid IS NULL) AS oldest,
+        coalesce(
+            json_agg(json_build_array(pid, name, held.number, seconds) ORDER BY seconds DESC NULLS LAST, pid)
+                FILTER (WHERE pid IS NOT NULL),
+            '[]'
+        ) AS holders
+    FROM (
+        SELECT pid, name, seconds, count(*) AS number, min(available_at) AS oldest
+        FROM (
+            SELECT one.available_at, one.held_by FROM (VALUES (true), (false)) AS sort (is_alone)
+            CROSS JOIN LATERAL (
+                SELECT available_at, xmax AS held_by FROM pgpubsub_sql_notification
+                WHERE (channel, alone, available_at) >= (listed.channel, is_alone, '-infinity'::timestamptz)
+                    AND (channel, alone, available_at) <= (listed.channel, is_alone, statement_timestamp())
+                    AND available_at IS NOT NULL
+                ORDER BY channel, alone, available_at LIMIT 10001
+            ) AS one
+            LIMIT 10001
+        ) AS first
+        LEFT JOIN holder ON holder.backend_xid = first.held_by
+        GROUP BY pid, name, seconds
+    ) AS held
+) AS due
+CROSS JOIN LATERAL (
+    SELECT count(*)::integer AS number FROM (
+        SELECT FROM (VALUES (true), (false)) AS sort (is_alone)
+        CROSS JOIN LATERAL (
+            SELECT FROM pgpubsub_sql_notification
+            WHERE (channel, alone, available_at) > (listed.channel, is_alone, statement_timestamp())
+                AND (channel, alone, available_at) <= (listed.channel, is_alone, 'infinity'::timestamptz)
+                AND available_at IS NOT NULL
+            ORDER BY channel, alone, available_at LIMIT 10001
+        ) AS one
+        LIMIT 10001
+    ) AS first
+) AS waiting
+CROSS JOIN LATERAL (
+    SELECT count(*)::integer AS number, (count(*) FILTER (WHERE first.available_at IS NULL))::integer AS parked FROM (
+        SELECT available_at FROM pgpubsub_sql_notification
+        WHERE (channel, id) >= (listed.channel, 0) AND (channel, id) <= (listed.channel, 9223372036854775807)
+            AND (available_at IS NULL OR failed_at IS NOT NULL)
+        ORDER BY channel, id LIMIT 10001
+    ) AS first
+) AS failed
+ORDER BY listed.channel
 
 -- count_ready --
 -- How many notifications of these channels are ready; beyond 10,000 nobody needs the exact number. The bounds are rows,
