@@ -11,6 +11,8 @@ from pgpubsub_sql.channels import declared_channels
 from pgpubsub_sql.errors import NotReady
 
 APP = "pgpubsub_sql"
+PREDECESSOR = "pgpubsub"
+"""The app of django-pgpubsub, and its label, which the one of ``pgpubsub_sql.compat`` has, too."""
 _MISSING = f'"{APP}" is not in INSTALLED_APPS, so no trigger is installed and nobody listens.'
 _REMEDY = f'Add "{APP}" to INSTALLED_APPS. Then run: python manage.py migrate'
 
@@ -27,6 +29,11 @@ def require_installed() -> None:
     """Raise :class:`NotReady` if this package is not an installed app."""
     if _is_missing():
         raise NotReady(f"{_MISSING} {_REMEDY}")
+
+
+def is_predecessor_installed() -> bool:
+    """Return whether django-pgpubsub itself is an installed app."""
+    return apps.is_installed(PREDECESSOR)
 
 
 def _is_missing() -> bool:

@@ -1,4 +1,5 @@
-"""Checks of databases, by ``check --database ALIAS``: E201, W202 and W204.
+"""Checks of databases, by ``check --database ALIAS``: E201, W202, W204 and
+W205.
 
 ``pgpubsub verify`` reports the same, and more.
 """
@@ -15,6 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops.audit import audit
 from pgpubsub_sql.migrations_ops.declared_triggers import declared_triggers
+from pgpubsub_sql.migrations_ops.predecessor_problems import predecessor_problems
 from pgpubsub_sql.migrations_ops.problems import Problem
 from pgpubsub_sql.migrations_ops.replication import replication_problems
 from pgpubsub_sql.sql.privileges import Role, missing_for
@@ -54,6 +56,21 @@ def check_replication(
     ]
 
 
+def check_predecessor(
+    databases: Iterable[str] | None = None, **kwargs: Any
+) -> list[checks.CheckMessage]:
+    """W205: has django-pgpubsub left triggers or messages?"""
+    return [
+        checks.Warning(
+            f"In the database {alias!r}: {problem.sentence}",
+            hint=problem.remedy,
+            id="pgpubsub_sql.W205",
+        )
+        for alias in databases or ()
+        for problem in _left(connections[alias])
+    ]
+
+
 def as_warnings(where: str, problems: Iterable[Problem], code: str) -> list[checks.CheckMessage]:
     """Return a warning for each of *problems*; *where* begins its sentence, and ends in "the"."""
     return [
@@ -74,6 +91,15 @@ def _differences(connection: BaseDatabaseWrapper) -> list[Problem]:
         return []  # a role that only listens may not see which migrations have run
     found = audit(connection)
     return [*found.unapplied_problems(), *found.installed_problems()]
+
+
+def _left(connection: BaseDatabaseWrapper) -> list[Problem]:
+    if connection.vendor != "postgresql":
+        return []
+    try:
+        return list(predecessor_problems(connection))
+    except OperationalError:
+        return []  # E201
 
 
 def _unreplicated(connection: BaseDatabaseWrapper) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""Checks of migrations: E010, W002, W003 and W201."""
+"""Checks of migrations: E010, E011, W002, W003 and W201."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pgpubsub_sql.migrations_ops.audit import unwritten_problems
 
 
 def check_migrations(**kwargs: Any) -> list[checks.CheckMessage]:
-    """W002 and W003: will migrations install the triggers?"""
+    """E011, W002 and W003: will migrations install the triggers?"""
     return [*_without_migrations(), *_not_on_postgresql()]
 
 
@@ -43,7 +43,14 @@ def check_unwritten(**kwargs: Any) -> list[checks.CheckMessage]:
 
 def _without_migrations() -> Iterator[checks.CheckMessage]:
     for channel in trigger_channels():
-        if problem := _migrations_problem(app_label(channel)):
+        if app_label(channel) not in apps.app_configs:
+            yield checks.Error(
+                f"No migration installs the trigger of {dotted_path(channel)}: its module belongs "
+                "to no installed app.",
+                hint="Move it to the channels.py of an app that is in INSTALLED_APPS.",
+                id="pgpubsub_sql.E011",
+            )
+        elif problem := _migrations_problem(app_label(channel)):
             reason, hint = problem
             yield checks.Warning(
                 f"No migration installs the trigger of {dotted_path(channel)}: {reason}",
@@ -54,11 +61,6 @@ def _without_migrations() -> Iterator[checks.CheckMessage]:
 
 def _migrations_problem(label: str) -> tuple[str, str] | None:
     """Return why makemigrations writes nothing for an app, and the remedy."""
-    if label not in apps.app_configs:
-        return (
-            "its module belongs to no installed app.",
-            "Move it to the channels.py of an app that is in INSTALLED_APPS.",
-        )
     module = migrations_module(label)
     if module is None or _is_package(module):
         return None

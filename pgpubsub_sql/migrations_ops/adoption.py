@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from django.db import DataError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -24,9 +24,14 @@ from pgpubsub_sql.channels import (
 )
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.listeners import registry
-from pgpubsub_sql.models import BATCH, Progress
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.predecessor import TABLE, OldMessages, has_old_table, old_messages, old_name
+
+BATCH = 1000
+"""Messages moved in one transaction."""
+
+Progress: TypeAlias = Callable[[int], object]
+"""Called with the number of messages that are done."""
 
 NEVER_HANDLED = "NeverHandled"
 """The ``reason`` of messages that no worker of django-pgpubsub could have handled."""
@@ -70,6 +75,11 @@ def shares(connection: BaseDatabaseWrapper) -> list[Share]:
 def path_of(channel: type[BaseChannel]) -> str:
     """Return the dotted path by which django-pgpubsub named *channel*."""
     return f"{channel.__module__}.{channel.__name__}"
+
+
+def channel_of(name: str) -> type[BaseChannel] | None:
+    """Return the durable channel that had this *name* in django-pgpubsub, if one had."""
+    return _old_names().get(name, (None, False))[0]
 
 
 def old_name_of(channel: type[BaseChannel]) -> str:

@@ -19,6 +19,7 @@ from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.installed import APP
 from pgpubsub_sql.migrations_ops.applying import Schemas, find_schemas, is_allowed
 from pgpubsub_sql.migrations_ops.declared_triggers import declared_triggers
+from pgpubsub_sql.migrations_ops.predecessor_problems import predecessor_problems
 from pgpubsub_sql.migrations_ops.problems import (
     DIAGNOSES,
     InstallState,
@@ -81,6 +82,8 @@ class Audit:
     """Missing privileges that make writes fail."""
     replication: Sequence[Problem]
     """Channels that send nothing for what logical replication writes."""
+    predecessor: Sequence[Problem]
+    """What django-pgpubsub has left that breaks writes, or sends or loses messages."""
 
     @cached_property
     def _needed(self) -> Triggers:
@@ -210,6 +213,7 @@ class Audit:
         yield from self.unapplied_problems()
         yield from self.installed_problems()
         yield from self.replication
+        yield from self.predecessor
 
     def unapplied_problems(self) -> Iterator[Problem]:
         """Yield the channels whose migrations have not run on this database."""
@@ -338,6 +342,7 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
         faults=faults,
         missing=[] if faults else missing_privileges(connection, there, helpers=schema),
         replication=list(replication_problems(connection, (installed | unmigrated).values())),
+        predecessor=list(predecessor_problems(connection)),
     )
 
 

@@ -14,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from pgpubsub_sql.channels import declared_channels
 from pgpubsub_sql.django_internals import forget_migrations
 from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.installed import PREDECESSOR, is_predecessor_installed
 from pgpubsub_sql.migrations_ops.adoption import old_name_of, shares
 from pgpubsub_sql.sql import query, render, sqlstate
 from pgpubsub_sql.sql.predecessor import (
@@ -24,18 +25,11 @@ from pgpubsub_sql.sql.predecessor import (
     old_triggers,
 )
 
-LABEL = "pgpubsub"
-"""The label of its app, which the one of ``pgpubsub_sql.compat`` has, too."""
 LOCK_TIMEOUT = "2s"
 """How long to wait for those who use the table; writers of theirs wait behind us."""
 PROBE_SECONDS = 2.0
 """How long to wait for an answer of its workers, which look into the table when they are rung."""
 _LOCK_NOT_AVAILABLE = "55P03"
-
-
-def is_predecessor_installed() -> bool:
-    """Return whether django-pgpubsub itself is an installed app."""
-    return apps.is_installed(LABEL)
 
 
 def drop(connection: BaseDatabaseWrapper) -> list[str]:
@@ -61,7 +55,7 @@ def drop(connection: BaseDatabaseWrapper) -> list[str]:
 def _check_unneeded(connection: BaseDatabaseWrapper) -> None:
     if is_predecessor_installed():
         raise NotReady(
-            f'"{LABEL}" is still in INSTALLED_APPS. Remove it once every app has moved. If '
+            f'"{PREDECESSOR}" is still in INSTALLED_APPS. Remove it once every app has moved. If '
             'migrations depend on it, put "pgpubsub_sql.compat" into its place.'
         )
     if triggers := old_triggers(connection):
@@ -134,11 +128,11 @@ def _forget(connection: BaseDatabaseWrapper) -> Iterator[str]:
     alias = connection.alias
     if apps.is_installed("django.contrib.contenttypes"):
         types = apps.get_model("contenttypes", "ContentType")
-        for one in types._base_manager.using(alias).filter(app_label=LABEL):
-            yield f"the content type {LABEL}.{one.model}"
+        for one in types._base_manager.using(alias).filter(app_label=PREDECESSOR):
+            yield f"the content type {PREDECESSOR}.{one.model}"
             one.delete(using=alias)
-    if LABEL not in apps.app_configs and forget_migrations(connection, LABEL):
-        yield f"the records of the migrations of {LABEL}"
+    if PREDECESSOR not in apps.app_configs and forget_migrations(connection, PREDECESSOR):
+        yield f"the records of the migrations of {PREDECESSOR}"
 
 
 def _execute(

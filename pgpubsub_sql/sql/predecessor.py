@@ -46,6 +46,13 @@ def has_old_table(connection: BaseDatabaseWrapper) -> bool:
         return bool(cursor.fetchone()[0])
 
 
+def may_read_old_table(connection: BaseDatabaseWrapper) -> bool:
+    """Return whether the old table is there, and the role of *connection* may read it."""
+    with connection.cursor() as cursor:
+        cursor.execute(query("old_table"))
+        return bool(cursor.fetchone()[1])
+
+
 def old_messages(connection: BaseDatabaseWrapper) -> list[OldMessages]:
     """Return what is stored in the old table, which must exist, by name."""
     with connection.cursor() as cursor:

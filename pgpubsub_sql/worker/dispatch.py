@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any
@@ -21,7 +22,11 @@ from pgpubsub_sql.worker.outcomes import Undecodable, Unreadable
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.timeouts import TIMED_OUT, call_with_timeout
 
+logger = logging.getLogger("pgpubsub_sql.worker")
+
 Call = Callable[..., object]
+
+UNHEARD = "Discarded a message of channel %s: no listener takes the event %s"
 
 DURABLE_HINT = (
     "A listener runs inside the transaction of its batch. Set batch_size = 1 on the channel: each "
@@ -68,10 +73,7 @@ class Dispatcher:
             extras["notification"] = attempt.notification()
         generation = forks.generation
         try:
-            for timed_events, path, call, select in self._listeners:
-                if not timed_events or message.timed_event in timed_events:
-                    attempt.listener = path
-                    call(**select(message.fields, extras))
+            is_heard = self._call_listeners(message, extras, attempt)
         except BaseException as error:
             if forks.generation != generation:
                 forks.leave(error)
@@ -80,6 +82,17 @@ class Dispatcher:
             raise
         if forks.generation != generation:
             forks.leave()
+        if not is_heard:
+            logger.warning(UNHEARD, attempt.name, message.timed_event, extra=attempt.extra)
+
+    def _call_listeners(self, message: Message, extras: dict[str, Any], attempt: Attempt) -> bool:
+        """Call the listeners of the timed event of *message*; return whether there is one."""
+        is_heard = False
+        for timed_events, path, call, select in self._listeners:
+            if not timed_events or message.timed_event in timed_events:
+                is_heard, attempt.listener = True, path
+                call(**select(message.fields, extras))
+        return is_heard
 
     def caller(self, listener: Listener) -> Call:
         """Return the function to call for *listener*, limited by its channel's timeout, if any."""

@@ -1,4 +1,4 @@
-"""W002, W003: are triggers in migrations? For E010 see ``migrations/test_stale_labels.py``."""
+"""E011, W002, W003: are triggers in migrations? ``test_stale_labels.py`` has E010."""
 
 from __future__ import annotations
 
@@ -54,10 +54,11 @@ def test_w002_reports_a_migrations_directory_without_init(
     assert "the app 'shop' has no migrations package" in report("W002")
 
 
-def test_w002_reports_a_channel_outside_every_app() -> None:
+def test_e011_reports_a_channel_outside_every_app() -> None:
+    """M12: moved over, it lost its old trigger and got no new one."""
     channel = trigger_channel(__module__="config.channels")
     pgpubsub_sql.post_insert_listener(channel)(lambda new: None)
-    message = report("W002")
+    message = report("E011")
     assert (
         "No migration installs the trigger of config.channels.Watch: its module belongs" in message
     )

@@ -116,6 +116,20 @@ def test_a_message_that_cannot_be_decoded_is_parked_and_the_rest_is_handled(
     assert f"Notification {row.id}" in caplog.text
 
 
+def test_a_message_that_no_listener_takes_is_said_to_be_discarded(
+    delivery: Delivery, caplog: pytest.LogCaptureFixture
+) -> None:
+    """M1: it was deleted without a word."""
+    before = '{"op": "INSERT", "when": "BEFORE", "old": null, "new": {"id": 1}}'
+    sql("SELECT pgpubsub_notify('app.ItemChannel', %s)", before)
+    drain(delivery, ItemChannel)
+    assert not stored()
+    assert (
+        "Discarded a message of channel app.ItemChannel: no listener takes the event before_insert"
+        in caplog.text
+    )
+
+
 OF_TWO_VERSIONS: dict[Any, tuple[str, str]] = {
     Job: ('{"count": 1}', '{"number": 1}'),
     Step: ('{"account": "a"}', '{"account": "a", "number": 1}'),

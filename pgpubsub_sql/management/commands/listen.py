@@ -16,6 +16,7 @@ from django.db import connections
 
 from pgpubsub_sql.channels import BaseChannel, select_channels
 from pgpubsub_sql.errors import PubSubError
+from pgpubsub_sql.installed import is_predecessor_installed
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.logs import is_written
 from pgpubsub_sql.management.base import DatabaseCommand, add_database, readable_errors
@@ -50,6 +51,11 @@ migrated yet is waited for. The first signal lets the
 message in flight finish; a second one, at least a second later, aborts.
 """
 
+
+BOTH = (
+    "django-pgpubsub is installed, too. This worker serves only channels of pgpubsub_sql. Start "
+    "one of django-pgpubsub with settings whose INSTALLED_APPS name it before pgpubsub_sql."
+)
 
 _LEVELS = {0: "warning", 2: "debug", 3: "debug"}
 """Log level for each ``--verbosity`` but 1, Django's default."""
@@ -258,6 +264,8 @@ class Command(DatabaseCommand):
 
     def _warn_of_drift(self, worker_options: WorkerOptions) -> None:
         """Warn of channels whose triggers are not as they should be, and say what to run."""
+        if is_predecessor_installed():
+            logger.warning(BOTH)
         connection = connections[worker_options.database]
         if missing := missing_for(connection, Role.VERIFIER):
             logger.debug("What is installed cannot be compared. %s.", missing.text)

@@ -1,8 +1,9 @@
 -- What django-pgpubsub 1.3 has left in a database, and how its stored notifications move, here and back.
 
 -- old_table --
--- Whether its table is there.
-SELECT to_regclass('pgpubsub_notification') IS NOT NULL
+-- Whether its table is there, and whether this role may read it.
+SELECT found IS NOT NULL, coalesce(has_table_privilege(found, 'SELECT'), false)
+FROM to_regclass('pgpubsub_notification') AS found
 
 -- old_stored --
 -- How many notifications it has stored under each name, and the oldest of them.
