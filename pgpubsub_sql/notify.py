@@ -65,7 +65,7 @@ def notify(channel: type[Channel] | str | Channel, /, **arguments: Any) -> None:
     if not isinstance(channel, BaseChannel):
         declared = _sendable(find_channel(channel))
         _refuse_options(declared, arguments)
-        _send(declared, arguments)
+        _send(declared, codec(declared).initialized(arguments))
         return
     declared = _sendable(type(channel))
     if unknown := sorted(arguments.keys() - _OPTIONS):

@@ -372,3 +372,19 @@ def test_the_context_travels_with_every_kind_of_message(transactional_db: None) 
         assert [m.get("$context") for m in ear.messages()] == [{"tenant": 7}, None]
     contexts = [payload.get("$context") for _, payload in stored()]
     assert contexts == [{"tenant": 7}, {"tenant": 7}, "mine", None]
+
+
+def test_post_init_runs_where_fields_are_given(transactional_db: None, blank: None) -> None:
+    """M8: as it does where an instance is."""
+
+    @dataclass
+    class Shouting(Channel):
+        text: str
+        lock_notifications = True
+
+        def __post_init__(self) -> None:
+            self.text = self.text.upper()
+
+    notify(Shouting, text="a")
+    notify(Shouting(text="b"))
+    assert [payload["text"] for _, payload in stored()] == ["A", "B"]

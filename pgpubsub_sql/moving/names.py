@@ -55,11 +55,12 @@ ATTRIBUTES = {
     "listen_safe_name": "The name in PostgreSQL is postgres_name(); channel_name sets it.",
     "build_from_payload": "Workers decode messages; the fields' types say how.",
     "execute_callbacks": "In tests, pgpubsub_sql.testing handles messages.",
+    "__post_init__": "It runs, but the base class has none: remove super().__post_init__().",
     "db_version": "Use created_at, or Notification.objects.before_migration().",
 }
 """Attributes that have no counterpart."""
 
-METHODS = ("name", "listen_safe_name", "serialize", "deserialize", "__post_init__")
+METHODS = ("name", "listen_safe_name", "serialize", "deserialize")
 """Methods of a channel's class that nobody calls."""
 
 

@@ -52,6 +52,7 @@ class Codec:
         hints = typing.get_type_hints(cls, include_extras=True)
         declared = init_fields(cls)
         self._name = name
+        self._initialize = cls if hasattr(cls, "__post_init__") else None
         self._struct = struct_of(cls, declared, hints)
         self._strict = msgspec.json.Decoder(self._struct)
         self._lax = msgspec.json.Decoder(self._struct, strict=False)
@@ -86,10 +87,25 @@ class Codec:
         text = ""
         try:
             text = raw if isinstance(raw, str) else raw.decode()
-            return msgspec.structs.asdict(self._read(text))
-        except Exception as error:  # a field's own __post_init__ may raise anything
+            fields = msgspec.structs.asdict(self._read(text))
+            return self._passed_through(fields) if self._initialize else fields
+        except Exception as error:  # a __post_init__ may raise anything
             message = f"{self._name}: {brief(error)}. {_hint(text)}{self._expected()}"
             raise PayloadError(message) from error
+
+    def initialized(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return *values* as ``__post_init__()`` of the channel leaves them, if it has one.
+
+        Raises :class:`PayloadError` for names that do not fit, and what ``__post_init__()`` raises.
+        """
+        if self._initialize is None:
+            return values
+        self._check_names(values)
+        return self._passed_through(values)
+
+    def _passed_through(self, values: dict[str, Any]) -> dict[str, Any]:
+        instance = cast(type, self._initialize)(**values)
+        return {name: getattr(instance, name) for name in self.fields}
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the payload, for people who send with SQL."""

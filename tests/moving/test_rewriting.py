@@ -143,6 +143,7 @@ def test_names_with_and_without_a_counterpart_are_parted() -> None:
         ("import pgpubsub\nname = A.listen_safe_name()", "2: listen_safe_name has"),
         ("import pgpubsub\none.db_version", "2: db_version has no counterpart"),
         ("patch('pgpubsub.notify.notify')", "1: The string 'pgpubsub.notify.notify' names it"),
+        ("import pgpubsub\nsuper().__post_init__()", "remove super().__post_init__()"),
         (
             "from pgpubsub import Channel\nclass A(Channel):\n    def serialize(self): ...",
             "3: Nobody calls the method serialize()",

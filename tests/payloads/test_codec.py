@@ -202,3 +202,26 @@ class Ratio:
 
     def __post_init__(self) -> None:
         self.share = 1 / self.count
+
+
+@dataclass
+class Shouting:
+    text: str
+    louder: bool = False
+
+    def __post_init__(self) -> None:
+        self.text = self.text.upper() + "!" * self.louder
+
+
+def test_post_init_runs_when_a_message_is_sent_and_when_it_is_received() -> None:
+    """M8: it was silently ignored."""
+    codec = Codec(Shouting, "blog.Shouting")
+    assert codec.initialized({"text": "a", "louder": True}) == {"text": "A!", "louder": True}
+    assert codec.decode('{"text": "a", "louder": true}') == {"text": "A!", "louder": True}
+    with pytest.raises(PayloadError, match="no field 'txt'"):
+        codec.initialized({"txt": "a"})
+
+
+def test_what_post_init_raises_is_a_payload_error() -> None:
+    with pytest.raises(PayloadError, match=r"^blog\.Ratio: division by zero"):
+        Codec(Ratio, "blog.Ratio").decode('{"count": 0}')
