@@ -39,6 +39,9 @@ test-browser: $(VENV)/.browser ## Try the pages of the admin in Chromium, in sev
 screenshots: $(VENV)/.browser ## Take the pictures of the admin that the documentation shows
 	$(BIN)/python -m pytest tests/browser/screenshots.py
 
+test-moving: $(VENV)/.matrix ## Move a project from django-pgpubsub to this package, and back
+	$(BIN)/nox --session moving
+
 torture: $(VENV)/.develop ## Kill workers, connections and servers for TORTURE_SECONDS (120): is anything lost?
 	@$(BIN)/python -m tests.torture $(TORTURE_SECONDS)
 

@@ -74,6 +74,13 @@ def browser(session: nox.Session) -> None:
     session.run("pytest", "-rs", "tests/browser", *session.posargs)
 
 
+@nox.session(default=False)
+def moving(session: nox.Session) -> None:
+    """Move a project from django-pgpubsub 1.3.1 to this package, and back."""
+    session.install("--editable", ".[embedded]")
+    session.run("python", "-m", "tests.moving.trial", str(Path(session.cache_dir, "moving")))
+
+
 VERSIONS = """
 import sys, django
 from django.db.backends.postgresql.base import Database

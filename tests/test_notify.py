@@ -374,7 +374,8 @@ def test_the_context_travels_with_every_kind_of_message(transactional_db: None) 
     assert contexts == [{"tenant": 7}, {"tenant": 7}, "mine", None]
 
 
-def test_post_init_runs_where_fields_are_given(transactional_db: None, blank: None) -> None:
+@pytest.mark.usefixtures("transactional_db", "blank")
+def test_post_init_runs_where_fields_are_given() -> None:
     """M8: as it does where an instance is."""
 
     @dataclass
