@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
+from django.utils import translation
 
 from pgpubsub_sql.models import Notification
 from tests.app.channels import UserChannel
 
 MESSAGES = "/admin/pgpubsub_sql/notification/"
+
+
+@pytest.fixture(autouse=True)
+def _language() -> Iterator[None]:
+    """A request leaves its language to its thread, which is that of all tests here."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import psycopg2
@@ -90,16 +91,18 @@ def test_nobody_is_notified_where_no_worker_listens(heard: Callable[[], int]) ->
 
 
 def test_a_message_of_a_long_transaction_is_handled_once_it_is_committed(worker: Worker) -> None:
-    writing = connect()
-    with writing.cursor() as cursor:
+    def is_drowsy() -> bool:
+        worker.step()
+        return worker._sleeper._states["app.Job"] is State.DROWSY
+
+    with closing(connect()) as writing, writing.cursor() as cursor:
         cursor.execute("""SELECT pgpubsub_notify('app.Job', '{"kwargs": {"number": 1}}')""")
+        eventually(is_drowsy)
         for _ in range(20):
-            worker.step()
-        assert worker._sleeper._states["app.Job"] is State.DROWSY
+            assert is_drowsy()
         writing.commit()
-    work(worker, 1)
-    fall_asleep(worker)
-    writing.close()
+        work(worker, 1)
+        fall_asleep(worker)
 
 
 def test_a_transaction_takes_few_locks_however_many_channels_it_writes_to() -> None:
@@ -118,8 +121,7 @@ def test_a_transaction_takes_few_locks_however_many_channels_it_writes_to() -> N
 def test_a_quiet_transaction_can_be_prepared(heard: Callable[[], int], worker: Worker) -> None:
     """Two-phase commit, which PostgreSQL refuses to transactions that notify."""
     worker._receive()
-    writing = connect()
-    with writing.cursor() as cursor:
+    with closing(connect()) as writing, writing.cursor() as cursor:
         cursor.execute("""SELECT pgpubsub_notify('app.Job', '{"kwargs": {"number": 1}}')""")
         cursor.execute("PREPARE TRANSACTION 'quiet'")
         writing.commit()
@@ -128,7 +130,6 @@ def test_a_quiet_transaction_can_be_prepared(heard: Callable[[], int], worker: W
         cursor.execute("COMMIT PREPARED 'quiet'")
     work(worker, 1)
     assert heard() == 0
-    writing.close()
 
 
 def test_a_channel_whose_lock_is_taken_is_polled_and_that_is_logged_once(
