@@ -62,6 +62,7 @@ def work(worker: Worker, count: int) -> None:
     eventually(lambda: worker.step() or handled() >= count)
 
 
+@pytest.mark.usefixtures("patience")  # a worker that releases messages notifies the others
 def test_only_a_worker_that_sleeps_is_notified(
     worker: Worker, heard: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
