@@ -258,6 +258,18 @@ class Notification(models.Model):
         return cls.objects.filter(channel=channel.postgres_name())
 
 
+class Channel(Notification):
+    """Gives the admin a page about channels, and a permission to see it."""
+
+    class Meta:
+        proxy = True
+        app_label = "pgpubsub_sql"
+        required_db_vendor = "postgresql"
+        verbose_name = _("channel")
+        verbose_name_plural = _("channels")
+        default_permissions = ("view",)
+
+
 class LongPayload(models.Model):
     """A message of an ephemeral channel that exceeds the 7,999 bytes of a NOTIFY."""
 

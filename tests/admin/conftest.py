@@ -14,6 +14,7 @@ from pgpubsub_sql.models import Notification
 from tests.app.channels import UserChannel
 
 MESSAGES = "/admin/pgpubsub_sql/notification/"
+CHANNELS = "/admin/pgpubsub_sql/channel/"
 
 
 @pytest.fixture(autouse=True)

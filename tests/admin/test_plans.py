@@ -11,7 +11,7 @@ from django.db import connection
 from django.test import Client
 
 from pgpubsub_sql.inspection import MOST
-from tests.admin.conftest import MESSAGES, text
+from tests.admin.conftest import CHANNELS, MESSAGES, text
 from tests.delivery.plans import nodes
 from tests.ledger import sql
 
@@ -66,7 +66,7 @@ def reads(million: None, client_of: Callable[..., Client]) -> Callable[..., list
             return execute(statement, values, many, context)
 
         with connection.execute_wrapper(explain):
-            text(client.get(f"{MESSAGES}{path}", parameters))
+            text(client.get(path if path.startswith("/") else f"{MESSAGES}{path}", parameters))
         assert found
         return found
 
@@ -114,6 +114,16 @@ def test_a_list_reads_what_it_shows_by_an_index(
 def test_the_page_of_a_message_reads_one(reads: Callable[..., list[dict[str, Any]]]) -> None:
     ((pk,),) = sql(f"SELECT max(id) FROM {TABLE}")
     assert max(rows_of(node) for node in reads(f"{pk}/change/")) == 1
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_the_page_of_channels_counts_by_an_index(
+    reads: Callable[..., list[dict[str, Any]]],
+) -> None:
+    channels = 5
+    for node in reads(CHANNELS):
+        assert "Seq Scan" not in node["Node Type"], node
+        assert rows_of(node) <= channels * (MOST + 2), node
 
 
 @pytest.mark.parametrize("parameters", [{}, {"reason": "Rare"}, {"show": "parked"}])

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pgpubsub_sql import notify
+from pgpubsub_sql.sql.trigger import object_name
+from tests.app.channels import ItemChannel, Job
+from tests.browser.conftest import CHANNELS
 from tests.browser.messages import outage
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Listen, eventually
+from tests.ledger import listeners_wait, sql, waiting
+from tests.stored import NAME
 
 PICTURES = ROOT / "docs" / "_static" / "admin"
+TRIGGER = object_name("pgpubsub_", ItemChannel.postgres_name(), "_after_insert")
 
 
 def test_pictures(visit: Callable[..., Any]) -> None:
@@ -24,3 +31,19 @@ def test_pictures(visit: Callable[..., Any]) -> None:
     page.screenshot(
         path=PICTURES / "replay.png", clip={"x": 0, "y": 0, "width": 1400, "height": 320}
     )
+
+
+def test_picture_of_channels(visit: Callable[..., Any], listen: Callable[..., Listen]) -> None:
+    """One listener takes long, and somebody has disabled a trigger."""
+    page = visit(viewport={"width": 1400, "height": 800})
+    outage(240)
+    listen("--processes", "2", "--channels", NAME).ready(2)
+    sql(f'ALTER TABLE app_item DISABLE TRIGGER "{TRIGGER}"')
+    try:
+        with listeners_wait():
+            notify(Job(number=1, mood="wait"))
+            eventually(lambda: waiting() == 1)
+            page.goto(CHANNELS)
+            page.screenshot(path=PICTURES / "channels.png", full_page=True)
+    finally:
+        sql("ALTER TABLE app_item ENABLE TRIGGER USER")

@@ -3,11 +3,14 @@
 import os
 
 from tests.settings import *  # noqa: F403
-from tests.settings import INSTALLED_APPS, MIDDLEWARE
+from tests.settings import DATABASES, INSTALLED_APPS, MIDDLEWARE
 
 THEME = os.environ.get("ADMIN_THEME")
 """An app with a theme of the admin; none for Django's own, under a strict policy."""
 
+DATABASES = {
+    "default": DATABASES["default"]
+}  # the other one is made only for tests that ask for it
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = "tests.browser.urls" if THEME == "unfold" else "tests.urls"
 INSTALLED_APPS = [*([THEME] if THEME else []), *INSTALLED_APPS]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pgpubsub_sql.models import Notification
-from tests.browser.conftest import ALL, MESSAGES
+from tests.browser.conftest import ALL, CHANNELS, MESSAGES
 from tests.browser.messages import outage
 from tests.ledger import sql
 from tests.stored import NAME
@@ -22,6 +22,27 @@ WAYS: dict[str, dict[str, Any]] = {
     "unfold": {"theme": "unfold"},
     "jazzmin": {"theme": "jazzmin"},
 }
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_page_of_channels_leads_to_what_failed(visit: Callable[..., Any], way: str) -> None:
+    """From the index, by links alone."""
+    outage(20)
+    page = visit(**WAYS[way])
+    page.goto("/admin/pgpubsub_sql/")
+    page.locator(
+        f"#content a[href='{CHANNELS}']:visible, main a[href='{CHANNELS}']:visible"
+    ).first.click()
+    page.wait_for_url(f"**{CHANNELS}")
+    shown = page.locator(".pgpubsub-channels").inner_text()
+    assert "No worker listens on this database." in shown
+    row = page.locator(".pgpubsub-table tr", has_text=NAME)
+    assert row.locator("td").nth(0).inner_text() == "20"
+    row.locator("a").first.click()
+    page.wait_for_url(f"**{MESSAGES}?**")
+    assert page.locator("#result_list tbody tr").count() == 20
+    if "theme" not in WAYS[way]:
+        assert page.complaints == []
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -118,7 +139,7 @@ def test_times_are_chosen_in_a_form(visit: Callable[..., Any]) -> None:
 def test_nothing_is_wider_than_a_telephone(visit: Callable[..., Any]) -> None:
     outage(2)
     page = visit(viewport=TELEPHONE)
-    pages = [page.url]
+    pages = [page.url, CHANNELS]
     pages.append(page.locator("#result_list tbody a[href*='/change/']").first.get_attribute("href"))
     pages.append(page.locator("a[href*='/all/discard/']").get_attribute("href"))
     for address in pages:
@@ -134,6 +155,9 @@ def test_text_is_readable_in_the_dark(visit: Callable[..., Any]) -> None:
     colour = page.locator(".pgpubsub-text").first.evaluate("one => getComputedStyle(one).color")
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert brightness(colour) > 120 > 60 > brightness(background)
+    page.goto(CHANNELS)
+    colour = page.locator(".pgpubsub-table td").first.evaluate("one => getComputedStyle(one).color")
+    assert brightness(colour) > 120
 
 
 def brightness(colour: str) -> float:
@@ -147,3 +171,5 @@ def test_it_speaks_german(visit: Callable[..., Any]) -> None:
     assert "Alle passenden neu ausführen" in page.content()
     page.locator("a[href*='/all/replay/']").click()
     assert "3 Nachrichten sind betroffen." in page.locator("body").inner_text()
+    page.goto(CHANNELS)
+    assert "lauscht kein Worker" in page.locator("body").inner_text()

@@ -9,7 +9,7 @@ import pytest
 from django.core.management import call_command
 
 from pgpubsub_sql.channels import declared_channels
-from pgpubsub_sql.management.subcommands import channels
+from pgpubsub_sql.migrations_ops import known_channels
 from pgpubsub_sql.migrations_ops.audit import Audit
 
 pytestmark = pytest.mark.django_db
@@ -32,9 +32,9 @@ def test_ls_works_out_once_what_is_expected_and_what_is_owned(
 
     for name in ("expected", "leftovers", "owned"):
         counting(name)
-    keys = channels.expected_keys
+    keys = known_channels.expected_keys
     monkeypatch.setattr(
-        channels, "expected_keys", lambda found: worked_out.append("keys") or keys(found)
+        known_channels, "expected_keys", lambda found: worked_out.append("keys") or keys(found)
     )
     call_command("pgpubsub", "ls", stdout=io.StringIO())
     assert len(declared_channels()) > 5

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import sqlparse
@@ -26,11 +24,9 @@ from pgpubsub_sql.management.output import (
 from pgpubsub_sql.management.selection import add_channels, resolve_channels
 from pgpubsub_sql.migrations_ops import maintenance
 from pgpubsub_sql.migrations_ops.audit import Audit, audit
-from pgpubsub_sql.migrations_ops.problems import InstallState
+from pgpubsub_sql.migrations_ops.known_channels import KnownChannels, expected_keys
 from pgpubsub_sql.migrations_ops.recorded_triggers import Key
 from pgpubsub_sql.sql import quote_literal
-from pgpubsub_sql.sql.catalogue import InstalledFunction
-from pgpubsub_sql.sql.trigger import Trigger
 
 
 def ls(command: BaseCommand, options: Options) -> None:
@@ -41,12 +37,11 @@ def ls(command: BaseCommand, options: Options) -> None:
       manage.py pgpubsub ls
       manage.py pgpubsub ls blog.AuthorChannel
     """
-    found = audit_database(options)
     declared = {channel.postgres_name(): channel for channel in declared_channels()}
-    known = _Known.of(found)
+    known = KnownChannels.of(audit_database(options))
     names = dict.fromkeys([*declared, *known.keys, *known.installed])
     selected = resolve_channels(options["channels"], names) or names
-    rows = [_described(name, declared.get(name), known, found) for name in selected]
+    rows = [_described(name, declared.get(name), known) for name in selected]
     if options["json"]:
         write_json(command, rows)
     elif options["channels"]:
@@ -116,35 +111,8 @@ def audit_database(options: Options) -> Audit:
     return audit(connections[options["database"]])
 
 
-def expected_keys(found: Audit) -> dict[str, Key]:
-    """Return the channels whose triggers should be installed, by name."""
-    return {key[1]: key for key in sorted(found.expected)}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Known:
-    """What an audit has found, by the name of the channel."""
-
-    keys: Mapping[str, Key]
-    """Channels whose triggers should be installed."""
-    triggers: Mapping[str, Trigger]
-    """Triggers that are declared or should be installed."""
-    installed: Mapping[str, InstalledFunction]
-    """What is installed in this schema, including what belongs to another project."""
-
-    @classmethod
-    def of(cls, found: Audit) -> _Known:
-        here = [one for one in found.functions.values() if one.is_current]
-        return cls(
-            keys=expected_keys(found),
-            triggers={key[1]: one for key, one in (found.declared | found.expected).items()},
-            installed={one.channel or one.name: one for one in here} | dict(found.owned),
-        )
-
-
-def _described(name: str, channel: type[BaseChannel] | None, known: _Known, found: Audit) -> Row:
-    trigger = known.triggers.get(name)
-    function = found.functions.get(trigger.function) if trigger else known.installed.get(name)
+def _described(name: str, channel: type[BaseChannel] | None, known: KnownChannels) -> Row:
+    trigger, function = known.triggers.get(name), known.function_of(name)
     listeners = [one.path for one in registry.listeners_of(channel)] if channel else []
     return {
         "channel": name,
@@ -154,7 +122,7 @@ def _described(name: str, channel: type[BaseChannel] | None, known: _Known, foun
         "level": trigger.level if trigger else None,
         "durable": bool(channel and channel.lock_notifications),
         "listeners": listeners,
-        "state": _state(name, function, known, found),
+        "state": known.state_of(name),
         "app": function.app if function else None,
     }
 
@@ -163,18 +131,6 @@ def _overview(row: Row) -> Row:
     """Return what the table shows of a channel, which must fit on one line."""
     shown = {name: row[name] for name in ("channel", "model", "triggers", "durable", "state")}
     return shown | {"listeners": len(row["listeners"])}
-
-
-def _state(
-    name: str, function: InstalledFunction | None, known: _Known, found: Audit
-) -> InstallState | None:
-    if key := known.keys.get(name):
-        return found.state_of(key)
-    if name in found.owned:
-        return InstallState.LEFTOVER
-    if name in known.triggers:
-        return InstallState.MISSING  # its migration has not run
-    return InstallState.FOREIGN if function else None
 
 
 def _installing(connection: BaseDatabaseWrapper, found: Audit, key: Key) -> dict[str, Any]:

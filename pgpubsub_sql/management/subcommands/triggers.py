@@ -15,9 +15,10 @@ from pgpubsub_sql.management.base import Options, Subcommand
 from pgpubsub_sql.management.output import pluralize, write_json, write_rows
 from pgpubsub_sql.management.prompts import add_all, add_noinput, confirm, require_selection
 from pgpubsub_sql.management.selection import add_channels, resolve_channels
-from pgpubsub_sql.management.subcommands.channels import audit_database, expected_keys
+from pgpubsub_sql.management.subcommands.channels import audit_database
 from pgpubsub_sql.migrations_ops import maintenance
 from pgpubsub_sql.migrations_ops.audit import Audit
+from pgpubsub_sql.migrations_ops.known_channels import expected_keys
 from pgpubsub_sql.migrations_ops.problems import InstallState
 from pgpubsub_sql.migrations_ops.recorded_triggers import Key
 from pgpubsub_sql.migrations_ops.shared_faults import repair_faults

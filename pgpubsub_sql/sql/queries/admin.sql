@@ -48,3 +48,36 @@ SELECT clock_timestamp()
 -- limit_statements --
 -- Until the end of the transaction.
 SELECT set_config('statement_timeout', %(milliseconds)s, true)
+
+-- has_table --
+-- Whether the search_path leads to our table.
+SELECT to_regclass('pgpubsub_sql_notification') IS NOT NULL
+
+-- listening --
+-- The sessions by which workers listen on this database, and whether they have not read what was sent to them.
+SELECT pid, application_name, extract(epoch FROM statement_timestamp() - backend_start)::float8,
+    coalesce(wait_event = 'ClientWrite', false)
+FROM pg_stat_activity
+WHERE datname = current_database() AND starts_with(application_name, 'pgpubsub_sql listen')
+ORDER BY backend_start, pid
+
+-- table_care --
+-- How full the NOTIFY queue is, of 1; and the dead and the live rows of our table, as far as its statistics know.
+SELECT pg_notification_queue_usage(), pg_stat_get_dead_tuples(oid), pg_stat_get_live_tuples(oid)
+FROM to_regclass('pgpubsub_sql_notification') AS oid
+
+-- oldest_transaction --
+-- The transaction of this database that has been open for longest, which keeps vacuum from removing dead rows: of a
+-- session, or prepared for a two-phase commit, and then without a session.
+SELECT pid, name, seconds
+FROM (
+    SELECT pid, coalesce(application_name, '') AS name,
+        extract(epoch FROM statement_timestamp() - xact_start)::float8 AS seconds
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+    UNION ALL
+    SELECT NULL, gid, extract(epoch FROM statement_timestamp() - prepared)::float8
+    FROM pg_prepared_xacts WHERE database = current_database()
+) AS open
+WHERE seconds IS NOT NULL
+ORDER BY seconds DESC LIMIT 1

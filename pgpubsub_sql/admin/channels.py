@@ -1,0 +1,168 @@
+"""The page of channels: what is stored, who handles it, and what is wrong with their triggers."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db import router
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils import timezone
+from django.utils.formats import number_format
+from django.utils.text import capfirst
+from django.utils.timesince import timesince
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from pgpubsub_sql.admin.databases import ChannelRow, Database, Stored, read_databases
+from pgpubsub_sql.admin.limits import page
+from pgpubsub_sql.admin.selection import Shown
+from pgpubsub_sql.inspection import MOST
+from pgpubsub_sql.migrations_ops.problems import InstallState
+from pgpubsub_sql.models import Channel, Notification
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Channel]
+else:
+    _ModelAdmin = admin.ModelAdmin
+
+STATES: Mapping[InstallState, Any] = {
+    InstallState.INSTALLED: _("installed"),
+    InstallState.OUTDATED: _("outdated"),
+    InstallState.MISSING: _("missing"),
+    InstallState.TABLELESS: _("no table"),
+    InstallState.DISABLED: _("disabled"),
+    InstallState.DENIED: _("a privilege is missing"),
+    InstallState.STALE: _("columns are missing"),
+    InstallState.FOREIGN: _("another project's"),
+    InstallState.LEFTOVER: _("left over"),
+}
+"""What is said of a channel's triggers."""
+
+
+class ChannelAdmin(_ModelAdmin):
+    """Shows the channels of each database. There is nothing to add, change or delete."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.changelist_view)
+        return [path("", view, name="pgpubsub_sql_channel_changelist")]
+
+    @page
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Show the page."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        databases = list(read_databases())
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": capfirst(self.opts.verbose_name_plural),
+            "databases": [_shown(one, self._list_url(request, one.alias)) for one in databases],
+            "has_several": len(databases) > 1,
+            **(extra_context or {}),
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, "admin/pgpubsub_sql/channels.html", context)
+
+    def _list_url(self, request: HttpRequest, alias: str) -> str:
+        """Return the address of the messages of a database; empty if this user has none."""
+        shown = self.admin_site.is_registered(Notification)
+        is_read = router.db_for_read(Notification) == alias
+        if not (shown and is_read and request.user.has_perm("pgpubsub_sql.view_notification")):
+            return ""
+        name = "admin:pgpubsub_sql_notification_changelist"
+        return reverse(name, current_app=self.admin_site.name)
+
+
+def _shown(database: Database, list_url: str) -> dict[str, Any]:
+    """Return what the template shows of a database."""
+    shown: dict[str, Any] = {"database": database}
+    if stored := database.stored:
+        shown |= {
+            "channels": [_shown_channel(row, list_url) for row in stored.channels],
+            "workers": [(one, duration(one.seconds)) for one in stored.workers],
+            "in_flight": [
+                (name, one, count(one.messages), duration(one.seconds))
+                for name, one in stored.in_flight
+            ],
+            "facts": list(_facts(stored)),
+        }
+    return shown
+
+
+def _shown_channel(row: ChannelRow, list_url: str) -> dict[str, Any]:
+    one = row.backlog
+    numbers = {Shown.FAILED: one.failed, Shown.READY: one.ready, Shown.WAITING: one.waiting}
+    return {
+        "name": row.name,
+        "notes": list(_notes(row)),
+        "numbers": [
+            (count(number), _address(list_url, show, row.name) if number else "")
+            for show, number in numbers.items()
+        ],
+        "in_flight": count(one.in_flight),
+        "oldest": duration(one.oldest),
+        "state": STATES[row.state] if row.state else gettext("none"),
+        "is_well": row.state in (None, InstallState.INSTALLED),
+    }
+
+
+def _address(list_url: str, show: Shown, channel: str) -> str:
+    return list_url and f"{list_url}?{urlencode({'show': str(show), 'channel': channel})}"
+
+
+def _notes(row: ChannelRow) -> Iterator[str]:
+    if not row.has_listener:
+        yield gettext("no listener")
+    if row.is_ephemeral:
+        yield gettext("ephemeral")
+    if row.is_polled:
+        yield gettext("workers poll it")
+
+
+def _facts(stored: Stored) -> Iterator[tuple[str, str]]:
+    """Yield what is to be known of the server: a title, and words."""
+    usage = number_format(stored.queue_usage * 100, decimal_pos=1)
+    yield gettext("NOTIFY queue"), gettext("%(percent)s %% full") % {"percent": usage}
+    rows = {"dead": number_format(stored.dead), "live": number_format(stored.live)}
+    yield gettext("Dead rows"), gettext("%(dead)s, beside %(live)s live ones") % rows
+    if one := stored.oldest:
+        name = f"{one.name} ({one.pid})" if one.pid else one.name
+        words = gettext("open for %(duration)s: %(name)s")
+        yield (
+            gettext("Oldest transaction"),
+            words % {"duration": duration(one.seconds), "name": name.strip()},
+        )
+    else:
+        yield gettext("Oldest transaction"), gettext("none is open")
+
+
+def count(number: int) -> str:
+    """Return a number of messages, as far as they are counted."""
+    return f"{number_format(min(number, MOST), force_grouping=True)}{'+' if number > MOST else ''}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a length of time in words; empty for none."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        whole = max(0, round(seconds))
+        return ngettext("%(number)d second", "%(number)d seconds", whole) % {"number": whole}
+    now = timezone.now()
+    return timesince(now - datetime.timedelta(seconds=seconds), now)

@@ -1,0 +1,173 @@
+"""What the page of channels shows, database by database."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from django.db import OperationalError, ProgrammingError, connections, router
+from django.utils.translation import gettext as _
+
+from pgpubsub_sql.admin.limits import TookTooLong, limited
+from pgpubsub_sql.channels import declared_channels
+from pgpubsub_sql.errors import PubSubError
+from pgpubsub_sql.inspection import Backlog, Holder, backlogs, declared, is_polled, stored_channels
+from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.migrations_ops.audit import audit
+from pgpubsub_sql.migrations_ops.known_channels import KnownChannels
+from pgpubsub_sql.migrations_ops.problems import InstallState, Problem
+from pgpubsub_sql.models import Notification
+from pgpubsub_sql.sql import query
+
+
+class ListeningWorker(NamedTuple):
+    """The session by which a worker listens."""
+
+    pid: int
+    name: str
+    seconds: float
+    """For how long it has been connected."""
+    is_behind: bool
+    """Whether the server waits to send it more."""
+
+
+class OpenTransaction(NamedTuple):
+    """The transaction that has been open for longest."""
+
+    pid: int | None
+    """Of the process of the server; None if it is prepared."""
+    name: str
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Installation:
+    """What is installed of the channels of a database."""
+
+    states: Mapping[str, InstallState | None] = dataclasses.field(default_factory=dict)
+    problems: Sequence[Problem] = ()
+    """What ``verify`` says."""
+    error: str = ""
+    """Why nobody knows."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChannelRow:
+    """A channel of a database."""
+
+    backlog: Backlog
+    state: InstallState | None
+    """None if it has no trigger."""
+
+    @property
+    def name(self) -> str:
+        return self.backlog.channel
+
+    @property
+    def is_ephemeral(self) -> bool:
+        channel = declared(self.name)
+        return channel is not None and not channel.lock_notifications
+
+    @property
+    def is_polled(self) -> bool:
+        channel = declared(self.name)
+        return channel is not None and is_polled(channel)
+
+    @property
+    def has_listener(self) -> bool:
+        channel = declared(self.name)
+        return channel is not None and bool(registry.listeners_of(channel))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What a database has stored, and who works on it."""
+
+    channels: Sequence[ChannelRow]
+    workers: Sequence[ListeningWorker]
+    queue_usage: float
+    """How full the NOTIFY queue is, of 1."""
+    dead: int
+    """Rows that vacuum has to remove from the table of messages."""
+    live: int
+    oldest: OpenTransaction | None
+
+    @property
+    def in_flight(self) -> list[tuple[str, Holder]]:
+        """Who has messages of which channel in flight, the longest first."""
+        found = [(row.name, one) for row in self.channels for one in row.backlog.holders]
+        return sorted(found, key=lambda one: -(one[1].seconds or 0))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Database:
+    """A database that should have our tables."""
+
+    alias: str
+    stored: Stored | None = None
+    installation: Installation = dataclasses.field(default_factory=Installation)
+    error: str = ""
+    """Why nothing is known about it."""
+
+
+def read_databases() -> Iterator[Database]:
+    """Yield what is known of each database that has our tables, or that cannot be asked."""
+    for alias in connections:
+        is_ours = router.allow_migrate_model(alias, Notification)
+        if not is_ours or connections[alias].vendor != "postgresql":
+            continue
+        try:
+            found = _read(alias)
+        except TookTooLong:
+            found = Database(alias=alias, error=_("A statement took longer than five seconds."))
+        except OperationalError as error:
+            found = Database(alias=alias, error=str(error))
+        if found:
+            yield found
+
+
+def _read(alias: str) -> Database | None:
+    with limited(alias):
+        ((has_table,),) = _rows(alias, "has_table")
+    if not has_table:
+        return None
+    installation = _installation(alias)
+    with limited(alias):
+        return Database(alias=alias, stored=_stored(alias, installation), installation=installation)
+
+
+def _installation(alias: str) -> Installation:
+    try:
+        with limited(alias):
+            found = audit(connections[alias])
+    except (PubSubError, ProgrammingError) as error:  # such as no permission for django_migrations
+        return Installation(error=str(error).strip().partition("\n")[0])
+    known = KnownChannels.of(found)
+    return Installation(
+        states={name: known.state_of(name) for name in {*known.triggers, *known.installed}},
+        problems=list(found.all_problems()),
+    )
+
+
+def _stored(alias: str, installation: Installation) -> Stored:
+    names = {one.postgres_name() for one in declared_channels()}
+    names |= {*stored_channels(alias), *installation.states}
+    ((usage, dead, live),) = _rows(alias, "table_care")
+    return Stored(
+        channels=[
+            ChannelRow(backlog=one, state=installation.states.get(name))
+            for name, one in sorted(backlogs(alias, names).items())
+        ],
+        workers=[ListeningWorker(*one) for one in _rows(alias, "listening")],
+        queue_usage=usage,
+        dead=dead,
+        live=live,
+        oldest=next((OpenTransaction(*one) for one in _rows(alias, "oldest_transaction")), None),
+    )
+
+
+def _rows(alias: str, name: str) -> list[Any]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(query(name))
+        return list(cursor.fetchall())
