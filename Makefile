@@ -39,7 +39,7 @@ test-browser: $(VENV)/.browser ## Try the pages of the admin in Chromium, in sev
 screenshots: $(VENV)/.browser ## Take the pictures of the admin that the documentation shows
 	$(BIN)/python -m pytest tests/browser/screenshots.py
 
-test-moving: $(VENV)/.matrix ## Move a project from django-pgpubsub to this package, and back
+test-moving: $(VENV)/.matrix ## Run the tests of django-pgpubsub, and move a project from it and back
 	$(BIN)/nox --session moving
 
 torture: $(VENV)/.develop ## Kill workers, connections and servers for TORTURE_SECONDS (120): is anything lost?

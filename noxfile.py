@@ -76,9 +76,12 @@ def browser(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def moving(session: nox.Session) -> None:
-    """Move a project from django-pgpubsub 1.3.1 to this package, and back."""
-    session.install("--editable", ".[embedded]")
-    session.run("python", "-m", "tests.moving.trial", str(Path(session.cache_dir, "moving")))
+    """Run the tests of django-pgpubsub 1.3.1; then move a project from it, and back."""
+    groups = nox.project.dependency_groups(nox.project.load_toml(), "test")
+    session.install("--editable", ".[embedded]", *groups, "django-pgpubsub==1.3.1")
+    directory = Path(session.cache_dir, "moving")
+    session.run("python", "-m", "tests.moving.suite", str(directory / "suite"))
+    session.run("python", "-m", "tests.moving.trial", str(directory / "trial"))
 
 
 VERSIONS = """

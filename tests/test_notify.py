@@ -389,3 +389,10 @@ def test_post_init_runs_where_fields_are_given() -> None:
     notify(Shouting, text="a")
     notify(Shouting(text="b"))
     assert [payload["text"] for _, payload in stored()] == ["A", "B"]
+
+
+@pytest.mark.parametrize(("field", "value"), [("number", "5"), ("number", True), ("mood", 5)])
+def test_what_the_predecessor_converted_is_refused_by_its_field(field: str, value: Any) -> None:
+    """M11: it raises where the message is sent, and says which field."""
+    with pytest.raises(PayloadError, match=f"app.Job: field '{field}'"):
+        notify(Job, **{"number": 1, field: value})

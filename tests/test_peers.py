@@ -9,7 +9,11 @@ import pytest
 
 from tests.conftest import ROOT
 
-NUMBERS = [*(f"P{n}" for n in range(1, 28)), *(f"T{n}" for n in range(1, 15))]
+NUMBERS = [
+    *(f"P{n}" for n in range(1, 28)),
+    *(f"T{n}" for n in range(1, 15)),
+    *(f"M{n}" for n in range(1, 17)),
+]
 
 
 def docstrings_of_tests() -> list[str]:
@@ -22,7 +26,7 @@ def docstrings_of_tests() -> list[str]:
 
 @pytest.fixture(scope="module")
 def named() -> set[str]:
-    return set(re.findall(r"\b[PT]\d+\b", "\n".join(docstrings_of_tests())))
+    return set(re.findall(r"\b[PTM]\d+\b", "\n".join(docstrings_of_tests())))
 
 
 @pytest.mark.parametrize("number", NUMBERS)
