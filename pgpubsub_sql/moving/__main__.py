@@ -6,6 +6,7 @@ import argparse
 import difflib
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 try:
@@ -13,6 +14,7 @@ try:
 except ImportError:
     sys.exit("This needs libcst. Run: pip install 'pgpubsub-sql[moving]'")
 
+from pgpubsub_sql.moving.fields import Fields, fields_of
 from pgpubsub_sql.moving.rewriting import rewrite
 
 _HELP = """Rewrite the source of a project from django-pgpubsub to pgpubsub_sql.
@@ -36,7 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if missing := [path for path in options.paths if not path.exists()]:
         parser.error(f"there is no {missing[0]}")
-    left = [line for path in _files(options.paths) for line in _move(path, write=options.write)]
+    files = [*_files(options.paths)]
+    fields = {name: found for path in files for name, found in _fields(path)}
+    left = [line for path in files for line in _move(path, fields, write=options.write)]
     print("\n".join(left), end="\n" if left else "")
     return 1 if left else 0
 
@@ -53,11 +57,19 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
                 yield file
 
 
-def _move(path: Path, *, write: bool) -> Iterator[str]:
+def _fields(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the channels that a file declares, with the annotations of their fields."""
+    source = path.read_bytes()
+    with suppress(libcst.ParserSyntaxError, UnicodeDecodeError):  # _move() says so
+        if b"Channel" in source:
+            yield from fields_of(source).items()
+
+
+def _move(path: Path, fields: Fields, *, write: bool) -> Iterator[str]:
     """Change one file, or show how, and yield what is left to do in it."""
     source = path.read_bytes()
     try:
-        changed, left = rewrite(source, is_migration="migrations" in path.parts)
+        changed, left = rewrite(source, fields=fields, is_migration="migrations" in path.parts)
     except (libcst.ParserSyntaxError, UnicodeDecodeError) as error:
         yield f"{path}: it cannot be read as Python: {str(error).partition('.')[0]}"
         return

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import libcst as cst
 from libcst.helpers import get_full_name_for_node
 from libcst.metadata import MetadataWrapper, PositionProvider
 
+from pgpubsub_sql.moving.fields import Fields, refused_literals
 from pgpubsub_sql.moving.names import (
     APPS,
     ATTRIBUTES,
@@ -20,6 +22,8 @@ from pgpubsub_sql.moving.names import (
     remedy,
 )
 
+NO_FIELDS: Fields = MappingProxyType({})
+
 
 class Left(NamedTuple):
     """What somebody has to change by hand."""
@@ -28,15 +32,18 @@ class Left(NamedTuple):
     text: str
 
 
-def rewrite(source: bytes, *, is_migration: bool = False) -> tuple[bytes, list[Left]]:
+def rewrite(
+    source: bytes, *, fields: Fields = NO_FIELDS, is_migration: bool = False
+) -> tuple[bytes, list[Left]]:
     """Return *source* with the names of pgpubsub_sql, and what is left to do in it.
 
-    A migration is history: it is never changed. Raises :class:`libcst.ParserSyntaxError`.
+    *fields* are those of the project's channels. A migration is history: it is never changed.
+    Raises :class:`libcst.ParserSyntaxError`.
     """
     if OLD.encode() not in source:
         return source, []
     wrapper = MetadataWrapper(cst.parse_module(source), unsafe_skip_copy=True)
-    rewriter = _Rewriter(is_migration=is_migration)
+    rewriter = _Rewriter(fields, is_migration=is_migration)
     changed = wrapper.visit(rewriter)
     return (source if is_migration else changed.bytes), sorted(set(rewriter.left))
 
@@ -44,8 +51,9 @@ def rewrite(source: bytes, *, is_migration: bool = False) -> tuple[bytes, list[L
 class _Rewriter(cst.CSTTransformer):
     METADATA_DEPENDENCIES = (PositionProvider,)
 
-    def __init__(self, *, is_migration: bool) -> None:
+    def __init__(self, fields: Fields, *, is_migration: bool) -> None:
         super().__init__()
+        self._fields = fields
         self.left: list[Left] = []
         self._is_migration = is_migration
         self._is_user = False
@@ -147,6 +155,9 @@ class _Rewriter(cst.CSTTransformer):
         )
 
     def visit_Call(self, node: cst.Call) -> None:  # noqa: N802
+        if _name(node.func).rpartition(".")[2] == "notify":
+            for text in refused_literals(node, self._fields):
+                self._leave(node, text)
         keywords = {argument.keyword.value for argument in node.args if argument.keyword}
         if _name(node.func).endswith("trigger_listener") and "trigger" in keywords:
             self._leave(node, f"trigger= has no counterpart. {remedy('pgpubsub.triggers')}")

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("libcst")
 
 from pgpubsub_sql.moving.__main__ import main
+from pgpubsub_sql.moving.fields import fields_of
 from pgpubsub_sql.moving.rewriting import rewrite
 from tests.conftest import ROOT
 
@@ -169,6 +170,33 @@ def test_a_migration_is_listed_and_never_changed(tmp_path: Path, capsys: object)
     assert [(line, "pgpubsub_sql.compat" in text) for line, text in left] == [(2, True)]
 
 
+CHANNELS = b"""
+import pgpubsub
+class Reads(pgpubsub.Channel):
+    number: int
+    note: str
+    share: float
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        ("pgpubsub.notify(Reads, number='5', note='a')", "number of Reads is int"),
+        ("pgpubsub.notify(channels.Reads, number=True, share=1)", "number of Reads is int"),
+        ("pgpubsub.notify('shop.channels.Reads', number=1, note=5)", "note of Reads is str"),
+        ("pgpubsub.notify(Reads, number=1, note=note, share=1.5)", ""),
+        ("pgpubsub.notify(Others, number='5')", ""),
+    ],
+)
+def test_a_literal_that_is_refused_now_is_listed(call: str, field: str) -> None:
+    """M11: it raised at run time only."""
+    source = f"import pgpubsub\n{call}\n".encode()
+    _, left = rewrite(source, fields=fields_of(CHANNELS))
+    assert [line for line, _ in left] == [2] * bool(field)
+    assert all(field in text for _, text in left)
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     files = {
@@ -176,6 +204,8 @@ def tree(tmp_path: Path) -> Path:
         "blog/broken.py": "import pgpubsub\ndef (:\n",
         "blog/tests.py": "from pgpubsub.channel import registry\n",
         "blog/other.py": "import os\n",
+        "blog/reads.py": "import pgpubsub\nclass Reads(pgpubsub.Channel):\n    number: int\n",
+        "blog/sends.py": "import pgpubsub\npgpubsub.notify(Reads, number='5')\n",
         ".venv/site.py": "import pgpubsub\n",
     }
     for name, source in files.items():
@@ -194,6 +224,7 @@ def test_a_diff_is_shown_and_nothing_written(
     assert "+from pgpubsub_sql import Channel" in output
     assert f"{tree}/blog/broken.py: it cannot be read as Python" in output
     assert f"{tree}/blog/tests.py:1: pgpubsub.channel.registry has no counterpart" in output
+    assert f"{tree}/blog/sends.py:2: The field number of Reads is int" in output
     assert "site.py" not in output
     assert {path: path.read_bytes() for path in before} == before
 
