@@ -126,6 +126,8 @@ class Backlog:
     """For how many seconds the oldest that is ready has been due."""
     holders: tuple[Holder, ...]
     """Who has those in flight, the longest first."""
+    paused_seconds: float | None
+    """For how many seconds it has been paused; None if it is not."""
 
     @property
     def ready(self) -> int:
@@ -145,14 +147,23 @@ def stored_channels(using: str) -> list[str]:
         return [name for (name,) in cursor.fetchall()]
 
 
+def paused_channels(using: str) -> dict[str, float]:
+    """Return for how many seconds channels have been paused, by name."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(query("paused"))
+        return dict(cursor.fetchall())
+
+
 def backlogs(using: str, channels: Iterable[str]) -> dict[str, Backlog]:
     """Return what is stored of these *channels*, by name."""
     with connections[using].cursor() as cursor:
         cursor.execute(query("status"), {"channels": list(channels)})
-        return {row[0]: _backlog(*row) for row in cursor.fetchall()}
+        rows = cursor.fetchall()
+    paused = paused_channels(using)
+    return {row[0]: _backlog(*row, paused_seconds=paused.get(row[0])) for row in rows}
 
 
-def _backlog(channel: str, *numbers: Any) -> Backlog:
+def _backlog(channel: str, *numbers: Any, paused_seconds: float | None) -> Backlog:
     due, in_flight, waiting, failed, parked, oldest, holders = numbers
     return Backlog(
         channel=channel,
@@ -163,4 +174,5 @@ def _backlog(channel: str, *numbers: Any) -> Backlog:
         parked=parked,
         oldest=oldest,
         holders=tuple(Holder(*one) for one in json.loads(holders)),
+        paused_seconds=paused_seconds,
     )

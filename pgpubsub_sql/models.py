@@ -1,4 +1,4 @@
-"""The models: stored notifications, and payloads that are too long for a NOTIFY."""
+"""The models: stored notifications, paused channels, and payloads too long for a NOTIFY."""
 
 from __future__ import annotations
 
@@ -268,6 +268,23 @@ class Channel(Notification):
         verbose_name = _("channel")
         verbose_name_plural = _("channels")
         default_permissions = ("view",)
+
+
+class Pause(models.Model):
+    """A durable channel whose messages no worker takes, until ``pgpubsub resume``."""
+
+    channel = models.CharField(max_length=63, primary_key=True)
+    """Name of the channel in PostgreSQL."""
+    paused_at = models.DateTimeField(db_default=Func(function="clock_timestamp"))
+    """Since when."""
+
+    class Meta:
+        app_label = "pgpubsub_sql"
+        required_db_vendor = "postgresql"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.channel
 
 
 class LongPayload(models.Model):

@@ -23,11 +23,11 @@ _DURATION = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def add_channels(parser: ArgumentParser) -> None:
+def add_channels(parser: ArgumentParser, *, nargs: str = "*") -> None:
     """Add the arguments ``CHANNEL …``."""
     parser.add_argument(
         "channels",
-        nargs="*",
+        nargs=nargs,
         metavar="CHANNEL",
         help="A channel, by its name in PostgreSQL (blog.AuthorChannel) or its module path "
         "(blog.channels.AuthorChannel).",

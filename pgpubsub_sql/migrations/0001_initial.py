@@ -99,6 +99,17 @@ class Migration(migrations.Migration):
             },
             bases=("pgpubsub_sql.notification",),
         ),
+        migrations.CreateModel(
+            name="Pause",
+            fields=[
+                ("channel", models.CharField(max_length=63, primary_key=True, serialize=False)),
+                (
+                    "paused_at",
+                    models.DateTimeField(db_default=models.Func(function="clock_timestamp")),
+                ),
+            ],
+            options={"default_permissions": (), "required_db_vendor": "postgresql"},
+        ),
         CreateHelper("context_v1", "pgpubsub_context_v1()"),
         CreateHelper("ignored_v1", "pgpubsub_ignored_v1(text)"),
         CreateHelper("bucket_v1", "pgpubsub_bucket_v1(text)"),

@@ -27,15 +27,16 @@ from pgpubsub_sql.sql.catalogue import function_definition
 from pgpubsub_sql.sql.comparison import FunctionDefinition
 from pgpubsub_sql.sql.own_tables import (
     INDEXES,
-    KEYED,
+    KEYS,
     LONG_PAYLOAD,
     NOTIFICATION,
+    PAUSE,
     SECRET,
     TABLES,
     Column,
 )
 
-_MODELS = {NOTIFICATION: "Notification", LONG_PAYLOAD: "LongPayload"}
+_MODELS = {NOTIFICATION: "Notification", LONG_PAYLOAD: "LongPayload", PAUSE: "Pause"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,8 +222,9 @@ def _property_faults(where: dict[str, str], column: Column, one: _PresentColumn)
 def _index_faults(where: dict[str, str], found: dict[str, _Index]) -> Iterator[Fault]:
     table = where["table"]
     complete = [definition for _, definition, is_valid in found.values() if is_valid]
-    if table in KEYED and not any(is_key for is_key, *_ in found.values()):
-        yield _fault(f"The primary key of {table} is missing", "create_key", where)
+    if table in KEYS and not any(is_key for is_key, *_ in found.values()):
+        values = where | {"column": KEYS[table]}
+        yield _fault(f"The primary key of {table} is missing", "create_key", values)
     for name, definition in INDEXES[table].items():
         if definition not in complete:
             text = f"The index {name} of {table} is missing or differs"

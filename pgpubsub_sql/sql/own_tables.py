@@ -38,9 +38,10 @@ _TIME = "timestamp with time zone"
 _NOW = "clock_timestamp()"
 _RANDOM = "(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))"
 
-NOTIFICATION, LONG_PAYLOAD, SECRET = (
+NOTIFICATION, LONG_PAYLOAD, PAUSE, SECRET = (
     "pgpubsub_sql_notification",
     "pgpubsub_sql_longpayload",
+    "pgpubsub_sql_pause",
     "pgpubsub_sql_secret",
 )
 
@@ -68,6 +69,10 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
         "payload": Column(type="jsonb", filler="'{}'"),
         "expires_at": Column(type=_TIME, filler="'infinity'"),
     },
+    PAUSE: {
+        "channel": Column(type="character varying(63)", filler="''"),
+        "paused_at": Column(type=_TIME, default=_NOW),
+    },
     SECRET: {"secret": Column(type="bytea", default=_RANDOM)},
 }
 
@@ -86,12 +91,13 @@ INDEXES: Mapping[str, Mapping[str, str]] = {
         ),
     },
     LONG_PAYLOAD: {"pgpubsub_sql_longpayload_expires_at_a49de306": "USING btree (expires_at)"},
+    PAUSE: {},
     SECRET: {},
 }
 """Each index by its name: what follows ``ON table`` in ``pg_get_indexdef()``."""
 
-KEYED = (NOTIFICATION, LONG_PAYLOAD)
-"""Tables whose primary key is ``id``."""
+KEYS: Mapping[str, str] = {NOTIFICATION: "id", LONG_PAYLOAD: "id", PAUSE: "channel"}
+"""The column that is the primary key of a table."""
 
 
 def is_our_table(db_table: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.sql.ddl import Target
-from pgpubsub_sql.sql.own_tables import LONG_PAYLOAD, NOTIFICATION, SECRET
+from pgpubsub_sql.sql.own_tables import LONG_PAYLOAD, NOTIFICATION, PAUSE, SECRET
 from pgpubsub_sql.sql.templates import query
 from pgpubsub_sql.sql.trigger import Trigger
 
@@ -42,6 +42,7 @@ class Role(enum.StrEnum):
     LISTENER = "runs `listen`"
     READER = "runs `pgpubsub status`, `failed`, `parked` or `show`"
     KEEPER = "runs `pgpubsub retry`, `replay`, `discard` or `move`"
+    PAUSER = "runs `pgpubsub pause` or `resume`"
     VERIFIER = "runs `pgpubsub verify`, `ls` or `sql`"
     DURABLE_OWNER = "owns the function of a durable trigger channel"
     EPHEMERAL_OWNER = "owns the function of an ephemeral trigger channel"
@@ -82,6 +83,7 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
     Role.LISTENER: (
         *_table(NOTIFICATION, "SELECT", "INSERT", "UPDATE", "DELETE"),
         *_table(LONG_PAYLOAD, "SELECT", "DELETE"),
+        *_table(PAUSE, "SELECT"),
         *_table(SECRET, "SELECT"),
         *_call(_KEY, _BUCKET),
         *_call_postgres(
@@ -94,9 +96,14 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
             "pg_advisory_unlock",
         ),
     ),
-    Role.READER: _table(NOTIFICATION, "SELECT"),
+    Role.READER: (*_table(NOTIFICATION, "SELECT"), *_table(PAUSE, "SELECT")),
     Role.KEEPER: (
         *_table(NOTIFICATION, "SELECT", "UPDATE", "DELETE"),
+        *_call_postgres("pg_notify"),
+    ),
+    Role.PAUSER: (
+        *_table(NOTIFICATION, "SELECT"),
+        *_table(PAUSE, "SELECT", "INSERT", "DELETE"),
         *_call_postgres("pg_notify"),
     ),
     Role.VERIFIER: _table("django_migrations", "SELECT"),

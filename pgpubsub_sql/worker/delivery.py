@@ -106,6 +106,8 @@ class Delivery:
         """Number of notifications by outcome; those that were handled count for ``NoneType``."""
         self._ephemeral = 0
         """Number of messages handled that were not stored."""
+        self.paused: set[str] = set()
+        """Channels that were paused at the last look ahead."""
         self._looked_ahead: str | None = None
         """Server time of the last look ahead."""
 
@@ -141,7 +143,8 @@ class Delivery:
     def next_ready(self) -> dict[str, float]:
         """Return the seconds until each channel's next stored notification is ready.
 
-        This leaves out what was ready at the call before: it is in flight in another worker, or
+        This leaves out channels that are paused, which it notes in :attr:`paused`. It also leaves
+        out what was ready at the call before: it is in flight in another worker, or
         :meth:`handle_stored` would have claimed it since.
         """
         rows = self.session.execute(
@@ -149,7 +152,8 @@ class Delivery:
         )
         if rows:
             self._looked_ahead = rows[0][2]
-        return {name: seconds for name, seconds, _ in rows}
+        self.paused = {name for name, seconds, _ in rows if seconds is None}
+        return {name: seconds for name, seconds, _ in rows if seconds is not None}
 
     def count_ready(self) -> int:
         """Return how many stored notifications are ready; 10,001 stands for more than 10,000."""

@@ -53,6 +53,15 @@ def send(signal: Signal, sender: Any, **named: Any) -> None:
         logger.exception(message, sender.__name__)
 
 
+def log_pauses(before: set[str], now: set[str]) -> None:
+    """Log which channels have been paused, and which have been resumed."""
+    for name in sorted(now - before):
+        message = "Channel %s is paused: its messages wait until somebody runs pgpubsub resume"
+        logger.info(message, name, extra={"channel": name})
+    for name in sorted(before - now):
+        logger.info("Channel %s is no longer paused", name, extra={"channel": name})
+
+
 def report_start(attempt: Attempt, isolation: Isolation | None = None) -> None:
     """Report that a message is about to be handled; in a batch, isolated like a message."""
     if not message_received.receivers:

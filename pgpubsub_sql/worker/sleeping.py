@@ -47,8 +47,14 @@ class State(enum.Enum):
     """Both are done. One more poll that finds nothing, and it sleeps."""
     ASLEEP = enum.auto()
     """Writers notify, as long as lock S is held."""
+    PAUSED = enum.auto()
+    """Nobody takes its messages, so writers need not notify. The end of the pause is notified."""
     POLLED = enum.auto()
     """Writers never notify. It is polled, less and less often as long as nothing comes."""
+
+
+_QUIET = (State.ASLEEP, State.PAUSED, State.POLLED)
+"""In these states a channel waits for a NOTIFY, or for its next poll, which is seldom."""
 
 
 class Sleeper:
@@ -85,7 +91,7 @@ class Sleeper:
     @property
     def is_awake(self) -> bool:
         """Whether any channel is that can sleep."""
-        return not all(state in (State.ASLEEP, State.POLLED) for state in self._states.values())
+        return not all(state in _QUIET for state in self._states.values())
 
     def wake(self, name: str) -> None:
         """Keep a channel awake, because a message or a NOTIFY came. It has to be polled now."""
@@ -104,7 +110,12 @@ class Sleeper:
         """Whether a poll of a channel is likely to find nothing."""
         if self._states[name] is State.POLLED:
             return self._awake_until[name] <= time.monotonic()
-        return self.is_settled(name)
+        return self._states[name] is State.PAUSED or self.is_settled(name)
+
+    def pause(self, name: str) -> None:
+        """Have writers not notify of a channel that is paused, and nobody poll it often."""
+        if self._states[name] is not State.POLLED:
+            self._states[name] = State.PAUSED
 
     def polled(self, name: str, *, found: bool, may_sleep: bool = True) -> float:
         """Return in how many seconds to poll a channel again; infinity leaves that to others.
@@ -145,7 +156,7 @@ class Sleeper:
         needed = {
             self._buckets[name]
             for name, state in self._states.items()
-            if state not in (State.AWAKE, State.POLLED)
+            if state not in (State.AWAKE, State.PAUSED, State.POLLED)
         }
         if surplus := self._held - needed:
             execute(query("announce_awake"), {"buckets": list(surplus)})

@@ -27,7 +27,7 @@ from pgpubsub_sql.worker.limits import Limits
 from pgpubsub_sql.worker.outages import first_line, needs_traceback
 from pgpubsub_sql.worker.outcomes import Discarded, Park, Postpone, ReadAgain, TryAgain
 from pgpubsub_sql.worker.pulse import Pulse
-from pgpubsub_sql.worker.reporting import send
+from pgpubsub_sql.worker.reporting import log_pauses, send
 from pgpubsub_sql.worker.shutdown import Lifeline, Shutdown
 from pgpubsub_sql.worker.sleeping import POLL_SECONDS, Sleeper
 
@@ -154,6 +154,8 @@ class Worker:
         """Log how many messages had which outcome; return whether none failed."""
         outcomes = self.delivery.outcomes
         retried, parked = sum(outcomes[kind] for kind in _RETRIED), outcomes[Park]
+        self.delivery.next_ready()
+        log_pauses(set(), self.delivery.paused)
         message = (
             "Drained: %s handled, %s failed and will be retried, %s parked, %s discarded by their "
             "listeners; %s are still ready"
@@ -268,9 +270,14 @@ class Worker:
         if now < self._look_ahead_at if is_busy else self._has_looked_ahead:
             return
         self._has_looked_ahead = True
+        paused = self.delivery.paused
         try:
             for name, seconds in self.delivery.next_ready().items():
                 self._bring_forward(name, now + seconds)
+            for name in self.delivery.paused:
+                self._sleeper.pause(name)
+                self._poll_at[name] = now + POLL_SECONDS
+            log_pauses(paused, self.delivery.paused)
         except Exception as error:  # noqa: BLE001 - every channel is polled soon anyway
             self._log_failed_look(error)
         took = time.monotonic() - now

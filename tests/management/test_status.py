@@ -57,6 +57,7 @@ def test_messages_are_counted_by_state(db: None) -> None:
         "parked": 1,
         "in_flight_seconds": None,
         "in_flight_pid": None,
+        "paused_seconds": None,
         "has_listener": True,
         "is_polled": False,
     }

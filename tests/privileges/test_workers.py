@@ -20,12 +20,13 @@ LISTENER = [
     "GRANT SELECT, INSERT, UPDATE, DELETE ON pgpubsub_sql_notification TO powerless",
     "GRANT SELECT, DELETE ON pgpubsub_sql_longpayload TO powerless",
     "GRANT SELECT ON pgpubsub_sql_secret TO powerless",
+    "GRANT SELECT ON pgpubsub_sql_pause TO powerless",
     "GRANT EXECUTE ON FUNCTION pgpubsub_key_v1(jsonb) TO powerless",
     "GRANT EXECUTE ON FUNCTION pgpubsub_bucket_v1(text) TO powerless",
 ]
 
 
-@pytest.mark.parametrize("left_out", [*range(5), None])
+@pytest.mark.parametrize("left_out", [*range(6), None])
 def test_a_listener_is_told_which_grant_it_lacks(left_out: int | None) -> None:
     """F11: each is needed, together they are enough."""
     sql("GRANT USAGE ON SCHEMA public TO powerless")

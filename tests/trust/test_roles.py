@@ -34,6 +34,7 @@ def test_a_listener_with_the_least_privileges_does_all_its_work(
     sql(f"ALTER ROLE {role} LOGIN")
     sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON pgpubsub_sql_notification TO {role}")
     sql(f"GRANT SELECT, DELETE ON pgpubsub_sql_longpayload TO {role}")
+    sql(f"GRANT SELECT ON pgpubsub_sql_pause TO {role}")
     sql(f"GRANT EXECUTE ON FUNCTION pgpubsub_key_v1(jsonb), pgpubsub_bucket_v1(text) TO {role}")
     sql(f"GRANT ALL ON app_entry TO {role}")
     sql(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")

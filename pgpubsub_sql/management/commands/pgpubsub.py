@@ -22,6 +22,7 @@ Inspect and repair the triggers of channels, and their stored messages.
   manage.py pgpubsub failed                   list what failed, why, and when it is tried again
   manage.py pgpubsub show 7                   show everything about one message
   manage.py pgpubsub replay blog.PostReads    handle parked messages again
+  manage.py pgpubsub pause blog.PostReads     have workers leave a channel alone for a while
   manage.py pgpubsub COMMAND --help           explain one of them, with examples
 """
 

@@ -12,6 +12,7 @@ from pgpubsub_sql.management.subcommands import (
     channels,
     leave,
     messages,
+    pausing,
     replay,
     status,
     triggers,
@@ -23,6 +24,7 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     *status.SUBCOMMANDS,
     *messages.SUBCOMMANDS,
     *replay.SUBCOMMANDS,
+    *pausing.SUBCOMMANDS,
     *adopt.SUBCOMMANDS,
     *leave.SUBCOMMANDS,
 )

@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 from django.core.management.base import BaseCommand, CommandError
 
 from pgpubsub_sql.channels import BaseChannel
-from pgpubsub_sql.inspection import MOST, Backlog, backlogs, declared, is_polled, stored_channels
+from pgpubsub_sql.inspection import (
+    MOST,
+    Backlog,
+    backlogs,
+    declared,
+    is_polled,
+    paused_channels,
+    stored_channels,
+)
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.base import Options, Row, Subcommand, fetch
 from pgpubsub_sql.management.output import output_width, pluralize, table, write_json
@@ -76,6 +84,8 @@ def status(command: BaseCommand, options: Options) -> None:
         write_json(command, {"channels": list(map(_as_json, rows)), **server, "problems": problems})
     else:
         _write(command, rows, server)
+        for line in _pauses(rows):
+            command.stdout.write(line)
         if not options["check"]:
             command.stdout.write("\n".join(problems))
     if problems and options["check"]:
@@ -142,7 +152,9 @@ SUBCOMMANDS = (
 
 def _rows(options: Options) -> list[Backlog]:
     using = options["database"]
-    names = dict.fromkeys([*sorted(_listened_to()), *stored_channels(using)])
+    names = dict.fromkeys(
+        [*sorted(_listened_to()), *stored_channels(using), *paused_channels(using)]
+    )
     chosen = resolve_channels(options["channels"], names) or list(names)
     found = backlogs(using, chosen)
     return [found[name] for name in chosen]
@@ -164,6 +176,7 @@ def _as_json(row: Backlog) -> Row:
         **{column.name: getattr(row, column.name) for column in COLUMNS},
         "in_flight_seconds": longest and longest.seconds,
         "in_flight_pid": longest and longest.pid,
+        "paused_seconds": row.paused_seconds,
         "has_listener": row.channel in _listened_to(),
         "is_polled": _is_polled(row.channel),
     }
@@ -191,6 +204,16 @@ def _for_table(row: Backlog) -> Row:
     return {"channel": f"{row.channel}{mark}", **cells}
 
 
+def _pauses(rows: list[Backlog]) -> Iterator[str]:
+    """Yield which channels are paused, and how to go on."""
+    for row in rows:
+        if row.paused_seconds is not None:
+            yield (
+                f"{row.channel} has been paused for {_length(row.paused_seconds)}. To go on: "
+                f"python manage.py pgpubsub resume {row.channel}"
+            )
+
+
 def _channel_problems(rows: list[Backlog], options: Options) -> Iterator[str]:
     """Yield what is wrong with channels, and the remedy."""
     limit, listened_to = options["max_age"].total_seconds(), _listened_to()
@@ -200,7 +223,7 @@ def _channel_problems(rows: list[Backlog], options: Options) -> Iterator[str]:
                 f"No listener is declared for {row.channel}, so nobody handles "
                 f"{_messages(row.stored)}. Declare one, or use pgpubsub move or discard."
             )
-        elif (row.oldest or 0) > limit:
+        elif (row.oldest or 0) > limit and row.paused_seconds is None:
             yield (
                 f"{row.channel}: the oldest message has been due for {_length(row.oldest)}. Run "
                 "more workers, or find out what keeps them busy."

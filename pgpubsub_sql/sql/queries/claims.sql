@@ -5,11 +5,14 @@
 -- to be handled alone. If earlier claims of some were rolled back without a record, claim nothing and
 -- return those, without their payloads, which may be what killed a worker. Arrays and MATERIALIZED make
 -- each part run once: a LIMIT that is evaluated again under locks would claim too many. By ctid, which
--- saves a second lookup in an index. The bounds are rows, as the index has them: without statistics, as after a bulk
+-- saves a second lookup in an index. A channel that is paused has nothing to claim. The bounds are rows, as the index has them: without statistics, as after a bulk
 -- load, PostgreSQL takes "channel = …" for rare, and would sort all of its messages for each claim.
-WITH lone AS MATERIALIZED (
+WITH paused AS MATERIALIZED (
+    SELECT FROM pgpubsub_sql_pause WHERE channel = %(channel)s
+), lone AS MATERIALIZED (
     SELECT ctid AS place, xmax AS mark FROM pgpubsub_sql_notification
     WHERE channel = %(channel)s AND alone AND available_at <= statement_timestamp()
+        AND NOT EXISTS (SELECT FROM paused)
         AND (key IS NULL OR NOT %(keyless)s)
         AND (:{filter})
     ORDER BY available_at, id
@@ -20,7 +23,7 @@ WITH lone AS MATERIALIZED (
     UNION ALL
     SELECT * FROM (
         SELECT ctid AS place, xmax AS mark, :{size} AS size FROM pgpubsub_sql_notification
-        WHERE NOT EXISTS (SELECT FROM lone)
+        WHERE NOT EXISTS (SELECT FROM paused) AND NOT EXISTS (SELECT FROM lone)
             AND (channel, alone, available_at, id) > (%(channel)s, false, %(after)s::timestamptz, %(after_id)s)
             AND (channel, alone, available_at) <= (%(channel)s, false, statement_timestamp())
             AND available_at IS NOT NULL
@@ -44,9 +47,10 @@ SELECT :{abandoned} FROM pgpubsub_sql_notification WHERE ctid = ANY ((SELECT giv
 -- lock_keys --
 -- Lock keys of a channel whose first notification is ready, in the order of the keys, starting after one:
 -- up to a number of them, or what that many steps find. One index probe a key, however many notifications
--- wait for it.
+-- wait for it. None of a channel that is paused.
 WITH RECURSIVE walk (key, is_locked, alone, locked, steps) AS (
     SELECT %(after)s::text, false, false, 0, 0
+    WHERE NOT EXISTS (SELECT FROM pgpubsub_sql_pause WHERE channel = %(channel)s)
     UNION ALL
     SELECT next.key, next.is_locked, next.alone, walk.locked + next.is_locked::integer, walk.steps + 1
     FROM walk CROSS JOIN LATERAL (
@@ -156,8 +160,8 @@ CASE
 END
 
 -- look --
--- Seconds until each channel's first notification after a position is ready, infinity if it has none, and the time
--- of this statement. Two index probes a channel. A day is the limit because an interval cannot be infinite.
+-- Seconds until each channel's first notification after a position is ready, infinity if it has none or is paused,
+-- and the time of this statement. Two index probes a channel. A day is the limit because an interval cannot be infinite.
 SELECT
     channel,
     coalesce(extract(epoch FROM first.available_at - statement_timestamp())::float8, 'infinity'),
@@ -181,11 +185,13 @@ CROSS JOIN LATERAL (
             ORDER BY available_at, id LIMIT 1
         )
     ) AS either
+    WHERE place.channel <> ALL (ARRAY(SELECT pause.channel::text FROM pgpubsub_sql_pause AS pause))
 ) AS first
 
 -- next_ready --
 -- Seconds until each channel's next notification is ready, of those that were not ready at the time
--- "after"; two index probes a channel. And the time of this statement, which is the next "after".
+-- "after"; two index probes a channel. NULL for a channel that is paused. And the time of this statement, which is the
+-- next "after".
 SELECT listened.channel,
     extract(epoch FROM min(next.available_at) - statement_timestamp())::float8,
     statement_timestamp()::text
@@ -197,7 +203,10 @@ CROSS JOIN LATERAL (
         AND available_at > coalesce(%(after)s::timestamptz, '-infinity')
     ORDER BY available_at LIMIT 1
 ) AS next
+WHERE listened.channel <> ALL (ARRAY(SELECT pause.channel::text FROM pgpubsub_sql_pause AS pause))
 GROUP BY listened.channel
+UNION ALL
+SELECT channel, NULL, statement_timestamp()::text FROM pgpubsub_sql_pause WHERE channel = ANY (%(channels)s)
 
 -- put_back --
 -- Put back what was claimed but not handled, under its old id, unless an earlier try that was not
