@@ -31,6 +31,13 @@ def watcher(client_of: Callable[..., Client]) -> Client:
     return client_of("view_channel", "view_notification")
 
 
+class DefaultAlone:
+    """A router of a project whose other database is somebody else's."""
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+        return None if db == "default" else False
+
+
 def sections(client: Client, **headers: str) -> dict[str, str]:
     """Return what the page says of each database."""
     page = unescape(text(client.get(CHANNELS, headers=headers)))
@@ -168,6 +175,12 @@ class TestDatabases:
         assert "This database cannot be asked:" in found["other"]
         assert "nowhere" in found["other"]
         assert NAME in found["default"]
+
+    def test_one_that_a_router_keeps_for_others_is_not_asked(
+        self, transactional_db: None, watcher: Client, nowhere: None, settings: Any
+    ) -> None:
+        settings.DATABASE_ROUTERS = [*settings.DATABASE_ROUTERS, DefaultAlone()]
+        assert "nowhere" not in text(watcher.get(CHANNELS))
 
     @pytest.fixture
     def nowhere(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
