@@ -158,10 +158,12 @@ class Listen:
         self._failed()
         return self
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+    def stop(
+        self, number: signal.Signals = signal.SIGTERM, *, within: float = DEADLINE_SECONDS
+    ) -> int:
         """Send a signal to the process that was started, and return its exit status."""
         self.process.send_signal(number)
-        return self.process.wait(DEADLINE_SECONDS)
+        return self.process.wait(within)
 
     def kill(self) -> None:
         """Leave nothing behind, whatever the test did."""

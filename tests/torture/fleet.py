@@ -23,6 +23,9 @@ ARGUMENTS = ("--loglevel", "info", "--json-logs", "--channels", *map(dotted_path
 
 DEATHS = (-signal.SIGKILL, 7)
 """Exit codes of workers: of those that were killed, and of a deadly message."""
+STOP_SECONDS = 75.0
+"""Longest time until one has ended that is told to: it notices only after 30 s that a network is
+silent, and then has to do so once more if it connects to the same network again."""
 FELLED = -signal.SIGKILL
 """The exit status of a supervisor whose whole tree was killed by a message."""
 DIED_LATE = re.compile(r"died with exit code (-9 \(SIGKILL\)|7) while stopping")
@@ -144,7 +147,7 @@ class Fleet:
     def _stop(self, unit: Unit) -> None:
         has_begun = unit.listen.log != ""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            unit.listen.stop()
+            unit.listen.stop(within=STOP_SECONDS)
         status = unit.ended()
         is_asked_for = status == 0 or (status == -signal.SIGTERM and not has_begun)
         if not is_asked_for and not unit.ends_well(status):

@@ -21,7 +21,7 @@ EXPLAINED = re.compile(
 """Warnings and errors, and what their tracebacks say is what listeners were told to do."""
 LOST = re.compile(
     r"Stored messages of channel \S+ cannot be handled now: |Asking when stored messages are due "
-    r"failed: |Signatures cannot be checked: "
+    r"failed: |Deleting long payloads, or testing LISTEN, failed: |Signatures cannot be checked: "
     r"|Cannot store raw NOTIFYs on |.* trying again in [\d.]+ seconds$"
 )
 """Warnings that the server has gone. A traceback says that it has not."""
