@@ -124,4 +124,6 @@ def read_in_database(
 
 def _blames_value(error: db.Error) -> bool:
     """Whether the value is to blame, rather than, say, a lost connection."""
+    if isinstance(error, transaction.TransactionManagementError):  # its cause is an earlier error
+        return False
     return isinstance(error, db.DataError) or sqlstate(error)[:2] in _VALUE_ERRORS

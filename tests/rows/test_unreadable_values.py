@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from django.db import InternalError, OperationalError, connections, transaction
+from django.db import DataError, InternalError, OperationalError, connections, transaction
 from django.db.backends.postgresql.psycopg_any import DateRange, NumericRange
 
 from pgpubsub_sql.errors import PayloadError
@@ -47,6 +47,11 @@ def test_connection_errors_are_not_payload_errors() -> None:
     raw = payload({"id": 1, "integer_range": "[1,2)"})
     with transaction.atomic():
         transaction.set_rollback(True)
+        with pytest.raises(transaction.TransactionManagementError):
+            decode(Everything, raw)
+    with transaction.atomic():
+        with suppress(DataError), transaction.atomic(savepoint=False):
+            connections["default"].cursor().execute("SELECT 'x'::integer")
         with pytest.raises(transaction.TransactionManagementError):
             decode(Everything, raw)
     with transaction.atomic():
