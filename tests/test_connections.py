@@ -332,7 +332,9 @@ def test_a_read_only_role_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
         check_workable(wrapper)
 
 
-OURS = "pgpubsub_sql_notification, pgpubsub_sql_longpayload, pgpubsub_sql_secret"
+OURS = (
+    "pgpubsub_sql_notification, pgpubsub_sql_longpayload, pgpubsub_sql_secret, pgpubsub_sql_pause"
+)
 
 
 @pytest.fixture

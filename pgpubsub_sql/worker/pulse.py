@@ -94,8 +94,9 @@ class Pulses:
     def __init__(self, number: int) -> None:
         self.fd = _unnamed_file()
         """File descriptor for :meth:`Pulse.shared`, which a new process has to be given."""
-        os.ftruncate(self.fd, number * SLOT_BYTES)
-        self._memory = mmap.mmap(self.fd, number * SLOT_BYTES)
+        size = max(1, number) * SLOT_BYTES  # mmap() refuses an empty file
+        os.ftruncate(self.fd, size)
+        self._memory = mmap.mmap(self.fd, size)
 
     def close(self) -> None:
         """Free the memory, once the workers have ended."""

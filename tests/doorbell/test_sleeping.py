@@ -92,15 +92,15 @@ def test_nobody_is_notified_where_no_worker_listens(heard: Callable[[], int]) ->
 
 
 def test_a_message_of_a_long_transaction_is_handled_once_it_is_committed(worker: Worker) -> None:
-    def is_drowsy() -> bool:
+    def state() -> State:
         worker.step()
-        return worker._sleeper._states["app.Job"] is State.DROWSY
+        return worker._sleeper._states["app.Job"]
 
     with closing(connect()) as writing, writing.cursor() as cursor:
         cursor.execute("""SELECT pgpubsub_notify('app.Job', '{"kwargs": {"number": 1}}')""")
-        eventually(is_drowsy)
+        eventually(lambda: state() is State.DROWSY)
         for _ in range(20):
-            assert is_drowsy()
+            assert state() is not State.ASLEEP
         writing.commit()
         work(worker, 1)
         fall_asleep(worker)
