@@ -7,7 +7,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from django.db import connections
 from django.db.utils import DatabaseError, InterfaceError
@@ -125,10 +125,18 @@ class Worker:
                 self._connect()
                 while not (self.shutdown.is_requested() or self._has_reached_limit()):
                     self.step()
-                while self._ephemeral and not self.shutdown.is_requested():
-                    self._take_turn(math.inf)
+                self._hand_over()
             finally:
                 self.doorbell.close()
+
+    def _hand_over(self) -> None:
+        """Handle the ephemeral messages that have come: a successor does not hear them."""
+        if self.is_spent:
+            with suppress(self.doorbell.errors):
+                self.doorbell.execute("SELECT 1")  # the server first sends what it has
+                self._read()
+        while self._ephemeral and not self.shutdown.is_requested():
+            self._take_turn(math.inf)
 
     def _has_reached_limit(self) -> bool:
         if reason := self._limits.reached(self.delivery.handled):
