@@ -46,7 +46,11 @@ def watched(base: type[Any]) -> type[Any]:
     """
     methods = {name: _watching(getattr(base, name)) for name in OTHER_WAYS if hasattr(base, name)}
     may_ride = _may_ride if base is CURSOR else _may_not_ride
-    return type(base.__name__, (_Watched, base), methods | {"_may_ride": may_ride})
+    return type(
+        base.__name__,
+        (_Watched, base),
+        methods | {"_may_ride": may_ride, "__module__": base.__module__},
+    )
 
 
 class _Watched:

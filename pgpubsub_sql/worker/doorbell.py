@@ -213,7 +213,9 @@ class Doorbell:
             self._notifies.append(Notify(channel, payload, pid))
 
     def _fetch_psycopg2(self) -> None:
-        heard, self._connection.notifies = self._connection.notifies, []
+        # The list stays the same: a pool's wrapper would keep a new one for itself.
+        heard = self._connection.notifies[:]
+        self._connection.notifies.clear()
         for notify in heard:
             self._heard(notify)
 
