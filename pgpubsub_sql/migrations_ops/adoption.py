@@ -1,7 +1,7 @@
 """Stored notifications of django-pgpubsub: moved to our table, and back.
 
-One statement moves a batch, so whatever ends a run, the next one goes on. What a worker of
-django-pgpubsub has in hand is skipped.
+One statement moves a batch, so whatever ends a run, the next one goes on. What is in flight in a
+worker of django-pgpubsub is skipped.
 """
 
 from __future__ import annotations
@@ -75,11 +75,6 @@ def shares(connection: BaseDatabaseWrapper) -> list[Share]:
 def path_of(channel: type[BaseChannel]) -> str:
     """Return the dotted path by which django-pgpubsub named *channel*."""
     return f"{channel.__module__}.{channel.__name__}"
-
-
-def channel_of(name: str) -> type[BaseChannel] | None:
-    """Return the durable channel that had this *name* in django-pgpubsub, if one had."""
-    return _old_names().get(name, (None, False))[0]
 
 
 def old_name_of(channel: type[BaseChannel]) -> str:

@@ -89,7 +89,7 @@ class Batch:
     message that was postponed: what was in its way may wait for what this batch has locked.
 
     If *is_observed*, every message has an attempt of its own, which is kept. Otherwise only those
-    have that somebody will be told of. The id of each message is assigned to *in_hand*.
+    have that somebody will be told of. The id of each message is assigned to *in_flight*.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Batch:
         limits: BatchLimits,
         is_stopping: Callable[[], bool],
         is_observed: bool,
-        in_hand: memoryview,
+        in_flight: memoryview,
     ) -> None:
         self.claimed = claimed
         self.isolation = isolation
@@ -124,7 +124,7 @@ class Batch:
         self._channel = channel
         self._name = channel.postgres_name()
         self._dispatch = dispatch
-        self._in_hand = in_hand
+        self._in_flight = in_flight
         self._is_ordered = is_ordered
         self._limits = limits
         self._is_stopping = is_stopping
@@ -189,7 +189,7 @@ class Batch:
             return Release()
         if one.unusual is not None and one.rest.expired:
             return Expired()
-        self._in_hand[0] = one.id
+        self._in_flight[0] = one.id
         attempt = self._attempt = self._attempt_at(one)
         report_start(attempt, self.isolation)
         self._payload, started = one.payload, time.perf_counter()

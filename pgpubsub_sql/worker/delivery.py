@@ -239,7 +239,7 @@ class Delivery:
             limits=limits,
             is_stopping=self.is_stopping,
             is_observed=self._observe is not None or is_observed(),
-            in_hand=self._pulse.message,
+            in_flight=self._pulse.message,
         )
 
     def _handle(self, state: ChannelState, batch: Batch) -> None:

@@ -26,7 +26,10 @@ logger = logging.getLogger("pgpubsub_sql.worker")
 
 Call = Callable[..., object]
 
-UNHEARD = "Discarded a message of channel %s: no listener takes the event %s"
+UNHEARD = (
+    "Discarded a message of channel %s: no listener takes the event %s. Declare one, or run "
+    "makemigrations and migrate, so that the trigger no longer sends it."
+)
 
 DURABLE_HINT = (
     "A listener runs inside the transaction of its batch. Set batch_size = 1 on the channel: each "

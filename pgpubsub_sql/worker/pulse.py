@@ -29,7 +29,7 @@ class Reading(NamedTuple):
     """What a supervisor reads."""
 
     message: int
-    """Id of the stored message in hand; 0 if there is none."""
+    """Id of the stored message in flight; 0 if there is none."""
     since: float
     """When it began to do this, by the monotonic clock; for messages, when their batch began."""
     limit: float

@@ -87,7 +87,7 @@ class TestDrop:
         assert "pgpubsub_sql.compat" in refusal()
 
     def test_it_is_refused_while_a_transaction_uses_the_table(self) -> None:
-        """M4: a message in hand, however long its listener takes."""
+        """M4: a message in flight, however long its listener takes."""
         with session() as theirs:
             theirs.execute("BEGIN; SELECT FROM pgpubsub_notification FOR UPDATE")
             theirs.execute("SELECT pg_backend_pid()")

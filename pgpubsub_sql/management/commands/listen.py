@@ -163,7 +163,7 @@ class Command(DatabaseCommand):
             "--max-memory",
             type=positive,
             metavar="MB",
-            help="Replace a worker process that uses more memory, once no message is in hand.",
+            help="Replace a worker process that uses more memory, once no message is in flight.",
         )
         parser.add_argument(
             "--shutdown-timeout",

@@ -116,7 +116,7 @@ def _explain(command: BaseCommand, options: Options, rows: list[Row]) -> None:
     left = sum(row["messages"] - row["moved"] for row in rows if row["channel"])
     if left > 0 and not options["dry_run"]:
         command.stdout.write(
-            f"{pluralize(left, 'message')} skipped: a worker of django-pgpubsub has them in hand. "
+            f"{pluralize(left, 'message')} skipped: they are in flight in django-pgpubsub. "
             "Run adopt again once it is done."
         )
 

@@ -94,7 +94,7 @@ def _durable(references: Sequence[str]) -> list[str]:
 def _await_those_in_flight(command: BaseCommand, options: Options, names: list[str]) -> None:
     ((until,),) = (row.values() for row in fetch(options, query("now")))
     values, has_told = {"channels": names, "until": until}, False
-    while holders := fetch(options, query("still_in_hand"), values):
+    while holders := fetch(options, query("still_in_flight"), values):
         if not has_told:
             pids = ", ".join(str(one["pid"]) for one in holders)
             command.stderr.write(

@@ -13,7 +13,7 @@ DELETE FROM pgpubsub_sql_pause WHERE channel = ANY (%(channels)s) RETURNING chan
 SELECT channel, extract(epoch FROM statement_timestamp() - paused_at)::float8 AS seconds
 FROM pgpubsub_sql_pause ORDER BY channel
 
--- still_in_hand --
+-- still_in_flight --
 -- The sessions that have taken notifications of these channels before a time, after which nobody did, and since when.
 -- A claim that was under way at that time may still take some: it has the lock of FOR UPDATE on the table, and has taken
 -- none of another channel.

@@ -61,7 +61,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND (
 ORDER BY pid
 
 -- adopt --
--- Move the oldest notifications of one old name, skipping what one of its workers has in hand. They keep their order
+-- Move the oldest notifications of one old name, skipping what is in flight in one of its workers. They keep their order
 -- and their times: old ids are integers, so these are negative, and come before every id of ours. What it stored as
 -- a JSON string is parsed; as_text keeps the string where that fails. The result is the number of those moved.
 WITH picked AS MATERIALIZED (
@@ -117,7 +117,7 @@ SELECT count(*) FROM gone
 SELECT channel, count(*) FROM pgpubsub_sql_notification WHERE channel = ANY (%(channels)s::text[]) GROUP BY channel ORDER BY channel
 
 -- pick_to_give_back --
--- The oldest messages of a channel that no worker has in hand, each with its old id or a new one of the old table, and
+-- The oldest messages of a channel that are in flight in no worker, each with its old id or a new one of the old table, and
 -- with the time that it was sent.
 SELECT id, CASE
     WHEN id < 0 THEN id + 2147483648
