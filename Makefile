@@ -22,7 +22,7 @@ test: $(VENV)/.develop ## Run the whole everyday suite
 	$(BIN)/python $(SUITE)
 
 test-long: $(VENV)/.develop ## Let many random projects live long, and a network fall silent
-	$(BIN)/python -m pytest --hypothesis-profile long --timeout 0 tests/migrations/test_any_order.py tests/test_silence.py
+	$(BIN)/python -m pytest --hypothesis-profile long --timeout 0 -o faulthandler_timeout=0 tests/migrations/test_any_order.py tests/test_silence.py
 
 test-kit: $(VENV)/.develop ## Try the test kit in a project of each kind
 	$(BIN)/python -m pytest tests/testing/trials.py

@@ -78,6 +78,8 @@ def server() -> Iterator[Server]:
     """A throw-away server, which all that speaks libpq here and in child processes uses."""
     settings = {
         "fsync": "off",
+        # A transaction left by a failing test would block the TRUNCATE of each test after it.
+        "idle_in_transaction_session_timeout": "60s",
         "max_connections": "200",
         "max_prepared_transactions": "5",
         "wal_level": "logical",
