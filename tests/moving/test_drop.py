@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from select import select
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from pgpubsub_sql.migrations_ops import predecessor_removal
 from pgpubsub_sql.sql.predecessor import has_old_table, old_functions
+from pgpubsub_sql.worker.doorbell import Doorbell
 from tests.app.channels import Job
 from tests.management.support import run, run_json
 from tests.moving.old import create_trigger, execute, keep, safe_name
@@ -109,22 +111,25 @@ class TestDrop:
             run("adopt", "--drop")
 
 
-def test_it_is_refused_while_a_worker_answers(committed: None) -> None:
+def test_it_is_refused_while_a_worker_answers(
+    committed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """M4: a worker that has been idle looks into the table when it is rung, and waits for us."""
-    name, ready = safe_name(Job), threading.Event()
+    monkeypatch.setattr(predecessor_removal, "PROBE_SECONDS", 60.0)
+    theirs, ready = Doorbell([safe_name(Job)], using="default"), threading.Event()
 
     def work() -> None:
-        with session() as theirs:
-            theirs.execute(f"LISTEN {name}")
-            theirs.execute("SELECT 1")
-            ready.set()
-            while not theirs.connection.notifies:
-                theirs.execute("SELECT 1")
-            theirs.execute("SELECT count(*) FROM pgpubsub_notification")
+        theirs.open()
+        ready.set()
+        while not theirs.notifies():
+            select([theirs], [], [], 60)
+        theirs.execute("SELECT count(*) FROM pgpubsub_notification")
+        theirs.close()
+        connections.close_all()
 
     worker = threading.Thread(target=work)
     worker.start()
-    ready.wait(60)
+    assert ready.wait(60)
     assert "Sessions still use pgpubsub_notification" in refusal()
     worker.join(60)
 
