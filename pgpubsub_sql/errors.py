@@ -14,6 +14,10 @@
     ├── ConditionError         fix the condition: it cannot become SQL in a trigger
     ├── NotReady               fix the deployment: server, driver or migrations
     │   └── NotReadyYet        wait: it is to be migrated, or promoted, or writable again
+    ├── RelayError             what the relay runs into, beyond PostgreSQL
+    │   ├── BrokerUnavailable  wait: the broker is down, busy, or has no leader
+    │   ├── BrokerRefused      fix the broker's configuration, or the relay's
+    │   └── StreamBroken       decide: a stream no longer continues where it was left
     ├── WrongPlace             start the worker elsewhere: it is in another database or schema
     └── ServerError            the embedded PostgreSQL cannot be found or started
 
@@ -76,6 +80,27 @@ class NotReady(PubSubError):
 
 class NotReadyYet(NotReady):
     """The database lacks our tables, or takes no writes now; a worker waits for that to change."""
+
+
+class RelayError(PubSubError):
+    """The relay cannot go on."""
+
+
+class BrokerUnavailable(RelayError):
+    """The broker cannot be reached, or cannot do what it is asked to now."""
+
+
+class BrokerRefused(RelayError):
+    """The broker refuses what it is asked to, for a reason that no waiting changes."""
+
+    def __init__(self, message: str, number: int = 0) -> None:
+        super().__init__(message)
+        self.number = number
+        """JetStream's ``err_code``; 0 if it gave none."""
+
+
+class StreamBroken(RelayError):
+    """A stream does not continue where its receiver has left it, so messages may be lost."""
 
 
 class WrongPlace(PubSubError):

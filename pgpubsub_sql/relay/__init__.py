@@ -1,0 +1,1 @@
+"""The relay: takes messages of durable channels from one PostgreSQL to others, by JetStream."""

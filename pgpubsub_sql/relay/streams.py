@@ -1,0 +1,182 @@
+"""The streams of this project's channels: how they must be configured, made and checked."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pgpubsub_sql.errors import BrokerRefused
+from pgpubsub_sql.relay.broker import Broker
+from pgpubsub_sql.relay.names import Stream, every_subject, parse
+from pgpubsub_sql.relay.settings import NAME, RelaySettings
+
+GENERATION = 1
+"""The generation of every stream, as the number of partitions cannot be changed yet."""
+DUPLICATE_WINDOW = datetime.timedelta(minutes=2)
+"""How long the broker itself recognizes a message that it is sent again."""
+
+_NO_REPLICAS = (10074, 10005)
+"""``err_code`` where there are fewer servers than replicas."""
+
+
+def streams_of(channels: Iterable[str], settings: RelaySettings) -> list[Stream]:
+    """Return the streams to which this project publishes these *channels*."""
+    origin = settings.publisher()
+    return [
+        Stream(origin=origin, channel=channel, generation=GENERATION, partition=partition)
+        for channel in channels
+        for partition in range(settings.partitions)
+    ]
+
+
+def configuration(stream: Stream, settings: RelaySettings) -> dict[str, Any]:
+    """Return how *stream* must be configured, as JetStream's API spells it.
+
+    Nothing may remove a message but its age, so that a sequence has no holes.
+    """
+    return {
+        "name": stream.name,
+        "description": f"{stream.channel} of {stream.origin}, by pgpubsub_sql",
+        "subjects": [stream.subject],
+        "retention": "limits",
+        "discard": "new",
+        "storage": "file",
+        "compression": "s2",
+        "num_replicas": settings.replicas,
+        "max_age": nanoseconds(settings.max_age),
+        "duplicate_window": nanoseconds(min(DUPLICATE_WINDOW, settings.max_age)),
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_msgs_per_subject": -1,
+        "max_msg_size": -1,
+        "deny_delete": True,
+        "deny_purge": True,
+        "allow_atomic": True,
+        "allow_rollup_hdrs": False,
+        "allow_msg_ttl": False,
+    }
+
+
+async def make(broker: Broker, stream: Stream) -> str:
+    """Make *stream*, or bring it to its configuration; return what was done.
+
+    Raises :class:`BrokerRefused` and :class:`BrokerUnavailable`.
+    """
+    wanted = configuration(stream, broker.settings)
+    found = await broker.find(f"STREAM.INFO.{stream.name}")
+    if found is None:
+        await _apply(broker, "CREATE", stream, wanted)
+        return "made"
+    if not list(_differences(found, wanted)):
+        return "exists"
+    await _apply(broker, "UPDATE", stream, found["config"] | wanted)
+    return "changed"
+
+
+async def problems(broker: Broker, stream: Stream) -> list[str]:
+    """Return what is wrong with *stream* on the broker, each with a remedy."""
+    found = await broker.find(f"STREAM.INFO.{stream.name}")
+    if found is None:
+        return ["does not exist. Run: python manage.py pgpubsub relay --setup"]
+    differ = list(_differences(found, configuration(stream, broker.settings)))
+    return [
+        *(f"{text}. Run: python manage.py pgpubsub relay --setup" for text in differ),
+        *missing_replicas(found),
+    ]
+
+
+async def other_partitions(broker: Broker, channel: str) -> list[Stream]:
+    """Return the streams of *channel* that the setting ``partitions`` does not ask for."""
+    settings = broker.settings
+    wanted = streams_of([channel], settings)
+    found = await existing(broker, settings.publisher(), channel)
+    return [stream for stream in found if stream not in wanted]
+
+
+async def existing(broker: Broker, origin: str, channel: str) -> list[Stream]:
+    """Return the streams of a channel of one *origin* that exist, in order."""
+    found: list[Stream] = []
+    while True:
+        body = {"subject": every_subject(origin, channel), "offset": len(found)}
+        answer = await broker.api("STREAM.NAMES", body)
+        names = answer.get("streams") or []
+        found += [stream for name in names if (stream := parse(name))]
+        if not names or len(found) >= int(answer["total"]):
+            return sorted(one for one in found if (one.origin, one.channel) == (origin, channel))
+
+
+def publisher_permissions(streams: Iterable[Stream]) -> list[str]:
+    """Return the subjects to which a user that publishes must be allowed to publish."""
+    return [
+        subject
+        for stream in streams
+        for subject in (stream.subject, f"$JS.API.STREAM.INFO.{stream}")
+    ]
+
+
+def receiver_permissions(streams: Iterable[Stream]) -> list[str]:
+    """Return the subjects to which a user that receives must be allowed to publish."""
+    return [
+        "$JS.API.STREAM.NAMES",
+        *(
+            subject
+            for stream in streams
+            for subject in (
+                f"$JS.API.STREAM.INFO.{stream}",
+                f"$JS.API.CONSUMER.CREATE.{stream}",
+                f"$JS.API.CONSUMER.DELETE.{stream}.*",
+                f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*",
+            )
+        ),
+    ]
+
+
+def server_configuration(user: str, subjects: Iterable[str]) -> str:
+    """Return the permissions of *user* as nats-server's configuration spells them."""
+    allowed = ",\n".join(f"      {json.dumps(subject)}" for subject in subjects)
+    return (
+        f"{{ user: {user}, permissions: {{\n"
+        f"    publish: [\n{allowed}\n    ]\n"
+        '    subscribe: ["_INBOX.>"]\n} }'
+    )
+
+
+def nanoseconds(duration: datetime.timedelta) -> int:
+    """Return *duration* in JetStream's unit."""
+    return duration // datetime.timedelta(microseconds=1) * 1000
+
+
+async def _apply(broker: Broker, verb: str, stream: Stream, wanted: dict[str, Any]) -> None:
+    try:
+        answer = await broker.api(f"STREAM.{verb}.{stream.name}", wanted)
+    except BrokerRefused as error:
+        if error.number in _NO_REPLICAS:
+            raise BrokerRefused(
+                f"The stream {stream} cannot have {wanted['num_replicas']} replicas: {error} Start "
+                f"as many servers in one cluster, or set 'replicas' in {NAME}.",
+                error.number,
+            ) from error
+        raise
+    if ignored := list(_differences(answer, wanted)):
+        raise BrokerRefused(f"The broker has made the stream {stream}, but {ignored[0]}.")
+
+
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
+    config = found["config"]
+    for key, value in wanted.items():
+        actual = config.get(key, False if isinstance(value, bool) else None)
+        if actual != value and key != "description":
+            yield f"has {key} = {json.dumps(actual)}, not {json.dumps(value)}"
+
+
+def missing_replicas(found: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the servers that keep a stream."""
+    cluster = found.get("cluster") or {}
+    if cluster and not cluster.get("leader"):
+        yield "has no leader now, so nothing can be published. Look for servers that are down"
+    for replica in cluster.get("replicas") or []:
+        if replica.get("offline") or not replica.get("current"):
+            state = "is down" if replica.get("offline") else "is behind"
+            yield f"has a replica that {state}, on the server {replica.get('name')}"

@@ -1,0 +1,126 @@
+"""Streams: nothing but age may remove a message, and whatever differs is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pgpubsub_sql.errors import BrokerRefused
+from pgpubsub_sql.relay.broker import Broker
+from pgpubsub_sql.relay.names import Stream
+from pgpubsub_sql.relay.settings import RelaySettings
+from pgpubsub_sql.relay.streams import (
+    configuration,
+    existing,
+    make,
+    missing_replicas,
+    nanoseconds,
+    other_partitions,
+    problems,
+    streams_of,
+)
+from tests.conftest import eventually
+from tests.relay.servers import Nats
+
+
+def test_a_stream_is_made_once_as_it_should_be(
+    broker: Broker, stream: Stream, info: Callable[[Stream], dict[str, Any]]
+) -> None:
+    assert broker.run(make(broker, stream)) == "exists"
+    assert broker.run(problems(broker, stream)) == []
+    config = info(stream)["config"]
+    assert {key: config.get(key, False) for key in configuration(stream, broker.settings)} == (
+        configuration(stream, broker.settings)
+    )
+
+
+@pytest.mark.parametrize("verb", ["PURGE", "MSG.DELETE"])
+def test_no_message_can_be_removed(broker: Broker, stream: Stream, verb: str) -> None:
+    broker.run(broker.request(stream.subject, b"{}"))
+    with pytest.raises(BrokerRefused, match="not permitted"):
+        broker.run(broker.api(f"STREAM.{verb}.{stream}", {"seq": 1} if "MSG" in verb else None))
+
+
+def test_what_differs_is_named_and_put_right(broker: Broker, stream: Stream) -> None:
+    broker.settings = dataclasses.replace(broker.settings, max_age=datetime.timedelta(days=2))
+    (problem,) = broker.run(problems(broker, stream))
+    assert problem.startswith("has max_age = 604800000000000, not 172800000000000. Run: ")
+    assert broker.run(make(broker, stream)) == "changed"
+    assert broker.run(problems(broker, stream)) == []
+
+
+def test_a_stream_that_is_missing_is_named(broker: Broker) -> None:
+    (stream,) = streams_of(["app.Nothing"], broker.settings)
+    assert broker.run(problems(broker, stream)) == [
+        "does not exist. Run: python manage.py pgpubsub relay --setup"
+    ]
+
+
+def test_streams_are_found_by_origin_and_channel(broker: Broker) -> None:
+    broker.settings = dataclasses.replace(broker.settings, partitions=2)
+    wanted = streams_of(["app.Job", "app.Jobs", "app"], broker.settings)
+    for stream in wanted:
+        broker.run(make(broker, stream))
+    origin = broker.settings.publisher()
+    for channel in ("app.Job", "app.Jobs", "app"):
+        found = broker.run(existing(broker, origin, channel))
+        assert found == [stream for stream in wanted if stream.channel == channel]
+    assert broker.run(existing(broker, "nobody", "app.Job")) == []
+
+
+def test_another_number_of_partitions_is_noticed(broker: Broker, stream: Stream) -> None:
+    assert broker.run(other_partitions(broker, stream.channel)) == []
+    second = dataclasses.replace(stream, partition=1)
+    broker.run(make(broker, second))
+    assert broker.run(other_partitions(broker, stream.channel)) == [second]
+
+
+def test_more_replicas_than_servers_are_refused_with_a_remedy(
+    broker: Broker, relay: RelaySettings
+) -> None:
+    broker.settings = dataclasses.replace(relay, replicas=3)
+    (stream,) = streams_of(["app.Job"], broker.settings)
+    with pytest.raises(BrokerRefused, match=r"cannot have 3 replicas: .*set 'replicas' in"):
+        broker.run(make(broker, stream))
+
+
+def test_a_cluster_keeps_three_replicas() -> None:
+    with Nats(3) as nats:
+        settings = RelaySettings(servers=tuple(nats.urls), origin="shop")
+        with Broker(settings) as broker:
+            (stream,) = streams_of(["app.Job"], settings)
+            assert broker.run(make(broker, stream)) == "made"
+            eventually(lambda: broker.run(problems(broker, stream)) == [])
+            found = broker.run(broker.api(f"STREAM.INFO.{stream}"))
+            assert len(found["cluster"]["replicas"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("cluster", "said"),
+    [
+        ({"replicas": []}, "has no leader now"),
+        (
+            {"leader": "a", "replicas": [{"name": "b", "current": False}]},
+            "a replica that is behind",
+        ),
+        (
+            {"leader": "a", "replicas": [{"name": "b", "current": False, "offline": True}]},
+            "a replica that is down, on the server b",
+        ),
+    ],
+)
+def test_replicas_that_are_missing_are_named(
+    broker: Broker, stream: Stream, cluster: dict[str, Any], said: str
+) -> None:
+    """As a cluster says it, but ten seconds later."""
+    found = broker.run(broker.api(f"STREAM.INFO.{stream}"))
+    (problem,) = missing_replicas(found | {"cluster": cluster})
+    assert said in problem
+
+
+def test_nanoseconds_are_exact() -> None:
+    assert nanoseconds(datetime.timedelta(days=7, microseconds=1)) == 604_800_000_001_000
