@@ -8,7 +8,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.conftest import Listen
+from tests.conftest import Listen, eventually
 from tests.delivery.sending import hasten
 from tests.ledger import sql, stored
 
@@ -44,3 +44,14 @@ def ends_within_a_second(process: subprocess.Popen[bytes], number: signal.Signal
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(1)
     return process.returncode is not None
+
+
+def abort(listen: Listen, number: signal.Signals) -> None:
+    """Send the second signal to one that was sent the first, and wait until it has ended.
+
+    The second has to come a second later; a third one could kill the process while it exits.
+    """
+    eventually(lambda: "To abort, send the signal again after 1 s" in listen.log)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        listen.process.wait(1.1)
+    listen.stop(number)

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Listen, eventually
 from tests.delivery.sending import jobs
 from tests.ledger import listeners_wait, numbers, stored, waiting
-from tests.processes.support import alive, ends_within_a_second, free, workers
+from tests.processes.support import abort, alive, ends_within_a_second, free, workers
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Start = Callable[..., Listen]
@@ -85,7 +85,8 @@ def test_the_second_signal_ends_a_worker_that_does_not_react(listen: Start) -> N
     listener = listen("--channels", "app.Job").ready()
     (worker,) = workers(listener)
     os.kill(worker, signal.SIGSTOP)
-    eventually(lambda: ends_within_a_second(listener.process, signal.SIGTERM))
+    listener.process.send_signal(signal.SIGTERM)
+    abort(listener, signal.SIGTERM)
     assert listener.process.returncode == 1
     assert not alive(worker)
 
@@ -110,8 +111,7 @@ def test_the_second_signal_aborts_workers_under_a_supervisor(listen: Start) -> N
         listener = listen("--channels", "app.Job", "--processes", "2").ready(2)
         eventually(waiting)
         listener.process.send_signal(signal.SIGTERM)
-        eventually(lambda: "to finish the messages in flight" in listener.log)
-        eventually(lambda: ends_within_a_second(listener.process, signal.SIGINT))
+        abort(listener, signal.SIGINT)
         assert listener.process.returncode == 1
         assert not any(map(alive, workers(listener)))
     eventually(lambda: free() == 2)
