@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, cast
 
 from django.apps import apps
 from django.conf import SettingsReference
+from django.core.management.base import BaseCommand
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
@@ -43,6 +44,7 @@ from django.db.models.fields.related_descriptors import ForeignKeyDeferredAttrib
 from django.db.models.query_utils import DeferredAttribute
 from django.db.models.signals import post_init, pre_init
 from django.db.models.sql import Query
+from django.utils import autoreload
 
 Callback = Callable[[], None]
 
@@ -623,3 +625,30 @@ def extend_autodetector(
 
     for method in (_detect_changes, _sort_migrations, check_dependency):
         setattr(_Autodetector, method.__name__, method)
+
+
+# --- Commands
+
+
+def is_called_from_command_line(command: BaseCommand) -> bool:
+    """Whether ``manage.py`` runs *command*, rather than code: ``run_from_argv()`` notes that."""
+    return bool(getattr(command, "_called_from_command_line"))  # noqa: B009 - the stubs lack it
+
+
+def command_line() -> list[str]:
+    """Return what starts this command anew: ``get_child_arguments()``.
+
+    Raises :class:`RuntimeError` if no file or module is known that has started it.
+    """
+    return [str(word) for word in autoreload.get_child_arguments()]
+
+
+def watched_files() -> autoreload.StatReloader:
+    """Return what lists the files of loaded modules, and those that the project has added.
+
+    Receivers of ``autoreload_started`` add them, among them Django's own for templates and
+    translations. ``snapshot_files()`` yields each with the time of its last change.
+    """
+    reloader = autoreload.StatReloader()
+    autoreload.autoreload_started.send(sender=reloader)
+    return reloader

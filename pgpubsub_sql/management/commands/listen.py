@@ -7,19 +7,22 @@ import logging
 import multiprocessing
 import os
 import sys
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, BooleanOptionalAction
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
 from pgpubsub_sql.channels import BaseChannel, select_channels
+from pgpubsub_sql.django_internals import is_called_from_command_line
 from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.installed import is_predecessor_installed
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.logs import is_written
 from pgpubsub_sql.management.base import DatabaseCommand, add_database, readable_errors
+from pgpubsub_sql.management.reloading import Reloader, follow_reloader
 from pgpubsub_sql.migrations_ops.audit import audit
 from pgpubsub_sql.sql.privileges import Role, missing_for
 from pgpubsub_sql.sql.readiness import check_workable, place
@@ -48,7 +51,8 @@ process that listens when they are sent.
 A channel is named as in PostgreSQL (blog.AuthorChannel) or by its module path
 (blog.channels.AuthorChannel); a base class selects its subclasses. A database that is down or not
 migrated yet is waited for. The first signal lets the
-message in flight finish; a second one, at least a second later, aborts.
+message in flight finish; a second one, at least a second later, aborts. If DEBUG is True, it starts
+anew when a file changes.
 """
 
 
@@ -63,8 +67,8 @@ _LEVELS = {0: "warning", 2: "debug", 3: "debug"}
 
 _REPLACES = {"--max-notifications", "--max-memory"}
 _SENSELESS = {
-    "worker": _REPLACES | {"--health-port", "--shutdown-timeout"},
-    "drain": _REPLACES,
+    "worker": _REPLACES | {"--health-port", "--shutdown-timeout", "--reload"},
+    "drain": _REPLACES | {"--reload"},
 }
 _WHY = {
     "worker": "has no supervisor, which these options are for",
@@ -73,8 +77,12 @@ _WHY = {
 
 
 def _given(options: dict[str, Any]) -> set[str]:
-    """Return which of the options with a value, and none by default, are given."""
-    return {f"--{name.replace('_', '-')}" for name, one in options.items() if one is not None}
+    """Return which of the options that have no default are given, except ``--no-…``."""
+    return {
+        f"--{name.replace('_', '-')}"
+        for name, one in options.items()
+        if one is not None and one is not False
+    }
 
 
 def positive(value: str) -> int:
@@ -124,6 +132,12 @@ class Command(DatabaseCommand):
             "--drain",
             action="store_true",
             help="Handle the stored messages that are ready, then exit instead of listening.",
+        )
+        parser.add_argument(
+            "--reload",
+            action=BooleanOptionalAction,
+            help="Start anew with the new code when a file changes, once the messages in flight "
+            "are finished (default: if DEBUG is True, but not with --worker or --drain).",
         )
         parser.add_argument(
             "--worker",
@@ -197,11 +211,19 @@ class Command(DatabaseCommand):
         worker_options = self._worker_options(options)
         multiprocessing.current_process().name = worker_options.process_name()
         worker_options.configure_logging()
+        if not follow_reloader() and self._reloads(options):
+            sys.exit(Reloader().run())
         with self._endpoint(options) as endpoint:
             with readable_errors(worker_options.database):
                 prepared = self._prepared(worker_options, endpoint)
             if prepared:
                 self._run(prepared, options, endpoint)
+
+    def _reloads(self, options: dict[str, Any]) -> bool:
+        if options["reload"] is not None:
+            return bool(options["reload"])
+        is_alone = options["worker"] or options["drain"]
+        return settings.DEBUG and is_called_from_command_line(self) and not is_alone
 
     def _endpoint(self, options: dict[str, Any]) -> AbstractContextManager[Endpoint | None]:
         host, port = options["health_host"], options["health_port"]
