@@ -20,6 +20,11 @@ MOST = 10_000
 """How far messages are counted."""
 
 
+def capped(number: int) -> str:
+    """Return a number of messages as text; a larger one than :data:`MOST` stands for more."""
+    return f"{number:,}" if number <= MOST else f"{MOST:,}+"
+
+
 class NoListener(enum.Enum):
     """Why no listener would be called."""
 

@@ -62,6 +62,8 @@ class Audit:
     """Triggers after all migrations."""
     applied: Triggers
     """Triggers after the migrations that have run here."""
+    unapplied: Sequence[Node]
+    """Migrations of any app that have not run here."""
     unmigrated: Triggers
     """Triggers that the code declares in apps without migrations."""
     known_apps: Collection[str]
@@ -332,6 +334,7 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
         declared={key: wanted[key] for key in wanted.keys() - unmigrated.keys()},
         recorded=_here(connection, state, recorded.triggers),
         applied=installed,
+        unapplied=sorted(migrations.graph.nodes.keys() - {*migrations.applied}),
         unmigrated=unmigrated,
         known_apps=_known_apps(migrations),
         last_migrations=recorded.last_migrations,

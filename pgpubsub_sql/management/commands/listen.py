@@ -23,7 +23,8 @@ from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.logs import is_written
 from pgpubsub_sql.management.base import DatabaseCommand, add_database, readable_errors
 from pgpubsub_sql.management.reloading import Reloader, follow_reloader
-from pgpubsub_sql.migrations_ops.audit import audit
+from pgpubsub_sql.management.summary import log_summary
+from pgpubsub_sql.migrations_ops.audit import Audit, audit
 from pgpubsub_sql.sql.privileges import Role, missing_for
 from pgpubsub_sql.sql.readiness import check_workable, place
 from pgpubsub_sql.worker.health import Endpoint
@@ -244,8 +245,9 @@ class Command(DatabaseCommand):
         using = worker_options.database
 
         def prepare() -> WorkerOptions:
-            self._warn_of_drift(worker_options)
-            return dataclasses.replace(worker_options, place=place(connections[using]))
+            prepared = dataclasses.replace(worker_options, place=place(connections[using]))
+            log_summary(prepared, self._warn_of_drift(prepared))
+            return prepared
 
         if worker_options.drain:
             check_workable(connections[using])
@@ -284,17 +286,22 @@ class Command(DatabaseCommand):
         )
         sys.exit(supervisor.run())
 
-    def _warn_of_drift(self, worker_options: WorkerOptions) -> None:
-        """Warn of channels whose triggers are not as they should be, and say what to run."""
+    def _warn_of_drift(self, worker_options: WorkerOptions) -> Audit | None:
+        """Warn of channels whose triggers are not as they should be, and say what to run.
+
+        Return what is installed and what should be; None for a role that may not see that.
+        """
         if is_predecessor_installed():
             logger.warning(BOTH)
         connection = connections[worker_options.database]
         if missing := missing_for(connection, Role.VERIFIER):
             logger.debug("What is installed cannot be compared. %s.", missing.text)
-            return
-        for problem in audit(connection).all_problems():
+            return None
+        found = audit(connection)
+        for problem in found.all_problems():
             if problem.channel in worker_options.channels or not problem.channel:
                 logger.warning("%s %s", problem.sentence, problem.remedy)
+        return found
 
     def _announce(self, worker_options: WorkerOptions) -> None:
         """Say that it starts, if the project's LOGGING hides the log line that says so."""

@@ -18,6 +18,7 @@ from pgpubsub_sql.inspection import (
     MOST,
     Backlog,
     backlogs,
+    capped,
     declared,
     is_polled,
     paused_channels,
@@ -35,10 +36,6 @@ def _length(seconds: float | None) -> str:
     return "" if seconds is None else str(datetime.timedelta(seconds=round(seconds)))
 
 
-def _number(number: int) -> str:
-    return f"{number:,}" if number <= MOST else f"{MOST:,}+"
-
-
 class Column(NamedTuple):
     """A value of :class:`Backlog` that status shows of each channel."""
 
@@ -46,7 +43,7 @@ class Column(NamedTuple):
     """Its name there, and in JSON."""
     help: str
     """Its explanation in ``--help``."""
-    text: Callable[[Any], str] = _number
+    text: Callable[[Any], str] = capped
     """Formats it for the table."""
 
     @property
@@ -253,7 +250,7 @@ def _failure_problems(rows: list[Backlog], max_parked: int) -> Iterator[str]:
 
 
 def _messages(number: int) -> str:
-    return f"{_number(number)} message{'' if number == 1 else 's'}"
+    return f"{capped(number)} message{'' if number == 1 else 's'}"
 
 
 def _server_problems(server: Row, options: Options) -> Iterator[str]:

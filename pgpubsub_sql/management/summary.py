@@ -1,0 +1,72 @@
+"""What ``listen`` says before it begins: what it will do, what waits for it, and how to stop it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+from django.db import DEFAULT_DB_ALIAS
+
+from pgpubsub_sql.channels import BaseChannel, find_channel
+from pgpubsub_sql.inspection import Backlog, backlogs, capped
+from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.management.output import pluralize
+from pgpubsub_sql.migrations_ops.audit import Audit
+from pgpubsub_sql.worker.processes import WorkerOptions
+from pgpubsub_sql.worker.shutdown import GRACE_SECONDS
+
+logger = logging.getLogger("pgpubsub_sql.worker")
+
+MOST_CHANNELS = 20
+"""How many channels are named; the other lines stand for any number."""
+
+
+def log_summary(options: WorkerOptions, found: Audit | None) -> None:
+    """Log what workers with these *options* will do; *found* is unknown to some roles."""
+    channels = [find_channel(name) for name in options.channels]
+    stored = backlogs(options.database, options.channels)
+    logger.info("In %s: %s", options.place, _total(channels))
+    for channel in channels[:MOST_CHANNELS]:
+        name = channel.postgres_name()
+        logger.info("  %s", "; ".join(_described(channel, stored[name])), extra={"channel": name})
+    if left := channels[MOST_CHANNELS:]:
+        logger.info("  and %s: python manage.py pgpubsub ls", pluralize(len(left), "other channel"))
+    if found and found.unapplied:
+        logger.info("%s", _unapplied(found))
+    if not options.drain:
+        message = (
+            "To stop: Ctrl-C, or SIGTERM, which finishes the messages in flight. The same again, "
+            "at least %g s later, aborts them"
+        )
+        logger.info(message, GRACE_SECONDS)
+
+
+def _total(channels: Sequence[type[BaseChannel]]) -> str:
+    listeners = sum(len(registry.listeners_of(channel)) for channel in channels)
+    return f"{pluralize(len(channels), 'channel')}, {pluralize(listeners, 'listener')}"
+
+
+def _described(channel: type[BaseChannel], stored: Backlog) -> Iterator[str]:
+    kind = "durable" if channel.lock_notifications else "ephemeral"
+    yield f"{channel.postgres_name()}, {kind}"
+    if counts := ", ".join(_counts(stored)):
+        yield counts
+    if stored.paused_seconds is not None:
+        yield "paused"
+    yield f"calls {', '.join(one.path for one in registry.listeners_of(channel))}"
+
+
+def _counts(stored: Backlog) -> Iterator[str]:
+    """Yield how many messages are stored, by state, without those that are none."""
+    for word in ("ready", "waiting", "parked"):
+        if number := getattr(stored, word):
+            yield f"{capped(number)} {word}"
+
+
+def _unapplied(found: Audit) -> str:
+    labels = sorted({label for label, _ in found.unapplied})
+    database = "" if found.alias == DEFAULT_DB_ALIAS else f" --database {found.alias}"
+    number = pluralize(len(found.unapplied), "migration")
+    return (
+        f"Not applied yet: {number} of {', '.join(labels)}. Run: python manage.py migrate{database}"
+    )
