@@ -134,7 +134,9 @@ def options(command: BaseCommand) -> set[str]:
 
 def test_every_option_of_listen_is_listed() -> None:
     listed = [
-        option.strip("`").split()[0] for option, *_ in rows(page("listen.md"), first="option")
+        option
+        for cell, *_ in rows(page("listen.md"), first="option")
+        for option in re.findall(r"--[\w-]+", cell)
     ]
     assert sorted(listed) == sorted(options(Command()) - options(BaseCommand()))
 

@@ -20,7 +20,7 @@ TOLD = "PGPUBSUB_RELOADER"
 """Variable in the child's environment: the end of a pipe that closes when its parent ends."""
 LOOK_SECONDS = 1.0
 LOOK_SHARE = 10
-"""The time between two looks is at least this many times as long as the last one took."""
+"""The time between two looks is at least this many times the processor time of the last one."""
 _STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
 """Exit statuses of a child that was asked to stop before it had begun to work."""
 
@@ -64,12 +64,12 @@ class Reloader:
 
     def _look(self) -> float:
         """React to changes of files; return the seconds until the next look."""
-        started = time.monotonic()
+        started = time.process_time()
         if changed := self._files.changed():
             self._change(changed)
         if self._is_outdated and self._child is None:
             self._start()
-        return max(LOOK_SECONDS, LOOK_SHARE * (time.monotonic() - started))
+        return max(LOOK_SECONDS, LOOK_SHARE * (time.process_time() - started))
 
     def _change(self, changed: list[Path]) -> None:
         if not self._is_outdated:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import sysconfig
@@ -12,6 +13,8 @@ from pathlib import Path
 from django.apps import apps
 
 from pgpubsub_sql.django_internals import watched_files
+
+logger = logging.getLogger("pgpubsub_sql.supervisor")
 
 _LEFT_OUT = ("__pycache__", "node_modules")
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -36,7 +39,8 @@ class Files:
         """Return the files that have changed, or are new, since the last call."""
         try:
             now = self._look()
-        except OSError:  # a directory has gone while it was read: the next call sees what is left
+        except OSError as error:  # such as a directory that has gone while it was read
+            logger.warning("Files cannot be looked at now: %s; trying again", error)
             return []
         found = [path for path, at in now.items() if at > self._seen.get(path, self._started)]
         self._seen |= now

@@ -68,7 +68,7 @@ class Codec:
         (a list for a set, ``"2026-01-31"`` for a date). Raises :class:`PayloadError` for a value
         that would arrive changed.
         """
-        self._check_names(values)
+        self.check_names(values)
         message = self._struct(**values)
         text = self._encode_if_faithful(message)
         if text is None:
@@ -100,7 +100,7 @@ class Codec:
         """
         if self._initialize is None:
             return values
-        self._check_names(values)
+        self.check_names(values)
         return self._passed_through(values)
 
     def _passed_through(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +125,8 @@ class Codec:
         except _MISFITS:
             return None  # encode() then checks each field, to name the one that does not fit
 
-    def _check_names(self, values: Mapping[str, Any]) -> None:
+    def check_names(self, values: Mapping[str, Any]) -> None:
+        """Raise :class:`PayloadError` unless *values* has the required fields, and no others."""
         for name in sorted(values.keys() - self._names):
             close = difflib.get_close_matches(name, self.fields, n=1)
             hint = f"did you mean {close[0]!r}?" if close else self._expected()

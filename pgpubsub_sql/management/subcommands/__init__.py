@@ -14,6 +14,7 @@ from pgpubsub_sql.management.subcommands import (
     messages,
     pausing,
     replay,
+    sending,
     status,
     triggers,
 )
@@ -25,6 +26,7 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     *messages.SUBCOMMANDS,
     *replay.SUBCOMMANDS,
     *pausing.SUBCOMMANDS,
+    *sending.SUBCOMMANDS,
     *adopt.SUBCOMMANDS,
     *leave.SUBCOMMANDS,
 )
