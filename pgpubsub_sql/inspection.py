@@ -159,6 +159,31 @@ def paused_channels(using: str) -> dict[str, float]:
         return dict(cursor.fetchall())
 
 
+class LongCall(NamedTuple):
+    """What a worker has been handling for more than a second."""
+
+    channel: str
+    message: int | None
+    """Id of the notification; None for what is not stored."""
+    listener: str
+    """Its dotted path; empty if none has been called yet."""
+    seconds: float
+    process: int
+    """Process id of the worker."""
+    host: str
+    """Name of its machine."""
+
+
+def long_calls(using: str) -> list[LongCall]:
+    """Return what takes long, the longest first; nothing without the table or the privilege."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(query("may_see_display"))
+        if not cursor.fetchone()[0]:
+            return []
+        cursor.execute(query("displayed"))
+        return [LongCall(*row) for row in cursor.fetchall()]
+
+
 def backlogs(using: str, channels: Iterable[str]) -> dict[str, Backlog]:
     """Return what is stored of these *channels*, by name."""
     with connections[using].cursor() as cursor:

@@ -174,6 +174,10 @@ class Registry:
                 merged[listener.identity] = dataclasses.replace(first, timed_events=union)
         return list(merged.values())
 
+    def paths(self) -> list[str]:
+        """Return the dotted path of each listener, in an order that every process finds."""
+        return sorted({listener.path for listener in self.listeners()})
+
     def channels(self) -> list[type[BaseChannel]]:
         """Return the channels that have listeners, in order of declaration."""
         heard = {listener.find_channel() for listener in self.listeners()}

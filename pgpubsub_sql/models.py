@@ -1,4 +1,4 @@
-"""The models: stored notifications, paused channels, and payloads too long for a NOTIFY."""
+"""The models: stored notifications, what takes long, paused channels, and long payloads."""
 
 from __future__ import annotations
 
@@ -268,6 +268,37 @@ class Channel(Notification):
         verbose_name = _("channel")
         verbose_name_plural = _("channels")
         default_permissions = ("view",)
+
+
+class InFlight(models.Model):
+    """What a worker has been handling for more than a second.
+
+    It counts only while the session is connected that has written it.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    session = models.IntegerField()
+    """Process of the server, of the session that has written this."""
+    host = models.TextField()
+    """Name of the worker's machine."""
+    process = models.IntegerField()
+    """Process id of the worker there."""
+    channel = models.CharField(max_length=63)
+    """Name of the channel in PostgreSQL."""
+    message = models.BigIntegerField(null=True)
+    """Id of the notification; None for what is not stored."""
+    listener = models.TextField()
+    """Dotted path of the listener; empty if none has been called yet."""
+    since = models.DateTimeField()
+    """When the worker began with it."""
+
+    class Meta:
+        app_label = "pgpubsub_sql"
+        required_db_vendor = "postgresql"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.listener} on {self.host} ({self.process})"
 
 
 class Pause(models.Model):

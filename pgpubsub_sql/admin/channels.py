@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -13,17 +12,15 @@ from django.db import router
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
-from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.text import capfirst
-from django.utils.timesince import timesince
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from pgpubsub_sql.admin.databases import ChannelRow, Database, Stored, read_databases
 from pgpubsub_sql.admin.limits import page
 from pgpubsub_sql.admin.selection import Shown
-from pgpubsub_sql.inspection import MOST
+from pgpubsub_sql.admin.words import count, duration, place
 from pgpubsub_sql.migrations_ops.problems import InstallState
 from pgpubsub_sql.models import Channel, Notification
 
@@ -96,6 +93,7 @@ def _shown(database: Database, list_url: str) -> dict[str, Any]:
         shown |= {
             "channels": [_shown_channel(row, list_url) for row in stored.channels],
             "workers": [(one, duration(one.seconds)) for one in stored.workers],
+            "long_calls": [(one, duration(one.seconds), place(one)) for one in stored.long_calls],
             "in_flight": [
                 (name, one, count(one.messages), duration(one.seconds))
                 for name, one in stored.in_flight
@@ -150,19 +148,3 @@ def _facts(stored: Stored) -> Iterator[tuple[str, str]]:
         )
     else:
         yield gettext("Oldest transaction"), gettext("none is open")
-
-
-def count(number: int) -> str:
-    """Return a number of messages, as far as they are counted."""
-    return f"{number_format(min(number, MOST), force_grouping=True)}{'+' if number > MOST else ''}"
-
-
-def duration(seconds: float | None) -> str:
-    """Return a length of time in words; empty for none."""
-    if seconds is None:
-        return ""
-    if seconds < 60:
-        whole = max(0, round(seconds))
-        return ngettext("%(number)d second", "%(number)d seconds", whole) % {"number": whole}
-    now = timezone.now()
-    return timesince(now - datetime.timedelta(seconds=seconds), now)

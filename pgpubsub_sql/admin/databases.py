@@ -12,7 +12,16 @@ from django.utils.translation import gettext as _
 from pgpubsub_sql.admin.limits import TookTooLong, limited
 from pgpubsub_sql.channels import declared_channels
 from pgpubsub_sql.errors import PubSubError
-from pgpubsub_sql.inspection import Backlog, Holder, backlogs, declared, is_polled, stored_channels
+from pgpubsub_sql.inspection import (
+    Backlog,
+    Holder,
+    LongCall,
+    backlogs,
+    declared,
+    is_polled,
+    long_calls,
+    stored_channels,
+)
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.migrations_ops.audit import audit
 from pgpubsub_sql.migrations_ops.known_channels import KnownChannels
@@ -85,6 +94,7 @@ class Stored:
     """What a database has stored, and who works on it."""
 
     channels: Sequence[ChannelRow]
+    long_calls: Sequence[LongCall]
     workers: Sequence[ListeningWorker]
     queue_usage: float
     """How full the NOTIFY queue is, of 1."""
@@ -159,6 +169,7 @@ def _stored(alias: str, installation: Installation) -> Stored:
             ChannelRow(backlog=one, state=installation.states.get(name))
             for name, one in sorted(backlogs(alias, names).items())
         ],
+        long_calls=long_calls(alias),
         workers=[ListeningWorker(*one) for one in _rows(alias, "listening")],
         queue_usage=usage,
         dead=dead,

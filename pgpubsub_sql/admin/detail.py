@@ -15,7 +15,14 @@ from django.utils.timesince import timesince, timeuntil
 from django.utils.translation import gettext as _
 
 from pgpubsub_sql.admin.selection import in_words
-from pgpubsub_sql.inspection import Inspection, NoListener, inspect_message, max_attempts
+from pgpubsub_sql.admin.words import duration, place
+from pgpubsub_sql.inspection import (
+    Inspection,
+    NoListener,
+    inspect_message,
+    long_calls,
+    max_attempts,
+)
 from pgpubsub_sql.models import Notification, NotificationQuerySet, State
 
 SHOWN_CHARACTERS = 64 * 1024
@@ -61,16 +68,28 @@ def next_try(message: Any) -> str:
 
 
 def state(message: Any) -> str:
-    """Return the state in a sentence."""
+    """Return the state in a sentence, with the listener if that takes long."""
+    if message.state == State.IN_FLIGHT:
+        return _in_flight(message)
     due = timeuntil(message.available_at, message.now) if message.available_at else ""
     words: dict[str, Callable[[], str]] = {
         State.READY: lambda: _("Ready: the next free worker handles it."),
-        State.IN_FLIGHT: lambda: _("In flight: a worker is handling it."),
         State.DELAYED: lambda: _("Delayed: it is handled in %(due)s.") % {"due": due},
         State.RETRYING: lambda: _("Failed: it is tried again in %(due)s.") % {"due": due},
         State.PARKED: lambda: _("Parked: it is not tried again until somebody replays it."),
     }
     return words[message.state]()
+
+
+def _in_flight(message: Any) -> str:
+    calls = [one for one in long_calls(message._state.db) if one.message == message.pk]
+    if not calls:
+        return _("In flight: a worker is handling it.")
+    return _("In flight: %(listener)s has been handling it for %(duration)s (%(place)s).") % {
+        "listener": calls[0].listener,
+        "duration": duration(calls[0].seconds),
+        "place": place(calls[0]),
+    }
 
 
 def ago(of: Any, message: Any) -> str:

@@ -100,6 +100,20 @@ class Migration(migrations.Migration):
             bases=("pgpubsub_sql.notification",),
         ),
         migrations.CreateModel(
+            name="InFlight",
+            fields=[
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("session", models.IntegerField()),
+                ("host", models.TextField()),
+                ("process", models.IntegerField()),
+                ("channel", models.CharField(max_length=63)),
+                ("message", models.BigIntegerField(null=True)),
+                ("listener", models.TextField()),
+                ("since", models.DateTimeField()),
+            ],
+            options={"default_permissions": (), "required_db_vendor": "postgresql"},
+        ),
+        migrations.CreateModel(
             name="Pause",
             fields=[
                 ("channel", models.CharField(max_length=63, primary_key=True, serialize=False)),

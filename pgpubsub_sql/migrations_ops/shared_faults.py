@@ -26,6 +26,7 @@ from pgpubsub_sql.sql import SQL, query, quote_identifier, render
 from pgpubsub_sql.sql.catalogue import function_definition
 from pgpubsub_sql.sql.comparison import FunctionDefinition
 from pgpubsub_sql.sql.own_tables import (
+    IN_FLIGHT,
     INDEXES,
     KEYS,
     LONG_PAYLOAD,
@@ -36,7 +37,12 @@ from pgpubsub_sql.sql.own_tables import (
     Column,
 )
 
-_MODELS = {NOTIFICATION: "Notification", LONG_PAYLOAD: "LongPayload", PAUSE: "Pause"}
+_MODELS = {
+    NOTIFICATION: "Notification",
+    LONG_PAYLOAD: "LongPayload",
+    IN_FLIGHT: "InFlight",
+    PAUSE: "Pause",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,9 +38,10 @@ _TIME = "timestamp with time zone"
 _NOW = "clock_timestamp()"
 _RANDOM = "(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))"
 
-NOTIFICATION, LONG_PAYLOAD, PAUSE, SECRET = (
+NOTIFICATION, LONG_PAYLOAD, IN_FLIGHT, PAUSE, SECRET = (
     "pgpubsub_sql_notification",
     "pgpubsub_sql_longpayload",
+    "pgpubsub_sql_inflight",
     "pgpubsub_sql_pause",
     "pgpubsub_sql_secret",
 )
@@ -69,6 +70,16 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
         "payload": Column(type="jsonb", filler="'{}'"),
         "expires_at": Column(type=_TIME, filler="'infinity'"),
     },
+    IN_FLIGHT: {
+        "id": _ID,
+        "session": Column(type="integer", filler="0"),
+        "host": Column(type="text", filler="''"),
+        "process": Column(type="integer", filler="0"),
+        "channel": Column(type="character varying(63)", filler="''"),
+        "message": Column(type="bigint", is_required=False),
+        "listener": Column(type="text", filler="''"),
+        "since": Column(type=_TIME, filler="'-infinity'"),
+    },
     PAUSE: {
         "channel": Column(type="character varying(63)", filler="''"),
         "paused_at": Column(type=_TIME, default=_NOW),
@@ -91,12 +102,18 @@ INDEXES: Mapping[str, Mapping[str, str]] = {
         ),
     },
     LONG_PAYLOAD: {"pgpubsub_sql_longpayload_expires_at_a49de306": "USING btree (expires_at)"},
+    IN_FLIGHT: {},
     PAUSE: {},
     SECRET: {},
 }
 """Each index by its name: what follows ``ON table`` in ``pg_get_indexdef()``."""
 
-KEYS: Mapping[str, str] = {NOTIFICATION: "id", LONG_PAYLOAD: "id", PAUSE: "channel"}
+KEYS: Mapping[str, str] = {
+    NOTIFICATION: "id",
+    LONG_PAYLOAD: "id",
+    IN_FLIGHT: "id",
+    PAUSE: "channel",
+}
 """The column that is the primary key of a table."""
 
 

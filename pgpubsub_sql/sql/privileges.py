@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.sql.ddl import Target
-from pgpubsub_sql.sql.own_tables import LONG_PAYLOAD, NOTIFICATION, PAUSE, SECRET
+from pgpubsub_sql.sql.own_tables import IN_FLIGHT, LONG_PAYLOAD, NOTIFICATION, PAUSE, SECRET
 from pgpubsub_sql.sql.templates import query
 from pgpubsub_sql.sql.trigger import Trigger
 
@@ -40,7 +40,9 @@ class Role(enum.StrEnum):
     EPHEMERAL_SENDER = "calls `notify()` on an ephemeral channel"
     MANY_SENDER = "calls `notify_many()`"
     LISTENER = "runs `listen`"
+    DISPLAYER = "runs `listen`, and shows what takes long"
     READER = "runs `pgpubsub status`, `failed`, `parked` or `show`"
+    ONLOOKER = "sees there, or in the admin, what takes long"
     KEEPER = "runs `pgpubsub retry`, `replay`, `discard` or `move`"
     PAUSER = "runs `pgpubsub pause` or `resume`"
     VERIFIER = "runs `pgpubsub verify`, `ls` or `sql`"
@@ -96,7 +98,9 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
             "pg_advisory_unlock",
         ),
     ),
+    Role.DISPLAYER: _table(IN_FLIGHT, "SELECT", "INSERT", "DELETE"),
     Role.READER: (*_table(NOTIFICATION, "SELECT"), *_table(PAUSE, "SELECT")),
+    Role.ONLOOKER: _table(IN_FLIGHT, "SELECT"),
     Role.KEEPER: (
         *_table(NOTIFICATION, "SELECT", "UPDATE", "DELETE"),
         *_call_postgres("pg_notify"),

@@ -103,6 +103,13 @@ def check_autocommit(connection: BaseDatabaseWrapper) -> None:
         )
 
 
+def search_path(connection: BaseDatabaseWrapper) -> str:
+    """Return the search_path of *connection*."""
+    with connection.cursor() as cursor:
+        cursor.execute(query("get_setting"), {"name": "search_path"})
+        return str(cursor.fetchone()[0])
+
+
 def place(connection: BaseDatabaseWrapper) -> str:
     """Return the schema and the database of *connection*, in words."""
     with connection.cursor() as cursor:

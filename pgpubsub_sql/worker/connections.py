@@ -25,9 +25,10 @@ from pgpubsub_sql.django_internals import (
 )
 from pgpubsub_sql.sql import query, render
 
-LISTEN, WORK = "pgpubsub_sql listen", "pgpubsub_sql work"
-"""``application_name`` of a worker's two connections; the query ``workers`` counts the first. The
-name of the worker, or else the project's own ``application_name``, follows in parentheses."""
+LISTEN, WORK, DISPLAY = "pgpubsub_sql listen", "pgpubsub_sql work", "pgpubsub_sql display"
+"""``application_name`` of a worker's two connections, of which the query ``workers`` counts the
+first, and of that by which its supervisor shows what takes long. The name of the worker, or else
+the project's own ``application_name``, follows in parentheses."""
 
 CONNECT_SECONDS = 10
 """Default of ``connect_timeout``."""
@@ -75,7 +76,7 @@ def prepare(wrapper: Any, purpose: str, name: str = "") -> None:
     """Prepare a session that only the worker uses; *purpose* becomes its ``application_name``."""
     execute(wrapper, render("queries/prepare_session", local="false"))
     given = name or _parameters(wrapper.connection).get("application_name")
-    _set(wrapper, "application_name", f"{purpose} ({given})" if given else purpose)
+    set_setting(wrapper, "application_name", f"{purpose} ({given})" if given else purpose)
 
 
 def follow(wrapper: Any) -> None:
@@ -86,7 +87,7 @@ def follow(wrapper: Any) -> None:
     with connections[wrapper.alias].cursor() as cursor:
         cursor.execute(query("get_setting"), {"name": "search_path"})
         ((path,),) = cursor.fetchall()
-    _set(wrapper, "search_path", path)
+    set_setting(wrapper, "search_path", path)
 
 
 def is_pooled(wrapper: Any, pid: int) -> bool:
@@ -151,7 +152,8 @@ def _parameters(raw: Any) -> Mapping[str, str]:
     return raw.info.get_parameters() if is_psycopg3 else raw.info.dsn_parameters  # type: ignore[no-any-return]
 
 
-def _set(wrapper: Any, name: str, value: str) -> None:
+def set_setting(wrapper: Any, name: str, value: str) -> None:
+    """Set a setting of PostgreSQL for the rest of the session."""
     execute(wrapper, query("set_setting"), {"name": name, "value": value, "local": False})
 
 

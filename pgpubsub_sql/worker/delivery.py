@@ -102,6 +102,8 @@ class Delivery:
             )
             for number, (name, channel) in enumerate(self.channels.items())
         }
+        for state in self._states.values():
+            state.dispatch.calling = self._pulse.listener
         self.outcomes: Counter[type] = Counter()
         """Number of notifications by outcome; those that were handled count for ``NoneType``."""
         self._ephemeral = 0

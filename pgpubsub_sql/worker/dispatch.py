@@ -38,12 +38,16 @@ DURABLE_HINT = (
 
 
 class Dispatcher:
-    """Calls the listeners of *channel*, in order of registration."""
+    """Calls the listeners of *channel*, in order of registration.
+
+    The position of the one that is called is assigned to :attr:`calling`, as in a pulse.
+    """
 
     def __init__(self, channel: type[BaseChannel], session: Session) -> None:
         self._channel = channel
         self._session = session
         self._heard = registry.listeners_of(channel)
+        self.calling = memoryview(bytearray(8)).cast("q")
         self._is_notification_named = any("notification" in one.parameters for one in self._heard)
 
     @property
@@ -56,11 +60,17 @@ class Dispatcher:
         return message_decoder(self._channel, using=self._session.using)
 
     @cached_property
-    def _listeners(self) -> list[tuple[frozenset[str], str, Call, Select]]:
-        """Timed events, path and function of each listener, and what selects its arguments."""
-        names = message_fields(self._channel)
+    def _listeners(self) -> list[tuple[frozenset[str], str, int, Call, Select]]:
+        """Of each listener: timed events, path, position, function, what selects its arguments."""
+        names, paths = message_fields(self._channel), registry.paths()
         return [
-            (one.timed_events, one.path, self.caller(one), one.selector(names))
+            (
+                one.timed_events,
+                one.path,
+                paths.index(one.path) + 1,
+                self.caller(one),
+                one.selector(names),
+            )
             for one in self._heard
         ]
 
@@ -91,9 +101,10 @@ class Dispatcher:
     def _call_listeners(self, message: Message, extras: dict[str, Any], attempt: Attempt) -> bool:
         """Call the listeners of the timed event of *message*; return whether there is one."""
         is_heard = False
-        for timed_events, path, call, select in self._listeners:
+        for timed_events, path, position, call, select in self._listeners:
             if not timed_events or message.timed_event in timed_events:
                 is_heard, attempt.listener = True, path
+                self.calling[0] = position
                 call(**select(message.fields, extras))
         return is_heard
 

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from contextlib import closing
 from multiprocessing.context import ForkProcess
 from multiprocessing.spawn import get_executable
 from typing import Any, Protocol
@@ -20,8 +21,9 @@ from django.conf import settings
 from pgpubsub_sql.channels import BaseChannel, find_channel
 from pgpubsub_sql.errors import NotReady, PubSubError
 from pgpubsub_sql.logs import configure
+from pgpubsub_sql.worker.display import Display
 from pgpubsub_sql.worker.limits import Limits
-from pgpubsub_sql.worker.pulse import Pulse
+from pgpubsub_sql.worker.pulse import Pulse, Pulses
 from pgpubsub_sql.worker.shutdown import Lifeline
 from pgpubsub_sql.worker.worker import Worker
 
@@ -59,6 +61,8 @@ class WorkerOptions:
     """Alias of the database."""
     place: str = ""
     """Database and schema that the alias must lead to; empty for any."""
+    search_path: str = ""
+    """The search_path there; empty for that of a new connection."""
     drain: bool = False
     """Handle the stored messages that are ready, then end."""
     loglevel: str | None = None
@@ -79,13 +83,29 @@ class WorkerOptions:
         name = self.name or "listen"
         return name if number is None else f"{name}-{number}"
 
+    def display(self, pulses: Pulses, processes: int) -> Display:
+        """Return what shows what the workers of *pulses* have been handling for long."""
+        return Display(
+            pulses,
+            processes,
+            self.channels,
+            using=self.database,
+            search_path=self.search_path,
+            name=self.name,
+        )
+
     def configure_logging(self) -> None:
         """Log to standard error, unless the project's LOGGING has handlers."""
         configure(level=self.loglevel, format_=self.logformat, as_json=self.json_logs)
 
 
-def work(options: WorkerOptions, lifeline: Lifeline | None = None, number: int = 0) -> ExitStatus:
-    """Run one worker in this process, for the supervisor that holds the other end of *lifeline*."""
+def work(options: WorkerOptions) -> ExitStatus:
+    """Run one worker in this process, without a supervisor."""
+    with closing(Pulses(1)) as pulses, options.display(pulses, 1):
+        return _work(options, Pulse.shared(pulses.fd, 0))
+
+
+def _work(options: WorkerOptions, pulse: Pulse, lifeline: Lifeline | None = None) -> ExitStatus:
     options.configure_logging()
     _write_lines()
     channels = [find_channel(name) for name in options.channels]
@@ -97,7 +117,7 @@ def work(options: WorkerOptions, lifeline: Lifeline | None = None, number: int =
         expected_place=options.place,
         name=name,
         lifeline=lifeline,
-        pulse=Pulse.shared(lifeline.pulses, number) if lifeline else None,
+        pulse=pulse,
         limits=Limits(messages=options.max_notifications, memory=options.max_memory),
     )
     if options.drain:
@@ -212,7 +232,7 @@ class _Fork(ForkProcess):
 def _run_worker(options: WorkerOptions, number: int, lifeline: Lifeline) -> int:
     multiprocessing.current_process().name = options.process_name(number)
     try:
-        return work(options, lifeline, number)
+        return _work(options, Pulse.shared(lifeline.pulses, number), lifeline)
     except PubSubError as error:
         logger.critical("Worker %s cannot work: %s", number, error)
         return ExitStatus.UNFIT

@@ -30,6 +30,10 @@ class Reading(NamedTuple):
 
     message: int
     """Id of the stored message in flight; 0 if there is none."""
+    listener: int
+    """Position of the listener that was called last, from 1, as ``registry.paths()`` has it."""
+    process: int
+    """Process id of the worker; 0 if none has started."""
     since: float
     """When it began to do this, by the monotonic clock; for messages, when their batch began."""
     limit: float
@@ -42,11 +46,12 @@ class Reading(NamedTuple):
 
 
 # Native sizes, as both processes run on this machine; the compiler's copy of a number is whole.
-_LAYOUT = Struct("@qddiBB")
-_MESSAGE = Struct("@q")
+_LAYOUT = Struct("@qqqddiBB")
+_NUMBER = Struct("@q")
 _CHANGE = Struct("@ddiB")
-_LISTENS_AT = _MESSAGE.size + _CHANGE.size
-SLOT_BYTES = 32
+_CHANGE_AT = 3 * _NUMBER.size
+_LISTENS_AT = _CHANGE_AT + _CHANGE.size
+SLOT_BYTES = 48
 """Bytes of memory for each worker."""
 
 
@@ -59,8 +64,10 @@ class Pulse:
     def __init__(self, memory: mmap.mmap | bytearray | None = None, offset: int = 0) -> None:
         own = memoryview(bytearray(SLOT_BYTES) if memory is None else memory)
         self._slot = own[offset : offset + SLOT_BYTES]
-        self.message = self._slot[: _MESSAGE.size].cast("q")
-        """One number, to which the id of each message is assigned before it is handled."""
+        numbers = self._slot[:_CHANGE_AT].cast("q")
+        self.message, self.listener = numbers[:1], numbers[1:2]
+        """One number each, which is assigned before a message is handled, or a listener called."""
+        numbers[2] = os.getpid()
 
     @classmethod
     def shared(cls, fd: int, number: int) -> Pulse:
@@ -84,8 +91,8 @@ class Pulse:
         self._slot[_LISTENS_AT] = value
 
     def _change(self, doing: Doing, channel: int = 0, limit: float = math.inf) -> None:
-        self.message[0] = 0
-        _CHANGE.pack_into(self._slot, _MESSAGE.size, time.monotonic(), limit, channel, doing)
+        self.message[0] = self.listener[0] = 0
+        _CHANGE.pack_into(self._slot, _CHANGE_AT, time.monotonic(), limit, channel, doing)
 
 
 class Pulses:

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from django.db import connections
 
@@ -72,6 +72,7 @@ class Supervisor:
         self._slots = [_Slot(number) for number in range(processes)]
         self._is_hopeless = False
         self._watch = Watch(processes, options.channels, endpoint)
+        self._display = options.display(self._watch.pulses, processes)
 
     def run(self) -> int:
         """Supervise until all workers have ended; return the exit status for the process."""
@@ -83,10 +84,12 @@ class Supervisor:
             self._watch,
             _lifeline(pulses) as self._lifeline,
             Shutdown(awaits_children=True) as shutdown,
+            ExitStack() as stack,
         ):
             try:
                 for slot in self._slots:
                     self._start(slot)
+                stack.enter_context(self._display)  # later, as it has a thread
                 while not shutdown.is_requested() and self._pending():
                     self._step(shutdown)
                 self._let_finish(shutdown)
@@ -109,7 +112,7 @@ class Supervisor:
             self._ended(slot, code)
         for slot in self._slots:
             if slot.restart_at is not None and slot.restart_at <= time.monotonic():
-                self._start(slot)
+                self._restart(slot)
 
     def _wait(self, shutdown: Shutdown, seconds: float = LOOK_SECONDS) -> list[tuple[_Slot, int]]:
         """Wait, not for long; return the workers that have ended, each with its exit code."""
@@ -122,6 +125,12 @@ class Supervisor:
                 logger.error("Worker %s %s. It is killed.", slot.number, reason)
                 slot.send_kill()
         return ended
+
+    def _restart(self, slot: _Slot) -> None:
+        """Start a worker again, unless that is a fork and not possible right now."""
+        with self._display.silent() as is_silent:
+            if is_silent or self._starter is not fork:
+                self._start(slot)
 
     def _start(self, slot: _Slot) -> None:
         self._watch.forget(slot.number)

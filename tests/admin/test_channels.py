@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
-from django.db import connections
+from django.db import connection, connections
 from django.test import Client
 from django.utils import timezone
 
 from pgpubsub_sql import conf
 from pgpubsub_sql.admin import channels
-from pgpubsub_sql.models import Notification
+from pgpubsub_sql.admin import words as words_of
+from pgpubsub_sql.models import InFlight, Notification
 from tests.admin.conftest import CHANNELS, MESSAGES, text
 from tests.conftest import Listen, eventually
 from tests.ledger import sql
@@ -135,6 +136,31 @@ class TestWhoHandlesMessages:
         assert row(committed)[4] == "0"
         assert "Process of the server" not in words(sections(committed)["default"])
 
+    def test_what_takes_long_is_listed(self, committed: Client) -> None:
+        pk = store().pk
+        sql("SET application_name = 'pgpubsub_sql display'")  # this session shows it
+        InFlight.objects.create(
+            session=connection.connection.info.backend_pid,
+            host="web-1",
+            process=4711,
+            channel=NAME,
+            message=pk,
+            listener="blog.listeners.mail",
+            since=timezone.now() - HOUR,
+        )
+        with in_flight(pk):
+            page = words(sections(committed)["default"])
+            detail = words(text(committed.get(f"{MESSAGES}{pk}/change/"))).replace("\xa0", " ")
+        found = re.search(r"What takes long .* Worker (.*?) In flight", page)
+        place = "process 4711 on web-1"
+        assert found
+        assert found[1].replace("\xa0", " ") == f"blog.listeners.mail {NAME} {pk} 1 hour {place}"
+        assert (
+            f"In flight: blog.listeners.mail has been handling it for 1 hour ({place})." in detail
+        )
+        sql("RESET application_name")
+        assert "What takes long" not in sections(committed)["default"]
+
 
 class TestTheServer:
     def test_its_queue_and_its_dead_rows_are_shown(self, watcher: Client) -> None:
@@ -234,7 +260,7 @@ class TestAccess:
     ],
 )
 def test_lengths_of_time_are_said_in_words(seconds: Any, expected: str) -> None:
-    assert channels.duration(seconds).replace("\xa0", " ") == expected
+    assert words_of.duration(seconds).replace("\xa0", " ") == expected
 
 
 def test_it_says_so_in_german(watcher: Client) -> None:

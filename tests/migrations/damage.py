@@ -176,10 +176,18 @@ DAMAGE = {
     ),
     "our table is dropped": Damage((f"DROP TABLE {N}",), f"The table {N} is missing"),
     "all our tables are dropped": Damage(
-        (f"DROP TABLE {N}, pgpubsub_sql_longpayload, pgpubsub_sql_pause, pgpubsub_sql_secret",),
+        (
+            f"DROP TABLE {N}, pgpubsub_sql_longpayload, pgpubsub_sql_inflight, pgpubsub_sql_pause, "
+            "pgpubsub_sql_secret",
+        ),
         "The table pgpubsub_sql_secret is missing",
     ),
     "our table is renamed": Damage((f"ALTER TABLE {N} RENAME TO renamed",), "is called renamed"),
+    "the table of what takes long is dropped": Damage(
+        ("DROP TABLE pgpubsub_sql_inflight",),
+        "The table pgpubsub_sql_inflight is missing",
+        is_felt=False,
+    ),
     "the table of pauses is dropped": Damage(
         ("DROP TABLE pgpubsub_sql_pause",), "The table pgpubsub_sql_pause is missing", is_felt=False
     ),

@@ -26,7 +26,7 @@ from pgpubsub_sql.management.reloading import Reloader, follow_reloader
 from pgpubsub_sql.management.summary import log_summary
 from pgpubsub_sql.migrations_ops.audit import Audit, audit
 from pgpubsub_sql.sql.privileges import Role, missing_for
-from pgpubsub_sql.sql.readiness import check_workable, place
+from pgpubsub_sql.sql.readiness import check_workable, place, search_path
 from pgpubsub_sql.worker.health import Endpoint
 from pgpubsub_sql.worker.outages import await_database
 from pgpubsub_sql.worker.processes import ExitStatus, WorkerOptions, work
@@ -245,7 +245,10 @@ class Command(DatabaseCommand):
         using = worker_options.database
 
         def prepare() -> WorkerOptions:
-            prepared = dataclasses.replace(worker_options, place=place(connections[using]))
+            here = connections[using]
+            prepared = dataclasses.replace(
+                worker_options, place=place(here), search_path=search_path(here)
+            )
             log_summary(prepared, self._warn_of_drift(prepared))
             return prepared
 

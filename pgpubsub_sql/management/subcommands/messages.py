@@ -18,6 +18,7 @@ from pgpubsub_sql.inspection import (
     NoListener,
     inspect_message,
     last_line,
+    long_calls,
     max_attempts,
 )
 from pgpubsub_sql.management.base import Options, Row, Subcommand, fetch
@@ -77,9 +78,11 @@ def show(command: BaseCommand, options: Options) -> None:
             f"No message {missing[0]} is stored in the database {options['database']!r}: it has "
             "been handled or discarded, or it never existed."
         )
+    calls = [one._asdict() for one in long_calls(options["database"])]
     for row in rows:
         sessions = fetch(options, query("in_flight"), {"id": row["id"]})
         row |= {"in_flight": sessions[0] if sessions else None} | _handled_by(row, options)
+        row["long"] = next((one for one in calls if one["message"] == row["id"]), None)
     if options["json"]:
         write_json(command, rows)
     else:
@@ -199,6 +202,7 @@ def _whole(row: Row) -> str:
         "id": row["id"],
         "channel": row["channel"],
         "state": _state_in_words(row),
+        "handling": _handling(row["long"]) if row["long"] else None,
         "sent": _past(row["created_at"], row["age"]),
         "expires": _moment(row["expires_at"]),
         "attempts": _attempts(row),
@@ -226,6 +230,11 @@ def _state_in_words(row: Row) -> str:
         State.DELAYED: f"delayed until {_moment(row['available_at'])} (in {due})",
         State.IN_FLIGHT: "in flight until a moment ago",  # its session has ended since
     }[row["state"]]
+
+
+def _handling(call: Row) -> str:
+    length = _duration(datetime.timedelta(seconds=call["seconds"]))
+    return f"{call['listener']} for {length}, in process {call['process']} on {call['host']}"
 
 
 def _moment(moment: datetime.datetime | None) -> str:

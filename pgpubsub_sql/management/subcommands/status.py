@@ -17,10 +17,12 @@ from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.inspection import (
     MOST,
     Backlog,
+    LongCall,
     backlogs,
     capped,
     declared,
     is_polled,
+    long_calls,
     paused_channels,
     stored_channels,
 )
@@ -76,12 +78,19 @@ def status(command: BaseCommand, options: Options) -> None:
     """
     rows = _rows(options)
     (server,) = fetch(options, query("workers"))
-    problems = [*_channel_problems(rows, options), *_server_problems(server, options)]
+    shown = {row.channel for row in rows}
+    calls = [one for one in long_calls(options["database"]) if one.channel in shown]
+    problems = [
+        *_channel_problems(rows, calls, options),
+        *_server_problems(server, options),
+    ]
     if options["json"]:
-        write_json(command, {"channels": list(map(_as_json, rows)), **server, "problems": problems})
+        long = [one._asdict() for one in calls]
+        channels = list(map(_as_json, rows))
+        write_json(command, {"channels": channels, "long": long, **server, "problems": problems})
     else:
         _write(command, rows, server)
-        for line in _pauses(rows):
+        for line in [*map(_long, calls), *_pauses(rows)]:
             command.stdout.write(line)
         if not options["check"]:
             command.stdout.write("\n".join(problems))
@@ -201,6 +210,19 @@ def _for_table(row: Backlog) -> Row:
     return {"channel": f"{row.channel}{mark}", **cells}
 
 
+def _long(call: LongCall) -> str:
+    """Return who has been handling what for long, and where."""
+    return f"{_handling(call)}, in process {call.process} on {call.host}."
+
+
+def _handling(call: LongCall) -> str:
+    what = "a message" if call.message is None else f"message {call.message}"
+    return (
+        f"{call.channel}: {call.listener or 'a worker'} has been handling {what} for "
+        f"{_length(call.seconds)}"
+    )
+
+
 def _pauses(rows: list[Backlog]) -> Iterator[str]:
     """Yield which channels are paused, and how to go on."""
     for row in rows:
@@ -211,9 +233,18 @@ def _pauses(rows: list[Backlog]) -> Iterator[str]:
             )
 
 
-def _channel_problems(rows: list[Backlog], options: Options) -> Iterator[str]:
+def _channel_problems(
+    rows: list[Backlog], calls: list[LongCall], options: Options
+) -> Iterator[str]:
     """Yield what is wrong with channels, and the remedy."""
     limit, listened_to = options["max_age"].total_seconds(), _listened_to()
+    hung = [one for one in calls if one.seconds > limit]
+    for one in hung:
+        yield (
+            f"{_handling(one)}. If it hangs, kill process {one.process} on {one.host}, and set a "
+            "timeout on the channel."
+        )
+    known = {one.channel for one in hung}
     for row in rows:
         if row.stored and row.channel not in listened_to:
             yield (
@@ -225,6 +256,8 @@ def _channel_problems(rows: list[Backlog], options: Options) -> Iterator[str]:
                 f"{row.channel}: the oldest message has been due for {_length(row.oldest)}. Run "
                 "more workers, or find out what keeps them busy."
             )
+        if row.channel in known:
+            continue
         if row.holders and (row.holders[0].seconds or 0) > limit:
             longest = row.holders[0]
             yield (
