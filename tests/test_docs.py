@@ -15,6 +15,7 @@ from pgpubsub_sql.embedded import Server
 from pgpubsub_sql.embedded.binaries import wheel_directories
 from pgpubsub_sql.notify import _OPTIONS
 from tests.conftest import ROOT
+from tests.preloaded import preloaded_python
 from tests.walkthrough import Walk, blocks, continued_by
 
 pytestmark = pytest.mark.timeout(300)
@@ -34,7 +35,8 @@ class Library:
     What a page leaves behind, files and database, is put aside for all that continue it.
     """
 
-    def __init__(self, server: Server, directory: Path) -> None:
+    def __init__(self, server: Server, directory: Path, python: Path) -> None:
+        self.python = python
         # The wheel has psql and pg_dump, should another installation be the server's.
         path = [*map(str, (server.bin_dir, *wheel_directories())), os.environ["PATH"]]
         clients = {"PATH": os.pathsep.join(path)}
@@ -52,7 +54,7 @@ class Library:
         base = continued_by(page) or NOTHING
         self.walk(base)
         self._fetch(base)
-        Walk(self.project, self.environment).follow(blocks(page))
+        Walk(self.project, self.environment, self.python).follow(blocks(page))
         if page in self.continued:
             self._keep(page)
 
@@ -83,7 +85,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     """
     settings = {"fsync": "off", "max_prepared_transactions": "1"}
     with Server(bin_dir=next(iter(wheel_directories()), None), settings=settings) as server:
-        yield Library(server, tmp_path_factory.mktemp("library"))
+        directory = tmp_path_factory.mktemp("library")
+        with preloaded_python(tmp_path_factory.mktemp("bin"), dict(os.environ)) as python:
+            yield Library(server, directory, python)
 
 
 @pytest.mark.parametrize("page", PAGES)

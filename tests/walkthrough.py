@@ -116,14 +116,18 @@ def lines_like(expected: str) -> re.Pattern[str]:
 class Walk:
     """One reader, in one directory, with one worker and one interpreter at most."""
 
-    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+    def __init__(self, directory: Path, environment: dict[str, str], *programs: Path) -> None:
         self.directory = directory
         self.log = directory / "listen.log"
         self.worker: subprocess.Popen[bytes] | None = None
         self.interpreter: subprocess.Popen[str] | None = None
         # As in an activated environment, whose commands come first, and in a terminal.
-        path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        self.environment = environment | {"PATH": path, "COLUMNS": "80", "PYTHONUNBUFFERED": "1"}
+        path = [*map(str, programs), str(Path(sys.executable).parent), environment["PATH"]]
+        self.environment = environment | {
+            "PATH": os.pathsep.join(path),
+            "COLUMNS": "80",
+            "PYTHONUNBUFFERED": "1",
+        }
         self.environment.pop("DJANGO_SETTINGS_MODULE", None)
         self.environment["NPM_CONFIG_PREFER_OFFLINE"] = "true"
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -238,7 +242,7 @@ class Walk:
         if self.interpreter is None:
             self.interpreter = subprocess.Popen(
                 [
-                    sys.executable,
+                    "python",
                     "manage.py",
                     "shell",
                     "-v",
