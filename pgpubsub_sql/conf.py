@@ -10,6 +10,14 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 
+def is_counting() -> bool:
+    """``PGPUBSUB_COUNTERS``: whether workers write what became of messages into the database.
+
+    Default: True.
+    """
+    return _flag("PGPUBSUB_COUNTERS", default=True)
+
+
 def is_context_bound_to_transaction() -> bool:
     """``PGPUBSUB_TX_BOUND_NOTIFICATION_CONTEXT``: whether a context ends with its transaction.
 

@@ -333,7 +333,8 @@ def test_a_read_only_role_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 OURS = (
-    "pgpubsub_sql_notification, pgpubsub_sql_longpayload, pgpubsub_sql_secret, pgpubsub_sql_pause"
+    "pgpubsub_sql_notification, pgpubsub_sql_longpayload, pgpubsub_sql_secret, pgpubsub_sql_pause, "
+    "pgpubsub_sql_counter"
 )
 
 

@@ -27,6 +27,7 @@ def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
 
 def _invalid_settings() -> Iterator[checks.CheckMessage]:
     for read in (
+        conf.is_counting,
         conf.is_context_bound_to_transaction,
         conf.is_context_passed_to_listeners,
         conf.is_notify_used,

@@ -3,6 +3,7 @@
 from django.db import migrations, models
 
 from pgpubsub_sql.migrations_ops.shared_operations import (
+    CreateCounters,
     CreateHelper,
     CreateIsNotified,
     CreateSecret,
@@ -124,6 +125,7 @@ class Migration(migrations.Migration):
             ],
             options={"default_permissions": (), "required_db_vendor": "postgresql"},
         ),
+        CreateCounters(),
         CreateHelper("context_v1", "pgpubsub_context_v1()"),
         CreateHelper("ignored_v1", "pgpubsub_ignored_v1(text)"),
         CreateHelper("bucket_v1", "pgpubsub_bucket_v1(text)"),

@@ -17,6 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from pgpubsub_sql.installed import APP
 from pgpubsub_sql.migrations_ops.applying import Editor, execute
 from pgpubsub_sql.migrations_ops.shared_operations import (
+    CreateCounters,
     CreateHelper,
     CreateIsNotified,
     CreateSecret,
@@ -26,6 +27,7 @@ from pgpubsub_sql.sql import SQL, query, quote_identifier, render
 from pgpubsub_sql.sql.catalogue import function_definition
 from pgpubsub_sql.sql.comparison import FunctionDefinition
 from pgpubsub_sql.sql.own_tables import (
+    COUNTER,
     IN_FLIGHT,
     INDEXES,
     KEYS,
@@ -229,8 +231,8 @@ def _index_faults(where: dict[str, str], found: dict[str, _Index]) -> Iterator[F
     table = where["table"]
     complete = [definition for _, definition, is_valid in found.values() if is_valid]
     if table in KEYS and not any(is_key for is_key, *_ in found.values()):
-        values = where | {"column": KEYS[table]}
-        yield _fault(f"The primary key of {table} is missing", "create_key", values)
+        columns: dict[str, Any] = where | {"columns": SQL(KEYS[table])}
+        yield _fault(f"The primary key of {table} is missing", "create_key", columns)
     for name, definition in INDEXES[table].items():
         if definition not in complete:
             text = f"The index {name} of {table} is missing or differs"
@@ -271,8 +273,8 @@ def _definition(statement: str) -> FunctionDefinition:
 
 
 def _create_table(table: str, schema: str, editor: Editor) -> None:
-    if table == SECRET:
-        CreateSecret().create(schema, editor)
+    if operation := {SECRET: CreateSecret(), COUNTER: CreateCounters()}.get(table):
+        operation.create(schema, editor)
     else:
         editor.create_model(apps.get_model(APP, _MODELS[table]))
 

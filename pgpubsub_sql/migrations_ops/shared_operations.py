@@ -110,6 +110,20 @@ class CreateSecret(CreateShared):
         return render("helpers/drop_secret", schema=schema)
 
 
+class CreateCounters(CreateShared):
+    """Create the table of counters."""
+
+    def describe(self) -> str:
+        """Return the line that ``sqlmigrate`` shows in a comment."""
+        return "Create table pgpubsub_sql_counter"
+
+    def _created(self, schema: str) -> Iterator[str]:
+        yield render("helpers/create_counters", schema=schema)
+
+    def _dropped(self, schema: str) -> str:
+        return render("helpers/drop_counters", schema=schema)
+
+
 def _is_allowed(app_label: str, schema_editor: BaseDatabaseSchemaEditor) -> bool:
     connection = schema_editor.connection
     return connection.vendor == "postgresql" and router.allow_migrate(

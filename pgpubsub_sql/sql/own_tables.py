@@ -36,15 +36,20 @@ class Column:
 _ID = Column(type="bigint", is_identity=True)
 _TIME = "timestamp with time zone"
 _NOW = "clock_timestamp()"
+_NUMBER = Column(type="bigint", default="0")
 _RANDOM = "(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))"
 
-NOTIFICATION, LONG_PAYLOAD, IN_FLIGHT, PAUSE, SECRET = (
+NOTIFICATION, LONG_PAYLOAD, IN_FLIGHT, PAUSE, COUNTER, SECRET = (
     "pgpubsub_sql_notification",
     "pgpubsub_sql_longpayload",
     "pgpubsub_sql_inflight",
     "pgpubsub_sql_pause",
+    "pgpubsub_sql_counter",
     "pgpubsub_sql_secret",
 )
+
+OUTCOMES = ("handled", "failed", "parked", "discarded", "expired")
+"""What becomes of a message: the columns that count."""
 
 MAX_REASON = 200
 """Characters of a reason that are kept: an index has to hold them."""
@@ -84,6 +89,15 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
         "channel": Column(type="character varying(63)", filler="''"),
         "paused_at": Column(type=_TIME, default=_NOW),
     },
+    COUNTER: {
+        "minute": Column(type=_TIME, filler="'-infinity'"),
+        "channel": Column(type="character varying(63)", filler="''"),
+        "subscription": Column(type="character varying(63)", filler="''"),
+        "listener": Column(type="text", filler="''"),
+        "worker": Column(type="smallint", filler="0"),
+        **dict.fromkeys(OUTCOMES, _NUMBER),
+        "seconds": Column(type="double precision", default="0"),
+    },
     SECRET: {"secret": Column(type="bytea", default=_RANDOM)},
 }
 
@@ -104,6 +118,7 @@ INDEXES: Mapping[str, Mapping[str, str]] = {
     LONG_PAYLOAD: {"pgpubsub_sql_longpayload_expires_at_a49de306": "USING btree (expires_at)"},
     IN_FLIGHT: {},
     PAUSE: {},
+    COUNTER: {},
     SECRET: {},
 }
 """Each index by its name: what follows ``ON table`` in ``pg_get_indexdef()``."""
@@ -113,8 +128,9 @@ KEYS: Mapping[str, str] = {
     LONG_PAYLOAD: "id",
     IN_FLIGHT: "id",
     PAUSE: "channel",
+    COUNTER: "minute, channel, subscription, listener, worker",
 }
-"""The column that is the primary key of a table."""
+"""The columns that are the primary key of a table."""
 
 
 def is_our_table(db_table: str) -> bool:

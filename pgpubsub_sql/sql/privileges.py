@@ -16,7 +16,14 @@ from typing import Any, NamedTuple
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.sql.ddl import Target
-from pgpubsub_sql.sql.own_tables import IN_FLIGHT, LONG_PAYLOAD, NOTIFICATION, PAUSE, SECRET
+from pgpubsub_sql.sql.own_tables import (
+    COUNTER,
+    IN_FLIGHT,
+    LONG_PAYLOAD,
+    NOTIFICATION,
+    PAUSE,
+    SECRET,
+)
 from pgpubsub_sql.sql.templates import query
 from pgpubsub_sql.sql.trigger import Trigger
 
@@ -41,6 +48,7 @@ class Role(enum.StrEnum):
     MANY_SENDER = "calls `notify_many()`"
     LISTENER = "runs `listen`"
     DISPLAYER = "runs `listen`, and shows what takes long"
+    COUNTER = "runs `listen`, and counts (`PGPUBSUB_COUNTERS`)"
     READER = "runs `pgpubsub status`, `failed`, `parked` or `show`"
     ONLOOKER = "sees there, or in the admin, what takes long"
     KEEPER = "runs `pgpubsub retry`, `replay`, `discard` or `move`"
@@ -99,6 +107,7 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
         ),
     ),
     Role.DISPLAYER: _table(IN_FLIGHT, "SELECT", "INSERT", "DELETE"),
+    Role.COUNTER: _table(COUNTER, "SELECT", "INSERT", "UPDATE", "DELETE"),
     Role.READER: (*_table(NOTIFICATION, "SELECT"), *_table(PAUSE, "SELECT")),
     Role.ONLOOKER: _table(IN_FLIGHT, "SELECT"),
     Role.KEEPER: (

@@ -15,6 +15,7 @@ from pgpubsub_sql.filters import ClaimFilter, claim_filter
 from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.batch import Batch, BatchLimits, BatchSizing
 from pgpubsub_sql.worker.claims import START, Claims, UnorderedClaims
+from pgpubsub_sql.worker.counters import Counters
 from pgpubsub_sql.worker.crash_accounting import account_for, report_crashes
 from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.ephemeral import Ephemeral
@@ -41,6 +42,7 @@ class ChannelState:
         claim_filter: ClaimFilter,
         dispatch: Dispatcher,
         observe: Callable[[Sequence[Attempt]], object],
+        counters: Counters,
     ) -> None:
         self.number = number
         self.channel = channel
@@ -48,14 +50,30 @@ class ChannelState:
         self.limit = math.inf if channel.timeout is None else channel.timeout * dispatch.listeners
         """Seconds that the listeners of one message may take together."""
         self.dispatch = dispatch
+        self._observe = observe
+        self._counters = counters
         self.is_ordered = bool(channel.ordering_fields())
         claims = OrderedClaims if self.is_ordered else UnorderedClaims
         self.claims: Claims = claims(self.name, session, claim_filter)
         self.sizing = BatchSizing(channel.batch_size)
         self.raw_notifies = RawNotifies(channel, session)
-        self.ephemeral = Ephemeral(channel, session, dispatch, observe)
+        self.ephemeral = Ephemeral(channel, session, dispatch, self.observe)
         self.unresolved: Callable[[], None] | None = None
         """Settles a batch of which it is not known yet whether it was committed."""
+
+    def observe(self, attempts: Sequence[Attempt], *, is_undone: bool = False) -> None:
+        """Count and observe what has become of messages; these are the *attempts* that failed."""
+        self.count(attempts, is_undone=is_undone)
+        self._observe(attempts)
+
+    def count(self, attempts: Sequence[Attempt] = (), *, is_undone: bool = False) -> None:
+        """Count what has become of messages; see :meth:`Counters.settle`."""
+        tallies = self.dispatch.tallies
+        self._counters.settle(self.name, "", tallies, attempts, is_undone=is_undone)
+
+    def expire(self, messages: int) -> None:
+        """Count messages that had expired."""
+        self._counters.expire(self.name, "", messages)
 
 
 class Delivery:
@@ -90,6 +108,8 @@ class Delivery:
         self._after_handling = after_handling
         self._observe = observe
         self._pulse = pulse or Pulse()
+        self.counters = Counters()
+        """What has become of messages since somebody has written it down."""
         condition = claim_filter(using)
         self._states = {
             name: ChannelState(
@@ -99,6 +119,7 @@ class Delivery:
                 condition,
                 dispatcher(channel, self.session),
                 observe or _ignore,
+                self.counters,
             )
             for number, (name, channel) in enumerate(self.channels.items())
         }
@@ -219,6 +240,7 @@ class Delivery:
             return True
         if batch is None:
             self.outcomes.update(type(one.outcome) for one in charged)
+            state.count(charged)
             report_crashes(claim.abandoned, charged, name)
             return not claim.is_last
         self._committed(state, batch)
@@ -273,14 +295,16 @@ class Delivery:
             message = "%s notifications of channel %s had expired and were dropped"
             extra = {"channel": state.name, "count": expired}
             logger.info(message, expired, state.name, extra=extra)
+            state.expire(expired)
         self.outcomes[type(None)] += batch.count(Done)
         self._report(state, batch.attempts)
 
-    def _report(self, state: ChannelState, attempts: Sequence[Attempt]) -> None:
+    def _report(
+        self, state: ChannelState, attempts: Sequence[Attempt], *, is_undone: bool = False
+    ) -> None:
         """Report outcomes that are final, and tidy up after receivers and listeners."""
         self.outcomes.update([type(one.outcome) for one in attempts if one.error is not None])
-        if self._observe is not None:
-            self._observe(attempts)
+        state.observe(attempts, is_undone=is_undone)
         if is_reported() or logger.isEnabledFor(logging.DEBUG):
             for attempt in attempts:
                 report_outcome(attempt)
@@ -332,7 +356,7 @@ class Delivery:
         outcome = attempt.fail(_cause(error), innocent)
         log_failure(attempt)
         self.session.record_failure(claimed.id, claimed.attempts, outcome)
-        self._report(state, [attempt])
+        self._report(state, [attempt], is_undone=True)
 
     def _isolate(self, state: ChannelState, batch: Batch, error: Exception) -> None:
         """Have each message of the batch be handled alone from now on."""
@@ -344,6 +368,7 @@ class Delivery:
         extra = {"channel": state.name, "count": count}
         logger.warning(message, state.name, count, exc_info=error, extra=extra)
         self.session.execute("isolate", {"ids": [one.id for one in batch.claimed]})
+        state.count(is_undone=True)
 
 
 def _ignore(attempts: Sequence[Attempt]) -> None:

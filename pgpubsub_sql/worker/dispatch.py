@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import time
 from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any
@@ -17,6 +18,7 @@ from pgpubsub_sql.errors import ListenerTimeout, PayloadError
 from pgpubsub_sql.listeners import Listener, Select, registry
 from pgpubsub_sql.worker import forks
 from pgpubsub_sql.worker.attempts import Attempt
+from pgpubsub_sql.worker.counters import Tally
 from pgpubsub_sql.worker.decoding import Message, message_decoder, message_fields
 from pgpubsub_sql.worker.outcomes import Undecodable, Unreadable
 from pgpubsub_sql.worker.session import Session
@@ -48,6 +50,9 @@ class Dispatcher:
         self._session = session
         self._heard = registry.listeners_of(channel)
         self.calling = memoryview(bytearray(8)).cast("q")
+        self._unheard = Tally("")
+        self.tallies = [self._unheard]
+        """What calls add up to, until somebody settles what became of their messages."""
         self._is_notification_named = any("notification" in one.parameters for one in self._heard)
 
     @property
@@ -60,19 +65,21 @@ class Dispatcher:
         return message_decoder(self._channel, using=self._session.using)
 
     @cached_property
-    def _listeners(self) -> list[tuple[frozenset[str], str, int, Call, Select]]:
-        """Of each listener: timed events, path, position, function, what selects its arguments."""
+    def _listeners(self) -> list[tuple[frozenset[str], Tally, int, Call, Select]]:
+        """Of each listener: timed events, tally, position, function, what selects its arguments."""
         names, paths = message_fields(self._channel), registry.paths()
-        return [
+        listeners = [
             (
                 one.timed_events,
-                one.path,
+                Tally(one.path),
                 paths.index(one.path) + 1,
                 self.caller(one),
                 one.selector(names),
             )
             for one in self._heard
         ]
+        self.tallies += [tally for _, tally, *_ in listeners]
+        return listeners
 
     def __call__(self, payload: str, attempt: Attempt) -> None:
         """Decode *payload* and call the listeners of its timed event; note each in *attempt*.
@@ -96,16 +103,22 @@ class Dispatcher:
         if forks.generation != generation:
             forks.leave()
         if not is_heard:
+            self._unheard.messages += 1
             logger.warning(UNHEARD, attempt.name, message.timed_event, extra=attempt.extra)
 
     def _call_listeners(self, message: Message, extras: dict[str, Any], attempt: Attempt) -> bool:
         """Call the listeners of the timed event of *message*; return whether there is one."""
         is_heard = False
-        for timed_events, path, position, call, select in self._listeners:
+        for timed_events, tally, position, call, select in self._listeners:
             if not timed_events or message.timed_event in timed_events:
-                is_heard, attempt.listener = True, path
+                is_heard, attempt.listener = True, tally.listener
                 self.calling[0] = position
-                call(**select(message.fields, extras))
+                tally.messages += 1
+                started = time.perf_counter()
+                try:
+                    call(**select(message.fields, extras))
+                finally:
+                    tally.seconds += time.perf_counter() - started
         return is_heard
 
     def caller(self, listener: Listener) -> Call:

@@ -35,6 +35,9 @@ ECHO_SECONDS = 20.0
 READ_TOGETHER = 1000
 """When so many NOTIFYs were read, they are handled before more are read."""
 
+LOCK_TIMEOUT = {"name": "lock_timeout", "value": "1s", "local": False}
+"""Nothing waits for longer on this connection, which hears no NOTIFY meanwhile."""
+
 _REMEDY = (
     "A pooler in transaction mode (PgBouncer, RDS Proxy) accepts LISTEN, and delivers nothing. "
     "Have the worker connect to PostgreSQL directly, or through a pooler in session mode."
@@ -90,6 +93,7 @@ class Doorbell:
         self._listen()
         follow(self._wrapper)
         prepare(self._wrapper, LISTEN, self._name)
+        execute(self._wrapper, query("set_setting"), LOCK_TIMEOUT)
 
     def close(self) -> None:
         """Close the connection, and forget NOTIFYs that were received and not fetched."""
@@ -108,6 +112,11 @@ class Doorbell:
     def fileno(self) -> int:
         """Return the file descriptor of the connection's socket."""
         return int(self._connection.fileno())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has a connection, as far as is known."""
+        return self._connection is not None and not self._connection.closed
 
     @property
     def has_notifies(self) -> bool:

@@ -27,6 +27,7 @@ from pgpubsub_sql.worker.limits import Limits
 from pgpubsub_sql.worker.outages import first_line, needs_traceback
 from pgpubsub_sql.worker.outcomes import Discarded, Park, Postpone, ReadAgain, TryAgain
 from pgpubsub_sql.worker.pulse import Pulse
+from pgpubsub_sql.worker.recording import Recorder
 from pgpubsub_sql.worker.reporting import log_pauses, send
 from pgpubsub_sql.worker.shutdown import Lifeline, Shutdown
 from pgpubsub_sql.worker.sleeping import POLL_SECONDS, Sleeper
@@ -109,6 +110,7 @@ class Worker:
         """Whether nothing has been polled since the last look ahead."""
         self._look_ahead_at = 0.0
         """When to look ahead although a channel is due, by the monotonic clock."""
+        self._recorder = Recorder()
         self._sweep_at = 0.0
         self._echo_at = 0.0
         self._has_listened = False
@@ -126,6 +128,9 @@ class Worker:
                 while not (self.shutdown.is_requested() or self._has_reached_limit()):
                     self.step()
                 self._hand_over()
+                if self.doorbell.is_open:
+                    with suppress(self.doorbell.errors):
+                        self._recorder.write(self.delivery.counters, self.doorbell)
             finally:
                 self.doorbell.close()
 
@@ -156,6 +161,9 @@ class Worker:
             names = list(self.delivery.channels)
             while names and not self.shutdown.is_requested():
                 names = [name for name in names if self._handle_stored(name)]
+                if self._recorder.patience(self.delivery.counters) <= 0:
+                    self._recorder.write_drained(self.delivery.counters, self.delivery.session)
+            self._recorder.write_drained(self.delivery.counters, self.delivery.session)
             return self._sum_up()
 
     def _sum_up(self) -> bool:
@@ -191,6 +199,8 @@ class Worker:
             if not self.shutdown.is_requested():
                 self._look_ahead()
                 self._keep_house()
+                if self._recorder.patience(self.delivery.counters) <= 0:
+                    self._recorder.write(self.delivery.counters, self.doorbell)
                 self._receive()
         except self.doorbell.errors as error:
             message = (
@@ -340,7 +350,8 @@ class Worker:
         """Return for how many seconds there is nothing to do."""
         if self._ephemeral or self.doorbell.has_notifies:
             return 0.0
-        return max(0.0, min(self._poll_at.values()) - time.monotonic())
+        due = min(self._poll_at.values()) - time.monotonic()
+        return max(0.0, min(due, self._recorder.patience(self.delivery.counters)))
 
     def _read(self) -> None:
         """Read all NOTIFYs, so that they do not fill the server's queue; sort them by kind."""

@@ -178,7 +178,7 @@ DAMAGE = {
     "all our tables are dropped": Damage(
         (
             f"DROP TABLE {N}, pgpubsub_sql_longpayload, pgpubsub_sql_inflight, pgpubsub_sql_pause, "
-            "pgpubsub_sql_secret",
+            "pgpubsub_sql_counter, pgpubsub_sql_secret",
         ),
         "The table pgpubsub_sql_secret is missing",
     ),
@@ -194,6 +194,16 @@ DAMAGE = {
     "the key of pauses is dropped": Damage(
         ("ALTER TABLE pgpubsub_sql_pause DROP CONSTRAINT pgpubsub_sql_pause_pkey",),
         "The primary key of pgpubsub_sql_pause is missing",
+        is_felt=False,
+    ),
+    "the table of counters is dropped": Damage(
+        ("DROP TABLE pgpubsub_sql_counter",),
+        "The table pgpubsub_sql_counter is missing",
+        is_felt=False,
+    ),
+    "the key of counters is dropped": Damage(
+        ("ALTER TABLE pgpubsub_sql_counter DROP CONSTRAINT pgpubsub_sql_counter_pkey",),
+        "The primary key of pgpubsub_sql_counter is missing",
         is_felt=False,
     ),
     "the secret is dropped": Damage(

@@ -42,6 +42,7 @@ def test_a_listener_with_the_least_privileges_does_all_its_work(
     eventually(lambda: "GRANT SELECT ON public.pgpubsub_sql_secret TO" in lacking.log)
     assert lacking.process.wait() == 1
     sql(f"GRANT SELECT ON pgpubsub_sql_secret TO {role}")
+    sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON pgpubsub_sql_counter TO {role}")
     worker = listen("--channels", "app.Job", "app.Shout", PGUSER=role).ready()
     notify(Job(number=1, mood="bad"))
     notify(Shout(number=2, places=[Place("x" * 9000)]))

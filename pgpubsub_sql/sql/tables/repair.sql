@@ -28,7 +28,7 @@ WHERE classid = 'pg_class'::regclass AND refobjid = :'name'::regclass AND refobj
     AND EXISTS (SELECT FROM :{quoted});
 
 -- create_key --
-ALTER TABLE :"schema".:"table" ADD PRIMARY KEY (:"column");
+ALTER TABLE :"schema".:"table" ADD PRIMARY KEY (:{columns});
 
 -- create_index --
 CREATE INDEX :"index" ON :"schema".:"table" :{definition};

@@ -1,0 +1,47 @@
+-- Counters: what became of messages. Rows of the minute '-infinity' are the totals of all older minutes.
+
+-- count --
+-- Add to the counters of this minute. Sessions share few numbers, so that the table stays small and they seldom meet;
+-- those that do meet take the rows in the same order.
+INSERT INTO pgpubsub_sql_counter AS counter
+    (minute, channel, subscription, listener, worker, handled, failed, parked, discarded, expired, seconds)
+SELECT date_trunc('minute', statement_timestamp()), channel, subscription, listener, mod(pg_backend_pid(), 8),
+    handled, failed, parked, discarded, expired, seconds
+FROM unnest(
+    %(channel)s::text[], %(subscription)s::text[], %(listener)s::text[], %(handled)s::bigint[], %(failed)s::bigint[],
+    %(parked)s::bigint[], %(discarded)s::bigint[], %(expired)s::bigint[], %(seconds)s::float8[]
+) AS added (channel, subscription, listener, handled, failed, parked, discarded, expired, seconds)
+ORDER BY channel, subscription, listener
+ON CONFLICT (minute, channel, subscription, listener, worker) DO UPDATE SET
+    handled = counter.handled + excluded.handled,
+    failed = counter.failed + excluded.failed,
+    parked = counter.parked + excluded.parked,
+    discarded = counter.discarded + excluded.discarded,
+    expired = counter.expired + excluded.expired,
+    seconds = counter.seconds + excluded.seconds
+
+-- roll_up --
+-- Move minutes that ended more than an hour ago into the totals. It is one statement, so nobody sees a sum over the
+-- table go down. What another session is moving is left to it.
+WITH old AS (
+    DELETE FROM pgpubsub_sql_counter
+    WHERE (minute, channel, subscription, listener, worker) IN (
+        SELECT minute, channel, subscription, listener, worker FROM pgpubsub_sql_counter
+        WHERE minute > '-infinity' AND minute < date_trunc('minute', statement_timestamp()) - interval '1 hour'
+        ORDER BY minute LIMIT 10000
+        FOR UPDATE SKIP LOCKED
+    )
+    RETURNING *
+)
+INSERT INTO pgpubsub_sql_counter AS counter
+    (minute, channel, subscription, listener, worker, handled, failed, parked, discarded, expired, seconds)
+SELECT '-infinity', channel, subscription, listener, 0,
+    sum(handled), sum(failed), sum(parked), sum(discarded), sum(expired), sum(seconds)
+FROM old GROUP BY channel, subscription, listener ORDER BY channel, subscription, listener
+ON CONFLICT (minute, channel, subscription, listener, worker) DO UPDATE SET
+    handled = counter.handled + excluded.handled,
+    failed = counter.failed + excluded.failed,
+    parked = counter.parked + excluded.parked,
+    discarded = counter.discarded + excluded.discarded,
+    expired = counter.expired + excluded.expired,
+    seconds = counter.seconds + excluded.seconds
