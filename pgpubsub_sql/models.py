@@ -268,6 +268,7 @@ class Channel(Notification):
         verbose_name = _("channel")
         verbose_name_plural = _("channels")
         default_permissions = ("view",)
+        permissions = (("pause", "Can pause and resume channels"),)
 
 
 class InFlight(models.Model):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import router
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.text import capfirst
 from django.utils.translation import gettext
@@ -19,7 +21,8 @@ from django.utils.translation import gettext_lazy as _
 
 from pgpubsub_sql.admin.databases import ChannelRow, Database, Stored, read_databases
 from pgpubsub_sql.admin.limits import page
-from pgpubsub_sql.admin.selection import Shown
+from pgpubsub_sql.admin.pauses import can_be_paused, change_pause, may_pause
+from pgpubsub_sql.admin.selection import Shown, in_words
 from pgpubsub_sql.admin.words import count, duration, place
 from pgpubsub_sql.migrations_ops.problems import InstallState
 from pgpubsub_sql.models import Channel, Notification
@@ -57,7 +60,24 @@ class ChannelAdmin(_ModelAdmin):
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view(self.changelist_view)
-        return [path("", view, name="pgpubsub_sql_channel_changelist")]
+        change_pause = self.admin_site.admin_view(self.pause_view)
+        return [
+            path("", view, name="pgpubsub_sql_channel_changelist"),
+            path("pause/", change_pause, name="pgpubsub_sql_channel_pause"),
+        ]
+
+    @page
+    def pause_view(self, request: HttpRequest) -> HttpResponse:
+        """Pause or resume a channel."""
+        if not (self.has_view_permission(request) and may_pause(request.user)):
+            raise PermissionDenied
+        if request.method == "POST":
+            messages.success(request, change_pause(request.user, request.POST))
+        return HttpResponseRedirect(self._reverse("changelist"))
+
+    def _reverse(self, name: str) -> str:
+        full = f"admin:pgpubsub_sql_channel_{name}"
+        return reverse(full, current_app=self.admin_site.name)
 
     @page
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
@@ -71,6 +91,7 @@ class ChannelAdmin(_ModelAdmin):
             "title": capfirst(self.opts.verbose_name_plural),
             "databases": [_shown(one, self._list_url(request, one.alias)) for one in databases],
             "has_several": len(databases) > 1,
+            "pause_url": self._reverse("pause") if may_pause(request.user) else "",
             **(extra_context or {}),
         }
         request.current_app = self.admin_site.name
@@ -115,9 +136,17 @@ def _shown_channel(row: ChannelRow, list_url: str) -> dict[str, Any]:
         ],
         "in_flight": count(one.in_flight),
         "oldest": duration(one.oldest),
+        "change": _change(row),
         "state": STATES[row.state] if row.state else gettext("none"),
         "is_well": row.state in (None, InstallState.INSTALLED),
     }
+
+
+def _change(row: ChannelRow) -> str:
+    """Return what can be done to a channel: ``pause``, ``resume`` or nothing."""
+    if row.backlog.paused_seconds is not None:
+        return "resume"
+    return "pause" if can_be_paused(row.name) else ""
 
 
 def _address(list_url: str, show: Shown, channel: str) -> str:
@@ -131,6 +160,10 @@ def _notes(row: ChannelRow) -> Iterator[str]:
         yield gettext("ephemeral")
     if row.is_polled:
         yield gettext("workers poll it")
+    if (seconds := row.backlog.paused_seconds) is not None:
+        since = timezone.now() - datetime.timedelta(seconds=seconds)
+        words = gettext("paused for %(duration)s, since %(time)s")
+        yield words % {"duration": duration(seconds), "time": in_words(since)}
 
 
 def _facts(stored: Stored) -> Iterator[tuple[str, str]]:

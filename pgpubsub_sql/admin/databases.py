@@ -121,12 +121,15 @@ class Database:
     """Why nothing is known about it."""
 
 
+def our_databases() -> list[str]:
+    """Return the aliases of the databases that our tables may be in."""
+    aliases = [one for one in connections if connections[one].vendor == "postgresql"]
+    return [one for one in aliases if router.allow_migrate_model(one, Notification)]
+
+
 def read_databases() -> Iterator[Database]:
     """Yield what is known of each database that has our tables, or that cannot be asked."""
-    for alias in connections:
-        is_ours = router.allow_migrate_model(alias, Notification)
-        if not is_ours or connections[alias].vendor != "postgresql":
-            continue
+    for alias in our_databases():
         try:
             found = _read(alias)
         except TookTooLong:

@@ -93,6 +93,7 @@ class Migration(migrations.Migration):
                 "verbose_name": "channel",
                 "verbose_name_plural": "channels",
                 "default_permissions": ("view",),
+                "permissions": (("pause", "Can pause and resume channels"),),
                 "required_db_vendor": "postgresql",
                 "proxy": True,
                 "indexes": [],

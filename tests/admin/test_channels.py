@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.db import connection, connections
 from django.test import Client
 from django.utils import timezone
@@ -17,6 +18,7 @@ from django.utils import timezone
 from pgpubsub_sql import conf
 from pgpubsub_sql.admin import channels
 from pgpubsub_sql.admin import words as words_of
+from pgpubsub_sql.inspection import paused_channels
 from pgpubsub_sql.models import InFlight, Notification
 from tests.admin.conftest import CHANNELS, MESSAGES, text
 from tests.conftest import Listen, eventually
@@ -224,6 +226,82 @@ class TestDatabases:
             "pgpubsub_sql.admin.databases.stored_channels", lambda alias: sql("SELECT pg_sleep(60)")
         )
         assert "longer than five seconds" in sections(watcher)["default"]
+
+
+class TestPauses:
+    @pytest.fixture
+    def pauser(self, client_of: Callable[..., Client]) -> Client:
+        return client_of("view_channel", "pause")
+
+    def press(self, client: Client, channel: str = NAME, **fields: str) -> Any:
+        """Press the button of a channel's row: what its form has, and other *fields*."""
+        page = sections(client)["default"]
+        (shown,) = [one for one in page.split("<tr>") if f'name="channel" value="{channel}"' in one]
+        form = dict(re.findall(r'<(?:input|button)[^>]* name="(\w+)" value="([^"]*)"', shown))
+        form.pop("csrfmiddlewaretoken")
+        return client.post(f"{CHANNELS}pause/", form | fields, follow=True)
+
+    def test_a_channel_is_paused_and_resumed(self, pauser: Client) -> None:
+        page = unescape(text(self.press(pauser)))
+        assert f"Paused: {NAME}. What workers have taken before is still handled." in page
+        assert paused_channels("default").keys() == {NAME}
+        sql("UPDATE pgpubsub_sql_pause SET paused_at = now() - interval '1 hour'")
+        since = timezone.localtime(timezone.now() - HOUR).strftime("%Y-%m-%d %H:")
+        note = row(pauser)[0].replace("\xa0", " ")
+        assert note.startswith(f"{NAME} paused for 1 hour, since {since}")
+        assert f"Resumed: {NAME}." in text(self.press(pauser))
+        assert not paused_channels("default")
+        assert row(pauser)[0] == NAME
+
+    def test_it_is_logged_by_whom(self, pauser: Client) -> None:
+        self.press(pauser)
+        self.press(pauser)
+        found = LogEntry.objects.order_by("id").values_list("object_repr", "change_message")
+        assert [name for name, _ in found] == [NAME, NAME]
+        assert [words.split(". ")[0] for _, words in found] == [
+            f"Paused: {NAME}",
+            f"Resumed: {NAME}.",
+        ]
+        assert {one.user.username for one in LogEntry.objects.all()} == {"user0"}
+
+    def test_each_database_has_its_own_pauses(self, pauser: Client) -> None:
+        self.press(pauser, database="other")
+        assert (paused_channels("default").keys(), paused_channels("other").keys()) == (
+            set(),
+            {NAME},
+        )
+
+    def test_one_that_nobody_declares_any_more_can_be_resumed(self, pauser: Client) -> None:
+        store(channel="app.Gone")
+        sql("INSERT INTO pgpubsub_sql_pause (channel) VALUES ('app.Gone')")
+        self.press(pauser, "app.Gone")
+        assert not paused_channels("default")
+
+    def test_a_permission_is_needed(self, watcher: Client, client_of: Any) -> None:
+        assert "<form" not in sections(watcher)["default"]
+        form = {"database": "default", "channel": NAME, "do": "pause"}
+        for client in (watcher, client_of("pause")):
+            assert client.post(f"{CHANNELS}pause/", form).status_code == 403
+        assert not paused_channels("default")
+
+    def test_an_ephemeral_channel_has_no_button(self, pauser: Client) -> None:
+        assert row(pauser, "app.Shout")[-1] == ""
+
+    @pytest.mark.parametrize(
+        "fields",
+        [{"channel": "app.Shout"}, {"channel": "app.Gone"}, {"database": "no"}, {"do": "drop"}],
+    )
+    def test_what_the_page_does_not_offer_is_refused(
+        self, pauser: Client, fields: dict[str, str]
+    ) -> None:
+        form = {"database": "default", "channel": NAME, "do": "pause"}
+        assert pauser.post(f"{CHANNELS}pause/", form | fields).status_code == 400
+        assert not paused_channels("default")
+
+    def test_an_address_alone_changes_nothing(self, pauser: Client) -> None:
+        fields = f"database=default&channel={NAME}&do=pause"
+        assert pauser.get(f"{CHANNELS}pause/?{fields}", follow=True).status_code == 200
+        assert not paused_channels("default")
 
 
 class TestAccess:

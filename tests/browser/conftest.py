@@ -19,7 +19,7 @@ from pgpubsub_sql.models import Notification
 from tests.conftest import Listen, eventually
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-ALL = ("view_notification", "view_payload", "replay", "discard", "view_channel")
+ALL = ("view_notification", "view_payload", "replay", "discard", "view_channel", "pause")
 CHANNELS = "/admin/pgpubsub_sql/channel/"
 MESSAGES = "/admin/pgpubsub_sql/notification/"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pgpubsub_sql.inspection import paused_channels
 from pgpubsub_sql.models import Notification
 from tests.browser.conftest import ALL, CHANNELS, MESSAGES
 from tests.browser.messages import outage
@@ -41,6 +42,22 @@ def test_the_page_of_channels_leads_to_what_failed(visit: Callable[..., Any], wa
     row.locator("a").first.click()
     page.wait_for_url(f"**{MESSAGES}?**")
     assert page.locator("#result_list tbody tr").count() == 20
+    if "theme" not in WAYS[way]:
+        assert page.complaints == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_channel_is_paused_and_resumed(visit: Callable[..., Any], way: str) -> None:
+    """By its button."""
+    page = visit(**WAYS[way])
+    page.goto(CHANNELS)
+    for button, note in (("Pause", "paused for"), ("Resume", None)):
+        row = page.locator(".pgpubsub-table tr", has_text=NAME)
+        row.get_by_role("button", name=button).click()
+        page.wait_for_url(f"**{CHANNELS}")
+        assert f"{button}d: {NAME}." in page.locator("body").inner_text()
+        assert bool(note) == ("paused for" in row.inner_text())
+        assert bool(note) == (NAME in paused_channels("default"))
     if "theme" not in WAYS[way]:
         assert page.complaints == []
 
@@ -173,3 +190,5 @@ def test_it_speaks_german(visit: Callable[..., Any]) -> None:
     assert "3 Nachrichten sind betroffen." in page.locator("body").inner_text()
     page.goto(CHANNELS)
     assert "lauscht kein Worker" in page.locator("body").inner_text()
+    page.get_by_role("button", name="Anhalten").first.click()
+    assert "Was Worker schon genommen haben" in page.locator("body").inner_text()

@@ -7,9 +7,9 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connections, transaction
 
-from pgpubsub_sql.channels import declared_channels, notified_names
+from pgpubsub_sql import pausing
+from pgpubsub_sql.channels import declared_channels
 from pgpubsub_sql.inspection import paused_channels
 from pgpubsub_sql.management.base import Options, Row, Subcommand, fetch
 from pgpubsub_sql.management.output import pluralize, write_json
@@ -31,8 +31,7 @@ def pause(command: BaseCommand, options: Options) -> None:
       manage.py pgpubsub pause blog.Mail --no-wait
     """
     names = _durable(options["channels"])
-    with connections[options["database"]].cursor() as cursor:
-        cursor.execute(query("pause"), {"channels": names})
+    pausing.pause(options["database"], names)
     if options["wait"]:
         _await_those_in_flight(command, options, names)
     _write(command, options, [{"channel": name, "done": "paused"} for name in names])
@@ -50,10 +49,7 @@ def resume(command: BaseCommand, options: Options) -> None:
     using, paused = options["database"], paused_channels(options["database"])
     declared = [channel.postgres_name() for channel in declared_channels()]
     names = resolve_channels(options["channels"], [*paused, *declared])
-    with transaction.atomic(using=using), connections[using].cursor() as cursor:
-        cursor.execute(query("resume"), {"channels": names})
-        resumed = {name for (name,) in cursor.fetchall()}
-        cursor.execute(query("ring"), {"channels": notified_names(list(resumed))})
+    resumed = pausing.resume(using, names)
     done = {True: "resumed", False: "not paused"}
     _write(command, options, [{"channel": name, "done": done[name in resumed]} for name in names])
 
