@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from pgpubsub_sql.batches import PartialFailure, batch_listener
 from pgpubsub_sql.channels import Channel, TriggerChannel
 from pgpubsub_sql.context import notification_context, set_notification_context
 from pgpubsub_sql.filters import ListenerFilterProvider
@@ -22,19 +23,23 @@ from pgpubsub_sql.listeners import (
 )
 from pgpubsub_sql.notify import anotify, notify, notify_many, process_stored_notifications
 from pgpubsub_sql.retry import Discard, Retry, RetryAfter
+from pgpubsub_sql.rows import Change
 
 if TYPE_CHECKING:
     from pgpubsub_sql.models import Notification
 
 __all__ = [
+    "Change",
     "Channel",
     "Discard",
     "ListenerFilterProvider",
     "Notification",
+    "PartialFailure",
     "Retry",
     "RetryAfter",
     "TriggerChannel",
     "anotify",
+    "batch_listener",
     "ignore",
     "listener",
     "notification_context",

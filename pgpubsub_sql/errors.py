@@ -67,7 +67,7 @@ class TemplateError(PubSubError):
 
 
 class OptionError(PubSubError, ValueError):
-    """An option of a trigger channel does not fit its model, or forbids this call."""
+    """An option of a channel does not fit its model or its listeners, or forbids this call."""
 
 
 class ConditionError(PubSubError, ValueError):

@@ -19,10 +19,12 @@ from pgpubsub_sql.channels import (
     codec,
     current,
     declared_channels,
+    dotted_path,
     find_channel,
     is_outdated,
     loading_module,
 )
+from pgpubsub_sql.errors import OptionError
 from pgpubsub_sql.sql.trigger import EVENTS
 
 Callback = TypeVar("Callback", bound=Callable[..., Any])
@@ -31,6 +33,8 @@ Select = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
 
 EXTRAS = ("context", "notification")
 """What a listener may name besides the fields of its channel; fields of these names win."""
+BATCH_EXTRAS = ("contexts", "notifications")
+"""What a batch listener may name besides its messages: a list with one of each."""
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -46,6 +50,8 @@ class Listener:
     timed_events: frozenset[str] = frozenset()
     """The row events that it needs, with their timing, such as ``after_insert``; if none, it gets
     every message."""
+    is_batch: bool = False
+    """Whether it is called with a list of messages."""
     module: ModuleSpec | None = dataclasses.field(default=None, compare=False)
     """The module whose import registered it."""
 
@@ -117,6 +123,11 @@ class Listener:
             return lambda fields, extras: fields
         return lambda fields, extras: {name: fields[name] for name in wanted}
 
+    @property
+    def batch_extras(self) -> list[str]:
+        """Those of :data:`BATCH_EXTRAS` that the function names after its messages."""
+        return [name for name in [*self.parameters][1:] if name in BATCH_EXTRAS]
+
     @cached_property
     def _named(self) -> frozenset[str]:
         return frozenset(name for name, p in self.parameters.items() if p.kind in _BY_NAME)
@@ -138,7 +149,7 @@ class Registry:
 
     def add(self, listener: Listener) -> None:
         """Register *listener*, unless it is registered already."""
-        key = listener.identity, listener.channel, listener.timed_events
+        key = listener.identity, listener.channel, listener.timed_events, listener.is_batch
         self._listeners.setdefault(key, listener)
 
     def listeners(self) -> list[Listener]:
@@ -169,9 +180,10 @@ class Registry:
         merged: dict[Hashable, Listener] = {}
         for listener in self.listeners():
             if listener.find_channel() is channel:
-                first = merged.get(listener.identity, listener)
+                key = listener.identity, listener.is_batch
+                first = merged.get(key, listener)
                 union = first.timed_events | listener.timed_events
-                merged[listener.identity] = dataclasses.replace(first, timed_events=union)
+                merged[key] = dataclasses.replace(first, timed_events=union)
         return list(merged.values())
 
     def paths(self) -> list[str]:
@@ -187,7 +199,13 @@ class Registry:
 registry = Registry()
 
 
-def _register(channel: Reference, timed_events: Iterable[str]) -> Callable[[Callback], Callback]:
+def register(
+    channel: Reference, timed_events: Iterable[str], *, is_batch: bool = False
+) -> Callable[[Callback], Callback]:
+    """Return a decorator that registers a listener of these events.
+
+    Raises :class:`ChannelNotFound` if *channel* is neither a channel nor a string.
+    """
     if not isinstance(channel, str):
         find_channel(channel)  # may raise; a string may name a channel declared later
     module = loading_module()
@@ -197,12 +215,45 @@ def _register(channel: Reference, timed_events: Iterable[str]) -> Callable[[Call
             function=function,
             channel=channel,
             timed_events=frozenset(timed_events),
+            is_batch=is_batch,
             module=module,
         )
         registry.add(listener)
         return function
 
     return decorate
+
+
+def timed_events(events: Iterable[str], when: str) -> list[str]:
+    """Return *events* with their timing. Raises :class:`ValueError` for an unknown one."""
+    wanted = (events,) if isinstance(events, str) else tuple(events)
+    if unknown := set(wanted) - set(EVENTS):
+        raise ValueError(f"There is no event {sorted(unknown)[0]!r}: choose from {EVENTS}.")
+    return [f"{when}_{event}" for event in wanted]
+
+
+def batch_listener_of(channel: type[BaseChannel]) -> Listener | None:
+    """Return the batch listener of *channel*, or None if it has none.
+
+    Raises :class:`OptionError` if it has one that cannot be called.
+    """
+    heard = registry.listeners_of(channel)
+    found = next((one for one in heard if one.is_batch), None)
+    if found is None:
+        return None
+    others = ", ".join(sorted(one.path for one in heard if one is not found))
+    if others:
+        raise OptionError(
+            f"{found.path} is a batch listener of {dotted_path(channel)}, which also has "
+            f"{others}. A batch listener has to be the only one: give it a channel of its own."
+        )
+    if not channel.lock_notifications:
+        raise OptionError(
+            f"{found.path} is a batch listener of {dotted_path(channel)}, which is ephemeral: "
+            "nothing stores its messages, so nothing can claim several. Set lock_notifications = "
+            "True, or use an ordinary listener."
+        )
+    return found
 
 
 def _innermost(function: Callable[..., Any]) -> object:
@@ -234,7 +285,7 @@ def listener(channel: Reference) -> Callable[[Callback], Callback]:
 
     Raises :class:`ChannelNotFound` if *channel* is neither a channel nor a string.
     """
-    return _register(channel, ())
+    return register(channel, ())
 
 
 def trigger_listener(
@@ -250,12 +301,9 @@ def trigger_listener(
 
     Raises :class:`ValueError` for an unknown event or time.
     """
-    wanted = (events,) if isinstance(events, str) else tuple(events)
-    if unknown := set(wanted) - set(EVENTS):
-        raise ValueError(f"There is no event {sorted(unknown)[0]!r}: choose from {EVENTS}.")
     if when not in ("after", "before"):
         raise ValueError(f"when must be 'after' or 'before', not {when!r}.")
-    return _register(channel, [f"{when}_{event}" for event in wanted])
+    return register(channel, timed_events(events, when))
 
 
 def post_insert_listener(channel: Reference) -> Callable[[Callback], Callback]:

@@ -32,7 +32,7 @@ from pgpubsub_sql.management.commands.listen import Command
 from pgpubsub_sql.payloads import Codec
 from pgpubsub_sql.rows import columns, postgres_types
 from pgpubsub_sql.sql.privileges import HELPERS, PRIVILEGES, Privilege
-from pgpubsub_sql.worker import backlog, batch, claims, ordered_claims, timeouts
+from pgpubsub_sql.worker import backlog, batch, claims, list_batch, ordered_claims, timeouts
 from pgpubsub_sql.worker.attempts import Attempt
 from tests.conftest import ROOT
 from tests.ledger import sql
@@ -54,6 +54,7 @@ PROMISED = {
         f"ends after {batch.BATCH_SECONDS * 1000:g} ms or {batch.BATCH_SAVEPOINTS} savepoints",
         f"The first batch of a channel holds {batch.FIRST_BATCH}.",
         f"at most {batch.QUICKEST_GROWTH} times as large",
+        f"A batch ends after {list_batch.LIST_CALLS} calls, {batch.BATCH_SAVEPOINTS}",
         f"from key to key, up to {ordered_claims.KEYS} in one transaction",
     ],
     "guarantees.md": [
@@ -179,6 +180,7 @@ def test_the_example_of_a_docstring_runs(name: str, db: None, forgetful: None) -
         "Q": Q,
         "Upper": Upper,
         "date": today,
+        "message": post,
         "post": post,
         "posts": [post],
         "request": SimpleNamespace(user=author),
@@ -188,7 +190,11 @@ def test_the_example_of_a_docstring_runs(name: str, db: None, forgetful: None) -
     awaits = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     code = compile(examples()[name], name, "exec", flags=awaits, dont_inherit=True)
     raised = getattr(pgpubsub_sql, name)
-    with pytest.raises(raised) if name in {"Discard", "RetryAfter"} else nullcontext():
+    with (
+        pytest.raises(raised)
+        if name in {"Discard", "PartialFailure", "RetryAfter"}
+        else nullcontext()
+    ):
         if coroutine := eval(code, {"__name__": __name__} | names):
             async_to_sync(finish)(coroutine)
 

@@ -14,14 +14,17 @@ from pgpubsub_sql.channels import BaseChannel
 from tests.conftest import ROOT
 
 PUBLIC = [
+    "Change",
     "Channel",
     "Discard",
     "ListenerFilterProvider",
     "Notification",
+    "PartialFailure",
     "Retry",
     "RetryAfter",
     "TriggerChannel",
     "anotify",
+    "batch_listener",
     "ignore",
     "listener",
     "notification_context",

@@ -14,6 +14,7 @@
 | E010 | migrations with triggers name an app that is not installed             |
 | E011 | a trigger channel is in a module that belongs to no installed app      |
 | E012 | migrations depend on those of django-pgpubsub, which is not installed  |
+| E013 | a batch listener is not alone on its channel, or that is ephemeral    |
 | E101 | a setting of this package has an invalid value                         |
 | E102 | channels are declared, but the app is not in INSTALLED_APPS            |
 | E201 | a database cannot be reached (--database)                              |

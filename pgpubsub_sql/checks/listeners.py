@@ -1,25 +1,39 @@
-"""Checks of listeners: E004 to E007."""
+"""Checks of listeners: E004 to E007, and E013."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from django.core import checks
 
 from pgpubsub_sql import payloads
 from pgpubsub_sql.channels import BaseChannel, Channel, TriggerChannel, dotted_path
-from pgpubsub_sql.errors import ChannelNotFound
-from pgpubsub_sql.listeners import EXTRAS, Listener, field_names, registry
+from pgpubsub_sql.errors import ChannelNotFound, OptionError
+from pgpubsub_sql.listeners import (
+    BATCH_EXTRAS,
+    EXTRAS,
+    Listener,
+    batch_listener_of,
+    field_names,
+    registry,
+)
 
+_POSITIONAL = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def check_listeners(**kwargs: Any) -> list[checks.CheckMessage]:
-    """E004 to E007: does every listener fit its channel?"""
+    """E004 to E007, and E013: does every listener fit its channel?"""
     return [
         *(problem for listener in registry.listeners() for problem in _check(listener)),
+        *_batch_listeners(),
         *_imported_twice(),
         *_same_path(),
     ]
@@ -53,28 +67,56 @@ def _is_broken(channel: type[BaseChannel]) -> bool:
 
 
 def _signature(listener: Listener, channel: type[BaseChannel]) -> Iterator[checks.CheckMessage]:
-    passed = [*field_names(channel), *EXTRAS]
+    passed = [*BATCH_EXTRAS] if listener.is_batch else [*field_names(channel), *EXTRAS]
     for problem in _signature_problems(listener, passed):
         yield checks.Error(
             f"{listener.path} cannot be called by {dotted_path(channel)}: {problem}",
-            hint=f"The channel passes {', '.join(passed)}.",
+            hint=f"The channel passes {'a list, ' * listener.is_batch}{', '.join(passed)}.",
             id="pgpubsub_sql.E005",
         )
 
 
 def _signature_problems(listener: Listener, passed: list[str]) -> Iterator[str]:
     try:
-        parameters = listener.parameters
+        parameters = list(listener.parameters.values())
     except (TypeError, ValueError) as error:
         yield f"its signature cannot be read ({error}). Wrap it in a function."
         return
-    for name, parameter in parameters.items():
-        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
-            yield f"its parameter {name!r} is positional-only, but fields are passed by name."
-        elif parameter.kind in _VARIADIC or parameter.default is not inspect.Parameter.empty:
-            continue
-        elif name not in passed:
-            yield f"the channel has no field {name!r}, and the parameter has no default."
+    if listener.is_batch:
+        if not parameters or parameters[0].kind not in _POSITIONAL:
+            yield "it takes no list of messages as its first argument."
+        parameters = parameters[1:]
+    for parameter in parameters:
+        if problem := _parameter_problem(parameter, passed, listener):
+            yield problem
+
+
+def _parameter_problem(
+    parameter: inspect.Parameter, passed: list[str], listener: Listener
+) -> str | None:
+    name = parameter.name
+    if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+        return f"its parameter {name!r} is positional-only, but fields are passed by name."
+    if parameter.kind in _VARIADIC or parameter.default is not inspect.Parameter.empty:
+        return None
+    if name in passed:
+        return None
+    if listener.is_batch:
+        return (
+            f"nothing is passed as {name!r}, and the parameter has no default. Fields are "
+            "attributes of the messages in the list."
+        )
+    return f"the channel has no field {name!r}, and the parameter has no default."
+
+
+def _batch_listeners() -> Iterator[checks.CheckMessage]:
+    with suppress(ChannelNotFound):  # E004
+        channels = [one.find_channel() for one in registry.listeners() if one.is_batch]
+        for channel in dict.fromkeys(channels):
+            try:
+                batch_listener_of(channel)
+            except OptionError as error:
+                yield checks.Error(str(error), id="pgpubsub_sql.E013")
 
 
 def _imported_twice() -> Iterator[checks.CheckMessage]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -52,7 +52,8 @@ class Codec:
         hints = typing.get_type_hints(cls, include_extras=True)
         declared = init_fields(cls)
         self._name = name
-        self._initialize = cls if hasattr(cls, "__post_init__") else None
+        self._class = cls
+        self._is_initialized = hasattr(cls, "__post_init__")
         self._struct = struct_of(cls, declared, hints)
         self._strict = msgspec.json.Decoder(self._struct)
         self._lax = msgspec.json.Decoder(self._struct, strict=False)
@@ -84,11 +85,21 @@ class Codec:
         forms, and django-pgpubsub's envelope ``{"kwargs": {…}}``. Raises nothing but
         :class:`PayloadError`.
         """
+        make = self._passed_through if self._is_initialized else None
+        fields: dict[str, Any] = self._decode(raw, make)
+        return fields
+
+    def instance(self, raw: str | bytes) -> Any:
+        """Return an instance of the class, with the fields that :meth:`decode` returns."""
+        return self._decode(raw, lambda fields: self._class(**fields))
+
+    def _decode(self, raw: str | bytes, make: Callable[[dict[str, Any]], Any] | None) -> Any:
+        """Return what *make* makes of the fields, or else the fields."""
         text = ""
         try:
             text = raw if isinstance(raw, str) else raw.decode()
             fields = msgspec.structs.asdict(self._read(text))
-            return self._passed_through(fields) if self._initialize else fields
+            return make(fields) if make else fields
         except Exception as error:  # a __post_init__ may raise anything
             message = f"{self._name}: {brief(error)}. {_hint(text)}{self._expected()}"
             raise PayloadError(message) from error
@@ -98,13 +109,13 @@ class Codec:
 
         Raises :class:`PayloadError` for names that do not fit, and what ``__post_init__()`` raises.
         """
-        if self._initialize is None:
+        if not self._is_initialized:
             return values
         self.check_names(values)
         return self._passed_through(values)
 
     def _passed_through(self, values: dict[str, Any]) -> dict[str, Any]:
-        instance = cast(type, self._initialize)(**values)
+        instance = self._class(**values)
         return {name: getattr(instance, name) for name in self.fields}
 
     def schema(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ Other models get the same instances without that call.
 """
 
 from pgpubsub_sql.rows.instances import Unbuildable
-from pgpubsub_sql.rows.row_change import RowChange, change_decoder, decode_change
+from pgpubsub_sql.rows.row_change import Change, change_decoder, decode_change
 from pgpubsub_sql.rows.row_decoder import Operation, Timing
 
-__all__ = ["Operation", "RowChange", "Timing", "Unbuildable", "change_decoder", "decode_change"]
+__all__ = ["Change", "Operation", "Timing", "Unbuildable", "change_decoder", "decode_change"]

@@ -1,9 +1,9 @@
-"""Decoding of a trigger's payload into a row change."""
+"""Decoding of a trigger's payload into a change of a row."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from django.db import connections
@@ -14,27 +14,34 @@ from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.rows.row_decoder import Operation, RowDecoder, Timing, row_decoder
 from pgpubsub_sql.sql import holds_nul
 
+Row = TypeVar("Row", bound=Model)
 
-class RowChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened to one row or, by TRUNCATE, to a whole table."""
+
+class Change(msgspec.Struct, Generic[Row], frozen=True, kw_only=True):
+    """What happened to one row or, by TRUNCATE, to a whole table.
+
+    A batch listener of a trigger channel gets a list of these.
+    """
 
     op: Operation
-    """The kind of statement; inferred from the rows if the message does not say."""
+    """``"INSERT"``, ``"UPDATE"``, ``"DELETE"`` or ``"TRUNCATE"``; inferred from the rows if the
+    message does not say."""
 
-    when: Timing
-    """Whether the trigger fired before or after the row was written."""
-
-    old: Model | None
+    old: Row | None = None
     """The row as it was, as an instance that was never saved; None for INSERT and TRUNCATE."""
 
-    new: Model | None
+    new: Row | None = None
     """The row as it became, as an instance that was never saved; None for DELETE and TRUNCATE."""
 
-    context: dict[str, Any]
+    when: Timing = "AFTER"
+    """``"AFTER"`` or ``"BEFORE"``: whether the trigger fired before or after the row was
+    written."""
+
+    context: dict[str, Any] = {}
     """The notification context of the transaction that wrote."""
 
 
-def decode_change(model: type[Model], raw: str | bytes, *, using: str) -> RowChange:
+def decode_change(model: type[Model], raw: str | bytes, *, using: str) -> Change[Any]:
     """Decode a trigger's payload into instances of *model*, bound to the database *using*.
 
     Raises :class:`PayloadError`, which names the column that does not fit. Errors of the connection
@@ -43,15 +50,15 @@ def decode_change(model: type[Model], raw: str | bytes, *, using: str) -> RowCha
     return change_decoder(model, using)(raw)
 
 
-def change_decoder(model: type[Model], using: str) -> Callable[[str | bytes], RowChange]:
+def change_decoder(model: type[Model], using: str) -> Callable[[str | bytes], Change[Any]]:
     """Return what :func:`decode_change` does with each payload, prepared once for this thread."""
     decoder, connection = row_decoder(model, using), connections[using]
 
-    def decode(raw: str | bytes) -> RowChange:
+    def decode(raw: str | bytes) -> Change[Any]:
         message = _parse(decoder, raw)
         operation = _operation(decoder, message)
         old, new = decoder.instances(message, connection)
-        return RowChange(
+        return Change(
             op=operation, when=message.when, old=old, new=new, context=message.context or {}
         )
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from django.db import connections
+from django.utils import timezone
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.django_internals import count_callbacks
@@ -21,6 +22,9 @@ from pgpubsub_sql.testing.handling import Handled, Record, RecordingDispatcher
 from pgpubsub_sql.testing.taps import Row, ask
 from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.delivery import Delivery
+from pgpubsub_sql.worker.isolation import MESSAGE_ERRORS
+from pgpubsub_sql.worker.reporting import guarded
+from pgpubsub_sql.worker.session import Session
 
 
 class Drain:
@@ -50,13 +54,13 @@ class Drain:
         self._raises = raises
         self._tap = captures.tap(using)
         self._guard = Guard(using, self._tap.restore)
+        self._only = only
+        self._dispatchers: dict[str, RecordingDispatcher] = {}
         self._delivery = Delivery(
             channels,
             using=using,
             is_stopping=self._is_full,
-            dispatcher=partial(
-                RecordingDispatcher, record=record, check=self._guard.check, only=only
-            ),
+            dispatcher=self._dispatcher,
             observe=self._observe,
         )
 
@@ -90,9 +94,39 @@ class Drain:
         finally:
             ask(self._using, "advance", seconds=-seconds, channels=[*self._channels])
 
-    def perform(self, name: str, payload: str) -> None:
-        """Handle a message that nobody sent, on the channel *name*."""
-        self._doing(lambda: self._delivery.handle_ephemeral(name, deque([payload])))
+    def perform(self, name: str, payloads: Sequence[str]) -> None:
+        """Handle messages that nobody sent, on the channel *name*; several in one call."""
+        if self._dispatchers[name].batch_listener:
+            self._doing(lambda: self._handle_list(name, payloads))
+        else:
+            self._doing(lambda: self._delivery.handle_ephemeral(name, deque(payloads)))
+
+    def _handle_list(self, name: str, payloads: Sequence[str]) -> None:
+        session, dispatch, now = self._delivery.session, self._dispatchers[name], timezone.now()
+        channel = self._channels[name]
+        batch = [
+            (one, Attempt(channel=channel, using=self._using, name=name, created_at=now))
+            for one in payloads
+        ]
+        attempts = [attempt for _, attempt in batch]
+
+        def call() -> None:
+            read = [(dispatch.read_instance(*one), one[1]) for one in batch]
+            dispatch.call_batch([(one, attempt) for one, attempt in read if one is not None])
+
+        try:
+            with session.isolation(durable=True, channel=name) as isolation:
+                isolation.run_alone(partial(attempts[0].context.run, call), guarded(attempts[0]))
+        except MESSAGE_ERRORS as error:
+            for attempt in attempts:
+                attempt.error = error
+        self._observe(attempts)
+
+    def _dispatcher(self, channel: type[BaseChannel], session: Session) -> RecordingDispatcher:
+        made = RecordingDispatcher(
+            channel, session, record=self._record, check=self._guard.check, only=self._only
+        )
+        return self._dispatchers.setdefault(channel.postgres_name(), made)
 
     def _handle_ready(self) -> bool:
         """Handle one batch of each channel, and what was captured; return whether to go on."""

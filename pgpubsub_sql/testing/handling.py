@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, overload
+from typing import Any, cast, overload
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import ListenerError
-from pgpubsub_sql.listeners import Listener, registry
+from pgpubsub_sql.listeners import Listener, field_names, registry
 from pgpubsub_sql.retry import Discard
+from pgpubsub_sql.rows import Change
 from pgpubsub_sql.testing.lookups import MISSING, differences, show
 from pgpubsub_sql.testing.messages import Message
 from pgpubsub_sql.worker.attempts import Attempt
+from pgpubsub_sql.worker.decoding import Instance
 from pgpubsub_sql.worker.dispatch import Call as Caller
 from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.outcomes import Discarded, Park
@@ -171,6 +173,10 @@ class Record:
         self._running[id(attempt)] = found = HandledMessage(message, attempt)
         return found
 
+    def called(self, attempt: Attempt, call: Call) -> None:
+        """Note that this is how a batch listener gets a message; only the last call counts."""
+        self._running[id(attempt)].calls = [call]
+
     def fail(self, call: Call) -> None:
         """Raise an error if *call* is to fail."""
         for one in reversed(self._failing):
@@ -213,26 +219,47 @@ class RecordingDispatcher(Dispatcher):
 
     def __call__(self, payload: str, attempt: Attempt) -> None:
         """Decode *payload* and call listeners."""
-        self._message = self._record.began(self._channel, payload, attempt)
+        if not self.batch_listener:
+            self._message = self._record.began(self._channel, payload, attempt)
         super().__call__(payload, attempt)
+
+    def read_instance(self, payload: str, attempt: Attempt) -> Instance | None:
+        """Return *payload* as the batch listener gets it."""
+        self._record.began(self._channel, payload, attempt)
+        return super().read_instance(payload, attempt)
+
+    def call_batch(self, batch: Sequence[tuple[Instance, Attempt]]) -> None:
+        """Call the batch listener."""
+        listener = cast(Listener, self.batch_listener)
+        for instance, attempt in batch:
+            arguments = fields_of(self._channel, instance.value)
+            self._record.called(attempt, Call(listener=listener, arguments=arguments))
+        super().call_batch(batch)
 
     def caller(self, listener: Listener) -> Caller:
         """Return the function to call for *listener*, which writes down the call."""
         limited = super().caller(listener)
 
-        def call(**arguments: Any) -> None:
+        def call(*messages: Any, **arguments: Any) -> None:
             if self._only is not None and listener.identity != self._only.identity:
                 return
-            one = Call(listener=listener, arguments=arguments)
+            named = {"messages": messages[0]} if messages else {}
+            one = Call(listener=listener, arguments=named | arguments)
             if self._message is not None:
                 self._message.calls.append(one)
             self._record.fail(one)
             try:
-                limited(**arguments)
+                limited(*messages, **arguments)
             finally:
                 self._check()
 
         return call
+
+
+def fields_of(channel: type[BaseChannel], message: Any) -> dict[str, Any]:
+    """Return what a batch listener gets of one message, by name."""
+    names = ["op", "old", "new"] if isinstance(message, Change) else field_names(channel)
+    return {name: getattr(message, name) for name in names}
 
 
 def find_listener(function: Callable[..., Any]) -> Listener:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from pgpubsub_sql.listeners import Reference, registry
 from pgpubsub_sql.testing.assertions import Assertions
 from pgpubsub_sql.testing.captures import Capture
 from pgpubsub_sql.testing.draining import Drain
-from pgpubsub_sql.testing.handling import Call, Failing, Handled, find_listener
+from pgpubsub_sql.testing.handling import Call, Failing, Handled, fields_of, find_listener
 from pgpubsub_sql.testing.live import LiveWorker, worker_processes, worker_thread
 from pgpubsub_sql.testing.performing import made_payload
 from pgpubsub_sql.testing.taps import ask
@@ -123,6 +123,7 @@ class PubSub(Assertions):
     def perform(
         self,
         listener: Callable[..., Any],
+        messages: Iterable[Any] | None = None,
         /,
         *,
         op: str | None = None,
@@ -140,16 +141,29 @@ class PubSub(Assertions):
         deferred. An instance without a primary key gets -1. *op*, such as ``UPDATE``, is inferred
         from *old* and *new*. What the listener gives to ``on_commit()`` runs.
 
+        A batch listener gets a list with this message, or *messages*: instances of the channel or,
+        for rows, of :class:`Change`.
+
         Raises what the listener raises, :class:`LookupError` if it is none, and
         :class:`PayloadError` for fields that do not fit, or an event that it does not listen to.
         """
         found = find_listener(listener)
         channel = found.find_channel()
         alias = connection_of(using).alias
-        payload = made_payload(found, channel, fields, op=op, context=context or {}, using=alias)
+        if messages is not None and (fields or op or not found.is_batch):
+            raise TypeError(
+                "perform() takes either fields or, for a batch listener, a list of messages."
+            )
+        listed = [{"op": op, **fields}]
+        if messages is not None:
+            listed = [{"op": None} | fields_of(channel, one) for one in messages]
+        payloads = [
+            made_payload(found, channel, one, op=one.pop("op"), context=context or {}, using=alias)
+            for one in listed
+        ]
         drain = self._drain([channel], using=alias, limit=1, raises=True, only=found)
         with drain.open():
-            drain.perform(channel.postgres_name(), payload)
+            drain.perform(channel.postgres_name(), payloads)
 
     @contextmanager
     def failing(

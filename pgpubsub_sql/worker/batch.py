@@ -52,6 +52,8 @@ class BatchLimits:
     until: float
     """By the monotonic clock."""
     savepoints: int = BATCH_SAVEPOINTS
+    rest: float = 0.0
+    """Seconds for which to leave the channel alone if nothing succeeds."""
 
 
 class BatchSizing:
@@ -67,12 +69,14 @@ class BatchSizing:
         self._started = time.monotonic()
         return BatchLimits(messages=self._size, until=self._started + BATCH_SECONDS)
 
-    def end(self, handled: int, claimed: int, savepoints: int) -> None:
-        """Learn from a batch in which *handled* of the *claimed* messages were handled."""
+    def end(self, batch: Batch) -> None:
+        """Learn from a batch how many messages can be handled."""
+        claimed = len(batch.claimed)
+        handled = claimed - batch.count(Release)
         if handled < claimed:
             self._size = max(1, handled)
         elif 2 * handled > self._size:  # ordered claims with few messages a key are never full
-            room = 1 / max(self._used(savepoints), 1 / QUICKEST_GROWTH)
+            room = 1 / max(self._used(batch.isolation.savepoints), 1 / QUICKEST_GROWTH)
             self._size = min(max(self._size, int(self._size * room)), self._largest)
 
     def _used(self, savepoints: int) -> float:
@@ -88,9 +92,14 @@ class Batch:
     *limits*, when *is_stopping* says so, when a listener has committed the transaction, and after a
     message that was postponed: what was in its way may wait for what this batch has locked.
 
+    It calls the listeners once for each message; :class:`ListBatch` does that for many at once.
+
     If *is_observed*, every message has an attempt of its own, which is kept. Otherwise only those
     have that somebody will be told of. The id of each message is assigned to *in_flight*.
     """
+
+    rest = 0.0
+    """Seconds for which to leave the channel alone after this batch."""
 
     def __init__(
         self,

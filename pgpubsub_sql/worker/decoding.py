@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, TypeVar, cast, get_args
 
 import msgspec
 
@@ -11,7 +11,7 @@ from pgpubsub_sql import conf
 from pgpubsub_sql.channels import BaseChannel, Channel, TriggerChannel, codec, model_of
 from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.listeners import field_names
-from pgpubsub_sql.rows import Operation, Timing, Unbuildable, change_decoder
+from pgpubsub_sql.rows import Change, Operation, Timing, Unbuildable, change_decoder
 from pgpubsub_sql.worker.outcomes import Undecodable
 
 
@@ -37,6 +37,8 @@ _TIMED_EVENTS = {
 }
 _decoder = msgspec.json.Decoder(Headers)
 
+Decoded = TypeVar("Decoded")
+
 
 class Message(NamedTuple):
     """A decoded message."""
@@ -45,6 +47,17 @@ class Message(NamedTuple):
     """Such as ``after_insert``; empty on channels without a trigger."""
     fields: Mapping[str, Any]
     """The channel's fields, as Python values."""
+    context: Mapping[str, Any]
+    """The notification context of the sender."""
+
+
+class Instance(NamedTuple):
+    """A decoded message as one object, which batch listeners get."""
+
+    timed_event: str
+    """Such as ``after_insert``; empty on channels without a trigger."""
+    value: Any
+    """An instance of the channel or, for rows, a :class:`Change`."""
     context: Mapping[str, Any]
     """The notification context of the sender."""
 
@@ -77,8 +90,25 @@ def message_decoder(channel: type[BaseChannel], *, using: str) -> Callable[[str]
         if issubclass(channel, TriggerChannel)
         else _field_reader(cast(type[Channel], channel))
     )
+    return _refusing_text(channel, read, using)
 
-    def decode(payload: str) -> Message:
+
+def instance_decoder(channel: type[BaseChannel], *, using: str) -> Callable[[str], Instance]:
+    """Return what decodes any payload of *channel* for a batch listener, prepared once."""
+    read = (
+        _change_instance_reader(channel, using)
+        if issubclass(channel, TriggerChannel)
+        else _field_instance_reader(cast(type[Channel], channel))
+    )
+    return _refusing_text(channel, read, using)
+
+
+def _refusing_text(
+    channel: type[BaseChannel], read: Callable[[str], Decoded], using: str
+) -> Callable[[str], Decoded]:
+    """Return *read*, which refuses a message that is stored as text."""
+
+    def decode(payload: str) -> Decoded:
         if payload.startswith('{"$raw"'):  # jsonb's spelling; decoding would be slower
             _refuse(channel, str(decode_headers(payload).raw), using=using)
         return read(payload)
@@ -93,20 +123,39 @@ def message_fields(channel: type[BaseChannel]) -> list[str]:
 
 
 def _row_reader(channel: type[TriggerChannel], using: str) -> Callable[[str], Message]:
-    decode, name = change_decoder(model_of(channel), using), channel.postgres_name()
+    change_of = _change_reader(channel, using)
     is_context_passed = conf.is_context_passed_to_listeners()
 
     def read(payload: str) -> Message:
-        try:
-            change = decode(payload)
-        except Unbuildable as error:
-            raise Undecodable(f"{name}: {error}.") from error
-        except PayloadError as error:
-            raise PayloadError(f"{name}: {error}. {_ROWS}") from error
+        change = change_of(payload)
         fields: dict[str, Any] = {"old": change.old, "new": change.new}
         if is_context_passed:
             fields["context"] = change.context
         return Message(_TIMED_EVENTS[change.when, change.op], fields, change.context)
+
+    return read
+
+
+def _change_reader(channel: type[TriggerChannel], using: str) -> Callable[[str], Change[Any]]:
+    decode, name = change_decoder(model_of(channel), using), channel.postgres_name()
+
+    def read(payload: str) -> Change[Any]:
+        try:
+            return decode(payload)
+        except Unbuildable as error:
+            raise Undecodable(f"{name}: {error}.") from error
+        except PayloadError as error:
+            raise PayloadError(f"{name}: {error}. {_ROWS}") from error
+
+    return read
+
+
+def _change_instance_reader(channel: type[TriggerChannel], using: str) -> Callable[[str], Instance]:
+    change_of = _change_reader(channel, using)
+
+    def read(payload: str) -> Instance:
+        change = change_of(payload)
+        return Instance(_TIMED_EVENTS[change.when, change.op], change, change.context)
 
     return read
 
@@ -116,6 +165,15 @@ def _field_reader(channel: type[Channel]) -> Callable[[str], Message]:
 
     def read(payload: str) -> Message:
         return Message("", decode(payload), _context(payload))
+
+    return read
+
+
+def _field_instance_reader(channel: type[Channel]) -> Callable[[str], Instance]:
+    decode = codec(channel).instance
+
+    def read(payload: str) -> Instance:
+        return Instance("", decode(payload), _context(payload))
 
     return read
 

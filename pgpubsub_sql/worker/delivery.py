@@ -20,6 +20,7 @@ from pgpubsub_sql.worker.crash_accounting import account_for, report_crashes
 from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.ephemeral import Ephemeral
 from pgpubsub_sql.worker.isolation import Escaped, Isolation
+from pgpubsub_sql.worker.list_batch import SLOWEST_CALLS, ListBatch, ListSizing
 from pgpubsub_sql.worker.ordered_claims import OrderedClaims
 from pgpubsub_sql.worker.outcomes import Claimed, Done, Expired, Release, describe, postpone
 from pgpubsub_sql.worker.pulse import Pulse
@@ -47,19 +48,25 @@ class ChannelState:
         self.number = number
         self.channel = channel
         self.name = channel.postgres_name()
-        self.limit = math.inf if channel.timeout is None else channel.timeout * dispatch.listeners
-        """Seconds that the listeners of one message may take together."""
         self.dispatch = dispatch
         self._observe = observe
         self._counters = counters
+        self.is_listed = dispatch.batch_listener is not None
+        """Whether a batch listener gets lists of messages."""
+        calls = SLOWEST_CALLS if self.is_listed else dispatch.listeners
+        self.limit = math.inf if channel.timeout is None else channel.timeout * calls
+        """Seconds that the listeners of one message, or of one batch, may take together."""
         self.is_ordered = bool(channel.ordering_fields())
         claims = OrderedClaims if self.is_ordered else UnorderedClaims
         self.claims: Claims = claims(self.name, session, claim_filter)
-        self.sizing = BatchSizing(channel.batch_size)
+        sizing = ListSizing if self.is_listed else BatchSizing
+        self.sizing: BatchSizing | ListSizing = sizing(channel.batch_size)
         self.raw_notifies = RawNotifies(channel, session)
         self.ephemeral = Ephemeral(channel, session, dispatch, self.observe)
         self.unresolved: Callable[[], None] | None = None
         """Settles a batch of which it is not known yet whether it was committed."""
+        self.rest = 0.0
+        """Seconds for which to leave the channel alone after the last batch."""
 
     def observe(self, attempts: Sequence[Attempt], *, is_undone: bool = False) -> None:
         """Count and observe what has become of messages; these are the *attempts* that failed."""
@@ -163,6 +170,10 @@ class Delivery:
         """Return whether a search from the start of a channel may be made again."""
         return self._states[name].claims.is_rested
 
+    def rest(self, name: str) -> float:
+        """Return for how many seconds to leave a channel alone after its last batch."""
+        return self._states[name].rest
+
     def next_ready(self) -> dict[str, float]:
         """Return the seconds until each channel's next stored notification is ready.
 
@@ -220,6 +231,7 @@ class Delivery:
         Raises what keeps it from claiming, which is no message's fault.
         """
         state, batch = self._states[name], None
+        state.rest = 0.0
         state.raw_notifies.store()
         if state.unresolved:
             state.unresolved()
@@ -254,7 +266,8 @@ class Delivery:
         limits: BatchLimits,
     ) -> Batch:
         isolation.transaction = claimed[0].transaction
-        return Batch(
+        kind = ListBatch if state.is_listed else Batch
+        return kind(
             claimed,
             isolation,
             channel=state.channel,
@@ -286,9 +299,10 @@ class Delivery:
             self.session.execute("ring", {"channels": [state.name]})
 
     def _committed(self, state: ChannelState, batch: Batch) -> None:
-        claimed, released, expired = len(batch.claimed), batch.count(Release), batch.count(Expired)
+        released, expired = batch.count(Release), batch.count(Expired)
         if not batch.claimed[0].alone:  # it does not show how quick the others are
-            state.sizing.end(claimed - released, claimed, batch.isolation.savepoints)
+            state.sizing.end(batch)
+        state.rest = batch.rest
         if released:
             state.claims.rewind(batch.first(Release))
         if expired:

@@ -6,20 +6,27 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from asgiref.sync import async_to_sync
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.django_internals import is_durability_error
 from pgpubsub_sql.errors import ListenerTimeout, PayloadError
-from pgpubsub_sql.listeners import Listener, Select, registry
+from pgpubsub_sql.listeners import Listener, Select, batch_listener_of, registry
 from pgpubsub_sql.worker import forks
 from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.counters import Tally
-from pgpubsub_sql.worker.decoding import Message, message_decoder, message_fields
+from pgpubsub_sql.worker.decoding import (
+    Decoded,
+    Instance,
+    Message,
+    instance_decoder,
+    message_decoder,
+    message_fields,
+)
 from pgpubsub_sql.worker.outcomes import Undecodable, Unreadable
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.timeouts import TIMED_OUT, call_with_timeout
@@ -27,6 +34,7 @@ from pgpubsub_sql.worker.timeouts import TIMED_OUT, call_with_timeout
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 Call = Callable[..., object]
+Result = TypeVar("Result")
 
 UNHEARD = (
     "Discarded a message of channel %s: no listener takes the event %s. Declare one, or run "
@@ -40,7 +48,7 @@ DURABLE_HINT = (
 
 
 class Dispatcher:
-    """Calls the listeners of *channel*, in order of registration.
+    """Calls the listeners of *channel*, in order of registration, or its batch listener.
 
     The position of the one that is called is assigned to :attr:`calling`, as in a pulse.
     """
@@ -54,6 +62,13 @@ class Dispatcher:
         self.tallies = [self._unheard]
         """What calls add up to, until somebody settles what became of their messages."""
         self._is_notification_named = any("notification" in one.parameters for one in self._heard)
+        self.batch_listener = batch_listener_of(channel)
+        """What gets lists of messages; None if each message is handled by itself."""
+        self.batch_tally = Tally("")
+        """What calls of that add up to; who calls it counts the messages."""
+        if self.batch_listener:
+            self.batch_tally = Tally(self.batch_listener.path)
+            self.tallies.append(self.batch_tally)
 
     @property
     def listeners(self) -> int:
@@ -63,6 +78,10 @@ class Dispatcher:
     @cached_property
     def _decode(self) -> Callable[[str], Message]:
         return message_decoder(self._channel, using=self._session.using)
+
+    @cached_property
+    def _decode_instance(self) -> Callable[[str], Instance]:
+        return instance_decoder(self._channel, using=self._session.using)
 
     @cached_property
     def _listeners(self) -> list[tuple[frozenset[str], Tally, int, Call, Select]]:
@@ -81,30 +100,58 @@ class Dispatcher:
         self.tallies += [tally for _, tally, *_ in listeners]
         return listeners
 
+    @cached_property
+    def _batch_call(self) -> tuple[int, Call]:
+        """Position and function of the batch listener."""
+        listener = cast(Listener, self.batch_listener)
+        return registry.paths().index(listener.path) + 1, self.caller(listener)
+
     def __call__(self, payload: str, attempt: Attempt) -> None:
         """Decode *payload* and call the listeners of its timed event; note each in *attempt*.
 
         Raises :class:`Unreadable` or :class:`Undecodable` for a payload that does not fit the
         channel, and whatever a listener raises.
         """
-        message = self._read(payload)
+        if self.batch_listener:
+            if instance := self.read_instance(payload, attempt):
+                self.batch_tally.messages += 1
+                self.call_batch([(instance, attempt)])
+            return
+        message = _read(self._decode, payload)
         extras: dict[str, Any] = {"context": message.context}
         if self._is_notification_named:
             extras["notification"] = attempt.notification()
-        generation = forks.generation
-        try:
-            is_heard = self._call_listeners(message, extras, attempt)
-        except BaseException as error:
-            if forks.generation != generation:
-                forks.leave(error)
-            if isinstance(error, RuntimeError) and is_durability_error(error):
-                error.add_note(DURABLE_HINT)
-            raise
-        if forks.generation != generation:
-            forks.leave()
-        if not is_heard:
+        if not _call_out(self._call_listeners, message, extras, attempt):
             self._unheard.messages += 1
             logger.warning(UNHEARD, attempt.name, message.timed_event, extra=attempt.extra)
+
+    def read_instance(self, payload: str, attempt: Attempt) -> Instance | None:
+        """Return *payload* as the batch listener gets it, or None if it does not want its event.
+
+        Raises :class:`Unreadable` or :class:`Undecodable` as calling the dispatcher does.
+        """
+        instance = _read(self._decode_instance, payload)
+        if self.batch_listener and self.batch_listener.accepts(instance.timed_event):
+            return instance
+        self._unheard.messages += 1
+        logger.warning(UNHEARD, attempt.name, instance.timed_event, extra=attempt.extra)
+        return None
+
+    def call_batch(self, batch: Sequence[tuple[Instance, Attempt]]) -> None:
+        """Call the batch listener with these messages; note it in their attempts.
+
+        Raises whatever the listener raises.
+        """
+        listener = cast(Listener, self.batch_listener)
+        for _, attempt in batch:
+            attempt.listener = listener.path
+        extras = {name: [_EXTRAS[name](*one) for one in batch] for name in listener.batch_extras}
+        self.calling[0], call = self._batch_call
+        started = time.perf_counter()
+        try:
+            _call_out(call, [instance.value for instance, _ in batch], **extras)
+        finally:
+            self.batch_tally.seconds += time.perf_counter() - started
 
     def _call_listeners(self, message: Message, extras: dict[str, Any], attempt: Attempt) -> bool:
         """Call the listeners of the timed event of *message*; return whether there is one."""
@@ -125,14 +172,6 @@ class Dispatcher:
         """Return the function to call for *listener*, limited by its channel's timeout, if any."""
         return self._limited(listener.target, listener.callback)
 
-    def _read(self, payload: str) -> Message:
-        try:
-            return self._decode(payload)
-        except Undecodable:
-            raise
-        except PayloadError as error:
-            raise Unreadable(str(error)) from error
-
     def _limited(self, target: Call, callback: Call) -> Call:
         seconds = self._channel.timeout
         if seconds is None:
@@ -140,19 +179,51 @@ class Dispatcher:
         is_async = inspect.iscoroutinefunction(target)
         call = async_to_sync(_cancelled_after(seconds, target)) if is_async else callback
 
-        def limited(**arguments: Any) -> None:
+        def limited(*messages: Any, **arguments: Any) -> None:
             # A coroutine times out by itself, in another thread; its query may run in this one.
-            connection, limited = self._session.connection, partial(call, **arguments)
+            connection, limited = self._session.connection, partial(call, *messages, **arguments)
             call_with_timeout(seconds, connection, limited, interrupt=not is_async)
 
         return limited
 
 
+_EXTRAS: dict[str, Callable[[Instance, Attempt], object]] = {
+    "contexts": lambda instance, attempt: instance.context,
+    "notifications": lambda instance, attempt: attempt.notification(),
+}
+"""Of each message what a batch listener may name."""
+
+
+def _read(decode: Callable[[str], Decoded], payload: str) -> Decoded:
+    try:
+        return decode(payload)
+    except Undecodable:
+        raise
+    except PayloadError as error:
+        raise Unreadable(str(error)) from error
+
+
+def _call_out(call: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
+    """Call code of the project; end the process if that has forked it, and is its parent's."""
+    generation = forks.generation
+    try:
+        result = call(*arguments, **named)
+    except BaseException as error:
+        if forks.generation != generation:
+            forks.leave(error)
+        if isinstance(error, RuntimeError) and is_durability_error(error):
+            error.add_note(DURABLE_HINT)
+        raise
+    if forks.generation != generation:
+        forks.leave()
+    return result
+
+
 def _cancelled_after(seconds: float, target: Callable[..., Any]) -> Callable[..., Any]:
-    async def limited(**arguments: Any) -> None:
+    async def limited(*messages: Any, **arguments: Any) -> None:
         try:
             async with asyncio.timeout(seconds) as limit:
-                await target(**arguments)
+                await target(*messages, **arguments)
         except TimeoutError as error:
             if limit.expired():
                 raise ListenerTimeout(TIMED_OUT.format(seconds)) from error

@@ -169,6 +169,11 @@ class Isolation:
         return self._baseline.recovered_at
 
     @property
+    def blocks(self) -> int:
+        """Number of atomic blocks that a message begins in."""
+        return self._atomic.blocks
+
+    @property
     def using(self) -> str:
         """Alias of the database."""
         return str(self._connection.alias)

@@ -104,7 +104,7 @@ class Worker:
         self._ephemeral = Backlog()
         """Messages that were received and not handled yet."""
         self._backoffs: dict[str, Backoff] = defaultdict(Backoff)
-        """Channels whose last polls failed."""
+        """Channels whose last polls failed, or that are left alone for a while."""
         self._expected_place = expected_place
         self._has_looked_ahead = False
         """Whether nothing has been polled since the last look ahead."""
@@ -222,6 +222,9 @@ class Worker:
                 self._polled(name, found=found, may_sleep=may_sleep)
                 self._poll_at[name] = AT_ONCE if again else self._poll_at[name]
                 self._backoffs.pop(name, None)
+                if rest := self.delivery.rest(name):
+                    self._poll_at[name] = time.monotonic() + rest
+                    self._backoffs[name] = Backoff()
             self._has_looked_ahead = False
 
     def _polled(self, name: str, *, found: bool, may_sleep: bool) -> None:

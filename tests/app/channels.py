@@ -34,6 +34,15 @@ class Step(pgpubsub_sql.Channel):
 
 
 @dataclass
+class Load(pgpubsub_sql.Channel):
+    """Durable, and handled in lists."""
+
+    number: int
+    mood: str = "good"
+    lock_notifications = True
+
+
+@dataclass
 class Shout(pgpubsub_sql.Channel):
     """Ephemeral, with types that are nested and optional."""
 

@@ -20,7 +20,7 @@ from django.db import DatabaseError, connection, transaction
 
 import pgpubsub_sql
 from tests import patience  # noqa: F401 - in each worker, too
-from tests.app.channels import ItemChannel, ItemNews, Job, Shout, Step, UserChannel
+from tests.app.channels import ItemChannel, ItemNews, Job, Load, Shout, Step, UserChannel
 from tests.app.models import Entry, Item
 from tests.ledger import copy
 
@@ -336,6 +336,25 @@ def step(account: str, number: int, mood: str, notification: pgpubsub_sql.Notifi
     if mood not in SILENT:
         note("step", account=account, number=number, attempts=notification.attempts)
     behave("good" if mood == "bad at first" and notification.attempts else mood, number)
+
+
+lists: list[list[int]] = []
+"""The numbers with which a batch listener was called: what no rollback undoes."""
+
+
+@pgpubsub_sql.batch_listener(Load)
+def load(messages: list[Load]) -> None:
+    unload("load", messages)
+
+
+def unload(listener: str, messages: list[Any]) -> None:
+    """Write all into the ledger at once; then do what the mood of each says."""
+    lists.append([one.number for one in messages])
+    Entry.objects.bulk_create(
+        Entry(listener=listener, data={"number": one.number}) for one in messages
+    )
+    for one in messages:
+        MOODS[one.mood]()
 
 
 @pgpubsub_sql.listener(Shout)

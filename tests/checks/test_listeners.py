@@ -1,4 +1,4 @@
-"""E004 to E007: whether listeners fit their channels."""
+"""E004 to E007, and E013: whether listeners fit their channels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import pgpubsub_sql
+from pgpubsub_sql.listeners import registry
 from tests.checks.support import Fields, declare, found, report, trigger_channel, vars_of
 
 pytestmark = pytest.mark.usefixtures("blank")
@@ -96,6 +97,44 @@ def test_e005_reads_the_signature_of_a_coroutine() -> None:
     assert "no field 'amount'" in report("E005")
 
 
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda: None, "takes no list of messages as its first argument"),
+        (lambda *, messages: None, "takes no list of messages as its first argument"),
+        (lambda messages, number: None, "nothing is passed as 'number'"),
+        (lambda messages, *, context: None, "nothing is passed as 'context'"),
+        (lambda number, text, /: None, "'text' is positional-only"),
+    ],
+)
+def test_e005_reports_a_batch_listener_that_cannot_be_called(function: Any, said: str) -> None:
+    channel = dataclass(
+        declare(pgpubsub_sql.Channel, "Sale", lock_notifications=True, **vars_of(Fields))
+    )
+    pgpubsub_sql.batch_listener(channel)(function)
+    message = report("E005")
+    assert said in message
+    assert "The channel passes a list, contexts, notifications." in message
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda messages: None,
+        lambda *messages: None,
+        lambda messages, /: None,
+        lambda anything, notifications, contexts: None,
+        lambda messages, *, notifications, amount=1, **rest: None,
+    ],
+)
+def test_e005_accepts_a_batch_listener_that_can_be_called(function: Any) -> None:
+    channel = dataclass(
+        declare(pgpubsub_sql.Channel, "Sale", lock_notifications=True, **vars_of(Fields))
+    )
+    pgpubsub_sql.batch_listener(channel)(function)
+    assert found() == []
+
+
 TWICE = """
 import pgpubsub_sql
 @pgpubsub_sql.listener("shop.Sale")
@@ -132,3 +171,46 @@ def test_e007_accepts_a_plain_listener_of_a_trigger_channel() -> None:
     """Its trigger may be SQL of the user's own, or installed for another listener."""
     pgpubsub_sql.listener(trigger_channel())(lambda new: None)
     assert found() == []
+
+
+@pytest.mark.parametrize("other", [pgpubsub_sql.listener, pgpubsub_sql.batch_listener])
+def test_e013_reports_a_batch_listener_that_is_not_alone(other: Any) -> None:
+    channel = declare(pgpubsub_sql.Channel, "Sale", lock_notifications=True)
+    pgpubsub_sql.batch_listener(channel)(lambda messages: None)
+    other(channel)(lambda messages=(): None)
+    assert "A batch listener has to be the only one" in report("E013")
+
+
+def test_e013_reports_one_function_that_is_both() -> None:
+    channel = declare(pgpubsub_sql.Channel, "Sale", lock_notifications=True)
+
+    def both(messages: Any = ()) -> None: ...
+
+    pgpubsub_sql.listener(channel)(pgpubsub_sql.batch_listener(channel)(both))
+    assert "A batch listener has to be the only one" in report("E013")
+
+
+def test_e013_reports_a_batch_listener_of_an_ephemeral_channel() -> None:
+    channel = declare(pgpubsub_sql.Channel, "Sale")
+    pgpubsub_sql.batch_listener(channel)(lambda messages: None)
+    assert "which is ephemeral" in report("E013")
+
+
+def test_a_batch_listener_of_rows_says_which() -> None:
+    with pytest.raises(TypeError, match=r"batch_listener\(Watch\) needs the events of rows"):
+        pgpubsub_sql.batch_listener(trigger_channel())
+    with pytest.raises(ValueError, match="There is no event 'inserted'"):
+        pgpubsub_sql.batch_listener(trigger_channel(), events=("inserted",))
+
+
+def test_stacked_batch_decorators_are_one_listener() -> None:
+    channel = trigger_channel(lock_notifications=True)
+
+    def index(changes: Any) -> None: ...
+
+    insert = pgpubsub_sql.batch_listener(channel, events=("insert",))
+    delete = pgpubsub_sql.batch_listener(channel, events="delete")
+    insert(delete(index))
+    assert found() == []
+    (one,) = registry.listeners_of(channel)
+    assert one.timed_events == {"after_insert", "after_delete"}

@@ -6,12 +6,13 @@ import asyncio
 import datetime
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from asgiref.sync import sync_to_async
 
 import pgpubsub_sql
-from tests.app.listeners import SILENT, behave, execute, note
-from tests.app.models import Entry
+from tests.app.listeners import SILENT, behave, execute, note, unload
+from tests.app.models import Entry, Item
 
 
 @dataclass
@@ -92,3 +93,61 @@ async def be_quick_in_a_loop(number: int, mood: str) -> None:
     if mood == "async error":
         raise TimeoutError("of the listener's own")
     await Entry.objects.acreate(listener="in_a_loop", data={"number": number})
+
+
+@dataclass
+class Pile(pgpubsub_sql.Channel):
+    """Handled in lists, in order for each account."""
+
+    account: str | None
+    number: int
+    mood: str = "good"
+    lock_notifications = True
+    ordering_key = "account"
+    retry = pgpubsub_sql.Retry(max_attempts=3, delay=500, jitter=0)
+
+
+@pgpubsub_sql.batch_listener(Pile)
+def pile(messages: list[Pile]) -> None:
+    unload("pile", messages)
+
+
+@dataclass
+class Items(pgpubsub_sql.TriggerChannel):
+    """Rows in lists."""
+
+    model = Item
+    lock_notifications = True
+
+
+@pgpubsub_sql.batch_listener(Items, events=("insert", "delete"))
+def read_items(
+    changes: list[pgpubsub_sql.Change[Item]], contexts: list[Any], notifications: list[Any]
+) -> None:
+    for change, context, notification in zip(changes, contexts, notifications, strict=True):
+        row = change.new or change.old
+        note(
+            "read_items",
+            op=change.op,
+            name=row.name,
+            amount=str(row.amount),
+            context=dict(context),
+            attempts=notification.attempts,
+        )
+
+
+@dataclass
+class Async(pgpubsub_sql.Channel):
+    """Handled in lists by a coroutine that has little time."""
+
+    number: int
+    mood: str = "good"
+    lock_notifications = True
+    timeout = 1.0
+
+
+@pgpubsub_sql.batch_listener(Async)
+async def load_async(messages: list[Async]) -> None:
+    if any(one.mood == "sleep" for one in messages):
+        await asyncio.sleep(60)
+    await sync_to_async(unload)("load_async", messages)

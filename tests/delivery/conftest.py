@@ -15,6 +15,7 @@ CHANNELS = [Job, Shout, ItemChannel, ItemNews, Hasty, HastyShout, LoneJob, Step,
 @pytest.fixture(autouse=True)
 def start_afresh(patience: None) -> None:
     listeners.called.clear()
+    listeners.lists.clear()
 
 
 @pytest.fixture

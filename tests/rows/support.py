@@ -13,7 +13,7 @@ from django.db import connection
 from django.db.backends.postgresql.psycopg_any import NumericRange
 from django.db.models import Model
 
-from pgpubsub_sql.rows import RowChange, decode_change
+from pgpubsub_sql.rows import Change, decode_change
 from tests.rows.models import Everything
 from tests.triggers.tables import watch
 
@@ -72,7 +72,7 @@ def with_new(row: str) -> str:
     return '{"new": ' + row + "}"
 
 
-def decode(model: type[Model], raw: str | bytes) -> RowChange:
+def decode(model: type[Model], raw: str | bytes) -> Change[Any]:
     return decode_change(model, raw, using="default")
 
 

@@ -19,7 +19,7 @@ from pgpubsub_sql.errors import ListenerError, PayloadError
 from pgpubsub_sql.models import Notification
 from pgpubsub_sql.testing import PubSub, PubSubTestMixin
 from tests.app import listeners
-from tests.app.channels import ItemChannel, ItemNews, Job, Shout, Step
+from tests.app.channels import ItemChannel, ItemNews, Job, Load, Shout, Step
 from tests.app.models import Item
 from tests.ledger import calls, numbers, sql, stored, stranger
 
@@ -277,6 +277,74 @@ class TestPerform:
     def test_context(self, pubsub: PubSub) -> None:
         pubsub.perform(listeners.do_job, number=1, context={"user": 7})
         assert calls("do_job") == [{"number": 1, "attempts": 0, "context": {"user": 7}}]
+
+
+class TestBatchListeners:
+    def test_a_list_is_handled(self, pubsub: PubSub) -> None:
+        send("good", "bad", "good", channel=Load)
+        handled = pubsub.drain(raise_errors=False)
+        assert [one.succeeded for one in handled] == [True, False, True]
+        pubsub.assert_handled(listeners.load, count=2)
+        pubsub.assert_handled(listeners.load, number=3, count=1)
+        pubsub.assert_not_handled(listeners.load, number=2)
+        assert numbers("load") == [1, 3]
+
+    def test_what_it_raises(self, pubsub: PubSub) -> None:
+        send("good", "bad", channel=Load)
+        with pytest.raises(RuntimeError, match="in a bad mood"):
+            pubsub.drain()
+        assert numbers("load") == [1]
+        assert [row.attempts for row in stored().values()] == [1]
+
+    def test_an_outage_is_over_at_the_limit(self, pubsub: PubSub) -> None:
+        """Nobody is charged, so that it would go on for ever."""
+        send("good", "good", channel=Load)
+        with pubsub.failing(listeners.load) as failed:
+            handled = pubsub.drain(waiting=True, raise_errors=False, limit=10)
+        assert handled.given_up_at_limit
+        assert [call.arguments["messages"] for call in failed][:3] == [
+            [Load(1), Load(2)],
+            [Load(1)],
+            [Load(2)],
+        ]
+        assert {row.attempts for row in stored().values()} == {0}
+
+    def test_it_fails_a_number_of_times(self, pubsub: PubSub) -> None:
+        send("good", "good", channel=Load)
+        with pubsub.failing(listeners.load, times=1, error=OSError("no network")):
+            handled = pubsub.drain(raise_errors=False)
+        assert handled.errors == []
+        pubsub.assert_handled(listeners.load, count=2)
+
+    def test_one_that_fails_always_is_parked(self, pubsub: PubSub) -> None:
+        send("good", channel=Load)
+        with pubsub.failing(listeners.load):
+            pubsub.drain(waiting=True, raise_errors=False)
+        pubsub.assert_parked(Load, error__contains="made to fail by the test")
+
+    def test_no_more_are_handled_than_the_limit(self, pubsub: PubSub) -> None:
+        send(*["good"] * 5, channel=Load)
+        handled = pubsub.drain(limit=3)
+        assert len(handled) == 3
+        assert handled.given_up_at_limit
+
+    def test_perform_calls_it_with_a_list(self, pubsub: PubSub) -> None:
+        pubsub.perform(listeners.load, number=7)
+        pubsub.perform(listeners.load, [Load(8), Load(9)])
+        assert numbers("load") == [7, 8, 9]
+        assert listeners.lists[-2:] == [[7], [8, 9]]
+        pubsub.assert_handled(listeners.load, count=3)
+
+    def test_perform_raises_what_it_raises(self, pubsub: PubSub) -> None:
+        with pytest.raises(RuntimeError, match="in a bad mood"):
+            pubsub.perform(listeners.load, [Load(1), Load(2, "bad")])
+        with pytest.raises(RuntimeError, match="this callback"):
+            pubsub.perform(listeners.load, [Load(1, "call back badly")])
+        assert numbers("load") == [1]
+        with pytest.raises(TypeError, match="either fields or, for a batch listener, a list"):
+            pubsub.perform(listeners.load, [Load(1)], number=1)
+        with pytest.raises(TypeError, match="either fields or"):
+            pubsub.perform(listeners.do_job, [Job(1)])
 
 
 class TestFailing:
