@@ -18,6 +18,12 @@ from pgpubsub_sql.worker.decoding import decode_message
 
 MOST = 10_000
 """How far messages are counted."""
+MAX_QUEUE = 0.5
+"""How full the NOTIFY queue may be, of 1."""
+MAX_TRANSACTION_SECONDS = 3600.0
+"""A transaction that keeps vacuum from its work for longer is a problem."""
+MAX_DEAD = 100_000
+"""More dead rows are a problem: each search for messages has to pass them."""
 
 
 def capped(number: int) -> str:
@@ -157,6 +163,43 @@ def paused_channels(using: str) -> dict[str, float]:
     with connections[using].cursor() as cursor:
         cursor.execute(query("paused"))
         return dict(cursor.fetchall())
+
+
+class OpenTransaction(NamedTuple):
+    """A transaction that keeps vacuum from removing dead rows."""
+
+    pid: int | None
+    """Of the process of the server; None if it is prepared for a two-phase commit."""
+    name: str
+    seconds: float
+
+    @property
+    def title(self) -> str:
+        """Its name, and the process."""
+        return f"{self.name} ({self.pid})".strip() if self.pid else self.name
+
+
+class TableCare(NamedTuple):
+    """What keeps claims quick: vacuum, and a NOTIFY queue that is not full."""
+
+    queue_usage: float
+    """How full the NOTIFY queue is, of 1."""
+    dead: int
+    """Rows that vacuum has to remove from the table of messages."""
+    live: int
+    vacuumed: float | None
+    """For how many seconds it has not been vacuumed; None if it never was."""
+    oldest: OpenTransaction | None
+
+
+def table_care(using: str) -> TableCare:
+    """Return what is known of vacuum and the NOTIFY queue."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(query("oldest_transaction"))
+        oldest = next((OpenTransaction(*row) for row in cursor.fetchall()), None)
+        cursor.execute(query("table_care"))
+        usage, dead, live, vacuumed = cursor.fetchone()
+    return TableCare(usage, dead, live, vacuumed, oldest)
 
 
 class LongCall(NamedTuple):

@@ -24,6 +24,7 @@ from pgpubsub_sql.admin.limits import page
 from pgpubsub_sql.admin.pauses import can_be_paused, change_pause, may_pause
 from pgpubsub_sql.admin.selection import Shown, in_words
 from pgpubsub_sql.admin.words import count, duration, place
+from pgpubsub_sql.inspection import MAX_DEAD, MAX_QUEUE, MAX_TRANSACTION_SECONDS
 from pgpubsub_sql.migrations_ops.problems import InstallState
 from pgpubsub_sql.models import Channel, Notification
 
@@ -166,18 +167,21 @@ def _notes(row: ChannelRow) -> Iterator[str]:
         yield words % {"duration": duration(seconds), "time": in_words(since)}
 
 
-def _facts(stored: Stored) -> Iterator[tuple[str, str]]:
-    """Yield what is to be known of the server: a title, and words."""
-    usage = number_format(stored.queue_usage * 100, decimal_pos=1)
-    yield gettext("NOTIFY queue"), gettext("%(percent)s %% full") % {"percent": usage}
-    rows = {"dead": number_format(stored.dead), "live": number_format(stored.live)}
-    yield gettext("Dead rows"), gettext("%(dead)s, beside %(live)s live ones") % rows
-    if one := stored.oldest:
-        name = f"{one.name} ({one.pid})" if one.pid else one.name
+def _facts(stored: Stored) -> Iterator[tuple[str, str, bool]]:
+    """Yield what is to be known of the server: a title, words, and whether that is well."""
+    care = stored.care
+    usage = number_format(care.queue_usage * 100, decimal_pos=1)
+    words = gettext("%(percent)s %% full") % {"percent": usage}
+    yield gettext("NOTIFY queue"), words, care.queue_usage <= MAX_QUEUE
+    rows = {"dead": number_format(care.dead), "live": number_format(care.live)}
+    words = gettext("%(dead)s, beside %(live)s live ones") % rows
+    yield gettext("Dead rows"), words, care.dead <= MAX_DEAD
+    if care.vacuumed is not None:
+        words = gettext("%(duration)s ago") % {"duration": duration(care.vacuumed)}
+        yield gettext("Last vacuum"), words, True
+    if one := care.oldest:
         words = gettext("open for %(duration)s: %(name)s")
-        yield (
-            gettext("Oldest transaction"),
-            words % {"duration": duration(one.seconds), "name": name.strip()},
-        )
+        words %= {"duration": duration(one.seconds), "name": one.title}
+        yield gettext("Oldest transaction"), words, one.seconds <= MAX_TRANSACTION_SECONDS
     else:
-        yield gettext("Oldest transaction"), gettext("none is open")
+        yield gettext("Oldest transaction"), gettext("none is open"), True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,11 +17,13 @@ from pgpubsub_sql.inspection import (
     Backlog,
     Holder,
     LongCall,
+    TableCare,
     backlogs,
     declared,
     is_polled,
     long_calls,
     stored_channels,
+    table_care,
 )
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.migrations_ops.audit import audit
@@ -28,6 +31,11 @@ from pgpubsub_sql.migrations_ops.known_channels import KnownChannels
 from pgpubsub_sql.migrations_ops.problems import InstallState, Problem
 from pgpubsub_sql.models import Notification
 from pgpubsub_sql.sql import query
+from pgpubsub_sql.sql.readiness import place
+
+KNOWN_SECONDS = 10.0
+"""For so long the page shows the same state of triggers. To compare all that is installed takes
+several times as long as the rest of the page."""
 
 
 class ListeningWorker(NamedTuple):
@@ -39,15 +47,6 @@ class ListeningWorker(NamedTuple):
     """For how long it has been connected."""
     is_behind: bool
     """Whether the server waits to send it more."""
-
-
-class OpenTransaction(NamedTuple):
-    """The transaction that has been open for longest."""
-
-    pid: int | None
-    """Of the process of the server; None if it is prepared."""
-    name: str
-    seconds: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,12 +95,7 @@ class Stored:
     channels: Sequence[ChannelRow]
     long_calls: Sequence[LongCall]
     workers: Sequence[ListeningWorker]
-    queue_usage: float
-    """How full the NOTIFY queue is, of 1."""
-    dead: int
-    """Rows that vacuum has to remove from the table of messages."""
-    live: int
-    oldest: OpenTransaction | None
+    care: TableCare
 
     @property
     def in_flight(self) -> list[tuple[str, Holder]]:
@@ -143,14 +137,28 @@ def read_databases() -> Iterator[Database]:
 def _read(alias: str) -> Database | None:
     with limited(alias):
         ((has_table,),) = _rows(alias, "has_table")
+        here = place(connections[alias])
     if not has_table:
         return None
-    installation = _installation(alias)
+    installation = _installation(alias, here)
     with limited(alias):
         return Database(alias=alias, stored=_stored(alias, installation), installation=installation)
 
 
-def _installation(alias: str) -> Installation:
+_known: dict[tuple[str, str], tuple[float, Installation]] = {}
+"""What was installed, by alias and place, and when that was found out by the monotonic clock."""
+
+
+def _installation(alias: str, here: str) -> Installation:
+    """Return what is installed, no older than :data:`KNOWN_SECONDS`: an audit takes long."""
+    at, found = _known.get((alias, here), (0.0, None))
+    if found is None or time.monotonic() - at > KNOWN_SECONDS:
+        found = _audited(alias)
+        _known[alias, here] = time.monotonic(), found
+    return found
+
+
+def _audited(alias: str) -> Installation:
     try:
         with limited(alias):
             found = audit(connections[alias])
@@ -166,7 +174,6 @@ def _installation(alias: str) -> Installation:
 def _stored(alias: str, installation: Installation) -> Stored:
     names = {one.postgres_name() for one in declared_channels()}
     names |= {*stored_channels(alias), *installation.states}
-    ((usage, dead, live),) = _rows(alias, "table_care")
     return Stored(
         channels=[
             ChannelRow(backlog=one, state=installation.states.get(name))
@@ -174,10 +181,7 @@ def _stored(alias: str, installation: Installation) -> Stored:
         ],
         long_calls=long_calls(alias),
         workers=[ListeningWorker(*one) for one in _rows(alias, "listening")],
-        queue_usage=usage,
-        dead=dead,
-        live=live,
-        oldest=next((OpenTransaction(*one) for one in _rows(alias, "oldest_transaction")), None),
+        care=table_care(alias),
     )
 
 

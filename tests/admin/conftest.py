@@ -24,6 +24,12 @@ def _language() -> Iterator[None]:
     translation.deactivate()
 
 
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare for each view what is installed."""
+    monkeypatch.setattr("pgpubsub_sql.admin.databases.KNOWN_SECONDS", 0.0)
+
+
 @pytest.fixture
 def client_of(db: None) -> Callable[..., Client]:
     """Return a client of a user with these permissions of ours, or of a superuser."""

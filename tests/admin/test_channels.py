@@ -16,7 +16,7 @@ from django.test import Client
 from django.utils import timezone
 
 from pgpubsub_sql import conf
-from pgpubsub_sql.admin import channels
+from pgpubsub_sql.admin import channels, databases
 from pgpubsub_sql.admin import words as words_of
 from pgpubsub_sql.inspection import paused_channels
 from pgpubsub_sql.models import InFlight, Notification
@@ -177,9 +177,34 @@ class TestTheServer:
             cursor.execute("BEGIN")
             cursor.execute("SELECT pg_backend_pid()")
             pid = cursor.fetchone()[0]
+            assert "Oldest transaction none is open" in words(sections(watcher)["default"])
+            cursor.execute("SELECT pg_current_xact_id()")  # only now vacuum has to wait for it
             page = words(sections(watcher)["default"])
             assert re.search(rf"Oldest transaction open for \d+ seconds?: a report \({pid}\)", page)
         eventually(lambda: "Oldest transaction none is open" in words(sections(watcher)["default"]))
+
+    def test_what_is_beyond_its_limit_is_emphasized(
+        self, watcher: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert "<strong>" not in sections(watcher)["default"].partition("<dl")[2]
+        monkeypatch.setattr(channels, "MAX_DEAD", -1)
+        monkeypatch.setattr(channels, "MAX_QUEUE", -1.0)
+        found = re.findall("<strong>(.*?)</strong>", sections(watcher)["default"])
+        assert len(found) == 2
+
+    def test_what_is_installed_is_not_compared_for_each_view(
+        self, watcher: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(databases, "KNOWN_SECONDS", 60.0)
+        databases._known.clear()
+        name = "app.ItemChannel"
+        assert row(watcher, name)[-1] == "installed"
+        sql("ALTER TABLE app_item DISABLE TRIGGER USER")
+        assert row(watcher, name)[-1] == "installed"
+        assert row(watcher, name, alias="other")[-1] == "installed"
+        monkeypatch.setattr(databases, "KNOWN_SECONDS", 0.0)
+        assert row(watcher, name)[-1] == "disabled"
+        assert row(watcher, name, alias="other")[-1] == "installed"
 
 
 class TestDatabases:

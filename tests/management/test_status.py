@@ -209,6 +209,51 @@ def test_check_fails_if_the_notify_queue_is_too_full(
     assert any("NOTIFY queue is" in one and "pg_stat_activity" in one for one in problems)
 
 
+def test_check_fails_if_a_transaction_keeps_vacuum_from_its_work(
+    transactional_db: None, listen: Callable[..., Listen]
+) -> None:
+    lazy = connections.create_connection("default")
+    with closing(lazy), lazy.cursor() as cursor:
+        cursor.execute("SET application_name = 'a report'")
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT pg_backend_pid(), pg_current_xact_id()")
+        pid = cursor.fetchone()[0]
+        nobody, problem = checked("--max-transaction", "0s")
+        assert problem.startswith(f"The transaction of a report ({pid}) has been open for 0:00:0")
+        assert f"End it (pg_terminate_backend({pid})), or" in problem
+        assert nobody == NOBODY
+        assert checked() == [NOBODY]
+        assert run_json("status")["oldest_transaction"]["pid"] == pid
+    eventually(lambda: run_json("status")["oldest_transaction"] is None)
+
+
+def test_a_prepared_transaction_is_reported(transactional_db: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT pg_current_xact_id()")
+        cursor.execute("PREPARE TRANSACTION 'half done'")
+    try:
+        problem = checked("--max-transaction", "0s")[-1]
+        assert problem.startswith("The transaction of half done has been open")
+        assert "ROLLBACK PREPARED" in problem
+    finally:
+        sql("ROLLBACK PREPARED 'half done'")
+
+
+def test_check_fails_if_many_rows_are_dead(transactional_db: None) -> None:
+    assert checked("--max-dead", "100000") == [NOBODY]
+    store_many(100, "clock_timestamp()")
+    sql("DELETE FROM pgpubsub_sql_notification")
+    sql("SELECT pg_stat_force_next_flush()" if connection.pg_version >= 150000 else "SELECT 1")
+    eventually(lambda: run_json("status")["dead_rows"] >= 100)
+    problem = checked("--max-dead", "99")[-1]
+    assert problem.startswith("The table of messages has 1")
+    assert ", and was vacuumed " in problem
+    sql("VACUUM pgpubsub_sql_notification")
+    eventually(lambda: run_json("status")["dead_rows"] == 0)
+    assert run_json("status")["vacuum_seconds"] < 30
+
+
 def test_a_worker_that_does_not_read_is_reported(
     transactional_db: None, listen: Callable[..., Listen]
 ) -> None:

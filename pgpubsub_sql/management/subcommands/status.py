@@ -15,9 +15,12 @@ from django.core.management.base import BaseCommand, CommandError
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.inspection import (
+    MAX_DEAD,
+    MAX_QUEUE,
     MOST,
     Backlog,
     LongCall,
+    TableCare,
     backlogs,
     capped,
     declared,
@@ -25,6 +28,7 @@ from pgpubsub_sql.inspection import (
     long_calls,
     paused_channels,
     stored_channels,
+    table_care,
 )
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.base import Options, Row, Subcommand, fetch
@@ -78,18 +82,21 @@ def status(command: BaseCommand, options: Options) -> None:
     """
     rows = _rows(options)
     (server,) = fetch(options, query("workers"))
+    care = table_care(options["database"])
     shown = {row.channel for row in rows}
     calls = [one for one in long_calls(options["database"]) if one.channel in shown]
     problems = [
         *_channel_problems(rows, calls, options),
-        *_server_problems(server, options),
+        *_server_problems(server, care, options),
+        *_vacuum_problems(care, options),
     ]
     if options["json"]:
         long = [one._asdict() for one in calls]
         channels = list(map(_as_json, rows))
-        write_json(command, {"channels": channels, "long": long, **server, "problems": problems})
+        facts = server | _care_as_json(care)
+        write_json(command, {"channels": channels, "long": long, **facts, "problems": problems})
     else:
-        _write(command, rows, server)
+        _write(command, rows, server, care)
         for line in [*map(_long, calls), *_pauses(rows)]:
             command.stdout.write(line)
         if not options["check"]:
@@ -140,9 +147,23 @@ def _add_limits(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--max-queue",
         type=percentage,
-        default="50",
+        default=f"{MAX_QUEUE:.0%}",
         metavar="PERCENT",
         help="How full PostgreSQL's NOTIFY queue may be (default: 50).",
+    )
+    parser.add_argument(
+        "--max-transaction",
+        type=duration,
+        default="1h",
+        metavar="AGE",
+        help="How long a transaction may keep vacuum from removing dead rows (default: 1h).",
+    )
+    parser.add_argument(
+        "--max-dead",
+        type=int,
+        default=MAX_DEAD,
+        metavar="N",
+        help=f"How many rows of stored messages may be dead (default: {MAX_DEAD}).",
     )
 
 
@@ -188,7 +209,17 @@ def _as_json(row: Backlog) -> Row:
     }
 
 
-def _write(command: BaseCommand, rows: list[Backlog], server: Row) -> None:
+def _care_as_json(care: TableCare) -> Row:
+    return {
+        "queue_usage": care.queue_usage,
+        "dead_rows": care.dead,
+        "live_rows": care.live,
+        "vacuum_seconds": care.vacuumed,
+        "oldest_transaction": care.oldest and care.oldest._asdict(),
+    }
+
+
+def _write(command: BaseCommand, rows: list[Backlog], server: Row, care: TableCare) -> None:
     if rows:
         command.stdout.write(table([_for_table(row) for row in rows], output_width(command)))
     else:
@@ -198,7 +229,7 @@ def _write(command: BaseCommand, rows: list[Backlog], server: Row) -> None:
     listen = "listens" if server["workers"] == 1 else "listen"
     command.stdout.write(
         f"{pluralize(server['workers'], 'worker')} {listen} on this database; PostgreSQL's NOTIFY "
-        f"queue is {server['queue_usage']:.1%} full."
+        f"queue is {care.queue_usage:.1%} full."
     )
 
 
@@ -286,7 +317,7 @@ def _messages(number: int) -> str:
     return f"{capped(number)} message{'' if number == 1 else 's'}"
 
 
-def _server_problems(server: Row, options: Options) -> Iterator[str]:
+def _server_problems(server: Row, care: TableCare, options: Options) -> Iterator[str]:
     """Yield what is wrong with workers and the server, and the remedy."""
     if not server["workers"]:
         yield "No worker listens on this database. To start one: python manage.py listen"
@@ -297,9 +328,28 @@ def _server_problems(server: Row, options: Options) -> Iterator[str]:
             "rows that were deleted since. Give slow channels workers of their own "
             "(listen --channels), or a timeout."
         )
-    if server["queue_usage"] > options["max_queue"]:
+    if care.queue_usage > options["max_queue"]:
         yield (
-            f"PostgreSQL's NOTIFY queue is {server['queue_usage']:.0%} full. Once it is full, "
+            f"PostgreSQL's NOTIFY queue is {care.queue_usage:.0%} full. Once it is full, "
             "writes fail. A session that listens and is in a long transaction holds it up: find it "
             "in pg_stat_activity."
+        )
+
+
+def _vacuum_problems(care: TableCare, options: Options) -> Iterator[str]:
+    """Yield what keeps dead rows in the table, which every search for messages has to pass."""
+    oldest = care.oldest
+    if oldest and oldest.seconds > options["max_transaction"].total_seconds():
+        end = f"pg_terminate_backend({oldest.pid})" if oldest.pid else "ROLLBACK PREPARED"
+        yield (
+            f"The transaction of {oldest.title} has been open for {_length(oldest.seconds)}. Until "
+            "it ends, vacuum cannot remove rows that were deleted since, and taking messages gets "
+            f"slower. End it ({end}), or have it commit."
+        )
+    if care.dead > options["max_dead"]:
+        last = "never" if care.vacuumed is None else f"last {_length(care.vacuumed)} ago"
+        yield (
+            f"The table of messages has {care.dead:,} dead rows, and was vacuumed {last}. Find out "
+            "what keeps vacuum from removing them: a long transaction, a replication slot, or "
+            "autovacuum that is off. Then: VACUUM pgpubsub_sql_notification"
         )

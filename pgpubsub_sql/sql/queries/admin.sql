@@ -60,24 +60,3 @@ SELECT pid, application_name, extract(epoch FROM statement_timestamp() - backend
 FROM pg_stat_activity
 WHERE datname = current_database() AND starts_with(application_name, 'pgpubsub_sql listen')
 ORDER BY backend_start, pid
-
--- table_care --
--- How full the NOTIFY queue is, of 1; and the dead and the live rows of our table, as far as its statistics know.
-SELECT pg_notification_queue_usage(), pg_stat_get_dead_tuples(oid), pg_stat_get_live_tuples(oid)
-FROM to_regclass('pgpubsub_sql_notification') AS oid
-
--- oldest_transaction --
--- The transaction of this database that has been open for longest, which keeps vacuum from removing dead rows: of a
--- session, or prepared for a two-phase commit, and then without a session.
-SELECT pid, name, seconds
-FROM (
-    SELECT pid, coalesce(application_name, '') AS name,
-        extract(epoch FROM statement_timestamp() - xact_start)::float8 AS seconds
-    FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
-    UNION ALL
-    SELECT NULL, gid, extract(epoch FROM statement_timestamp() - prepared)::float8
-    FROM pg_prepared_xacts WHERE database = current_database()
-) AS open
-WHERE seconds IS NOT NULL
-ORDER BY seconds DESC LIMIT 1

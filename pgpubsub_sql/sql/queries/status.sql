@@ -139,10 +139,36 @@ WHERE notification.id = %(id)s AND worker.datname = current_database()
 
 -- workers --
 -- How many workers listen on this database, how many of them have not read what was sent to them, so that
--- the server waits to send more, and how full its NOTIFY queue is, of 1.
+-- the server waits to send more.
 SELECT
     count(*) AS workers,
-    count(*) FILTER (WHERE wait_event = 'ClientWrite') AS behind,
-    pg_notification_queue_usage() AS queue_usage
+    count(*) FILTER (WHERE wait_event = 'ClientWrite') AS behind
 FROM pg_stat_activity
 WHERE datname = current_database() AND starts_with(application_name, 'pgpubsub_sql listen')
+
+-- table_care --
+-- How full the NOTIFY queue is, of 1; the dead and the live rows of our table, and for how many seconds it has not been
+-- vacuumed, as far as its statistics know.
+SELECT
+    pg_notification_queue_usage(), pg_stat_get_dead_tuples(oid), pg_stat_get_live_tuples(oid),
+    extract(epoch FROM statement_timestamp() - greatest(
+        pg_stat_get_last_vacuum_time(oid), pg_stat_get_last_autovacuum_time(oid)
+    ))::float8
+FROM to_regclass('pgpubsub_sql_notification') AS oid
+
+-- oldest_transaction --
+-- The oldest transaction of this database that keeps vacuum from removing dead rows: of a session that has a snapshot or
+-- has written, or prepared for a two-phase commit, and then without a session.
+SELECT pid, name, seconds
+FROM (
+    SELECT pid, coalesce(application_name, '') AS name,
+        extract(epoch FROM statement_timestamp() - xact_start)::float8 AS seconds
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+        AND (backend_xid IS NOT NULL OR backend_xmin IS NOT NULL)
+    UNION ALL
+    SELECT NULL, gid, extract(epoch FROM statement_timestamp() - prepared)::float8
+    FROM pg_prepared_xacts WHERE database = current_database()
+) AS open
+WHERE seconds IS NOT NULL
+ORDER BY seconds DESC LIMIT 1
