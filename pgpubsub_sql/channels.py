@@ -79,6 +79,10 @@ class BaseChannel:
     Use 1 for listeners whose effects outside the database must not be repeated because another
     message failed, and for those that need ``atomic(durable=True)``."""
 
+    received_from: ClassVar[Literal["nats"] | None] = None
+    """``"nats"``: messages of this durable channel come from other databases, and are received by
+    ``listen --relay``. None: they are sent in this database."""
+
     notify: ClassVar[bool | None] = None
     """Whether writers notify workers of messages of a durable channel. False: workers poll, so a
     message may wait for up to 10 seconds, and its transaction may be prepared (two-phase commit).

@@ -319,6 +319,50 @@ class Pause(models.Model):
         return self.channel
 
 
+class Position(models.Model):
+    """Where this database stands in a stream of the relay."""
+
+    stream = models.TextField(primary_key=True)
+    """Name of the stream on the broker."""
+    created = models.TextField()
+    """When the stream was made, as the broker writes it."""
+    sequence = models.BigIntegerField()
+    """Number of the last message that was stored here."""
+    message_id = models.TextField(null=True, blank=True)
+    """Its id; None if it had none, or none was stored yet."""
+    problem = models.TextField(db_default="", blank=True)
+    """Why the stream is not read any further; empty if it is."""
+    moved_at = models.DateTimeField(db_default=Func(function="clock_timestamp"))
+    """When that message was stored."""
+
+    class Meta:
+        app_label = "pgpubsub_sql"
+        required_db_vendor = "postgresql"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.stream
+
+
+class Inbox(models.Model):
+    """A message that was received by the relay, and is not to be stored again."""
+
+    id = models.UUIDField(primary_key=True)
+    """Digest of the origin, the channel and the id of the message, after the time that the id
+    begins with if it is a UUID of version 7."""
+    arrived_at = models.DateTimeField(db_default=Func(function="clock_timestamp"))
+    """When it was stored."""
+
+    class Meta:
+        app_label = "pgpubsub_sql"
+        required_db_vendor = "postgresql"
+        default_permissions = ()
+        indexes = (models.Index(fields=["arrived_at"], name="pgpubsub_sql_arrived"),)
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
 class LongPayload(models.Model):
     """A message of an ephemeral channel that exceeds the 7,999 bytes of a NOTIFY."""
 

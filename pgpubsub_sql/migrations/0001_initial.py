@@ -127,6 +127,36 @@ class Migration(migrations.Migration):
             options={"default_permissions": (), "required_db_vendor": "postgresql"},
         ),
         CreateCounters(),
+        migrations.CreateModel(
+            name="Position",
+            fields=[
+                ("stream", models.TextField(primary_key=True, serialize=False)),
+                ("created", models.TextField()),
+                ("sequence", models.BigIntegerField()),
+                ("message_id", models.TextField(blank=True, null=True)),
+                ("problem", models.TextField(blank=True, db_default="")),
+                (
+                    "moved_at",
+                    models.DateTimeField(db_default=models.Func(function="clock_timestamp")),
+                ),
+            ],
+            options={"default_permissions": (), "required_db_vendor": "postgresql"},
+        ),
+        migrations.CreateModel(
+            name="Inbox",
+            fields=[
+                ("id", models.UUIDField(primary_key=True, serialize=False)),
+                (
+                    "arrived_at",
+                    models.DateTimeField(db_default=models.Func(function="clock_timestamp")),
+                ),
+            ],
+            options={
+                "default_permissions": (),
+                "required_db_vendor": "postgresql",
+                "indexes": [models.Index(fields=["arrived_at"], name="pgpubsub_sql_arrived")],
+            },
+        ),
         CreateHelper("context_v1", "pgpubsub_context_v1()"),
         CreateHelper("ignored_v1", "pgpubsub_ignored_v1(text)"),
         CreateHelper("bucket_v1", "pgpubsub_bucket_v1(text)"),

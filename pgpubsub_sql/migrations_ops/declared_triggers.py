@@ -26,11 +26,16 @@ Columns = tuple[str, ...]
 
 
 def declared_triggers() -> Triggers:
-    """Return the triggers that this project's listeners need, by app label and channel."""
+    """Return the triggers that this project's listeners need, by app label and channel.
+
+    A channel that is received has none: its messages come from other databases.
+    """
     return {
         (app_label(channel), channel.postgres_name()): trigger
         for channel in registry.channels()
-        if issubclass(channel, TriggerChannel) and (trigger := specify(channel)).triggers()
+        if issubclass(channel, TriggerChannel)
+        and channel.received_from is None
+        and (trigger := specify(channel)).triggers()
     }
 
 

@@ -29,11 +29,13 @@ from pgpubsub_sql.sql.comparison import FunctionDefinition
 from pgpubsub_sql.sql.own_tables import (
     COUNTER,
     IN_FLIGHT,
+    INBOX,
     INDEXES,
     KEYS,
     LONG_PAYLOAD,
     NOTIFICATION,
     PAUSE,
+    POSITION,
     SECRET,
     TABLES,
     Column,
@@ -44,6 +46,8 @@ _MODELS = {
     LONG_PAYLOAD: "LongPayload",
     IN_FLIGHT: "InFlight",
     PAUSE: "Pause",
+    POSITION: "Position",
+    INBOX: "Inbox",
 }
 
 

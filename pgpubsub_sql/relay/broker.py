@@ -142,6 +142,26 @@ class Broker:
             if not reply.done():
                 reply.cancel()
 
+    async def send(
+        self,
+        subject: str,
+        payload: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        reply: str = "",
+    ) -> None:
+        """Send a message that is not answered, or whose answers come to the subject *reply*.
+
+        Raises :class:`BrokerUnavailable`.
+        """
+        client, errors = self.client, self._nats.errors
+        try:
+            await client.publish(subject, payload, reply, headers)
+        except (errors.ConnectionClosedError, errors.OutboundBufferLimitError):
+            raise BrokerUnavailable(self._unreachable()) from None
+        except (errors.Error, OSError) as error:
+            raise BrokerUnavailable(f"The broker has taken no message: {_text(error)}.") from error
+
     async def api(self, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Call JetStream's API, such as ``STREAM.INFO.name``.
 

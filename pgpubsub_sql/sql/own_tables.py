@@ -47,6 +47,8 @@ NOTIFICATION, LONG_PAYLOAD, IN_FLIGHT, PAUSE, COUNTER, SECRET = (
     "pgpubsub_sql_counter",
     "pgpubsub_sql_secret",
 )
+POSITION, INBOX = "pgpubsub_sql_position", "pgpubsub_sql_inbox"
+"""Of the relay's receivers."""
 
 OUTCOMES = ("handled", "failed", "parked", "discarded", "expired")
 """What becomes of a message: the columns that count."""
@@ -98,6 +100,18 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
         **dict.fromkeys(OUTCOMES, _NUMBER),
         "seconds": Column(type="double precision", default="0"),
     },
+    POSITION: {
+        "stream": Column(type="text", filler="''"),
+        "created": Column(type="text", filler="''"),
+        "sequence": Column(type="bigint", filler="0"),
+        "message_id": Column(type="text", is_required=False),
+        "problem": Column(type="text", default="''::text"),
+        "moved_at": Column(type=_TIME, default=_NOW),
+    },
+    INBOX: {
+        "id": Column(type="uuid", filler="gen_random_uuid()"),
+        "arrived_at": Column(type=_TIME, default=_NOW),
+    },
     SECRET: {"secret": Column(type="bytea", default=_RANDOM)},
 }
 
@@ -119,6 +133,8 @@ INDEXES: Mapping[str, Mapping[str, str]] = {
     IN_FLIGHT: {},
     PAUSE: {},
     COUNTER: {},
+    POSITION: {},
+    INBOX: {"pgpubsub_sql_arrived": "USING btree (arrived_at)"},
     SECRET: {},
 }
 """Each index by its name: what follows ``ON table`` in ``pg_get_indexdef()``."""
@@ -129,6 +145,8 @@ KEYS: Mapping[str, str] = {
     IN_FLIGHT: "id",
     PAUSE: "channel",
     COUNTER: "minute, channel, subscription, listener, worker",
+    POSITION: "stream",
+    INBOX: "id",
 }
 """The columns that are the primary key of a table."""
 

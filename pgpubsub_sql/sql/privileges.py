@@ -19,9 +19,11 @@ from pgpubsub_sql.sql.ddl import Target
 from pgpubsub_sql.sql.own_tables import (
     COUNTER,
     IN_FLIGHT,
+    INBOX,
     LONG_PAYLOAD,
     NOTIFICATION,
     PAUSE,
+    POSITION,
     SECRET,
 )
 from pgpubsub_sql.sql.templates import query
@@ -49,6 +51,7 @@ class Role(enum.StrEnum):
     LISTENER = "runs `listen`"
     DISPLAYER = "runs `listen`, and shows what takes long"
     COUNTER = "runs `listen`, and counts (`PGPUBSUB_COUNTERS`)"
+    RECEIVER = "runs `listen --relay`"
     READER = "runs `pgpubsub status`, `failed`, `parked` or `show`"
     ONLOOKER = "sees there, or in the admin, what takes long"
     KEEPER = "runs `pgpubsub retry`, `replay`, `discard` or `move`"
@@ -108,6 +111,13 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
     ),
     Role.DISPLAYER: _table(IN_FLIGHT, "SELECT", "INSERT", "DELETE"),
     Role.COUNTER: _table(COUNTER, "SELECT", "INSERT", "UPDATE", "DELETE"),
+    Role.RECEIVER: (
+        *_table(POSITION, "SELECT", "INSERT", "UPDATE"),
+        *_table(INBOX, "SELECT", "INSERT", "DELETE"),
+        *_table(NOTIFICATION, "INSERT"),
+        *_call(_KEY),
+        *_call_postgres("pg_notify", "pg_try_advisory_lock", "pg_advisory_unlock"),
+    ),
     Role.READER: (*_table(NOTIFICATION, "SELECT"), *_table(PAUSE, "SELECT")),
     Role.ONLOOKER: _table(IN_FLIGHT, "SELECT"),
     Role.KEEPER: (
