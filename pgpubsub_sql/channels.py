@@ -80,8 +80,9 @@ class BaseChannel:
     message failed, and for those that need ``atomic(durable=True)``."""
 
     received_from: ClassVar[Literal["nats"] | None] = None
-    """``"nats"``: messages of this durable channel come from other databases, and are received by
-    ``listen --relay``. None: they are sent in this database."""
+    """``"nats"``: messages of this durable channel come from other databases, by a broker. Nothing
+    sends on it here, and a trigger channel installs no triggers. None: they are sent in this
+    database."""
 
     notify: ClassVar[bool | None] = None
     """Whether writers notify workers of messages of a durable channel. False: workers poll, so a

@@ -109,8 +109,20 @@ def _delivery_options(channel: type[BaseChannel], path: str) -> Iterator[str]:
     accepts: object = channel.accept_raw_notify
     if not isinstance(accepts, bool):
         yield f"{path} has the accept_raw_notify {accepts!r}: set True or False."
+    yield from _received_from(channel, path)
     yield from _notify(channel, path)
     yield from _ordering_key(channel, path)
+
+
+def _received_from(channel: type[BaseChannel], path: str) -> Iterator[str]:
+    source: object = channel.received_from
+    if source not in (None, "nats"):
+        yield f'{path} has received_from = {source!r}: set "nats", or None.'
+    elif source and not channel.lock_notifications:
+        yield (
+            f"{path} has received_from = {source!r} but is ephemeral, so what is received could "
+            "not be stored. Set lock_notifications = True."
+        )
 
 
 def _notify(channel: type[BaseChannel], path: str) -> Iterator[str]:

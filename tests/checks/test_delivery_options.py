@@ -50,6 +50,7 @@ def problems(**options: Any) -> list[str]:
         ("ordering_key", ("number", "x"), "has no field 'x'"),
         ("ordering_key", "", "Parcel has the ordering_key '': set the name of a field"),
         ("ordering_key", None, "Parcel has the ordering_key None"),
+        ("received_from", "kafka", "Parcel has received_from = 'kafka': set \"nats\", or None."),
         ("ordering_key", {"number"}, "Parcel has the ordering_key {'number'}"),
     ],
 )
@@ -69,7 +70,7 @@ def test_e001_reports_an_ordering_key_on_an_ephemeral_channel() -> None:
     [
         {},
         {"retry": pgpubsub_sql.Retry(max_attempts=1), "timeout": 0.5, "batch_size": 1},
-        {"ordering_key": "number"},
+        {"ordering_key": "number", "received_from": "nats"},
         {"ordering_key": ("number", "place")},
         {"ordering_key": ["place"]},
         {"timeout": 10, "batch_size": None, "ordering_key": ()},
@@ -77,6 +78,11 @@ def test_e001_reports_an_ordering_key_on_an_ephemeral_channel() -> None:
 )
 def test_e001_accepts_valid_options(options: dict[str, Any]) -> None:
     assert problems(**options) == []
+
+
+def test_e001_reports_an_ephemeral_channel_that_is_received() -> None:
+    (problem,) = problems(lock_notifications=False, received_from="nats")
+    assert "has received_from = 'nats' but is ephemeral" in problem
 
 
 def test_e001_reports_an_ephemeral_channel_without_notify() -> None:

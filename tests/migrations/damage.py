@@ -178,7 +178,7 @@ DAMAGE = {
     "all our tables are dropped": Damage(
         (
             f"DROP TABLE {N}, pgpubsub_sql_longpayload, pgpubsub_sql_inflight, pgpubsub_sql_pause, "
-            "pgpubsub_sql_counter, pgpubsub_sql_secret",
+            "pgpubsub_sql_counter, pgpubsub_sql_position, pgpubsub_sql_inbox, pgpubsub_sql_secret",
         ),
         "The table pgpubsub_sql_secret is missing",
     ),

@@ -12,7 +12,11 @@ from django.test.utils import isolate_apps
 import pgpubsub_sql
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import OptionError
-from pgpubsub_sql.migrations_ops.declared_triggers import option_problems, specify
+from pgpubsub_sql.migrations_ops.declared_triggers import (
+    declared_triggers,
+    option_problems,
+    specify,
+)
 from pgpubsub_sql.models import LongPayload, Notification
 from tests.conftest import ROOT
 from tests.registries import blank  # noqa: F401 - a fixture
@@ -132,6 +136,15 @@ def test_every_option_is_inherited() -> None:
 
     assert specify(Child).columns == ("id", "title")
     assert specify(Child).watch == ("body",)
+
+
+def test_a_channel_that_is_received_has_no_triggers() -> None:
+    """Rows of this database's table would be taken for the other's."""
+    for received_from in (None, "nats"):
+        watch = channel(Plain, lock_notifications=True, received_from=received_from)
+        watch.channel_name = f"from {received_from}"
+        pgpubsub_sql.post_insert_listener(watch)(lambda: None)
+    assert [name for _, name in declared_triggers()] == ["from None"]
 
 
 def test_the_page_lists_every_option() -> None:
