@@ -52,6 +52,8 @@ class Subcommand(NamedTuple):
     """The privileges that it needs."""
     needs_tables: bool = True
     """Whether the tables of this package must exist. Those about triggers check that themselves."""
+    needs_database: bool = True
+    """Whether it asks the database at all."""
     legend: str = ""
     """Appended to the help."""
 

@@ -8,5 +8,14 @@ it becomes typed values or a :class:`PayloadError`, and never another error.
 from pgpubsub_sql.payloads.codec import Codec
 from pgpubsub_sql.payloads.definitions import FieldInfo, definition_problems
 from pgpubsub_sql.payloads.encoding import ordering_key
+from pgpubsub_sql.payloads.json_schema import schema_of_channels
+from pgpubsub_sql.payloads.typescript import typescript
 
-__all__ = ["Codec", "FieldInfo", "definition_problems", "ordering_key"]
+__all__ = [
+    "Codec",
+    "FieldInfo",
+    "definition_problems",
+    "ordering_key",
+    "schema_of_channels",
+    "typescript",
+]

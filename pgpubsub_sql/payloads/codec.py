@@ -16,13 +16,13 @@ from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.payloads.definitions import (
     FieldInfo,
     definition_problems,
-    enum_schema,
     field_info,
     init_fields,
     struct_of,
 )
 from pgpubsub_sql.payloads.encoding import arrives, encoder, refuse_unstorable
 from pgpubsub_sql.payloads.examples import example
+from pgpubsub_sql.payloads.json_schema import schema_of_channel
 from pgpubsub_sql.payloads.postgres_text import read_text, verbatim
 from pgpubsub_sql.sql import holds_nul
 
@@ -120,11 +120,16 @@ class Codec:
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the payload, for people who send with SQL."""
-        return {"title": self._name, **msgspec.json.schema(self._struct, schema_hook=enum_schema)}
+        return schema_of_channel(self._name, self._struct)
 
     def example(self) -> dict[str, Any]:
         """Return a valid payload that has only the required fields."""
         return cast(dict[str, Any], example(self._kind))
+
+    @property
+    def struct(self) -> type[msgspec.Struct]:
+        """The msgspec equivalent of the channel."""
+        return self._struct
 
     def _encode_if_faithful(self, message: msgspec.Struct) -> str | None:
         """Return *message* as JSON if it certainly arrives unchanged."""

@@ -158,10 +158,3 @@ def _msgspec_default(field: dataclasses.Field[Any]) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return msgspec.field(default_factory=field.default_factory)
     return msgspec.field()
-
-
-def enum_schema(cls: type) -> dict[str, Any]:
-    """Return the JSON Schema of an enum whose metaclass msgspec does not support."""
-    if not issubclass(cls, enum.Enum):
-        raise NotImplementedError
-    return {"title": cls.__name__, "enum": sorted(member.value for member in cls)}

@@ -7,8 +7,14 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pgpubsub_sql.management.base import DatabaseCommand, add_database, readable_errors
+from pgpubsub_sql.management.base import (
+    DatabaseCommand,
+    Subcommand,
+    add_database,
+    readable_errors,
+)
 from pgpubsub_sql.management.subcommands import SUBCOMMANDS
 from pgpubsub_sql.sql.readiness import check_postgresql, check_ready, check_role
 
@@ -50,13 +56,17 @@ class Command(DatabaseCommand):
         by_name = {subcommand.name: subcommand for subcommand in SUBCOMMANDS}
         with readable_errors(options["database"]):
             subcommand = by_name[options["word"]]
-            connection = connections[options["database"]]
-            if subcommand.needs_tables:
-                check_ready(connection)
-            else:
-                check_postgresql(connection)
-            check_role(connection, subcommand.role)
+            if subcommand.needs_database:
+                _check_database(connections[options["database"]], subcommand)
             subcommand.run(self, options)
+
+
+def _check_database(connection: BaseDatabaseWrapper, subcommand: Subcommand) -> None:
+    if subcommand.needs_tables:
+        check_ready(connection)
+    else:
+        check_postgresql(connection)
+    check_role(connection, subcommand.role)
 
 
 def _add_common(parser: ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from pgpubsub_sql.management.subcommands import (
     messages,
     pausing,
     replay,
+    schemas,
     sending,
     status,
     triggers,
@@ -27,6 +28,7 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     *replay.SUBCOMMANDS,
     *pausing.SUBCOMMANDS,
     *sending.SUBCOMMANDS,
+    *schemas.SUBCOMMANDS,
     *adopt.SUBCOMMANDS,
     *leave.SUBCOMMANDS,
 )
