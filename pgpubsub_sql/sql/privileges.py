@@ -54,6 +54,7 @@ class Role(enum.StrEnum):
     RECEIVER = "runs `listen --relay`"
     READER = "runs `pgpubsub status`, `failed`, `parked` or `show`"
     ONLOOKER = "sees there, or in the admin, what takes long"
+    WATCHER = "runs `pgpubsub tail`"
     KEEPER = "runs `pgpubsub retry`, `replay`, `discard` or `move`"
     PAUSER = "runs `pgpubsub pause` or `resume`"
     VERIFIER = "runs `pgpubsub verify`, `ls` or `sql`"
@@ -120,6 +121,7 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
     ),
     Role.READER: (*_table(NOTIFICATION, "SELECT"), *_table(PAUSE, "SELECT")),
     Role.ONLOOKER: _table(IN_FLIGHT, "SELECT"),
+    Role.WATCHER: (*_table(NOTIFICATION, "SELECT"), *_table(LONG_PAYLOAD, "SELECT")),
     Role.KEEPER: (
         *_table(NOTIFICATION, "SELECT", "UPDATE", "DELETE"),
         *_call_postgres("pg_notify"),

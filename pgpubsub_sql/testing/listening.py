@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import select
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from pgpubsub_sql.channels import declared_channels
 from pgpubsub_sql.errors import NotReady, PayloadError
 from pgpubsub_sql.testing.taps import Place, Row, ask
-from pgpubsub_sql.worker.decoding import decode_headers
+from pgpubsub_sql.worker.decoding import decode_headers, without_envelope
 from pgpubsub_sql.worker.doorbell import Doorbell, Notify
 
 SENTINEL_SECONDS = 10.0
 """Longest time for a NOTIFY to arrive."""
-ENVELOPE = ("$sig", "$id", "$schema")
-"""Keys that the function adds that sends ephemeral messages."""
 
 
 class ListeningTap:
@@ -105,14 +101,4 @@ class ListeningTap:
         if reference is not None:
             rows = ask(self._using, "referred_payload", id=reference)
             payload = rows[0][0] if rows else payload
-        return _without_envelope(payload)
-
-
-def _without_envelope(payload: str) -> str:
-    if '"$' not in payload:
-        return payload
-    try:
-        found: Any = json.loads(payload)
-    except ValueError:
-        return payload
-    return json.dumps({key: value for key, value in found.items() if key not in ENVELOPE})
+        return without_envelope(payload)

@@ -25,6 +25,9 @@ from pgpubsub_sql.django_internals import (
 )
 from pgpubsub_sql.sql import query, render
 
+TAIL = "pgpubsub_sql tail"
+"""``application_name`` of a session that only watches."""
+
 LISTEN, WORK, DISPLAY = "pgpubsub_sql listen", "pgpubsub_sql work", "pgpubsub_sql display"
 """``application_name`` of a worker's two connections, of which the query ``workers`` counts the
 first, and of that by which its supervisor shows what takes long. The name of the worker, or else

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar, cast, get_args
 
@@ -40,6 +41,9 @@ _decoder = msgspec.json.Decoder(Headers)
 Decoded = TypeVar("Decoded")
 
 
+_ENVELOPE = ("$sig", "$id", "$schema")
+
+
 class Message(NamedTuple):
     """A decoded message."""
 
@@ -73,6 +77,19 @@ def decode_headers(payload: str) -> Headers:
         if '"$' not in payload:
             return Headers()  # decode_message() says what is wrong with it
         raise PayloadError(f"The payload is not a JSON object: {brief(error)}.") from error
+
+
+def without_envelope(payload: str) -> str:
+    """Return *payload* without the keys that our function adds that sends ephemeral messages."""
+    if '"$' not in payload:
+        return payload
+    try:
+        found: Any = json.loads(payload)
+    except (ValueError, RecursionError):
+        return payload
+    if not isinstance(found, dict):
+        return payload
+    return json.dumps({key: value for key, value in found.items() if key not in _ENVELOPE})
 
 
 def decode_message(channel: type[BaseChannel], payload: str, *, using: str) -> Message:

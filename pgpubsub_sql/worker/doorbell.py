@@ -57,14 +57,19 @@ class Notify:
 class Doorbell:
     """Receives NOTIFYs on *names*, on a connection with Django's settings for the alias *using*.
 
+    The server shows it under its *purpose*, by which workers are counted, and *name*.
+
     :meth:`fileno` makes it an object to wait for. The driver's errors are not caught: they mean
     that the connection is lost.
     """
 
-    def __init__(self, names: Iterable[str], *, using: str, name: str = "") -> None:
+    def __init__(
+        self, names: Iterable[str], *, using: str, name: str = "", purpose: str = LISTEN
+    ) -> None:
         self.names = list(names)
         self.using = using
         self._name = name
+        self._purpose = purpose
         self._wrapper: Any = None
         self._connection: Any = None
         """The driver's connection in the wrapper."""
@@ -92,7 +97,7 @@ class Doorbell:
             self._connection.add_notify_handler(self._heard)
         self._listen()
         follow(self._wrapper)
-        prepare(self._wrapper, LISTEN, self._name)
+        prepare(self._wrapper, self._purpose, self._name)
         execute(self._wrapper, query("set_setting"), LOCK_TIMEOUT)
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.logs import is_written
 from pgpubsub_sql.management.base import DatabaseCommand, add_database, readable_errors
 from pgpubsub_sql.management.reloading import Reloader, follow_reloader
+from pgpubsub_sql.management.selection import positive
 from pgpubsub_sql.management.summary import log_summary
 from pgpubsub_sql.migrations_ops.audit import Audit, audit
 from pgpubsub_sql.sql.privileges import Role, missing_for
@@ -84,13 +85,6 @@ def _given(options: dict[str, Any]) -> set[str]:
         for name, one in options.items()
         if one is not None and one is not False
     }
-
-
-def positive(value: str) -> int:
-    """Parse an integer of at least 1."""
-    if not value.isdecimal() or int(value) < 1:
-        raise ArgumentTypeError(f"{value!r} is not an integer of at least 1.")
-    return int(value)
 
 
 def port(value: str) -> int:

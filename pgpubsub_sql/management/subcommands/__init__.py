@@ -17,6 +17,7 @@ from pgpubsub_sql.management.subcommands import (
     schemas,
     sending,
     status,
+    tailing,
     triggers,
 )
 
@@ -28,6 +29,7 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     *replay.SUBCOMMANDS,
     *pausing.SUBCOMMANDS,
     *sending.SUBCOMMANDS,
+    *tailing.SUBCOMMANDS,
     *schemas.SUBCOMMANDS,
     *adopt.SUBCOMMANDS,
     *leave.SUBCOMMANDS,

@@ -172,3 +172,19 @@ FROM (
 ) AS open
 WHERE seconds IS NOT NULL
 ORDER BY seconds DESC LIMIT 1
+
+-- newest_id --
+-- The id of the message that was stored last, of those that are still stored.
+SELECT coalesce(max(id), 0) AS id FROM pgpubsub_sql_notification
+
+-- sent_since --
+-- Messages that were stored since then and not seen yet. Reads only: workers take them all the same.
+SELECT id, channel, created_at, payload::text AS payload
+FROM pgpubsub_sql_notification
+WHERE id > %(since)s AND channel = ANY (%(channels)s) AND NOT id = ANY (%(seen)s::bigint[])
+ORDER BY id
+LIMIT 1000
+
+-- application_of --
+-- What the session is called whose server process has this id, if it still runs.
+SELECT application_name FROM pg_stat_activity WHERE pid = %(pid)s
