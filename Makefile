@@ -62,8 +62,9 @@ lint: $(VENV)/.develop ## Check style, format and layers
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 
-types: $(VENV)/.develop ## Check types
+types: $(VENV)/.develop ## Check types, and what mypy and pyright say of code that uses the package
 	$(BIN)/mypy
+	$(BIN)/basedpyright --project tests/typing --pythonpath $(BIN)/python
 
 build: $(VENV)/.develop ## Build sdist and wheel into dist/, and try them in an empty environment
 	rm -rf dist

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime
 import zoneinfo
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, overload
+from typing import Any, ParamSpec, overload
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -29,11 +29,18 @@ from pgpubsub_sql.transaction_settings import connection_of
 
 LONGEST_DELAY = datetime.timedelta(days=365_250)
 """Keeps the time within PostgreSQL's calendar."""
+Fields = ParamSpec("Fields")
+"""The fields of a channel, so that type checkers check them, and editors complete them."""
+
 _OPTIONS = frozenset({"using", "delay", "at", "expires"})
 
 
 @overload
-def notify(channel: type[Channel] | str, /, **fields: Any) -> None: ...
+def notify(
+    channel: Callable[Fields, Channel], /, *args: Fields.args, **fields: Fields.kwargs
+) -> None: ...
+@overload
+def notify(channel: str, /, **fields: Any) -> None: ...
 @overload
 def notify(
     channel: Channel,
@@ -44,7 +51,9 @@ def notify(
     at: datetime.datetime | None = None,
     expires: datetime.datetime | None = None,
 ) -> None: ...
-def notify(channel: type[Channel] | str | Channel, /, **arguments: Any) -> None:
+def notify(  # type: ignore[misc]  # fields are given by name, which ParamSpec cannot say
+    channel: type[Channel] | str | Channel, /, **arguments: Any
+) -> None:
     """Send a message when the current transaction commits.
 
     ::
@@ -77,7 +86,11 @@ def notify(channel: type[Channel] | str | Channel, /, **arguments: Any) -> None:
 
 
 @overload
-async def anotify(channel: type[Channel] | str, /, **fields: Any) -> None: ...
+async def anotify(
+    channel: Callable[Fields, Channel], /, *args: Fields.args, **fields: Fields.kwargs
+) -> None: ...
+@overload
+async def anotify(channel: str, /, **fields: Any) -> None: ...
 @overload
 async def anotify(
     channel: Channel,
@@ -88,7 +101,9 @@ async def anotify(
     at: datetime.datetime | None = None,
     expires: datetime.datetime | None = None,
 ) -> None: ...
-async def anotify(channel: type[Channel] | str | Channel, /, **arguments: Any) -> None:
+async def anotify(  # type: ignore[misc]  # as above
+    channel: type[Channel] | str | Channel, /, **arguments: Any
+) -> None:
     """Send a message from a coroutine, with the arguments of :func:`notify`.
 
     ::
