@@ -30,6 +30,10 @@ from pgpubsub_sql.worker.outages import first_line
 
 LOOK_SECONDS = 0.005
 """Time between two looks for stored messages, which are gone once a worker has handled them."""
+REST_SECONDS = 0.05
+"""The same while nothing has been sent for :data:`LINGER_SECONDS`: writers then notify the workers,
+which sleep, and it hears that, too."""
+LINGER_SECONDS = 1.0
 LOOK_SHARE = 4
 """It is at least this many times as long as the last look took."""
 OUT_OF_ORDER = 1000
@@ -92,12 +96,18 @@ class Stored:
         self._since -= OUT_OF_ORDER
         self._seen: set[int] = set()
         self._took = 0.0
+        self._quick_until = 0.0
         list(self.look())
 
     @property
     def pause(self) -> float:
         """Seconds until the next look."""
-        return max(LOOK_SECONDS, LOOK_SHARE * self._took)
+        is_quick = time.monotonic() < self._quick_until
+        return max(LOOK_SECONDS if is_quick else REST_SECONDS, LOOK_SHARE * self._took)
+
+    def hurry(self) -> None:
+        """Look more often for a while."""
+        self._quick_until = time.monotonic() + LINGER_SECONDS
 
     def look(self) -> Iterator[Sent]:
         """Yield the messages that are new, in order of their ids."""
@@ -106,6 +116,8 @@ class Stored:
         found = self._fetch("sent_since", **values)
         self._took = time.monotonic() - started
         self._remember([row[0] for row in found])
+        if found:
+            self.hurry()
         yield from (Sent(at, name, "", payload) for _, name, at, payload in found)
 
     def _remember(self, ids: Iterable[int]) -> None:
@@ -121,7 +133,10 @@ def _messages(doorbell: Doorbell, stored: Stored, options: Options) -> Iterator[
     while True:
         yield from stored.look()
         select.select([doorbell], [], [], stored.pause)
-        for notify in doorbell.notifies():
+        notifies = doorbell.notifies()
+        if notifies:
+            stored.hurry()
+        for notify in notifies:
             if notify.payload:
                 yield _heard(notify, options)
 
