@@ -48,8 +48,8 @@ def tail(command: BaseCommand, options: Options) -> None:
     """Show messages while they are sent, without handling them. Ctrl-C ends it.
 
     It shows when a message was sent, its channel, the application_name of the session that has sent
-    it, and its fields. The sender of a stored message is unknown. A stored message may be handled
-    before it is seen, within milliseconds. Values of fields like password or token are hidden.
+    it, and its fields. Values of fields like password or token are hidden. A message of a durable
+    channel is missed if a worker has handled it within milliseconds; its sender is unknown.
 
       manage.py pgpubsub tail
       manage.py pgpubsub tail blog.PostReads --limit 1
