@@ -10,13 +10,16 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 SUITE = -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long test-kit test-matrix test-ecosystem test-browser screenshots torture bench bench-quick coverage lint types docs build check clean
+.PHONY: help demo demo-site test test-long test-kit test-matrix test-ecosystem test-browser screenshots torture bench bench-quick coverage lint types docs build check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Real input, two workers, one killed midway: is anything lost?
 	@$(BIN)/python example/manage.py demo --settings example.demo_settings
+
+demo-site: $(VENV)/.demo ## Serve the admin of the example, with live traffic and a listener that fails
+	@$(BIN)/python example/manage.py demo_site --settings example.site_settings
 
 test: $(VENV)/.develop ## Run the whole everyday suite
 	$(BIN)/python $(SUITE)

@@ -1,7 +1,6 @@
 """The demo, step by step."""
 
 import contextlib
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +16,8 @@ from example.demo.listening import Listening
 from example.demo.models import Handled
 from example.demo.packages import Package
 from example.demo.report import Report
+from example.demo.server import server
 from example.demo.writers import AUTHORS, POSTS, Table, Values, Writers, new_record, shares
-from pgpubsub_sql.embedded import Server
 from pgpubsub_sql.models import Notification
 
 WORKERS = 2
@@ -35,11 +34,12 @@ def run(packages: Sequence[Package], report: Report, interruption: Interruption)
     """Send, have it handled, kill a worker midway; return the account."""
     sent = new_record()
     with (
-        _server(report) as address,
+        server() as address,
         contextlib.closing(psycopg2.connect(**address)) as raw,
         contextlib.closing(connection),
     ):
         interruption.check()
+        report.setting("PostgreSQL", f"runs in {address['host']}, gone at the end")
         report.setting("migrate", "creates tables, functions and triggers")
         call_command("migrate", verbosity=0)
         interruption.check()
@@ -56,19 +56,6 @@ def run(packages: Sequence[Package], report: Report, interruption: Interruption)
             story.tell_problems()
             # Now nobody is left who could handle anything a second time.
             return Account(lines=settle(sent, read_ledger()), left=Notification.objects.count())
-
-
-@contextlib.contextmanager
-def _server(report: Report) -> Iterator[dict[str, str | int]]:
-    """Run PostgreSQL, and let everything that libpq connects find it."""
-    # Whatever else the environment says of some other server must not lead there.
-    for name in [name for name in os.environ if name.startswith("PG") and "PUBSUB" not in name]:
-        del os.environ[name]
-    # What a crash of the machine would lose is of no interest: the server is gone at the end.
-    with Server(settings={"fsync": "off"}) as server:
-        os.environ.update(server.environment())
-        report.setting("PostgreSQL", f"runs in {server.host}, gone at the end")
-        yield {"host": server.host, "port": server.port, "user": server.user}
 
 
 def read_ledger() -> Mapping[str, Sequence[Entry]]:
