@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
@@ -51,6 +53,17 @@ def listener_filter() -> str | None:
     Default: None, so that workers take all stored notifications of their channels.
     """
     return _text("PGPUBSUB_LISTENER_FILTER")
+
+
+def relay() -> dict[str, Any] | None:
+    """``PGPUBSUB_RELAY``: how to reach the broker through which databases exchange messages.
+
+    :mod:`pgpubsub_sql.relay.settings` reads what it holds. Default: None.
+    """
+    value = getattr(settings, "PGPUBSUB_RELAY", None)
+    if value is None or isinstance(value, dict):
+        return value
+    raise ImproperlyConfigured(f"PGPUBSUB_RELAY must be a dictionary, not {value!r}.")
 
 
 def _flag(name: str, *, default: bool) -> bool:

@@ -17,7 +17,8 @@
 ``ini``, ``yaml``
     It can be parsed, and each ``manage.py listen`` in it works.
 
-Whatever a page does at port 8080 is done at another one, which is free.
+Whatever a page does at port 8080 or 4222 is done at another one, which is free. A ``nats-server``
+goes on in the background.
 
 Anything else is an error, so that nothing in a page goes untried; only a block below
 ``<!-- needs: npm -->`` is left out where there is no such program. A block within an HTML comment
@@ -44,7 +45,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _BLOCK = re.compile(
@@ -108,6 +109,12 @@ def transcript(text: str) -> Iterator[tuple[str, str]]:
         yield key or shell.replace("\n> ", "\n"), output.strip()
 
 
+def free_port() -> str:
+    """Return a port at which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return str(free.getsockname()[1])
+
+
 def lines_like(expected: str) -> re.Pattern[str]:
     """Return what matches lines as *expected*; … stands for anything."""
     return re.compile(f"^{re.escape(expected).replace('…', '.*')}$", re.MULTILINE | re.DOTALL)
@@ -130,8 +137,9 @@ class Walk:
         }
         self.environment.pop("DJANGO_SETTINGS_MODULE", None)
         self.environment["NPM_CONFIG_PREFER_OFFLINE"] = "true"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = str(free.getsockname()[1])
+        self.servers: list[subprocess.Popen[bytes]] = []
+        self.ports = {port: free_port() for port in ("8080", "4222")}
+        """Ports that pages name, and those that stand for them."""
         self.environment["PYTEST_PLUGINS"] = "pytest_pgpubsub_sql"  # a clone need not be installed
 
     def follow(self, page: list[Block]) -> None:
@@ -143,13 +151,22 @@ class Walk:
                 do = getattr(self, f"do_{block.language}", None)
                 assert do, f"{block.place}: nothing is known to do with {block.language!r}"
                 try:
-                    do(block)
+                    do(replace(block, text=self.at_free_ports(block.text)))
                 except Exception as error:
                     error.add_note(f"In the block at {block.place}")
                     raise
         finally:
             self.stop_interpreter()
             self.stop()
+            for server in self.servers:
+                server.kill()
+                server.wait(DEADLINE_SECONDS)
+
+    def at_free_ports(self, text: str) -> str:
+        """Return *text* with free ports instead of those that pages name."""
+        for port, free in self.ports.items():
+            text = text.replace(port, free)
+        return text
 
     def do_python(self, block: Block) -> None:
         """Write the file that the block names, or execute it."""
@@ -165,11 +182,13 @@ class Walk:
 
     def do_console(self, block: Block) -> None:
         """Run the commands; the worker goes on in the background."""
-        for command, output in transcript(block.text.replace("8080", self.port)):
+        for command, output in transcript(block.text):
             if command == "^C":
                 self.stop()
             elif command.startswith(_DONE_BY_WHOEVER_RUNS_THIS) or command == _SERVES:
                 continue
+            elif command.startswith("nats-server "):
+                self.serve(command)
             elif "manage.py listen" in command and not (
                 "--drain" in command or _REFUSED.search(output)
             ):
@@ -213,7 +232,6 @@ class Walk:
 
     def try_workers(self, text: str) -> None:
         """Give each worker its arguments, and let it end when it has nothing to do."""
-        text = text.replace("8080", self.port)
         for arguments in re.findall(r"manage\.py listen(.*)$", text, re.MULTILINE):
             self.run(f"python manage.py listen {arguments} --drain", "")
 
@@ -280,7 +298,23 @@ class Walk:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        self.await_lines("…Listening to…")
+        self.await_lines("…Receiving…" if "--relay" in command else "…Listening to…")
+
+    def serve(self, command: str) -> None:
+        """Start a NATS server, and wait until it can be connected to."""
+        server = subprocess.Popen(
+            f"exec {command} -a 127.0.0.1 -p {self.ports['4222']}",
+            shell=True,
+            cwd=self.directory,
+            env=self.environment,
+            stderr=subprocess.DEVNULL,
+        )
+        self.servers.append(server)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        with socket.socket() as connection:
+            while connection.connect_ex(("127.0.0.1", int(self.ports["4222"]))):
+                assert time.monotonic() < deadline, f"{command} does not serve"
+                time.sleep(0.02)
 
     def await_lines(self, lines: str) -> None:
         """Wait until the worker's output contains each of *lines*."""

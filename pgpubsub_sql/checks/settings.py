@@ -9,6 +9,7 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
 from pgpubsub_sql import conf, filters
+from pgpubsub_sql.relay.settings import relay_settings_if_any
 
 
 def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
@@ -32,6 +33,7 @@ def _invalid_settings() -> Iterator[checks.CheckMessage]:
         conf.is_context_passed_to_listeners,
         conf.is_notify_used,
         filters.provider,
+        relay_settings_if_any,
     ):
         try:
             read()

@@ -16,7 +16,7 @@ from typing import Any
 from django.db import connections
 from django.db.utils import DatabaseError, InterfaceError
 
-from pgpubsub_sql.channels import BaseChannel
+from pgpubsub_sql.channels import BaseChannel, declared_channels
 from pgpubsub_sql.errors import BrokerRefused, RelayError, StreamBroken
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.consumer import Consumer, ConsumerGone, Incoming
@@ -45,6 +45,11 @@ HOLES = 3
 """So often a stream may go on with another message than the next before it counts as broken."""
 ANSWER_SECONDS = 15.0
 """How long the thread of the broker may take to answer."""
+
+
+def received_channels() -> list[type[BaseChannel]]:
+    """Return the channels whose messages come from other databases."""
+    return [channel for channel in declared_channels() if channel.received_from is not None]
 
 
 class Reader:

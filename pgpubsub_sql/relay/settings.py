@@ -12,8 +12,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+
+from pgpubsub_sql import conf
 
 NAME = "PGPUBSUB_RELAY"
 
@@ -83,11 +84,9 @@ def relay_settings() -> RelaySettings:
 
 def relay_settings_if_any() -> RelaySettings | None:
     """Return what :func:`relay_settings` does, or None if it is missing."""
-    given: Any = getattr(settings, NAME, None)
+    given = conf.relay()
     if given is None:
         return None
-    if not isinstance(given, dict):
-        raise _wrong(f"must be a dictionary, not {given!r}")
     if unknown := sorted(map(str, given.keys() - _READERS.keys())):
         known = ", ".join(sorted(_READERS))
         raise _wrong(f"has the unknown key {unknown[0]!r}. It may have: {known}")

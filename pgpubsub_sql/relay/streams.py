@@ -21,12 +21,10 @@ _NO_REPLICAS = (10074, 10005)
 """``err_code`` where there are fewer servers than replicas."""
 
 
-def streams_of(channels: Iterable[str], settings: RelaySettings) -> list[Stream]:
-    """Return the streams to which this project publishes these *channels*."""
-    origin = settings.publisher()
+def streams_of(origin: str, channel: str, settings: RelaySettings) -> list[Stream]:
+    """Return the streams to which *origin* publishes a channel, as *settings* partition it."""
     return [
         Stream(origin=origin, channel=channel, generation=GENERATION, partition=partition)
-        for channel in channels
         for partition in range(settings.partitions)
     ]
 
@@ -89,9 +87,9 @@ async def problems(broker: Broker, stream: Stream) -> list[str]:
 
 async def other_partitions(broker: Broker, channel: str) -> list[Stream]:
     """Return the streams of *channel* that the setting ``partitions`` does not ask for."""
-    settings = broker.settings
-    wanted = streams_of([channel], settings)
-    found = await existing(broker, settings.publisher(), channel)
+    origin = broker.settings.publisher()
+    wanted = streams_of(origin, channel, broker.settings)
+    found = await existing(broker, origin, channel)
     return [stream for stream in found if stream not in wanted]
 
 

@@ -54,7 +54,7 @@ def test_what_differs_is_named_and_put_right(broker: Broker, stream: Stream) -> 
 
 
 def test_a_stream_that_is_missing_is_named(broker: Broker) -> None:
-    (stream,) = streams_of(["app.Nothing"], broker.settings)
+    (stream,) = streams_of("shop", "app.Nothing", broker.settings)
     assert broker.run(problems(broker, stream)) == [
         "does not exist. Run: python manage.py pgpubsub relay --setup"
     ]
@@ -62,10 +62,14 @@ def test_a_stream_that_is_missing_is_named(broker: Broker) -> None:
 
 def test_streams_are_found_by_origin_and_channel(broker: Broker) -> None:
     broker.settings = dataclasses.replace(broker.settings, partitions=2)
-    wanted = streams_of(["app.Job", "app.Jobs", "app"], broker.settings)
+    origin = broker.settings.publisher()
+    wanted = [
+        stream
+        for channel in ("app.Job", "app.Jobs", "app")
+        for stream in streams_of(origin, channel, broker.settings)
+    ]
     for stream in wanted:
         broker.run(make(broker, stream))
-    origin = broker.settings.publisher()
     for channel in ("app.Job", "app.Jobs", "app"):
         found = broker.run(existing(broker, origin, channel))
         assert found == [stream for stream in wanted if stream.channel == channel]
@@ -83,7 +87,7 @@ def test_more_replicas_than_servers_are_refused_with_a_remedy(
     broker: Broker, relay: RelaySettings
 ) -> None:
     broker.settings = dataclasses.replace(relay, replicas=3)
-    (stream,) = streams_of(["app.Job"], broker.settings)
+    (stream,) = streams_of("shop", "app.Job", broker.settings)
     with pytest.raises(BrokerRefused, match=r"cannot have 3 replicas: .*set 'replicas' in"):
         broker.run(make(broker, stream))
 
@@ -92,7 +96,7 @@ def test_a_cluster_keeps_three_replicas() -> None:
     with Nats(3) as nats:
         settings = RelaySettings(servers=tuple(nats.urls), origin="shop")
         with Broker(settings) as broker:
-            (stream,) = streams_of(["app.Job"], settings)
+            (stream,) = streams_of("shop", "app.Job", settings)
             assert broker.run(make(broker, stream)) == "made"
             eventually(lambda: broker.run(problems(broker, stream)) == [])
             found = broker.run(broker.api(f"STREAM.INFO.{stream}"))

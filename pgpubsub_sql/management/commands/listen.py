@@ -12,10 +12,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
-from pgpubsub_sql.channels import BaseChannel, select_channels
+from pgpubsub_sql.channels import find_channel, select_channels
 from pgpubsub_sql.django_internals import is_called_from_command_line
 from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.installed import is_predecessor_installed
@@ -26,11 +27,14 @@ from pgpubsub_sql.management.reloading import Reloader, follow_reloader
 from pgpubsub_sql.management.selection import positive
 from pgpubsub_sql.management.summary import log_summary
 from pgpubsub_sql.migrations_ops.audit import Audit, audit
+from pgpubsub_sql.relay.receiver import Receiver, received_channels
+from pgpubsub_sql.relay.settings import NAME, relay_settings
 from pgpubsub_sql.sql.privileges import Role, missing_for
-from pgpubsub_sql.sql.readiness import check_workable, place, search_path
+from pgpubsub_sql.sql.readiness import check_role, check_workable, place, search_path
 from pgpubsub_sql.worker.health import Endpoint
 from pgpubsub_sql.worker.outages import await_database
 from pgpubsub_sql.worker.processes import ExitStatus, WorkerOptions, work
+from pgpubsub_sql.worker.shutdown import Shutdown
 from pgpubsub_sql.worker.supervisor import STARTERS, Supervisor
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -49,6 +53,7 @@ process that listens when they are sent.
   manage.py listen --exclude blog.PostReads        every channel but one
   manage.py listen --drain                         handle what is stored, then exit
   manage.py listen --health-port 8080              answer /livez and /readyz
+  manage.py listen --relay                         receive messages of other databases
 
 A channel is named as in PostgreSQL (blog.AuthorChannel) or by its module path
 (blog.channels.AuthorChannel); a base class selects its subclasses. A database that is down or not
@@ -71,10 +76,12 @@ _REPLACES = {"--max-notifications", "--max-memory"}
 _SENSELESS = {
     "worker": _REPLACES | {"--health-port", "--shutdown-timeout", "--reload"},
     "drain": _REPLACES | {"--reload"},
+    "relay": _REPLACES | {"--health-port", "--shutdown-timeout", "--reload", "--drain"},
 }
 _WHY = {
     "worker": "has no supervisor, which these options are for",
     "drain": "ends by itself, and nothing replaces what has ended",
+    "relay": "receives in this process alone, and calls no listener",
 }
 
 
@@ -127,6 +134,11 @@ class Command(DatabaseCommand):
             "--drain",
             action="store_true",
             help="Handle the stored messages that are ready, then exit instead of listening.",
+        )
+        parser.add_argument(
+            "--relay",
+            action="store_true",
+            help="Receive messages of other databases from the broker, instead of listening.",
         )
         parser.add_argument(
             "--reload",
@@ -196,9 +208,10 @@ class Command(DatabaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Check the options and the database, then work."""
-        if options["worker"] and options["processes"] > 1:
-            raise CommandError("--worker runs one process: leave out --processes.")
-        for word in ("worker", "drain"):
+        for word in ("worker", "relay"):
+            if options[word] and options["processes"] > 1:
+                raise CommandError(f"--{word} runs one process: leave out --processes.")
+        for word in _SENSELESS:
             if options[word] and (refused := _SENSELESS[word] & _given(options)):
                 raise CommandError(
                     f"--{word} {_WHY[word]}: leave out {', '.join(sorted(refused))}."
@@ -206,6 +219,10 @@ class Command(DatabaseCommand):
         worker_options = self._worker_options(options)
         multiprocessing.current_process().name = worker_options.process_name()
         worker_options.configure_logging()
+        if options["relay"]:
+            with readable_errors(worker_options.database):
+                self._receive(worker_options)
+            return
         if not follow_reloader() and self._reloads(options):
             sys.exit(Reloader().run())
         with self._endpoint(options) as endpoint:
@@ -213,6 +230,27 @@ class Command(DatabaseCommand):
                 prepared = self._prepared(worker_options, endpoint)
             if prepared:
                 self._run(prepared, options, endpoint)
+
+    def _receive(self, worker_options: WorkerOptions) -> None:
+        """Receive messages of other databases until it is stopped."""
+        using = worker_options.database
+        try:
+            given = relay_settings()
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
+        if not given.sources:
+            raise CommandError(
+                f"{NAME} has no 'sources'. Name the origins whose messages this project receives."
+            )
+        channels = [find_channel(name) for name in worker_options.channels]
+
+        def prepare() -> bool:
+            check_role(connections[using], Role.RECEIVER)
+            return True
+
+        if await_database(using, prepare, None):
+            with Shutdown(aborts=True) as shutdown:
+                Receiver(channels, given, using=using, shutdown=shutdown).run()
 
     def _reloads(self, options: dict[str, Any]) -> bool:
         if options["reload"] is not None:
@@ -253,7 +291,7 @@ class Command(DatabaseCommand):
 
     def _worker_options(self, options: dict[str, Any]) -> WorkerOptions:
         return WorkerOptions(
-            channels=self._channels(options["channels"], options["exclude"]),
+            channels=self._channels(options),
             database=options["database"],
             drain=options["drain"],
             loglevel=options["loglevel"] or _LEVELS.get(options["verbosity"]),
@@ -318,16 +356,22 @@ class Command(DatabaseCommand):
         if status == ExitStatus.MESSAGES_FAILED:
             raise CommandError("Messages failed. The log above says which, and why.")
 
-    def _channels(self, included: list[str] | None, excluded: list[str]) -> tuple[str, ...]:
+    def _channels(self, options: dict[str, Any]) -> tuple[str, ...]:
         """Return the names of the channels to listen to."""
+        included, excluded = options["channels"], options["exclude"]
         try:
-            channels: list[type[BaseChannel]] = registry.channels()
+            channels = received_channels() if options["relay"] else registry.channels()
             if included is not None:
                 channels = select_channels(included, channels)
             left_out = select_channels(excluded, channels) if excluded else []
         except PubSubError as error:
             raise CommandError(str(error)) from error
         names = tuple(channel.postgres_name() for channel in channels if channel not in left_out)
+        if not names and options["relay"]:
+            raise CommandError(
+                "There is nothing to receive: none of these channels has received_from. Set "
+                'received_from = "nats" on a durable channel.'
+            )
         if not names:
             raise CommandError(
                 "There is nothing to listen to: these channels have no listener. "

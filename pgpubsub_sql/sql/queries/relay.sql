@@ -39,7 +39,7 @@ RETURNING true
 
 -- positions --
 -- Where this database stands in each stream.
-SELECT stream, sequence, problem, moved_at FROM pgpubsub_sql_position ORDER BY stream
+SELECT stream, created, sequence, problem FROM pgpubsub_sql_position ORDER BY stream
 
 -- remember --
 -- Add messages to the inbox; those that are returned were not in it.

@@ -1,0 +1,187 @@
+"""``manage.py pgpubsub relay``: the streams of the broker, as the relay sees them."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
+
+from pgpubsub_sql.errors import StreamBroken
+from pgpubsub_sql.management.base import Options, Row, Subcommand, fetch
+from pgpubsub_sql.management.output import write_json, write_rows
+from pgpubsub_sql.relay.broker import Broker
+from pgpubsub_sql.relay.names import Stream, every_subject, parse
+from pgpubsub_sql.relay.position import Position
+from pgpubsub_sql.relay.receiver import received_channels
+from pgpubsub_sql.relay.settings import RelaySettings, relay_settings
+from pgpubsub_sql.relay.streams import (
+    existing,
+    make,
+    receiver_permissions,
+    server_configuration,
+    streams_of,
+)
+from pgpubsub_sql.sql import query
+from pgpubsub_sql.sql.privileges import Role
+
+_NOTHING = (
+    'No channel is received. Set received_from = "nats" on a durable channel, and name the origins '
+    "of its messages in PGPUBSUB_RELAY['sources']."
+)
+
+
+def relay(command: BaseCommand, options: Options) -> None:
+    """Make or check the streams of the broker that this project receives from.
+
+    --setup makes the streams of origins that have none yet, and prints what a user of the broker
+    must be permitted to publish there, and to receive.
+
+    --check shows where this database stands in each stream, how many messages wait there, and what
+    is wrong. It exits with 1 if anything is.
+
+    --accept begins a stream again that was made anew or rolled back, that has lost messages, or
+    whose messages have expired unread: everything that it still holds is read. What was received
+    before is not stored again. What is missing stays missing, so have it published again first.
+
+      manage.py pgpubsub relay --setup
+      manage.py pgpubsub relay --check
+      manage.py pgpubsub relay --accept 'pgpubsub+shop+blog=2EPostReads+1+0'
+    """
+    try:
+        settings = relay_settings()
+    except ImproperlyConfigured as error:
+        raise CommandError(str(error)) from error
+    with Broker(settings) as broker:
+        if options["setup"]:
+            _set_up(command, options, broker)
+        elif options["accept"]:
+            _accept(command, options, broker)
+        else:
+            _check(command, options, broker)
+
+
+def _add_arguments(parser: ArgumentParser) -> None:
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument(
+        "--setup", action="store_true", help="Make missing streams, and print permissions."
+    )
+    action.add_argument(
+        "--check", action="store_true", help="Show the streams, and exit with 1 if one is broken."
+    )
+    action.add_argument("--accept", metavar="STREAM", help="Begin this stream again.")
+
+
+SUBCOMMANDS = (Subcommand(relay, _add_arguments, Role.RECEIVER),)
+
+
+def _set_up(command: BaseCommand, options: Options, broker: Broker) -> None:
+    rows: list[Row] = []
+    for origin, channel in _received(broker.settings):
+        found = broker.run(existing(broker, origin, channel))
+        rows += [{"stream": stream.name, "done": "exists"} for stream in found]
+        for stream in [] if found else streams_of(origin, channel, broker.settings):
+            rows.append({"stream": stream.name, "done": broker.run(make(broker, stream))})
+    write_rows(command, rows, as_json=options["json"], empty=_NOTHING)
+    streams = [one for one in (parse(row["stream"]) for row in rows) if one]
+    if streams and not options["json"]:
+        command.stdout.write("\nThe least that users of the broker need, in its configuration:\n")
+        command.stdout.write(_permissions(streams))
+
+
+def _permissions(streams: list[Stream]) -> str:
+    receiver = server_configuration("receiver", receiver_permissions(streams))
+    senders = [
+        server_configuration(origin, [one.subject for one in streams if one.origin == origin])
+        for origin in sorted({one.origin for one in streams})
+    ]
+    return "\n".join([receiver, *senders])
+
+
+def _check(command: BaseCommand, options: Options, broker: Broker) -> None:
+    known = {row["stream"]: row for row in fetch(options, query("positions"))}
+    rows = list(_rows(broker, known))
+    write_rows(command, rows, as_json=options["json"], empty=_NOTHING)
+    if broken := [row["stream"] for row in rows if row["problem"]]:
+        raise CommandError(f"Not everything is received: {', '.join(broken)}.")
+
+
+def _rows(broker: Broker, known: dict[str, Row]) -> Iterator[Row]:
+    """Yield a row for each stream that exists, or that was read before, or is waited for."""
+    for origin, channel in _received(broker.settings):
+        found = broker.run(existing(broker, origin, channel))
+        gone = [
+            one
+            for one in map(parse, known)
+            if one and (one.origin, one.channel) == (origin, channel)
+        ]
+        streams = sorted({*found, *gone})
+        yield from (_row(broker, stream, known.get(stream.name)) for stream in streams)
+        if not streams:
+            problem = f"There is no stream yet: {origin} has to publish this channel."
+            yield _cells(every_subject(origin, channel), channel, 0, None, problem)
+
+
+def _received(settings: RelaySettings) -> Iterator[tuple[str, str]]:
+    """Yield each origin and channel of which messages are received."""
+    for channel in received_channels():
+        for origin in settings.sources:
+            yield origin, channel.postgres_name()
+
+
+def _row(broker: Broker, stream: Stream, position: Row | None) -> Row:
+    info = broker.run(broker.find(f"STREAM.INFO.{stream}"))
+    received = position["sequence"] if position else 0
+    if info is None:
+        problem = position["problem"] if position else ""
+        return _cells(stream.name, stream.channel, received, None, problem or "It is gone.")
+    problem = _problem(stream, info, position)
+    last = int(info["state"]["last_seq"])
+    return _cells(stream.name, stream.channel, received, max(0, last - received), problem)
+
+
+def _problem(stream: Stream, info: dict[str, Any], position: Row | None) -> str:
+    if position is None:
+        return "Nothing was received yet. Run: python manage.py listen --relay"
+    at = Position(created=position["created"], sequence=position["sequence"], message_id=None)
+    try:
+        at.check(stream, info)
+    except StreamBroken as error:
+        return str(error)
+    return str(position["problem"])
+
+
+def _cells(stream: str, channel: str, received: int, waiting: int | None, problem: str) -> Row:
+    return {
+        "stream": stream,
+        "channel": channel,
+        "received": received,
+        "waiting": waiting,
+        "problem": problem,
+    }
+
+
+def _accept(command: BaseCommand, options: Options, broker: Broker) -> None:
+    name = options["accept"]
+    stream = parse(name)
+    info = broker.run(broker.find(f"STREAM.INFO.{name}")) if stream else None
+    if stream is None or info is None:
+        raise CommandError(
+            f"There is no stream {name!r} on the broker. This lists them: python manage.py "
+            "pgpubsub relay --check"
+        )
+    first = Position.before_all(info)
+    values = {"stream": name, "created": first.created, "sequence": first.sequence}
+    with connections[options["database"]].cursor() as cursor:
+        cursor.execute(query("accept_stream"), values)
+        if not cursor.fetchone():
+            raise CommandError(
+                f"The stream {name} was never read here, so nothing is to be accepted."
+            )
+    if options["json"]:
+        write_json(command, [{"stream": name, "done": "accepted"}])
+        return
+    command.stdout.write(f"{name}: accepted. It is read from message {first.sequence + 1} on.")

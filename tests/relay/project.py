@@ -1,0 +1,9 @@
+"""Settings of a project that receives jobs from elsewhere; RELAY says from where."""
+
+import json
+import os
+
+from tests.settings import *  # noqa: F403
+
+PGPUBSUB_RELAY = json.loads(os.environ["RELAY"])
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.relay.receiving"]  # noqa: F405

@@ -1,0 +1,1 @@
+"""An app of a project in which jobs come from elsewhere."""

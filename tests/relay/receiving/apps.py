@@ -1,0 +1,11 @@
+from django.apps import AppConfig
+
+
+class Receiving(AppConfig):
+    name = "tests.relay.receiving"
+    label = "receiving"
+
+    def ready(self) -> None:
+        from tests.app.channels import Job
+
+        Job.received_from = "nats"
