@@ -10,6 +10,9 @@ import threading
 from types import TracebackType
 from typing import Any
 
+FAREWELL = b"X\x00\x00\x00\x04"
+"""What a client says before it closes. The server does not answer."""
+
 
 class Proxy:
     """Forwards what is sent to it; a context manager. Can cease to, without a word.
@@ -76,7 +79,8 @@ class Proxy:
             return
         with contextlib.suppress(OSError):
             if data := sock.recv(65536):
-                self.round_trips += sock in self._clients and sock is not self._last
+                if data != FAREWELL:
+                    self.round_trips += sock in self._clients and sock is not self._last
                 self._last = sock
                 self._pairs[sock].sendall(data)
                 return
