@@ -21,6 +21,7 @@ from hypothesis import settings as hypothesis_settings
 
 from pgpubsub_sql.embedded import Server
 from pgpubsub_sql.worker.worker import Worker
+from tests.flushing import flush_little
 from tests.measuring import measure_keepers
 from tests.workers import asleep
 
@@ -42,6 +43,7 @@ hypothesis_settings.register_profile("long")
 
 
 measure_keepers()
+flush_little()
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from pgpubsub_sql.management.subcommands import pausing
 from pgpubsub_sql.models import Notification, Pause
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.sleeping import POLL_SECONDS, State
-from pgpubsub_sql.worker.worker import Worker
+from pgpubsub_sql.worker.worker import AT_ONCE, Worker
 from tests.app.channels import Job, Shout, Step
 from tests.conftest import Listen, eventually
 from tests.delivery.sending import jobs
@@ -114,6 +114,7 @@ def test_a_paused_channel_neither_keeps_a_worker_awake_nor_has_writers_notify(
         "Channel app.Job is paused: its messages wait until somebody runs pgpubsub resume"
     ]
     assert worker._sleeper._states["app.Job"] is State.PAUSED
+    worker._poll_at["app.Step"] = AT_ONCE  # so that it does not wait for its next poll
     worker._receive()
     assert worker._sleeper._held == {worker._sleeper._buckets["app.Step"]}
     jobs("good")
