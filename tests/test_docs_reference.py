@@ -54,6 +54,7 @@ PROMISED = {
         f"ends after {batch.BATCH_SECONDS * 1000:g} ms or {batch.BATCH_SAVEPOINTS} savepoints",
         f"The first batch of a channel holds {batch.FIRST_BATCH}.",
         f"at most {batch.QUICKEST_GROWTH} times as large",
+        f"After {list_batch.FREE_OUTAGES} such batches in a row, one message",
         f"A batch ends after {list_batch.LIST_CALLS} calls, {batch.BATCH_SAVEPOINTS}",
         f"from key to key, up to {ordered_claims.KEYS} in one transaction",
     ],

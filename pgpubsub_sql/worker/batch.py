@@ -54,6 +54,8 @@ class BatchLimits:
     savepoints: int = BATCH_SAVEPOINTS
     rest: float = 0.0
     """Seconds for which to leave the channel alone if nothing succeeds."""
+    charges_one: bool = False
+    """Whether to charge one message even then."""
 
 
 class BatchSizing:

@@ -43,6 +43,10 @@ LIST_CALLS = 40
 """A batch ends after this many calls: those that search for one bad message among 500 are 18."""
 LIST_SECONDS = 1.0
 """A batch whose calls fail ends after about this time."""
+FREE_OUTAGES = 10
+"""After so many batches in a row of which no call has succeeded, one message of each further one is
+charged. So a channel with nothing but bad messages gets rid of them, and an outage of hours charges
+few of many."""
 SLOWEST_CALLS = 3
 """Most calls of a batch that may take as long as the channel's timeout permits: those for two
 messages and for each of them."""
@@ -65,7 +69,12 @@ class ListSizing:
     def start(self) -> BatchLimits:
         """Begin a batch; return its limits."""
         until = time.monotonic() + LIST_SECONDS
-        return BatchLimits(messages=self._size, until=until, rest=self._rest)
+        return BatchLimits(
+            messages=self._size,
+            until=until,
+            rest=self._rest,
+            charges_one=self._backoff.failures > FREE_OUTAGES,
+        )
 
     def end(self, batch: Batch) -> None:
         """Learn from a batch how many messages can be handled."""
@@ -332,15 +341,18 @@ class ListBatch(Batch):
     def _conclude(self, rest: Part) -> None:
         """Decide what becomes of those that have failed, and of the *rest*."""
         self.is_exhausted = bool(rest)
-        verdicts = [one for one in self._failed if not isinstance(one[1], Discard)]
+        discarded = [one for one in self._failed if isinstance(one[1], Discard)]
+        guilty = [one for one in self._failed if one not in discarded]
         is_sure = self._has_succeeded or self.isolation.is_committed
-        is_sure = is_sure or (not rest and len(verdicts) <= 1)
-        charged = self._failed if is_sure else [one for one in self._failed if one not in verdicts]
-        for item, error in charged:
+        is_sure = is_sure or (not rest and len(guilty) <= 1)
+        charged = guilty if is_sure else guilty[: self._limits.charges_one]
+        for item, error in discarded + charged:
             self._fail_item(item, error)
         if self._error is not None and not is_sure:
-            self._postpone([*(item for item, _ in verdicts), *rest], self._error, self._limits.rest)
-            self._note_outage(self._error)
+            for item, error in guilty[len(charged) :]:
+                self._postpone([item], error, self._limits.rest)
+            self._postpone(rest, self._error, self._limits.rest)
+            self._note_outage(self._error, is_charged=bool(charged))
         elif isinstance(self._error, RetryAfter):
             self._postpone(rest, self._error)
         released = [item for item in self._items if self._is_released(item)]
@@ -356,17 +368,19 @@ class ListBatch(Batch):
             item.attempt.fail(error, outcome)
         self._settle(items, outcome)
 
-    def _note_outage(self, error: BaseException) -> None:
+    def _note_outage(self, error: BaseException, *, is_charged: bool) -> None:
         if self._has_postponed:
             return
         self.rest = self._limits.rest
         message = (
             "No call of a batch listener of channel %s has succeeded (messages: %s). This seems to "
-            "be an outage: no message is charged with an attempt, and the channel is tried again "
-            "after growing delays of up to half a minute."
+            "be an outage: %s charged with an attempt, and the channel is tried again after "
+            "growing delays of up to half a minute."
         )
-        extra = {"channel": self._name, "count": len(self._items)}
-        logger.warning(message, self._name, len(self._items), exc_info=error, extra=extra)
+        charged = "it has lasted so long that one message is" if is_charged else "no message is"
+        count = len(self._items)
+        extra = {"channel": self._name, "count": count}
+        logger.warning(message, self._name, count, charged, exc_info=error, extra=extra)
 
     def _log(self, part: Part, error: BaseException) -> None:
         """Log the first failure of more than one message; those that fail alone are logged, too."""

@@ -22,6 +22,7 @@ from tests.app import listeners
 from tests.app.channels import Load
 from tests.app.listeners import execute, fail, lists, note, unload
 from tests.app.models import Entry
+from tests.conftest import Listen, eventually
 from tests.delivery.channels import Async, Items, Pile
 from tests.delivery.sending import drain, hasten, jobs
 from tests.ledger import calls, numbers, sql, stored, stranger
@@ -155,6 +156,32 @@ def test_an_outage_charges_nobody(
     hasten()
     delivery.handle_stored("app.Load")
     assert 0.05 < delivery.rest("app.Load") <= 0.2
+
+
+def test_an_outage_that_does_not_end_charges_one_message_at_a_time(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or messages that are all bad would be tried for ever."""
+    monkeypatch.setattr(list_batch, "FREE_OUTAGES", 2)
+    loads("bad", "bad", "bad")
+    for charged in (0, 0, 1, 2):
+        delivery.handle_stored("app.Load")
+        assert sum(row.attempts for row in stored().values()) == charged
+        sql("UPDATE pgpubsub_sql_notification SET available_at = now() WHERE attempts = 0")
+    assert caplog.text.count("no message is charged") == 2
+    assert caplog.text.count("it has lasted so long that one message is charged") == 2
+
+
+def test_a_success_ends_an_outage(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_batch, "FREE_OUTAGES", 1)
+    loads("bad", "bad")
+    delivery.handle_stored("app.Load")
+    Notification.objects.all().delete()
+    loads("good")
+    delivery.handle_stored("app.Load")
+    loads("bad", "bad")
+    delivery.handle_stored("app.Load")
+    assert {row.attempts for row in stored().values()} == {0}
 
 
 def test_after_an_outage_everything_is_handled(delivery: Delivery) -> None:
@@ -768,3 +795,39 @@ def test_many_messages_sent_at_once_are_few_calls(delivery: Delivery) -> None:
     drain(delivery, Load)
     assert len(lists) == 7
     assert numbers("load") == [*range(1000)]
+
+
+@pytest.mark.parametrize("mood", ["die", "kill"])
+def test_a_message_that_kills_its_worker_is_found_by_handling_each_alone(
+    listen: Callable[..., Listen], mood: str
+) -> None:
+    """The death of the list charges none; that of the message alone charges it."""
+    loads("good", mood, "good")
+    listener = listen("--channels", "app.Load")
+    eventually(lambda: Notification.objects.filter(attempts__gt=0).exists())
+    eventually(lambda: sorted(numbers("load")) == [1, 3])
+    eventually(lambda: "will be retried" in listener.log)
+    (row,) = stored().values()
+    assert (row.payload["number"], row.alone, row.attempts) == (2, True, 1)
+    assert "Each will be handled in a transaction of its own" in listener.log
+
+
+def test_a_worker_leaves_the_channel_alone_in_an_outage(listen: Callable[..., Listen]) -> None:
+    """And other channels are handled meanwhile."""
+    loads("bad", "bad")
+    listener = listen("--channels", "app.Load", "app.Job").ready()
+    eventually(lambda: listener.log.count("This seems to be an outage") >= 4)
+    jobs("good")
+    eventually(lambda: numbers("do_job") == [1])
+    assert {row.attempts for row in Notification.objects.all()} == {0}
+    Notification.objects.update(payload={"number": 1, "mood": "good"})
+    eventually(lambda: numbers("load") == [1, 1])
+    assert listener.stop() == 0
+
+
+def test_a_drain_ends_in_an_outage(listen: Callable[..., Listen]) -> None:
+    loads("bad", "bad")
+    listener = listen("--channels", "app.Load", "--drain")
+    assert listener.process.wait(60) == 1
+    assert "This seems to be an outage" in listener.log
+    assert "Drained: 0 handled" in listener.log

@@ -152,7 +152,7 @@ def test_channels_are_selected_and_excluded(listen: Start) -> None:
     """P27: by base class, module path and name in PostgreSQL."""
     chosen = ("pgpubsub_sql.Channel", "tests.app.channels.ItemChannel")
     worker = listen("--channels", *chosen, "--exclude", "app.Shout", "tests.app.channels.Step")
-    assert "Listening to blog.PostReads, app.Job, app.ItemChannel\n" in worker.ready().log
+    assert "Listening to blog.PostReads, app.Job, app.Load, app.ItemChannel\n" in worker.ready().log
     notify(Job(number=1))
     eventually(lambda: numbers("do_job") == [1])
 

@@ -56,6 +56,32 @@ class Ordered(pgpubsub_sql.Channel):
 
 
 @dataclass
+class Bundle(pgpubsub_sql.Channel):
+    """In lists, in no order."""
+
+    writer: int
+    number: int
+    mood: str = "good"
+    failures: int = 0
+    lock_notifications = True
+    retry = OFTEN
+
+
+@dataclass
+class OrderedBundle(pgpubsub_sql.Channel):
+    """In lists, in order for each key."""
+
+    writer: int
+    number: int
+    key: str
+    mood: str = "good"
+    failures: int = 0
+    lock_notifications = True
+    retry = OFTEN
+    ordering_key = "key"
+
+
+@dataclass
 class Brittle(pgpubsub_sql.Channel):
     """With few attempts: what kills whoever handles it is parked soon, and its neighbours are
     handled."""
@@ -95,5 +121,5 @@ class LiveRows(pgpubsub_sql.TriggerChannel):
     condition = Q(new__key="free 1")
 
 
-DURABLE = (Message, Alone, Ordered, Brittle, Rows, OrderedRows)
+DURABLE = (Message, Alone, Ordered, Bundle, OrderedBundle, Brittle, Rows, OrderedRows)
 CHANNELS = (*DURABLE, LiveRows)

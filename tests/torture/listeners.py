@@ -6,14 +6,26 @@ import os
 import random
 import signal
 import time
+from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.db import transaction
 
 import pgpubsub_sql
-from pgpubsub_sql.worker import outcomes
+from pgpubsub_sql.worker import list_batch, outcomes
 from tests.app.listeners import behave, fail
 from tests.ledger import stranger
-from tests.torture.channels import Alone, Brittle, LiveRows, Message, Ordered, OrderedRows, Rows
+from tests.torture.channels import (
+    Alone,
+    Brittle,
+    Bundle,
+    LiveRows,
+    Message,
+    Ordered,
+    OrderedBundle,
+    OrderedRows,
+    Rows,
+)
 from tests.torture.models import Handled, Overheard, Row
 from tests.torture.untidy import UNTIDY, dirt
 
@@ -28,6 +40,10 @@ MOODS = (
 INNOCENT = ("serialization", "deadlock", "terminate")
 """Failures that are not charged: as often as not, the listener does well."""
 
+NOT_IN_BLOCKS = (*UNTIDY, "rollback", "savepoint-less")
+"""What a block of the listener's own would hide: the next message of the same call would notice, or
+the block would roll back what was written, without an error."""
+
 DEADLY = "die"
 """The end of the process: charged if it has a supervisor, so it is as often as not, too."""
 
@@ -38,6 +54,9 @@ outcomes.READ_AGAIN_SECONDS = (0.1, 0.5)
 """A message that no listener can read waits for a worker of another version, but not for minutes
 as usual."""
 
+list_batch.FREE_OUTAGES = 1
+"""A few messages that are all bad are soon told from an outage."""
+
 LONG_SECONDS = 0.2
 """How long a listener takes that takes its time, on average: so that calamities find it at work."""
 
@@ -45,7 +64,37 @@ LONG_SECONDS = 0.2
 def enter(notification: pgpubsub_sql.Notification, event: object, key: str | None = None) -> None:
     """Write into the ledger, then take some time, or misbehave."""
     enter_dirt(event)
-    Handled.objects.create(
+    entry(notification, event, key).save()
+    act(notification, event)
+
+
+def enter_together(notifications: list[Any], events: list[Any], keys: list[str | None]) -> None:
+    """Write all into the ledger, then misbehave as each of them says, or name those that do."""
+    enter_dirt(events[0])
+    entries = [entry(*one) for one in zip(notifications, events, keys, strict=True)]
+    if random.random() < 0.5 and not any(one.mood in NOT_IN_BLOCKS for one in events):
+        enter_each(notifications, events, entries)
+        return
+    Handled.objects.bulk_create(entries)
+    for notification, event in zip(notifications, events, strict=True):
+        act(notification, event)
+
+
+def enter_each(notifications: list[Any], events: list[Any], entries: list[Handled]) -> None:
+    failed = []
+    for notification, event, one in zip(notifications, events, entries, strict=True):
+        try:
+            with transaction.atomic():
+                one.save()
+                act(notification, event)
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            failed.append((event, error))
+    if failed:
+        raise pgpubsub_sql.PartialFailure(failed)
+
+
+def entry(notification: pgpubsub_sql.Notification, event: Any, key: str | None) -> Handled:
+    return Handled(
         writer=event.writer,
         number=event.number,
         channel=notification.channel,
@@ -53,6 +102,10 @@ def enter(notification: pgpubsub_sql.Notification, event: object, key: str | Non
         key=key,
         attempts=notification.attempts,
     )
+
+
+def act(notification: pgpubsub_sql.Notification, event: Any) -> None:
+    """Take some time, or misbehave."""
     if event.mood == FELLING:
         os.killpg(0, signal.SIGKILL)
     elif event.mood in UNTIDY:
@@ -94,6 +147,19 @@ async def handle_alone(notification: pgpubsub_sql.Notification, **fields: object
 @pgpubsub_sql.listener(Ordered)
 def handle_in_order(notification: pgpubsub_sql.Notification, **fields: object) -> None:
     enter(notification, event := Ordered(**fields), event.key)
+
+
+@pgpubsub_sql.batch_listener(Bundle)
+def handle_together(events: list[Bundle], notifications: list[pgpubsub_sql.Notification]) -> None:
+    enter_together(notifications, events, [None] * len(events))
+
+
+@pgpubsub_sql.batch_listener(OrderedBundle)
+async def handle_together_in_order(
+    events: list[OrderedBundle], notifications: list[pgpubsub_sql.Notification]
+) -> None:
+    keys = [event.key for event in events]
+    await sync_to_async(enter_together)(notifications, events, keys)
 
 
 @pgpubsub_sql.listener(Brittle)

@@ -15,6 +15,8 @@ EXPLAINED = re.compile(
     r"|Code that was called (for channel \S+|between two batches) left "
     r"(autocommit off|an atomic block)"
     r"|A batch of channel \S+ was rolled back"
+    r"|The batch listener \S+ failed for \d+ messages"
+    r"|No call of a batch listener of channel \S+ has succeeded"
     r"|The LISTEN connection is lost"
     r"|Worker \d+ died with exit code (-9|7)\b"
 )

@@ -16,11 +16,22 @@ from django.db import Error, connection, transaction
 from pgpubsub_sql import notify, notify_many
 from tests.ledger import copy, sql
 from tests.torture.audit import LOCKED
-from tests.torture.channels import Alone, Brittle, Message, Ordered, OrderedRows, Rows
+from tests.torture.channels import (
+    Alone,
+    Brittle,
+    Bundle,
+    Message,
+    Ordered,
+    OrderedBundle,
+    OrderedRows,
+    Rows,
+)
 from tests.torture.listeners import DEADLY, FELLING, INNOCENT, MOODS
 from tests.torture.models import Row, Written
 from tests.torture.untidy import UNTIDY
 
+KEYED = (Ordered, OrderedBundle)
+NOTIFIED = (Message, Alone, Bundle, *KEYED)
 KEYS = tuple(f"{how} {number}" for how in (LOCKED, "free") for number in range(10))
 PAUSE_SECONDS = 0.25
 """Between two transactions, on average: workers on two cores are to keep up."""
@@ -100,14 +111,14 @@ class Writer(threading.Thread):
 
     def notify(self) -> None:
         """``notify()``, at once or later."""
-        channel = self._random.choice([Message, Alone, Ordered])
+        channel = self._random.choice(NOTIFIED)
         message = self._message(channel)
-        is_late = channel is not Ordered and self._random.random() < 0.2
+        is_late = channel not in KEYED and self._random.random() < 0.2
         notify(message, delay=timedelta(seconds=self._random.random()) if is_late else None)
 
     def notify_many(self) -> None:
         """``notify_many()``, of several channels."""
-        channels = self._random.choices([Message, Alone, Ordered], k=self._random.randint(1, 10))
+        channels = self._random.choices(NOTIFIED, k=self._random.randint(1, 10))
         notify_many([self._message(channel) for channel in channels])
 
     def create(self) -> None:
@@ -169,7 +180,7 @@ class Writer(threading.Thread):
     # --- What they write --------------------------------------------------------------------
 
     def _message(self, channel: Any) -> Any:
-        key = {"key": self._key} if channel is Ordered else {}
+        key = {"key": self._key} if channel in KEYED else {}
         return channel(**self._event(channel), **key)
 
     def _rows(self) -> list[dict[str, Any]]:
