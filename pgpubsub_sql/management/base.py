@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import cleandoc
@@ -66,6 +66,13 @@ class Subcommand(NamedTuple):
     def help(self) -> str:
         """What ``--help`` shows; the first line is the summary."""
         return f"{cleandoc(self.run.__doc__ or '')}\n{self.legend}".rstrip()
+
+
+def positive(value: str) -> int:
+    """Parse an integer of at least 1."""
+    if not value.isdecimal() or int(value) < 1:
+        raise ArgumentTypeError(f"{value!r} is not an integer of at least 1.")
+    return int(value)
 
 
 def add_database(parser: ArgumentParser, help_: str) -> None:

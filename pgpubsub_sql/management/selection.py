@@ -57,13 +57,6 @@ def duration(value: str) -> datetime.timedelta:
     return datetime.timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-def positive(value: str) -> int:
-    """Parse an integer of at least 1."""
-    if not value.isdecimal() or int(value) < 1:
-        raise ArgumentTypeError(f"{value!r} is not an integer of at least 1.")
-    return int(value)
-
-
 def resolve_channels(references: Iterable[str], known: Iterable[str]) -> list[str]:
     """Return the names in PostgreSQL of channels, each of which must be in *known*.
 

@@ -22,9 +22,13 @@ from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.installed import is_predecessor_installed
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.logs import is_written
-from pgpubsub_sql.management.base import DatabaseCommand, add_database, readable_errors
+from pgpubsub_sql.management.base import (
+    DatabaseCommand,
+    add_database,
+    positive,
+    readable_errors,
+)
 from pgpubsub_sql.management.reloading import Reloader, follow_reloader
-from pgpubsub_sql.management.selection import positive
 from pgpubsub_sql.management.summary import log_summary
 from pgpubsub_sql.migrations_ops.audit import Audit, audit
 from pgpubsub_sql.relay.receiver import Receiver, received_channels

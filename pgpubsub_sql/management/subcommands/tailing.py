@@ -18,9 +18,9 @@ from django.utils import timezone
 
 from pgpubsub_sql.channels import declared_channels
 from pgpubsub_sql.errors import PayloadError
-from pgpubsub_sql.management.base import Options, Subcommand, fetch
+from pgpubsub_sql.management.base import Options, Subcommand, fetch, positive
 from pgpubsub_sql.management.output import one_line, output_width, pluralize, truncate
-from pgpubsub_sql.management.selection import add_channels, positive, resolve_channels
+from pgpubsub_sql.management.selection import add_channels, resolve_channels
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.privileges import Role
 from pgpubsub_sql.worker.connections import TAIL
