@@ -48,6 +48,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!pgpubsub_sql).*"),
     ("py:.*", r"pgpubsub_sql\.(listeners\.(Callback|Reference)|testing\.messages\.[CD])"),
+    ("py:.*", r"pgpubsub_sql\.(batches\.[CR]|rows\.row_change\.Row)"),
 ]
 
 

@@ -32,7 +32,7 @@ def test_the_schemas_are_schemas() -> None:
         jsonschema.Draft202012Validator.check_schema(validator.schema)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.fixed_dictionaries(VALUES))
 def test_what_notify_sends_is_valid(values: dict[str, Any]) -> None:
     ALL.validate({"blog.Everything": json.loads(EVERYTHING.encode(values))})

@@ -91,8 +91,9 @@ def test_row_level_security_does_not_make_commands_say_that_there_is_nothing(wor
         call_command("pgpubsub", word, stdout=io.StringIO())
 
 
-def test_a_command_says_which_grant_it_lacks() -> None:
+@pytest.mark.parametrize("word", ["status", "tail"])
+def test_a_command_says_which_grant_it_lacks(word: str) -> None:
     """F11: it ended with PostgreSQL's traceback."""
     sql("GRANT USAGE ON SCHEMA public TO powerless")
     with session("powerless"), pytest.raises(CommandError, match="GRANT SELECT ON public"):
-        call_command("pgpubsub", "status", stdout=io.StringIO())
+        call_command("pgpubsub", word, stdout=io.StringIO())
