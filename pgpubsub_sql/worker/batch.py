@@ -145,6 +145,20 @@ class Batch:
 
     def handle(self) -> None:
         """Handle the messages in order, until the batch has to end."""
+        started = time.perf_counter()
+        try:
+            self._handle_all()
+        finally:
+            self._dispatch.ran(self._dispatched(), time.perf_counter() - started)
+
+    def _dispatched(self) -> int:
+        """Return for how many messages a listener was called."""
+        ended = len(self.outcomes) - self.count(Release) - self.count(Expired)
+        unread = sum(one.error is not None and not one.listener for one in self.attempts)
+        is_running = self._attempt is not None and bool(self._attempt.listener)
+        return ended - unread + is_running
+
+    def _handle_all(self) -> None:
         for one in self.claimed:
             if self.outcomes and self._has_to_end():
                 break

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import time
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+from time import perf_counter
 from typing import Any, TypeVar, cast
 
 from asgiref.sync import async_to_sync
@@ -59,7 +59,7 @@ class Dispatcher:
         self._heard = registry.listeners_of(channel)
         self.calling = memoryview(bytearray(8)).cast("q")
         self._unheard = Tally("")
-        self.tallies = [self._unheard]
+        self.tallies = [self._unheard, *(Tally(one.path) for one in self._heard)]
         """What calls add up to, until somebody settles what became of their messages."""
         self._is_notification_named = any("notification" in one.parameters for one in self._heard)
         self.batch_listener = batch_listener_of(channel)
@@ -68,7 +68,7 @@ class Dispatcher:
         """What calls of that add up to; who calls it counts the messages."""
         if self.batch_listener:
             self.batch_tally = Tally(self.batch_listener.path)
-            self.tallies.append(self.batch_tally)
+            self.tallies = [self._unheard, self.batch_tally]
 
     @property
     def listeners(self) -> int:
@@ -84,21 +84,30 @@ class Dispatcher:
         return instance_decoder(self._channel, using=self._session.using)
 
     @cached_property
-    def _listeners(self) -> list[tuple[frozenset[str], Tally, int, Call, Select]]:
-        """Of each listener: timed events, tally, position, function, what selects its arguments."""
+    def _listeners(self) -> list[tuple[frozenset[str], str, int, Call, Select, Tally | None]]:
+        """Of each listener: timed events, path, position, function, what selects its arguments.
+
+        And its tally, unless it is the only one: then :meth:`ran` is enough, which costs less.
+        """
         names, paths = message_fields(self._channel), registry.paths()
-        listeners = [
+        return [
             (
                 one.timed_events,
-                Tally(one.path),
+                one.path,
                 paths.index(one.path) + 1,
                 self.caller(one),
                 one.selector(names),
+                tally if len(self._heard) > 1 else None,
             )
-            for one in self._heard
+            for one, tally in zip(self._heard, self.tallies[1:], strict=True)
         ]
-        self.tallies += [tally for _, tally, *_ in listeners]
-        return listeners
+
+    def ran(self, messages: int, seconds: float) -> None:
+        """Note that it was called for so many *messages*, without those that could not be read."""
+        if len(self._heard) == 1 and not self.batch_listener:
+            _, tally = self.tallies
+            tally.messages += messages - self._unheard.messages
+            tally.seconds += seconds
 
     @cached_property
     def _batch_call(self) -> tuple[int, Call]:
@@ -147,25 +156,28 @@ class Dispatcher:
             attempt.listener = listener.path
         extras = {name: [_EXTRAS[name](*one) for one in batch] for name in listener.batch_extras}
         self.calling[0], call = self._batch_call
-        started = time.perf_counter()
+        started = perf_counter()
         try:
             _call_out(call, [instance.value for instance, _ in batch], **extras)
         finally:
-            self.batch_tally.seconds += time.perf_counter() - started
+            self.batch_tally.seconds += perf_counter() - started
 
     def _call_listeners(self, message: Message, extras: dict[str, Any], attempt: Attempt) -> bool:
         """Call the listeners of the timed event of *message*; return whether there is one."""
         is_heard = False
-        for timed_events, tally, position, call, select in self._listeners:
+        for timed_events, path, position, call, select, tally in self._listeners:
             if not timed_events or message.timed_event in timed_events:
-                is_heard, attempt.listener = True, tally.listener
+                is_heard, attempt.listener = True, path
                 self.calling[0] = position
+                if tally is None:
+                    call(**select(message.fields, extras))
+                    continue
                 tally.messages += 1
-                started = time.perf_counter()
+                started = perf_counter()
                 try:
                     call(**select(message.fields, extras))
                 finally:
-                    tally.seconds += time.perf_counter() - started
+                    tally.seconds += perf_counter() - started
         return is_heard
 
     def caller(self, listener: Listener) -> Call:

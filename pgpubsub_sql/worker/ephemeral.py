@@ -54,6 +54,8 @@ class Ephemeral:
         self._long_payloads = LongPayloads(session)
         self._started = 0.0
         """When the last message was begun, by the clock for durations."""
+        self._foreign = 0
+        """Number of messages that are for other workers, among the last ones."""
 
     def handle(self, waiting: deque[str], schema: str, until: float = math.inf) -> None:
         """Handle messages from the left of *waiting*: one, and others until this time.
@@ -67,6 +69,7 @@ class Ephemeral:
 
     def _handle_some(self, waiting: deque[str], schema: str, until: float) -> None:
         """Handle one message, and those after it that can do with the same block."""
+        before, self._foreign, began = len(waiting), 0, time.perf_counter()
         attempt = Attempt(
             channel=self._channel,
             using=self._session.using,
@@ -78,6 +81,7 @@ class Ephemeral:
             payload = waiting.popleft()
             headers = decode_headers(payload)
             if headers.schema not in (None, schema):
+                self._foreign = 1
                 return
             report_start(attempt)
             self._started = time.perf_counter()
@@ -90,6 +94,8 @@ class Ephemeral:
                     self._run_others(waiting, schema, until, attempt, isolation)
         except MESSAGE_ERRORS as error:  # it ends its message only
             attempt.error = error
+        dispatched = before - len(waiting) - self._foreign - _is_unread(attempt)
+        self._dispatch.ran(dispatched, time.perf_counter() - began)
         self._end(attempt)
 
     def _run_others(
@@ -115,6 +121,7 @@ class Ephemeral:
                 waiting.appendleft(payload)
                 return
             if headers.schema not in (None, schema):
+                self._foreign += 1
                 continue
             call = partial(context.run, dispatch, payload, attempt)
             if not isolation.run_alone(call, guard):
