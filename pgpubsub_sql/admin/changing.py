@@ -14,10 +14,11 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
 from pgpubsub_sql.admin.changes import CHANGES, Change, skipped
-from pgpubsub_sql.admin.limits import limited, page
+from pgpubsub_sql.admin.limits import page
 from pgpubsub_sql.admin.selection import InvalidSelection, Selection
 from pgpubsub_sql.models import Notification, NotificationQuerySet
 from pgpubsub_sql.sql import query
+from pgpubsub_sql.time_limit import limited
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Notification]

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from django.db import OperationalError, ProgrammingError, connections, router
 from django.utils.translation import gettext as _
 
-from pgpubsub_sql.admin.limits import TookTooLong, limited
 from pgpubsub_sql.channels import declared_channels
 from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.inspection import (
@@ -32,6 +31,7 @@ from pgpubsub_sql.migrations_ops.problems import InstallState, Problem
 from pgpubsub_sql.models import Notification
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.readiness import place
+from pgpubsub_sql.time_limit import TookTooLong, limited
 
 KNOWN_SECONDS = 10.0
 """For so long the page shows the same state of triggers. To compare all that is installed takes

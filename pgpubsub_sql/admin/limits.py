@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from django.db import connections, transaction
-from django.db.utils import OperationalError
+from django.db import transaction
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 
-from pgpubsub_sql.sql import query, sqlstate
-
-LIMIT_MILLISECONDS = 5000
-QUERY_CANCELED = "57014"
-
-
-class TookTooLong(Exception):
-    """A statement of a page was canceled by its time limit."""
-
-
-@contextmanager
-def limited(using: str) -> Iterator[None]:
-    """Limit each statement to five seconds.
-
-    Raises :class:`TookTooLong` if one takes longer.
-    """
-    try:
-        with transaction.atomic(using=using):
-            with connections[using].cursor() as cursor:
-                cursor.execute(query("limit_statements"), {"milliseconds": str(LIMIT_MILLISECONDS)})
-            yield
-    except OperationalError as error:
-        if sqlstate(error) == QUERY_CANCELED:
-            raise TookTooLong from error
-        raise
+from pgpubsub_sql.time_limit import TookTooLong
 
 
 def page(view: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,10 +20,11 @@ from pgpubsub_sql.admin.filters import (
     ReasonFilter,
     ShownFilter,
 )
-from pgpubsub_sql.admin.limits import limited, page
+from pgpubsub_sql.admin.limits import page
 from pgpubsub_sql.admin.listing import MessageList
 from pgpubsub_sql.admin.selection import Shown, in_words
 from pgpubsub_sql.inspection import last_line
+from pgpubsub_sql.time_limit import limited
 
 LARGEST_ID = 2**63 - 1
 SHOWN_ERROR = 200

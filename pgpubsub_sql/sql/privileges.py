@@ -53,7 +53,8 @@ class Role(enum.StrEnum):
     COUNTER = "runs `listen`, and counts (`PGPUBSUB_COUNTERS`)"
     RECEIVER = "runs `listen --relay`"
     READER = "runs `pgpubsub status`, `failed`, `parked` or `show`"
-    ONLOOKER = "sees there, or in the admin, what takes long"
+    ONLOOKER = "sees there, or in the admin, what takes long, and how much is handled"
+    METER = "exports metrics"
     WATCHER = "runs `pgpubsub tail`"
     KEEPER = "runs `pgpubsub retry`, `replay`, `discard` or `move`"
     PAUSER = "runs `pgpubsub pause` or `resume`"
@@ -120,7 +121,12 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
         *_call_postgres("pg_notify", "pg_try_advisory_lock", "pg_advisory_unlock"),
     ),
     Role.READER: (*_table(NOTIFICATION, "SELECT"), *_table(PAUSE, "SELECT")),
-    Role.ONLOOKER: _table(IN_FLIGHT, "SELECT"),
+    Role.ONLOOKER: (*_table(IN_FLIGHT, "SELECT"), *_table(COUNTER, "SELECT")),
+    Role.METER: (
+        *_table(NOTIFICATION, "SELECT"),
+        *_table(PAUSE, "SELECT"),
+        *_table(COUNTER, "SELECT"),
+    ),
     Role.WATCHER: (*_table(NOTIFICATION, "SELECT"), *_table(LONG_PAYLOAD, "SELECT")),
     Role.KEEPER: (
         *_table(NOTIFICATION, "SELECT", "UPDATE", "DELETE"),

@@ -246,7 +246,7 @@ class TestDatabases:
     def test_one_that_is_slow_is_reported(
         self, watcher: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("pgpubsub_sql.admin.limits.LIMIT_MILLISECONDS", 100)
+        monkeypatch.setattr("pgpubsub_sql.time_limit.LIMIT_MILLISECONDS", 100)
         monkeypatch.setattr(
             "pgpubsub_sql.admin.databases.stored_channels", lambda alias: sql("SELECT pg_sleep(60)")
         )

@@ -165,7 +165,7 @@ class TestWhatIsShown:
 def test_a_page_that_takes_too_long_is_given_up(
     operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgpubsub_sql.admin.limits.LIMIT_MILLISECONDS", 10)
+    monkeypatch.setattr("pgpubsub_sql.time_limit.LIMIT_MILLISECONDS", 10)
     monkeypatch.setattr("pgpubsub_sql.admin.filters.stored_channels", lambda using: sleep())
     response = operator.get(MESSAGES)
     assert response.status_code == 503

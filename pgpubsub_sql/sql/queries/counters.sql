@@ -45,3 +45,26 @@ ON CONFLICT (minute, channel, subscription, listener, worker) DO UPDATE SET
     discarded = counter.discarded + excluded.discarded,
     expired = counter.expired + excluded.expired,
     seconds = counter.seconds + excluded.seconds
+
+-- may_see_counters --
+-- Whether the table is there, and this role may read it.
+SELECT coalesce(has_table_privilege(to_regclass('pgpubsub_sql_counter'), 'SELECT'), false)
+
+-- totals --
+-- What has become of the messages of each listener since the first was counted.
+SELECT channel, subscription, listener,
+    sum(handled)::bigint, sum(failed)::bigint, sum(parked)::bigint, sum(discarded)::bigint, sum(expired)::bigint,
+    sum(seconds)
+FROM pgpubsub_sql_counter
+GROUP BY channel, subscription, listener ORDER BY channel, subscription, listener
+
+-- rates --
+-- How many messages listeners of a channel handle, and fail, a minute: on average over four minutes and the present
+-- one, which is not over.
+SELECT channel, sum(handled) / minutes, sum(failed + parked) / minutes
+FROM (SELECT date_trunc('minute', statement_timestamp()) - interval '4 minutes' AS start) AS span
+CROSS JOIN LATERAL (
+    SELECT (extract(epoch FROM statement_timestamp() - start) / 60)::float8 AS minutes
+) AS length
+JOIN pgpubsub_sql_counter ON minute >= start
+GROUP BY channel, minutes ORDER BY channel
