@@ -81,8 +81,10 @@ class Collector(registry.Collector):
     registered. Every process returns the same.
     """
 
-    def __init__(self, databases: Sequence[str] | None = None) -> None:
+    def __init__(self, databases: Sequence[str] | None = None, *, search_path: str = "") -> None:
         self._databases = databases
+        self._search_path = search_path
+        """Where our tables are; empty for the search_path of the connection."""
         self._lock = threading.Lock()
         self._found: list[Metric] = []
         self._found_at = -CACHE_SECONDS
@@ -105,7 +107,7 @@ class Collector(registry.Collector):
         families = _families()
         for alias in _with_our_tables() if self._databases is None else self._databases:
             try:
-                with _asked(alias):
+                with _asked(alias, self._search_path):
                     found = list(_samples(alias))
             except (Error, PubSubError, TookTooLong) as error:
                 self._complain(alias, str(error).strip())
@@ -144,13 +146,15 @@ def _with_our_tables() -> Iterator[str]:
 
 
 @contextmanager
-def _asked(alias: str) -> Iterator[None]:
+def _asked(alias: str, search_path: str) -> Iterator[None]:
     """Ask a database within the block; leave no connection open that was not open before."""
     connection = connections[alias]
     is_ours = not connection.in_atomic_block
     was_open = connection.connection is not None
     try:
         with limited(alias):
+            if search_path:
+                _set_locally(alias, "search_path", search_path)
             check_ready(connection)
             check_role(connection, Role.METER)
             yield
@@ -160,6 +164,11 @@ def _asked(alias: str) -> Iterator[None]:
     finally:
         if is_ours and not was_open:
             connection.close()
+
+
+def _set_locally(alias: str, name: str, value: str) -> None:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(query("set_setting"), {"name": name, "value": value, "local": True})
 
 
 _Sample = tuple[str, Sequence[str], float]

@@ -6,11 +6,12 @@ import dataclasses
 import json
 import logging
 import socket
+import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from pgpubsub_sql.worker.forks import in_forks
 from pgpubsub_sql.worker.shutdown import Shutdown
@@ -26,7 +27,57 @@ MAX_REQUEST = 8192
 REST_SECONDS = 1.0
 """Nobody is accepted for so long after that was impossible, as for want of file descriptors."""
 
-Answer: TypeAlias = tuple[HTTPStatus, dict[str, Any]]
+MAX_SLOW = 4
+"""As many slow answers are given at a time."""
+SLOW_SECONDS = 10.0
+"""A client that does not take a slow answer within this time is hung up on."""
+
+
+class Text(NamedTuple):
+    """What is not JSON."""
+
+    content: bytes
+    type: str
+
+
+Answer: TypeAlias = tuple[HTTPStatus, dict[str, Any] | Text]
+
+
+UNINSTALLED: Answer = (
+    HTTPStatus.NOT_IMPLEMENTED,
+    {"error": "For metrics, run: pip install 'pgpubsub-sql[prometheus]'"},
+)
+BUSY: Answer = (HTTPStatus.SERVICE_UNAVAILABLE, {"error": "Too many ask at a time."})
+
+
+class Slow:
+    """An answer that *make* makes, which may take a while: a thread waits for it."""
+
+    def __init__(self, make: Callable[[], Answer]) -> None:
+        self._make = make
+        self._talking = threading.Lock()
+
+    def __call__(self) -> Answer:
+        """Return the answer; one thread makes it at a time."""
+        with self._talking:
+            try:
+                return self._make()
+            except Exception:
+                logger.exception("An answer could not be made")
+                error = {"error": "The answer could not be made. The log says why."}
+                return HTTPStatus.INTERNAL_SERVER_ERROR, error
+
+    @contextmanager
+    def silent(self) -> Iterator[bool]:
+        """Keep threads from making it; yield whether none is. Only then may this process fork."""
+        is_silent = self._talking.acquire(blocking=False)
+        try:
+            yield is_silent
+        finally:
+            if is_silent:
+                self._talking.release()
+
+
 Answers: TypeAlias = dict[str, Callable[[], Answer]]
 """What to answer by the path that is asked for."""
 
@@ -64,6 +115,7 @@ class Endpoint:
         self._listener.setblocking(False)
         self._clients: dict[socket.socket, _Client] = {}
         self._rests_until = 0.0
+        self._slow: list[threading.Thread] = []
 
     def __enter__(self) -> Endpoint:
         self._stack = ExitStack()
@@ -115,11 +167,32 @@ class Endpoint:
         except OSError:  # it has gone
             data = b""
         client.request += data
+        if client.is_complete and self._is_left_to_thread(sock, client.request, answers):
+            return
         if client.is_complete:
+            is_slow = isinstance(answers.get(_path(client.request)), Slow)
+            answer = BUSY if is_slow else _answer(client.request, answers)
             with suppress(OSError):  # it has gone, or reads nothing
-                sock.send(_response(client.request, answers))
+                sock.send(_response(client.request, answer))
         if not data or client.is_complete or len(client.request) > MAX_REQUEST:
             self._hang_up(sock)
+
+    def _is_left_to_thread(self, sock: socket.socket, request: bytes, answers: Answers) -> bool:
+        """Have a thread answer if that may take a while; return whether it does."""
+        self._slow = [one for one in self._slow if one.is_alive()]
+        slow = answers.get(_path(request))
+        if not isinstance(slow, Slow) or len(self._slow) >= MAX_SLOW:
+            return False
+        del self._clients[sock]
+        thread = threading.Thread(
+            target=_answer_slowly,
+            args=(sock, request, answers),
+            name="pgpubsub_answer",
+            daemon=True,
+        )
+        self._slow.append(thread)
+        thread.start()
+        return True
 
     def _hang_up(self, sock: socket.socket) -> None:
         del self._clients[sock]
@@ -144,19 +217,40 @@ class _Client:
         return b"\r\n\r\n" in self.request or b"\n\n" in self.request
 
 
-def _response(request: bytes, answers: Answers) -> bytes:
+def _answer_slowly(sock: socket.socket, request: bytes, answers: Answers) -> None:
+    with sock, suppress(OSError):  # it has gone
+        sock.settimeout(SLOW_SECONDS)
+        sock.sendall(_response(request, _answer(request, answers)))
+
+
+def _path(request: bytes) -> str:
+    """Return the path that is asked for."""
+    _, _, rest = _first_line(request).partition(" ")
+    return rest.partition(" ")[0].partition("?")[0]
+
+
+def _first_line(request: bytes) -> str:
+    return request.partition(b"\n")[0].decode("latin-1")
+
+
+def _answer(request: bytes, answers: Answers) -> Answer:
+    path = _path(request)
+    if not _first_line(request).startswith(("GET ", "HEAD ")):
+        return HTTPStatus.METHOD_NOT_ALLOWED, {"error": "Ask with GET."}
+    if path not in answers:
+        return HTTPStatus.NOT_FOUND, {"error": f"Ask for {' or '.join(answers)}."}
+    return answers[path]()
+
+
+def _response(request: bytes, answer: Answer) -> bytes:
     """Return the response to a request of HTTP/1."""
-    method, _, rest = request.partition(b"\n")[0].decode("latin-1").partition(" ")
-    path = rest.partition(" ")[0].partition("?")[0]
-    if method not in ("GET", "HEAD"):
-        status, content = HTTPStatus.METHOD_NOT_ALLOWED, {"error": "Ask with GET."}
-    elif path not in answers:
-        status, content = HTTPStatus.NOT_FOUND, {"error": f"Ask for {' or '.join(answers)}."}
-    else:
-        status, content = answers[path]()
-    body = json.dumps(content).encode() + b"\n"
+    status, content = answer
+    if not isinstance(content, Text):
+        content = Text(json.dumps(content).encode() + b"\n", "application/json")
     head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {content.type}\r\n"
+        f"Content-Length: {len(content.content)}\r\nCache-Control: no-store\r\n"
+        "Connection: close\r\n\r\n"
     )
-    return head.encode() + (b"" if method == "HEAD" else body)
+    body = b"" if request.startswith(b"HEAD ") else content.content
+    return head.encode() + body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from django.db import connections
@@ -14,7 +15,7 @@ from pgpubsub_sql.retry import Backoff
 from pgpubsub_sql.sql import READ_ONLY_TRANSACTION, sqlstate
 from pgpubsub_sql.sql.readiness import check_workable, unreachable
 from pgpubsub_sql.worker.connections import adopt
-from pgpubsub_sql.worker.health import Endpoint, alive, not_ready, wait
+from pgpubsub_sql.worker.health import Answers, Endpoint, alive, not_ready, wait
 from pgpubsub_sql.worker.shutdown import Shutdown
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -31,7 +32,8 @@ def await_database(
     It answers health checks meanwhile. Return None if it is asked to stop before. Raises
     :class:`NotReady` for what no waiting helps against.
     """
-    answers = {"/livez": alive, "/readyz": lambda: not_ready("The database is awaited.")}
+    awaited = partial(not_ready, "The database is awaited.")
+    answers: Answers = {"/livez": alive, "/readyz": awaited, "/metrics": awaited}
     backoff = Backoff()
     with Shutdown() as shutdown:
         while not shutdown.is_requested():

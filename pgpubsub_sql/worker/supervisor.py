@@ -16,7 +16,7 @@ from django.db import connections
 from pgpubsub_sql.django_internals import close_pool
 from pgpubsub_sql.worker.connections import hang_up
 from pgpubsub_sql.worker.forks import in_forks
-from pgpubsub_sql.worker.health import Endpoint
+from pgpubsub_sql.worker.health import UNINSTALLED, Answers, Endpoint, Slow
 from pgpubsub_sql.worker.processes import ExitStatus, Process, WorkerOptions, fork, spawn
 from pgpubsub_sql.worker.shutdown import HOW_TO_ABORT, Lifeline, Shutdown, signals_held
 from pgpubsub_sql.worker.watch import Watch
@@ -62,6 +62,7 @@ class Supervisor:
         restart: bool = True,
         shutdown_timeout: float | None = None,
         endpoint: Endpoint | None = None,
+        metrics: Slow | None = None,
     ) -> None:
         self.options = options
         self.restart = restart
@@ -71,7 +72,9 @@ class Supervisor:
         self._starter = STARTERS[start_method]
         self._slots = [_Slot(number) for number in range(processes)]
         self._is_hopeless = False
-        self._watch = Watch(processes, options.channels, endpoint)
+        self._metrics = metrics or Slow(lambda: UNINSTALLED)
+        answers: Answers = {"/metrics": self._metrics}
+        self._watch = Watch(processes, options.channels, endpoint, answers)
         self._display = options.display(self._watch.pulses, processes)
 
     def run(self) -> int:
@@ -128,8 +131,8 @@ class Supervisor:
 
     def _restart(self, slot: _Slot) -> None:
         """Start a worker again, unless that is a fork and not possible right now."""
-        with self._display.silent() as is_silent:
-            if is_silent or self._starter is not fork:
+        with self._display.silent() as one, self._metrics.silent() as other:
+            if (one and other) or self._starter is not fork:
                 self._start(slot)
 
     def _start(self, slot: _Slot) -> None:

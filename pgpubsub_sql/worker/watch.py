@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from pgpubsub_sql.worker.health import Answer, Endpoint, alive, not_ready, wait
+from pgpubsub_sql.worker.health import Answer, Answers, Endpoint, alive, not_ready, wait
 from pgpubsub_sql.worker.pulse import Doing, Pulses, Reading
 from pgpubsub_sql.worker.service_manager import ServiceManager
 from pgpubsub_sql.worker.shutdown import Shutdown
@@ -36,17 +36,23 @@ NOT_LISTENING = {
 class Watch:
     """Watches as many workers of *channels* as there are *processes*; a context manager.
 
-    It answers health checks at the *endpoint*, if there is one, and tells the service manager. It
-    knows what the workers publish in shared memory, and asks neither them nor the server.
+    It answers health checks at the *endpoint*, if there is one, and what *answers* has besides, and
+    tells the service manager. It knows what the workers publish in shared memory, and asks neither
+    them nor the server.
     """
 
     def __init__(
-        self, processes: int, channels: Sequence[str], endpoint: Endpoint | None = None
+        self,
+        processes: int,
+        channels: Sequence[str],
+        endpoint: Endpoint | None = None,
+        answers: Answers | None = None,
     ) -> None:
         self.pulses = Pulses(processes)
         self._is_stopping = False
         self._processes = range(processes)
         self._endpoint = endpoint
+        self._answers = {"/livez": alive, "/readyz": self._ready, **(answers or {})}
         self._manager = ServiceManager()
         self._hangs = _Hangs(channels)
 
@@ -58,8 +64,7 @@ class Watch:
 
     def wait(self, shutdown: Shutdown, seconds: float) -> None:
         """Wait up to so many seconds as *shutdown* does; answer and tell who wants to know."""
-        answers = {"/livez": alive, "/readyz": self._ready}
-        wait(shutdown, min(seconds, self._manager.patience()), answers, self._endpoint)
+        wait(shutdown, min(seconds, self._manager.patience()), self._answers, self._endpoint)
         self._manager.beat()
         if all(self.pulses.read(number).listens for number in self._processes):
             self._manager.ready()

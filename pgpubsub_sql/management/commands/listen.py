@@ -9,6 +9,8 @@ import os
 import sys
 from argparse import ArgumentTypeError, BooleanOptionalAction
 from contextlib import AbstractContextManager, nullcontext
+from http import HTTPStatus
+from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
@@ -35,7 +37,7 @@ from pgpubsub_sql.relay.receiver import Receiver, received_channels
 from pgpubsub_sql.relay.settings import NAME, relay_settings
 from pgpubsub_sql.sql.privileges import Role, missing_for
 from pgpubsub_sql.sql.readiness import check_role, check_workable, place, search_path
-from pgpubsub_sql.worker.health import Endpoint
+from pgpubsub_sql.worker.health import Answer, Endpoint, Slow, Text
 from pgpubsub_sql.worker.outages import await_database
 from pgpubsub_sql.worker.processes import ExitStatus, WorkerOptions, work
 from pgpubsub_sql.worker.shutdown import Shutdown
@@ -105,6 +107,24 @@ def port(value: str) -> int:
     return int(value)
 
 
+def _metrics(options: WorkerOptions) -> Slow | None:
+    """Return the answer for ``/metrics``; None without prometheus_client."""
+    if find_spec("prometheus_client") is None:
+        return None
+    exposition: Any = None
+
+    def answer() -> Answer:
+        nonlocal exposition
+        if exposition is None:
+            # Here, so that nobody imports prometheus_client who does not ask for metrics.
+            from pgpubsub_sql.prometheus.exposition import Exposition
+
+            exposition = Exposition(options.database, options.search_path)
+        return HTTPStatus.OK, Text(exposition.text(), exposition.content_type)
+
+    return Slow(answer)
+
+
 class Command(DatabaseCommand):
     """Run the worker."""
 
@@ -125,7 +145,8 @@ class Command(DatabaseCommand):
             "--health-port",
             type=port,
             metavar="PORT",
-            help="Answer health checks at this port: /livez and /readyz. 0 takes a free one.",
+            help="Answer health checks at this port, /livez and /readyz, and /metrics. 0 takes a "
+            "free one.",
         )
         parser.add_argument(
             "--health-host",
@@ -322,6 +343,7 @@ class Command(DatabaseCommand):
             restart=not (is_alone or options["no_restart_on_failure"]),
             shutdown_timeout=options["shutdown_timeout"],
             endpoint=endpoint,
+            metrics=_metrics(worker_options),
         )
         sys.exit(supervisor.run())
 
