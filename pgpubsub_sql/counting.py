@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
+from typing import Any, NamedTuple
 
 from django.db import connections
 
 from pgpubsub_sql.sql import query
+
+MINUTES = 30
+"""For so many minutes it is shown what listeners did."""
+RATE_MINUTES = 5
+"""Rates are averages over so many."""
 
 
 class Total(NamedTuple):
@@ -32,6 +38,34 @@ class Rate(NamedTuple):
     """Those that were parked included."""
 
 
+@dataclasses.dataclass(kw_only=True)
+class Minutes:
+    """What a listener did in each of the last minutes, the present one last."""
+
+    channel: str
+    subscription: str
+    listener: str
+    """Its dotted path; empty for messages that reached none."""
+    length: float
+    """Of the last :data:`RATE_MINUTES`, in minutes: the present one is not over."""
+    handled: list[int] = dataclasses.field(default_factory=lambda: [0] * MINUTES)
+    failed: list[int] = dataclasses.field(default_factory=lambda: [0] * MINUTES)
+    """Those that were parked included."""
+    seconds: list[float] = dataclasses.field(default_factory=lambda: [0.0] * MINUTES)
+
+    @property
+    def rate(self) -> Rate:
+        """What it does a minute."""
+        handled, failed = (sum(one[-RATE_MINUTES:]) for one in (self.handled, self.failed))
+        return Rate(handled / self.length, failed / self.length)
+
+    @property
+    def seconds_each(self) -> float | None:
+        """How many seconds it takes for a message; None if it had none."""
+        messages = sum(self.handled) + sum(self.failed)
+        return sum(self.seconds) / messages if messages else None
+
+
 def totals(using: str) -> list[Total]:
     """Return the totals of all listeners."""
     with connections[using].cursor() as cursor:
@@ -41,9 +75,30 @@ def totals(using: str) -> list[Total]:
 
 def rates(using: str) -> dict[str, Rate]:
     """Return the rates of the last five minutes by channel; none without table or privilege."""
+    return {channel: Rate(*numbers) for channel, *numbers in _seen(using, "rates")}
+
+
+def minutes(using: str) -> list[Minutes]:
+    """Return what listeners did lately; none without table or privilege."""
+    found: dict[tuple[str, ...], Minutes] = {}
+    for channel, subscription, listener, ago, handled, failed, seconds, length in _seen(
+        using, "minutes"
+    ):
+        key = channel, subscription, listener
+        if key not in found:
+            found[key] = Minutes(
+                channel=channel, subscription=subscription, listener=listener, length=length
+            )
+        place = MINUTES - 1 - ago
+        one = found[key]
+        one.handled[place], one.failed[place], one.seconds[place] = handled, failed, seconds
+    return list(found.values())
+
+
+def _seen(using: str, name: str) -> list[Any]:
     with connections[using].cursor() as cursor:
         cursor.execute(query("may_see_counters"))
         if not cursor.fetchone()[0]:
-            return {}
-        cursor.execute(query("rates"))
-        return {channel: Rate(*numbers) for channel, *numbers in cursor.fetchall()}
+            return []
+        cursor.execute(query(name))
+        return list(cursor.fetchall())

@@ -20,6 +20,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from pgpubsub_sql.admin.databases import ChannelRow, Database, Stored, read_databases
+from pgpubsub_sql.admin.figures import shown_listener
 from pgpubsub_sql.admin.limits import page
 from pgpubsub_sql.admin.pauses import can_be_paused, change_pause, may_pause
 from pgpubsub_sql.admin.selection import Shown, in_words
@@ -115,6 +116,7 @@ def _shown(database: Database, list_url: str) -> dict[str, Any]:
         shown |= {
             "channels": [_shown_channel(row, list_url) for row in stored.channels],
             "workers": [(one, duration(one.seconds)) for one in stored.workers],
+            "listeners": list(map(shown_listener, stored.listeners)),
             "long_calls": [(one, duration(one.seconds), place(one)) for one in stored.long_calls],
             "in_flight": [
                 (name, one, count(one.messages), duration(one.seconds))

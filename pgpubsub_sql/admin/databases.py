@@ -11,6 +11,7 @@ from django.db import OperationalError, ProgrammingError, connections, router
 from django.utils.translation import gettext as _
 
 from pgpubsub_sql.channels import declared_channels
+from pgpubsub_sql.counting import Minutes, minutes
 from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.inspection import (
     Backlog,
@@ -95,6 +96,8 @@ class Stored:
     channels: Sequence[ChannelRow]
     long_calls: Sequence[LongCall]
     workers: Sequence[ListeningWorker]
+    listeners: Sequence[Minutes]
+    """What listeners did lately."""
     care: TableCare
 
     @property
@@ -180,6 +183,7 @@ def _stored(alias: str, installation: Installation) -> Stored:
             for name, one in sorted(backlogs(alias, names).items())
         ],
         long_calls=long_calls(alias),
+        listeners=minutes(alias),
         workers=[ListeningWorker(*one) for one in _rows(alias, "listening")],
         care=table_care(alias),
     )

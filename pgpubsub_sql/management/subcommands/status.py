@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from django.core.management.base import BaseCommand, CommandError
 
 from pgpubsub_sql.channels import BaseChannel
+from pgpubsub_sql.counting import Rate, rates
 from pgpubsub_sql.inspection import (
     MAX_DEAD,
     MAX_QUEUE,
@@ -92,7 +93,8 @@ def status(command: BaseCommand, options: Options) -> None:
     ]
     if options["json"]:
         long = [one._asdict() for one in calls]
-        channels = list(map(_as_json, rows))
+        found = rates(options["database"])
+        channels = [_as_json(row) | _rates_as_json(found.get(row.channel)) for row in rows]
         facts = server | _care_as_json(care)
         write_json(command, {"channels": channels, "long": long, **facts, "problems": problems})
     else:
@@ -207,6 +209,11 @@ def _as_json(row: Backlog) -> Row:
         "has_listener": row.channel in _listened_to(),
         "is_polled": _is_polled(row.channel),
     }
+
+
+def _rates_as_json(rate: Rate | None) -> Row:
+    handled, failed = rate or (0.0, 0.0)
+    return {"handled_per_minute": handled, "failed_per_minute": failed}
 
 
 def _care_as_json(care: TableCare) -> Row:

@@ -68,3 +68,17 @@ CROSS JOIN LATERAL (
 ) AS length
 JOIN pgpubsub_sql_counter ON minute >= start
 GROUP BY channel, minutes ORDER BY channel
+
+-- minutes --
+-- What listeners did in each of the last thirty minutes, of which the present one is not over: how many minutes ago,
+-- and the length of the last five, in minutes.
+SELECT channel, subscription, listener,
+    (extract(epoch FROM date_trunc('minute', statement_timestamp()) - minute) / 60)::integer AS ago,
+    sum(handled)::bigint, sum(failed + parked)::bigint, sum(seconds),
+    (4 + extract(second FROM statement_timestamp()) / 60)::float8
+FROM (
+    SELECT * FROM pgpubsub_sql_counter
+    WHERE minute >= date_trunc('minute', statement_timestamp()) - interval '29 minutes'
+    ORDER BY minute DESC LIMIT 50000
+) AS recent
+GROUP BY channel, subscription, listener, ago ORDER BY channel, subscription, listener, ago
