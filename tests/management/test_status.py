@@ -48,6 +48,8 @@ def test_messages_are_counted_by_state(db: None) -> None:
     retrying(attempts=1)
     found = row()
     assert found.pop("oldest") >= 3600
+    assert found.pop("handled_per_minute") >= 0
+    assert found.pop("failed_per_minute") >= 0
     assert found == {
         "channel": NAME,
         "ready": 2,
