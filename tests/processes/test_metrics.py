@@ -127,6 +127,6 @@ def test_a_listen_tells_prometheus(listen: Start, method: str) -> None:
         assert status == 200, listener.log
         assert 'pgpubsub_listening_workers{database="default"} 1.0' in text
         assert re.search(r'in_flight{channel="app.Job",database="default",.*} 1.0', text)
-        assert not backends("")
+        eventually(lambda: not backends(""))
     eventually(lambda: numbers("do_job") == [1])
     assert listener.stop() == 0
