@@ -16,6 +16,8 @@
     It is the file that its first line, ``// <file>``, names.
 ``ini``, ``yaml``
     It can be parsed, and each ``manage.py listen`` in it works.
+``dockerfile``
+    Each line is an instruction, and the last one is a command without a shell.
 
 Whatever a page does at port 8080 or 4222 is done at another one, which is free. A ``nats-server``
 goes on in the background.
@@ -58,6 +60,7 @@ _FILE = re.compile(r"(?:#|//) (\S+\.(?:py|mjs))( \(at the end\))?\n")
 _DONE_BY_WHOEVER_RUNS_THIS = ("python3 -m venv ", ". .venv/", "pip install ", "make ")
 _REFUSED = re.compile(r"^(CommandError|ERROR): ", re.MULTILINE)
 _SERVES = "python -m pgpubsub_sql.embedded"  # as somebody has done already
+_DOCKER = {"FROM", "ENV", "WORKDIR", "COPY", "RUN", "USER", "CMD"}
 INTERPRETER = Path(__file__).with_name("interpreter.py")
 DEADLINE_SECONDS = 60
 
@@ -113,6 +116,17 @@ def free_port() -> str:
     """Return a port at which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return str(free.getsockname()[1])
+
+
+def docker_instructions(text: str) -> dict[str, list[str]]:
+    """Return the arguments of each kind of instruction, the last of its kind; a list as a list."""
+    found = {}
+    for line in filter(None, re.sub(r"^#.*$", "", text, flags=re.MULTILINE).splitlines()):
+        name, _, rest = line.partition(" ")
+        assert name in _DOCKER, line
+        found.pop(name, None)
+        found[name] = json.loads(rest) if name == "CMD" else rest.split()
+    return found
 
 
 def lines_like(expected: str) -> re.Pattern[str]:
@@ -229,6 +243,10 @@ class Walk:
 
         yaml.safe_load(block.text)
         self.try_workers(block.text)
+
+    def do_dockerfile(self, block: Block) -> None:
+        """Parse it."""
+        assert list(docker_instructions(block.text))[-1] == "CMD"
 
     def try_workers(self, text: str) -> None:
         """Give each worker its arguments, and let it end when it has nothing to do."""
