@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 TORTURE_SECONDS ?= 120
+RELAY_TORTURE_SECONDS ?= 120
 # One more than there are cores, as tests wait for processes of their own.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 SUITE = -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-site test test-long test-kit test-matrix test-ecosystem test-browser screenshots torture bench bench-quick coverage lint types docs build check clean
+.PHONY: help demo demo-site test test-long test-kit test-matrix test-ecosystem test-browser screenshots torture torture-relay bench bench-quick coverage lint types docs build check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +48,10 @@ test-moving: $(VENV)/.matrix ## Run the tests of django-pgpubsub, and move a pro
 
 torture: $(VENV)/.develop ## Kill workers, connections and servers for TORTURE_SECONDS (120): is anything lost?
 	@$(BIN)/python -m tests.torture $(TORTURE_SECONDS)
+
+torture-relay: $(VENV)/.develop ## From one database to another by a cluster, for RELAY_TORTURE_SECONDS (120)
+	@RELAY_TORTURE_SECONDS=$(RELAY_TORTURE_SECONDS) $(BIN)/python -m pytest --quiet --capture no \
+		-o faulthandler_timeout=0 tests/relay/test_torture.py
 
 bench: $(VENV)/.develop ## Measure every goal beside peers and the raw limit, on a quiet machine
 	@$(BIN)/python -m benchmarks --out docs/_static/performance $(GOALS)

@@ -186,10 +186,8 @@ class Broker:
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
-        for task in asyncio.all_tasks(self.loop):
-            task.cancel()
+        self.loop.run_until_complete(_end_tasks())
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-        self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.close()
 
     def _stop(self) -> None:
@@ -227,6 +225,7 @@ class Broker:
             raise BrokerUnavailable(self._unreachable(_text(error))) from error
         except BaseException:
             connecting.cancel()
+            await asyncio.wait({connecting}, timeout=CLOSE_SECONDS)
             await self._close(client)
             raise
         finally:
@@ -288,6 +287,16 @@ class Broker:
         servers = ", ".join(self.settings.servers)
         reason = reason or self._last_error or "no answer"
         return f"The broker cannot be reached at {servers}: {reason}."
+
+
+async def _end_tasks() -> None:
+    """Cancel what still runs in this loop, and let it close its connections."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+    await asyncio.sleep(0)  # transports are closed by callbacks
 
 
 def refusal(what: str, error: Mapping[str, Any]) -> BrokerRefused | BrokerUnavailable:

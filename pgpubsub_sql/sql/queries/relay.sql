@@ -55,3 +55,33 @@ DELETE FROM pgpubsub_sql_inbox WHERE id = ANY (ARRAY(
     WHERE arrived_at < clock_timestamp() - %(seconds)s * interval '1 s'
     ORDER BY arrived_at LIMIT 10000
 ))
+
+-- lock_outbox --
+-- Publish a channel in one transaction only, so that its messages keep their order.
+SELECT pg_try_advisory_xact_lock(
+    'pgpubsub_sql_notification'::regclass::oid::integer, hashtext('relay ' || %(channel)s)
+)
+
+-- next_in_outbox --
+-- The next messages of a channel that are to be published, in order, up to a number and a size. Nobody else may
+-- change them meanwhile.
+SELECT id, payload::text, key, created_at, coalesce(expires_at <= statement_timestamp(), false), current_schema
+FROM (
+    SELECT *, sum(pg_column_size(payload)) OVER (ORDER BY id) - pg_column_size(payload) AS before
+    FROM (
+        SELECT * FROM pgpubsub_sql_notification
+        WHERE channel = %(channel)s AND available_at <= statement_timestamp()
+        ORDER BY id LIMIT %(limit)s FOR UPDATE
+    ) AS ready
+) AS counted
+WHERE before < %(bytes)s ORDER BY id
+
+-- park_in_outbox --
+-- Park messages that cannot be published.
+UPDATE pgpubsub_sql_notification
+SET available_at = NULL, last_error = %(error)s, reason = 'TooLarge', failed_at = clock_timestamp()
+WHERE id = ANY (%(ids)s)
+
+-- delete_from_outbox --
+-- Delete messages that were published, or have expired.
+DELETE FROM pgpubsub_sql_notification WHERE id = ANY (%(ids)s)

@@ -1,0 +1,186 @@
+"""The outbox: what is stored is published in order, and deleted once the broker has it."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime
+import json
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connections, transaction
+
+from pgpubsub_sql import notify, notify_many
+from pgpubsub_sql.errors import BrokerUnavailable
+from pgpubsub_sql.models import Notification
+from pgpubsub_sql.relay import publishing
+from pgpubsub_sql.relay.broker import Broker
+from pgpubsub_sql.relay.names import Stream
+from pgpubsub_sql.relay.outbox import Outbox, Row, message_id
+from pgpubsub_sql.relay.settings import RelaySettings
+from pgpubsub_sql.relay.streams import make
+from tests.app.channels import Job, Step
+from tests.relay.servers import Nats
+from tests.relay.test_publishing import held
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def outbox(broker: Broker, stream: Stream) -> Outbox:
+    return Outbox(broker, Job, using="default")
+
+
+def send(*numbers: int) -> None:
+    notify_many(Job(number) for number in numbers)
+
+
+def counts(outbox: Outbox) -> tuple[int, int, int]:
+    found = outbox.publish_next()
+    return found.published, found.parked, found.expired
+
+
+def test_messages_are_published_in_order_and_deleted(
+    outbox: Outbox, broker: Broker, stream: Stream
+) -> None:
+    send(*range(5))
+    assert counts(outbox) == (5, 0, 0)
+    assert not outbox.publish_next()
+    assert held(broker, stream) == list(range(5))
+    assert not Notification.objects.exists()
+
+
+def test_a_message_that_is_not_due_stays(outbox: Outbox) -> None:
+    notify(Job(1), delay=datetime.timedelta(hours=1))
+    assert not outbox.publish_next()
+    assert Notification.objects.count() == 1
+
+
+def test_an_expired_message_is_deleted_unpublished(
+    outbox: Outbox, info: Callable[[Stream], dict[str, Any]], stream: Stream
+) -> None:
+    notify(Job(1), expires=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
+    assert counts(outbox) == (0, 0, 1)
+    assert info(stream)["state"]["messages"] == 0
+    assert not Notification.objects.exists()
+
+
+def test_a_commit_that_fails_doubles_nothing(
+    outbox: Outbox, broker: Broker, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The relay dies after the acknowledgement: the same is sent again, under the same ids."""
+    send(0, 1, 2)
+    with monkeypatch.context() as patch:
+        execute = Outbox._execute
+
+        def die(self: Outbox, name: str, values: dict[str, Any]) -> list[Any]:
+            if name == "delete_from_outbox":
+                raise SystemExit
+            return execute(self, name, values)
+
+        patch.setattr(Outbox, "_execute", die)
+        with pytest.raises(SystemExit):
+            outbox.publish_next()
+    assert Notification.objects.count() == 3
+    send(3)
+    assert counts(outbox) == (4, 0, 0)
+    assert held(broker, stream) == [0, 1, 2, 3]
+
+
+def test_a_message_that_is_too_large_is_parked_and_stops_nothing(
+    outbox: Outbox, broker: Broker, stream: Stream
+) -> None:
+    notify_many([Job(0), Job(1, "x" * 1_048_576), Job(2)])
+    assert counts(outbox) == (2, 1, 0)
+    assert held(broker, stream) == [0, 2]
+    (parked,) = Notification.objects.all()
+    assert (parked.payload["number"], parked.available_at, parked.reason) == (1, None, "TooLarge")
+    assert "raise max_payload in the configuration of its servers" in parked.last_error
+
+
+def test_a_broker_that_is_down_charges_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "PUBLISH_SECONDS", 0.2)
+    with Nats() as nats:
+        settings = RelaySettings(servers=tuple(nats.urls), origin="shop", replicas=1)
+        with Broker(settings) as broker:
+            stream = Stream(origin="shop", channel="app.Job", generation=1, partition=0)
+            broker.run(make(broker, stream))
+            outbox = Outbox(broker, Job, using="default")
+            send(0, 1)
+            nats.kill()
+            with pytest.raises(BrokerUnavailable):
+                outbox.publish_next()
+    found = Notification.objects.values_list("attempts", "last_error", "failed_at")
+    assert list(found) == [(0, "", None)] * 2
+
+
+def test_one_stream_that_fails_does_not_keep_another_from_going_on(
+    broker: Broker, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "PUBLISH_SECONDS", 0.1)
+    broker.settings = dataclasses.replace(broker.settings, partitions=2)  # the second is missing
+    send(*range(20))
+    with pytest.raises(BrokerUnavailable, match="the stream does not exist"):
+        Outbox(broker, Job, using="default").publish_next()
+    left = [row.payload["number"] for row in Notification.objects.order_by("id")]
+    assert 0 < len(left) < 20
+    assert sorted(held(broker, stream) + left) == list(range(20))
+
+
+def test_equal_keys_share_a_stream(broker: Broker, stream: Stream) -> None:
+    broker.settings = dataclasses.replace(broker.settings, partitions=2)
+    streams = [
+        dataclasses.replace(stream, channel="app.Step", partition=partition) for partition in (0, 1)
+    ]
+    for one in streams:
+        broker.run(make(broker, one))
+    notify_many(Step(account=name, number=number) for number in range(9) for name in "abcdef")
+    assert Outbox(broker, Step, using="default").publish_next().published == 54
+    found = [held(broker, one) for one in streams]
+    assert sorted(map(len, found)) != [0, 54]
+    assert all(numbers == sorted(numbers) for numbers in found)
+
+
+def test_only_one_publishes_a_channel_at_a_time(outbox: Outbox, broker: Broker) -> None:
+    send(0, 1)
+    results: list[bool] = []
+
+    def publish() -> None:
+        results.append(bool(outbox.publish_next()))
+        connections.close_all()
+
+    with transaction.atomic():
+        assert outbox._execute("lock_outbox", {"channel": "app.Job"}) == [(True,)]
+        other = threading.Thread(target=publish)
+        other.start()
+        other.join(20)
+    assert results == [False]
+    assert Notification.objects.count() == 2
+
+
+def test_an_id_is_the_same_each_time_and_has_the_time() -> None:
+    at = datetime.datetime(2026, 1, 31, 10, 0, 0, 123456, tzinfo=datetime.UTC)
+    row = Row(id=7, payload="{}", key=None, created_at=at, has_expired=False, schema="public")
+    found = message_id("shop", row)
+    assert found == message_id("shop", row._replace(payload='{"a": 1}', key="b"))
+    parsed = uuid.UUID(found)
+    assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
+    assert int.from_bytes(parsed.bytes[:6], "big") == int(at.timestamp() * 1000)
+    others = [
+        message_id("crm", row),
+        message_id("shop", row._replace(id=8)),
+        message_id("shop", row._replace(schema="tenant")),
+        message_id("shop", row._replace(created_at=at + datetime.timedelta(microseconds=1))),
+    ]
+    assert len({found, *others}) == 5
+
+
+def test_a_payload_arrives_as_it_was_stored(outbox: Outbox, broker: Broker, stream: Stream) -> None:
+    notify(Job(1, "Zoë 🐘"))
+    outbox.publish_next()
+    got = broker.run(broker.api(f"STREAM.MSG.GET.{stream}", {"seq": 1}))["message"]["data"]
+    assert json.loads(base64.b64decode(got)) == {"number": 1, "mood": "Zoë 🐘"}
