@@ -97,10 +97,11 @@ def backlogs(stage: Stage) -> Outcome:
 
 
 def inserts(stage: Stage) -> Outcome:
-    """Drain messages whose listener makes one ORM insert."""
+    """Drain messages of which each is one ORM insert, by one call for each or for many."""
     ours = {
-        f"ours, {driver}": stage.drain(who, "insert", stage.sizes.inserts)
+        f"ours, {driver}{suffix}": stage.drain(who, workload, stage.sizes.inserts)
         for driver, who in stage.drivers().items()
+        for workload, suffix in (("insert", ""), ("insert lists", ", batch listener"))
     }
     plain = {
         f"plain loop, {driver}": stage.drain(who, "plain insert", stage.sizes.inserts)
@@ -121,11 +122,19 @@ def inserts(stage: Stage) -> Outcome:
         )
         for driver in stage.drivers()
     ]
+    verdicts += [
+        Verdict(
+            what=f"batch listener / listener, {driver}",
+            value=ratio(figures, f"ours, {driver}, batch listener", f"ours, {driver}"),
+            bound=5.0,
+        )
+        for driver in stage.drivers()
+    ]
     if peers:
         value = min(ratio(figures, f"ours, {DRIVER_HERE}", name) for name in peers)
         verdicts.append(Verdict(what="ours / django-pgpubsub", value=value, bound=5.0))
     table = Table(
-        title="One ORM insert in the listener",
+        title="One ORM insert for each message",
         unit="messages/s",
         figures=figures,
         ours=tuple(ours),

@@ -29,6 +29,7 @@ CHANNELS = {
     "from_db": channels.CustomItems,
     "insert": channels.Inserts,
     "plain insert": channels.Inserts,
+    "insert lists": channels.Lists,
     "large": channels.Large,
     "ephemeral": channels.Ephemeral,
     "events": channels.Events,
@@ -53,6 +54,7 @@ ROWS = """
 STATEMENTS = {
     channels.Nothing: STORE.format(payload=FIELDS, key="NULL"),
     channels.Inserts: STORE.format(payload=FIELDS, key="NULL"),
+    channels.Lists: STORE.format(payload=FIELDS, key="NULL"),
     channels.Keyed: STORE.format(payload=KEYED, key=KEY),
     channels.Large: STORE.format(payload=TEXT, key="NULL"),
     channels.Items: ROWS.format(table="project_item"),

@@ -33,6 +33,13 @@ class Inserts(Channel):
 
 
 @dataclass
+class Lists(Channel):
+    number: int
+    name: str
+    lock_notifications = True
+
+
+@dataclass
 class Large(Channel):
     number: int
     text: str

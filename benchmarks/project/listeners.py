@@ -9,7 +9,7 @@ from array import array
 from benchmarks.programs.program import LEDGER
 from benchmarks.project import channels
 from benchmarks.project.models import CustomItem, Entry, Event, Item
-from pgpubsub_sql import listener, post_insert_listener
+from pgpubsub_sql import batch_listener, listener, post_insert_listener
 
 lags = array("d")
 """Seconds between the statement that wrote an ``Event`` and its listener."""
@@ -25,6 +25,13 @@ def do_nothing(number: int, name: str) -> None:
 def insert(number: int, name: str) -> None:
     LEDGER.add(number)
     Entry.objects.create(name=name, data={"number": number})
+
+
+@batch_listener(channels.Lists)
+def insert_list(messages: list[channels.Lists]) -> None:
+    for one in messages:
+        LEDGER.add(one.number)
+    Entry.objects.bulk_create(Entry(name=one.name, data={"number": one.number}) for one in messages)
 
 
 @listener(channels.Large)

@@ -7,11 +7,23 @@ where they see nothing wrong. Nothing here is executed.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import assert_type
 
+from django.contrib.auth.models import User
+
 import pgpubsub_sql
-from pgpubsub_sql import anotify, listener, notify, notify_many, post_insert_listener
+from pgpubsub_sql import (
+    Change,
+    PartialFailure,
+    anotify,
+    batch_listener,
+    listener,
+    notify,
+    notify_many,
+    post_insert_listener,
+)
 
 
 @dataclass
@@ -82,6 +94,43 @@ def of_no_channel() -> None: ...
 
 @pgpubsub_sql.trigger_listener(Users, events=("insert",), when="later")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 def at_no_time(new: object) -> None: ...
+
+
+# Batch listeners get lists
+
+
+@batch_listener(Reads)
+def count_all(messages: list[Reads]) -> int:
+    return len(messages)
+
+
+assert_type(count_all([Reads(1, TODAY)]), int)
+
+
+@batch_listener(Reads)
+async def count_later(messages: Sequence[Reads], notifications: list[object]) -> None: ...
+
+
+@batch_listener(Users, events=("insert",))
+def welcome_all(changes: list[Change[User]], contexts: list[object]) -> None:
+    for one in changes:
+        assert_type(one.new, User | None)
+
+
+@batch_listener("blog.Reads")
+def count_by_name(messages: list[Reads]) -> None: ...
+
+
+@batch_listener(Reads)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+def one_at_a_time(message: Reads) -> None: ...
+
+
+@batch_listener(Users)  # type: ignore[type-var, arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+def of_no_event(changes: list[Change[User]]) -> None: ...
+
+
+PartialFailure([(Reads(1, TODAY), ValueError())])
+PartialFailure([Reads(1, TODAY)])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 
 
 @dataclass
