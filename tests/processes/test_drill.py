@@ -1,6 +1,7 @@
 """The drill: what goes wrong is seen where it should be, nowhere else, and no longer than it lasts.
 
-Each calamity is looked at by ``status --check``, ``/livez``, ``/readyz`` and the page of channels.
+Each calamity is looked at by ``status --check``, ``/livez``, ``/readyz``, the metrics, and the page
+of channels.
 """
 
 from __future__ import annotations
@@ -28,10 +29,16 @@ from tests.ledger import listeners_wait, numbers, sql, stored, waiting
 from tests.management.support import run_json
 from tests.processes.support import workers
 from tests.processes.test_health import checks
+from tests.test_prometheus import metrics
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 DO_JOB = "tests.app.listeners.do_job"
+CALL = ("pgpubsub_call_seconds", "default", "app.Job", "", DO_JOB)
+READY = ("pgpubsub_messages_ready", "default", "app.Job", "")
+OLDEST = ("pgpubsub_oldest_ready_seconds", "default", "app.Job", "")
+TRANSACTION = ("pgpubsub_oldest_transaction_seconds", "default")
+WORKERS = ("pgpubsub_listening_workers", "default")
 MIGRATE = "Run: python manage.py migrate"
 
 
@@ -68,7 +75,9 @@ class Operator:
         strict = ("--max-age", "1s", "--max-transaction", "0s")
         page = self.page()
         calm = "What takes long" not in page and "Oldest transaction none is open" in page
-        return calm and not self.problems(*strict) and self.is_ready()
+        found = metrics()
+        is_low = CALL not in found and not found.get(READY) and not found[TRANSACTION]
+        return calm and is_low and not self.problems(*strict) and self.is_ready()
 
     def nobody_was_restarted(self) -> bool:
         """Whether the processes are those that began."""
@@ -104,6 +113,7 @@ def test_a_worker_is_killed(operate: Callable[..., Operator]) -> None:
     assert operator.problems() == []  # the other one works
     eventually(operator.is_ready)
     eventually(lambda: operator.page().count("reads what is sent to it") == 2)
+    assert metrics()[WORKERS] == 2
 
 
 def a_listener_hangs(operator: Operator) -> None:
@@ -114,6 +124,7 @@ def a_listener_hangs(operator: Operator) -> None:
                 f"What takes long Listener Channel Message For Worker {DO_JOB}" in (operator.page())
             )
         )
+        assert metrics()[CALL] > 1
         assert operator.problems() == []  # it has not taken long enough
         (problem,) = operator.problems("--max-age", "1s")
         assert f"app.Job: {DO_JOB} has been handling message" in problem
@@ -134,6 +145,8 @@ def a_channel_is_flooded(operator: Operator) -> None:
         assert problem.startswith("app.Job: the oldest message has been due for 0:10:0")
         assert "Run more workers, or find out what keeps them busy" in problem
         assert re.search(r" app\.Job 0 200 0 1 10 minutes none ", operator.page())
+        found = metrics()
+        assert (found[READY], found[OLDEST] >= 600) == (200, True)
         assert operator.is_ready()  # or it would block the rollout of what helps
     eventually(lambda: not stored())
 
@@ -163,6 +176,7 @@ def a_transaction_stays_open(operator: Operator) -> None:
         assert re.search(r"Oldest transaction open for \d+ seconds?: a report ", operator.page())
         (problem,) = operator.problems("--max-transaction", "0s")
         assert problem.startswith("The transaction of a report (")
+        assert metrics()[TRANSACTION] > 0
         assert operator.problems() == []  # it has not been open for long enough
         assert operator.is_ready()
 
@@ -222,6 +236,7 @@ def test_a_database_that_is_down_for_long_restarts_nothing(
     operator = operate("--worker-start-method", "fork", command=command)
     with database_is_down():
         eventually(lambda: not operator.is_ready())
+        assert metrics()["pgpubsub_up", "default"] == 0
         before = operator.listener.log.count("Cannot listen: ")
         # Half a second at least between two of the later ones: longer than what kills idle workers.
         eventually(lambda: operator.listener.log.count("Cannot listen: ") >= before + 7)
