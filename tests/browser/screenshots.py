@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from pgpubsub_sql import notify
+from pgpubsub_sql.inspection import long_calls
 from pgpubsub_sql.sql.trigger import object_name
 from tests.app.channels import ItemChannel, Job
 from tests.browser.conftest import CHANNELS
 from tests.browser.messages import outage
 from tests.conftest import ROOT, Listen, eventually
-from tests.ledger import listeners_wait, sql, waiting
+from tests.ledger import listeners_wait, sql
 from tests.stored import NAME
 
 PICTURES = ROOT / "docs" / "_static" / "admin"
@@ -42,7 +43,7 @@ def test_picture_of_channels(visit: Callable[..., Any], listen: Callable[..., Li
     try:
         with listeners_wait():
             notify(Job(number=1, mood="wait"))
-            eventually(lambda: waiting() == 1)
+            eventually(lambda: long_calls("default"))
             page.goto(CHANNELS)
             page.screenshot(path=PICTURES / "channels.png", full_page=True)
     finally:
