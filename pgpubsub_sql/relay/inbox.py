@@ -8,17 +8,21 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import DataError, connections, transaction
+from django.db import DatabaseError, connections, transaction
 
 from pgpubsub_sql.channels import BaseChannel, TriggerChannel, is_notified, key_names
 from pgpubsub_sql.relay.consumer import Incoming
 from pgpubsub_sql.relay.names import Stream
 from pgpubsub_sql.relay.position import Position, identity
-from pgpubsub_sql.sql import query
+from pgpubsub_sql.sql import query, sqlstate
 from pgpubsub_sql.worker.outcomes import storable
 
 _TIME_BYTES = 6
 """Bytes of a UUID of version 7 that are its time: the newest stand together in the index."""
+
+
+_REFUSALS = ("22", "54")
+"""Classes of SQLSTATE with which jsonb refuses a text: bad data, and endless nesting."""
 
 
 class Overtaken(Exception):
@@ -98,7 +102,9 @@ class Inbox:
         try:
             with transaction.atomic(using=self._using):
                 self._store([_object(payload) for payload in payloads])
-        except DataError:
+        except DatabaseError as error:
+            if sqlstate(error)[:2] not in _REFUSALS:
+                raise
             if len(payloads) == 1:
                 self._store([_text(payloads[0])])
             else:

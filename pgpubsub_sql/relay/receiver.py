@@ -17,7 +17,7 @@ from django.db import connections
 from django.db.utils import DatabaseError, InterfaceError
 
 from pgpubsub_sql.channels import BaseChannel, declared_channels
-from pgpubsub_sql.errors import BrokerRefused, RelayError, StreamBroken
+from pgpubsub_sql.errors import BrokerRefused, BrokerUnavailable, RelayError, StreamBroken
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.consumer import Consumer, ConsumerGone, Incoming
 from pgpubsub_sql.relay.inbox import Inbox, Overtaken
@@ -221,6 +221,10 @@ class Receiver:
             reader = self._reader(broker, stream)
         except (StreamBroken, BrokerRefused) as error:
             self._stop(stream, str(error))
+            self._unlock(stream)
+            return
+        except BrokerUnavailable as error:  # it may have lost its leader; others go on
+            logger.warning("Cannot receive from the stream %s yet: %s", stream, error)
             self._unlock(stream)
             return
         self._problems.pop(stream, None)

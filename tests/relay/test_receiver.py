@@ -14,6 +14,7 @@ import pytest
 from django.db import connections
 
 from pgpubsub_sql.channels import BaseChannel
+from pgpubsub_sql.errors import BrokerUnavailable
 from pgpubsub_sql.models import Inbox, Notification, Position
 from pgpubsub_sql.relay import consumer, receiver
 from pgpubsub_sql.relay.broker import Broker
@@ -221,6 +222,7 @@ def test_rows_are_stored_as_a_trigger_would_store_them(
 
 
 POISON = [b"", b"[1]", b'{"number": 1', rb'{"a": "\u0000"}', b'{"a": "\xff"}', b"{\0}"]
+POISON.append(b'{"a": %s}' % (b"[" * 50_000 + b"]" * 50_000))
 
 
 def test_what_is_no_json_object_is_kept_as_text_and_stops_nothing(
@@ -235,6 +237,25 @@ def test_what_is_no_json_object_is_kept_as_text_and_stops_nothing(
     eventually(has_stored(0, *(-1 for _ in POISON), 1))
     _, *kept, _ = Notification.objects.order_by("id")
     assert [list(one.payload) for one in kept] == [["$raw"] for _ in POISON]
+
+
+def test_a_stream_without_a_leader_keeps_no_other_from_going_on(
+    broker: Broker, stream: Stream, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, lost = Receiver._reader, dataclasses.replace(stream, partition=1)
+    broker.run(make(broker, lost))
+    tries = iter(range(2))
+
+    def lose(self: Receiver, broker: Broker, one: Stream) -> receiver.Reader:
+        if one == lost and next(tries, None) is not None:
+            raise BrokerUnavailable("no leader")
+        return reader(self, broker, one)
+
+    monkeypatch.setattr(Receiver, "_reader", lose)
+    fill(broker, stream, *jobs(0))
+    fill(broker, lost, *jobs(1))
+    start()
+    eventually(has_stored(0, 1))
 
 
 def test_nothing_is_kept_of_a_transaction_that_fails(

@@ -34,7 +34,7 @@ from tests.app.models import Entry
 from tests.conftest import eventually
 from tests.relay.servers import Nats
 
-SECONDS = float(os.environ.get("RELAY_TORTURE_SECONDS", "3"))
+SECONDS = float(os.environ.get("RELAY_TORTURE_SECONDS", "2"))
 SETTLE_SECONDS = 60.0
 ACCOUNTS = 20
 SHARE = 0.03
