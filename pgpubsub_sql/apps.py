@@ -28,6 +28,7 @@ class PgPubSubConfig(AppConfig):
         pre_migrate.connect(package_removal.refuse_unsafe_unapply, sender=self)
         post_migrate.connect(maintenance.install_unmigrated, sender=self)
         post_migrate.connect(maintenance.update_is_notified, sender=self)
+        post_migrate.connect(maintenance.register_subscriptions, sender=self)
         for model in ("Notification", "LongPayload"):
             pre_save.connect(_give_new_id, sender=f"pgpubsub_sql.{model}")
         checks.register()

@@ -19,20 +19,22 @@ R = TypeVar("R")
 
 @overload
 def batch_listener(
-    channel: type[TriggerChannel], *, events: Iterable[str]
+    channel: type[TriggerChannel], *, events: Iterable[str], subscription: str = ""
 ) -> Callable[
     [Callable[Concatenate[list[Change[Any]], P], R]],
     Callable[Concatenate[list[Change[Any]], P], R],
 ]: ...
 @overload
 def batch_listener(
-    channel: type[C],
+    channel: type[C], *, subscription: str = ""
 ) -> Callable[[Callable[Concatenate[list[C], P], R]], Callable[Concatenate[list[C], P], R]]: ...
 @overload
 def batch_listener(
-    channel: str, *, events: Iterable[str] = ()
+    channel: str, *, events: Iterable[str] = (), subscription: str = ""
 ) -> Callable[[Callback], Callback]: ...
-def batch_listener(channel: Reference, *, events: Iterable[str] | None = None) -> Any:
+def batch_listener(
+    channel: Reference, *, events: Iterable[str] | None = None, subscription: str = ""
+) -> Any:
     """Call the function with a list of messages of *channel*, as many as were claimed together.
 
     ::
@@ -44,20 +46,22 @@ def batch_listener(channel: Reference, *, events: Iterable[str] | None = None) -
     The list holds instances of the channel or, if it is a trigger channel, a :class:`Change` for
     each row. *events* are those of :func:`trigger_listener`, and a trigger channel requires them;
     ``()`` installs no trigger. The function may name ``notifications`` and ``contexts``, which are
-    lists of the same length. It has to be the channel's only listener, and the channel durable.
+    lists of the same length. The channel has to be durable, and the function the only listener of
+    its *subscription*, or the only one that names none: see :func:`listener`.
 
     If it raises, what it wrote is undone, and it is called again with each half of the list, until
     those that fail alone are found. :class:`PartialFailure` names them at once.
 
     Raises :class:`ChannelNotFound` as :func:`listener` does, :class:`TypeError` if *events* are
-    missing, and :class:`ValueError` for an unknown event.
+    missing, and :class:`ValueError` for an unknown event or an impossible name.
     """
     if events is None and isinstance(channel, type) and issubclass(channel, TriggerChannel):
         raise TypeError(
             f"batch_listener({channel.__name__}) needs the events of rows that it wants: "
             'events=("insert", "update"), for example. events=() installs no trigger.'
         )
-    return register(channel, timed_events(events or (), "after"), is_batch=True)
+    wanted = timed_events(events or (), "after")
+    return register(channel, wanted, subscription=subscription, is_batch=True)
 
 
 class PartialFailure(Exception):

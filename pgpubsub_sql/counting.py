@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from django.db import connections
 
 from pgpubsub_sql.sql import query
+from pgpubsub_sql.subscriptions import Lane
 
 MINUTES = 30
 """For so many minutes it is shown what listeners did."""
@@ -73,9 +74,10 @@ def totals(using: str) -> list[Total]:
         return [Total(*row) for row in cursor.fetchall()]
 
 
-def rates(using: str) -> dict[str, Rate]:
-    """Return the rates of the last five minutes by channel; none without table or privilege."""
-    return {channel: Rate(*numbers) for channel, *numbers in _seen(using, "rates")}
+def rates(using: str) -> dict[Lane, Rate]:
+    """Return the rates of the last five minutes; none without table or privilege."""
+    rows = _seen(using, "rates")
+    return {Lane(channel, name): Rate(*numbers) for channel, name, *numbers in rows}
 
 
 def minutes(using: str) -> list[Minutes]:

@@ -423,6 +423,11 @@ def as_in_migrations(model: str) -> str:
     return SettingsReference(model, setting) if setting else model
 
 
+def is_restricted() -> bool:
+    """Return whether a test's ``available_apps`` hide apps: ``apps.set_available_apps()``."""
+    return bool(apps.stored_app_configs)
+
+
 def app_label_of(module: str) -> str | None:
     """Return the label of the app that contains a module: ``apps.get_containing_app_config()``."""
     config = apps.get_containing_app_config(module)

@@ -14,6 +14,7 @@ from pgpubsub_sql.channels import BaseChannel, find_channel, is_notified
 from pgpubsub_sql.errors import ChannelNotFound, PayloadError
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.sql import query
+from pgpubsub_sql.subscriptions import Lane, columns
 from pgpubsub_sql.worker.decoding import decode_message
 
 MOST = 10_000
@@ -74,19 +75,20 @@ def max_attempts(name: str) -> int | None:
     return channel.retry.max_attempts if channel else None
 
 
-def inspect_message(name: str, payload: str, *, using: str) -> Inspection:
-    """Return who would handle a message of the channel *name* with this *payload*, which is JSON.
+def inspect_message(lane: Lane, payload: str, *, using: str) -> Inspection:
+    """Return who would handle a message that is stored in *lane* with this *payload*, in JSON.
 
     *using* is the alias of the database that it is stored in.
     """
-    channel = declared(name)
+    channel = declared(lane.channel)
     if channel is None:
         return Inspection(no_listener=NoListener.UNDECLARED)
     try:
         message = decode_message(channel, payload, using=using)
     except PayloadError as error:
         return Inspection(no_listener=NoListener.UNREADABLE, error=str(error))
-    listeners = registry.listeners_of(channel)
+    name = lane.subscription if channel.lock_notifications else None
+    listeners = registry.listeners_of(channel, name)
     paths = tuple(one.path for one in listeners if one.accepts(message.timed_event))
     reason = None if paths else NoListener.OTHER_EVENTS if listeners else NoListener.NONE
     return Inspection(
@@ -121,9 +123,9 @@ class Holder(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Backlog:
-    """How many messages of a channel are stored; ``MOST + 1`` stands for more."""
+    """How many messages of a subscription are stored; ``MOST + 1`` stands for more."""
 
-    channel: str
+    lane: Lane
     due: int
     """Ready or in flight."""
     in_flight: int
@@ -151,18 +153,23 @@ class Backlog:
         return min(self.due + self.waiting + self.parked, MOST + 1)
 
 
+def stored_lanes(using: str) -> list[Lane]:
+    """Return the subscriptions that have messages."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(query("stored_lanes"))
+        return [Lane(*row) for row in cursor.fetchall()]
+
+
 def stored_channels(using: str) -> list[str]:
     """Return the names of the channels that have messages."""
-    with connections[using].cursor() as cursor:
-        cursor.execute(query("stored_channels"))
-        return [name for (name,) in cursor.fetchall()]
+    return list(dict.fromkeys(lane.channel for lane in stored_lanes(using)))
 
 
-def paused_channels(using: str) -> dict[str, float]:
-    """Return for how many seconds channels have been paused, by name."""
+def paused_lanes(using: str) -> dict[Lane, float]:
+    """Return for how many seconds subscriptions have been paused."""
     with connections[using].cursor() as cursor:
         cursor.execute(query("paused"))
-        return dict(cursor.fetchall())
+        return {Lane(*row): seconds for *row, seconds in cursor.fetchall()}
 
 
 class OpenTransaction(NamedTuple):
@@ -227,19 +234,20 @@ def long_calls(using: str) -> list[LongCall]:
         return [LongCall(*row) for row in cursor.fetchall()]
 
 
-def backlogs(using: str, channels: Iterable[str]) -> dict[str, Backlog]:
-    """Return what is stored of these *channels*, by name."""
+def backlogs(using: str, lanes: Iterable[Lane]) -> dict[Lane, Backlog]:
+    """Return what is stored of these *lanes*."""
     with connections[using].cursor() as cursor:
-        cursor.execute(query("status"), {"channels": list(channels)})
+        cursor.execute(query("status"), columns(lanes))
         rows = cursor.fetchall()
-    paused = paused_channels(using)
-    return {row[0]: _backlog(*row, paused_seconds=paused.get(row[0])) for row in rows}
+    paused = paused_lanes(using)
+    found = [(Lane(*row[:2]), row[2:]) for row in rows]
+    return {lane: _backlog(lane, *numbers, paused.get(lane)) for lane, numbers in found}
 
 
-def _backlog(channel: str, *numbers: Any, paused_seconds: float | None) -> Backlog:
-    due, in_flight, waiting, failed, parked, oldest, holders = numbers
+def _backlog(lane: Lane, *numbers: Any) -> Backlog:
+    due, in_flight, waiting, failed, parked, oldest, holders, paused_seconds = numbers
     return Backlog(
-        channel=channel,
+        lane=lane,
         due=due,
         in_flight=in_flight,
         waiting=waiting,

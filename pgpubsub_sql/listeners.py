@@ -26,6 +26,7 @@ from pgpubsub_sql.channels import (
 )
 from pgpubsub_sql.errors import OptionError
 from pgpubsub_sql.sql.trigger import EVENTS
+from pgpubsub_sql.subscriptions import Lane, check_name
 
 Callback = TypeVar("Callback", bound=Callable[..., Any])
 Reference = type[BaseChannel] | str
@@ -47,6 +48,8 @@ class Listener:
     """The object that was decorated."""
     channel: Reference
     """Resolved by :meth:`find_channel`, so that a string may name a channel declared later."""
+    subscription: str = ""
+    """Listeners of a durable channel with the same one are called together."""
     timed_events: frozenset[str] = frozenset()
     """The row events that it needs, with their timing, such as ``after_insert``; if none, it gets
     every message."""
@@ -149,7 +152,10 @@ class Registry:
 
     def add(self, listener: Listener) -> None:
         """Register *listener*, unless it is registered already."""
-        key = listener.identity, listener.channel, listener.timed_events, listener.is_batch
+        key = (
+            *(listener.identity, listener.channel, listener.subscription),
+            *(listener.timed_events, listener.is_batch),
+        )
         self._listeners.setdefault(key, listener)
 
     def listeners(self) -> list[Listener]:
@@ -175,16 +181,36 @@ class Registry:
                 pairs.append((known, listener))
         return pairs
 
-    def listeners_of(self, channel: type[BaseChannel]) -> list[Listener]:
-        """Return the listeners of *channel*; stacked decorators make one listener."""
+    def listeners_of(
+        self, channel: type[BaseChannel], subscription: str | None = None
+    ) -> list[Listener]:
+        """Return the listeners of *channel*, or those of one subscription.
+
+        Stacked decorators make one listener, unless they name several subscriptions.
+        """
         merged: dict[Hashable, Listener] = {}
         for listener in self.listeners():
-            if listener.find_channel() is channel:
-                key = listener.identity, listener.is_batch
+            if listener.find_channel() is channel and subscription in (None, listener.subscription):
+                key = listener.identity, listener.subscription, listener.is_batch
                 first = merged.get(key, listener)
                 union = first.timed_events | listener.timed_events
                 merged[key] = dataclasses.replace(first, timed_events=union)
         return list(merged.values())
+
+    def lanes_of(self, channels: Iterable[type[BaseChannel]]) -> list[Lane]:
+        """Return the subscriptions of *channels*, each in order of registration.
+
+        A channel that is ephemeral, or has no listener, counts as one without a name.
+        """
+        return [
+            Lane(channel.postgres_name(), name)
+            for channel in channels
+            for name in self._subscriptions_of(channel)
+        ]
+
+    def _subscriptions_of(self, channel: type[BaseChannel]) -> Iterable[str]:
+        heard = self.listeners_of(channel) if channel.lock_notifications else []
+        return dict.fromkeys(listener.subscription for listener in heard) or [""]
 
     def paths(self) -> list[str]:
         """Return the dotted path of each listener, in an order that every process finds."""
@@ -200,20 +226,29 @@ registry = Registry()
 
 
 def register(
-    channel: Reference, timed_events: Iterable[str], *, is_batch: bool = False
+    channel: Reference,
+    timed_events: Iterable[str],
+    *,
+    subscription: str = "",
+    is_batch: bool = False,
 ) -> Callable[[Callback], Callback]:
     """Return a decorator that registers a listener of these events.
 
-    Raises :class:`ChannelNotFound` if *channel* is neither a channel nor a string.
+    Raises :class:`ChannelNotFound` if *channel* is neither a channel nor a string, and the
+    decorator :class:`ValueError` for a name that a subscription cannot have.
     """
     if not isinstance(channel, str):
         find_channel(channel)  # may raise; a string may name a channel declared later
     module = loading_module()
 
     def decorate(function: Callback) -> Callback:
+        name = channel if isinstance(channel, str) else channel.__qualname__
+        path = getattr(function, "__qualname__", repr(function))
+        check_name(subscription, f"The listener {path} of {name}")
         listener = Listener(
             function=function,
             channel=channel,
+            subscription=subscription,
             timed_events=frozenset(timed_events),
             is_batch=is_batch,
             module=module,
@@ -232,12 +267,12 @@ def timed_events(events: Iterable[str], when: str) -> list[str]:
     return [f"{when}_{event}" for event in wanted]
 
 
-def batch_listener_of(channel: type[BaseChannel]) -> Listener | None:
-    """Return the batch listener of *channel*, or None if it has none.
+def batch_listener_of(channel: type[BaseChannel], subscription: str = "") -> Listener | None:
+    """Return the batch listener of a *subscription* of *channel*, or None if it has none.
 
     Raises :class:`OptionError` if it has one that cannot be called.
     """
-    heard = registry.listeners_of(channel)
+    heard = registry.listeners_of(channel, subscription)
     found = next((one for one in heard if one.is_batch), None)
     if found is None:
         return None
@@ -245,7 +280,7 @@ def batch_listener_of(channel: type[BaseChannel]) -> Listener | None:
     if others:
         raise OptionError(
             f"{found.path} is a batch listener of {dotted_path(channel)}, which also has "
-            f"{others}. A batch listener has to be the only one: give it a channel of its own."
+            f"{others}. A batch listener has to be the only one: give it a subscription of its own."
         )
     if not channel.lock_notifications:
         raise OptionError(
@@ -271,7 +306,7 @@ def _place(function: Callable[..., Any]) -> object:
     return (code.co_filename, code.co_firstlineno, code.co_name) if code else id(function)
 
 
-def listener(channel: Reference) -> Callable[[Callback], Callback]:
+def listener(channel: Reference, *, subscription: str = "") -> Callable[[Callback], Callback]:
     """Call the function with every message of *channel*.
 
     ::
@@ -283,9 +318,15 @@ def listener(channel: Reference) -> Callable[[Callback], Callback]:
     fields that it does not need, and may name ``context`` and ``notification``, unless the channel
     has fields of these names.
 
-    Raises :class:`ChannelNotFound` if *channel* is neither a channel nor a string.
+    Listeners of a durable channel that name the same *subscription*, or none, handle a message
+    together: they succeed, fail and are retried as one. Each subscription receives every message
+    by itself. A name has up to 63 of the characters ``A-Z a-z 0-9 _ . -``. After a change, run
+    ``migrate``.
+
+    Raises :class:`ChannelNotFound` if *channel* is neither a channel nor a string, and
+    :class:`ValueError` for a name that a subscription cannot have.
     """
-    return register(channel, ())
+    return register(channel, (), subscription=subscription)
 
 
 def trigger_listener(
@@ -293,20 +334,25 @@ def trigger_listener(
     *,
     events: Iterable[str] = ("insert", "update"),
     when: Literal["after", "before"] = "after",
+    subscription: str = "",
 ) -> Callable[[Callback], Callback]:
     """Call the function when rows of the channel's model change, whatever changes them.
 
     The other decorators are shorthands for this one. ``events=()`` installs no trigger: write your
-    own in SQL, and the function receives every message of the channel.
+    own in SQL, and the function receives every message of the channel. *subscription* is that of
+    :func:`listener`.
 
-    Raises :class:`ValueError` for an unknown event or time.
+    Raises :class:`ValueError` for an unknown event or time, and for a name that a subscription
+    cannot have.
     """
     if when not in ("after", "before"):
         raise ValueError(f"when must be 'after' or 'before', not {when!r}.")
-    return register(channel, timed_events(events, when))
+    return register(channel, timed_events(events, when), subscription=subscription)
 
 
-def post_insert_listener(channel: Reference) -> Callable[[Callback], Callback]:
+def post_insert_listener(
+    channel: Reference, *, subscription: str = ""
+) -> Callable[[Callback], Callback]:
     """Call the function after a row was inserted, with ``old`` None and ``new`` the row.
 
     ::
@@ -314,51 +360,69 @@ def post_insert_listener(channel: Reference) -> Callable[[Callback], Callback]:
         @pgpubsub_sql.post_insert_listener(AuthorChannel)
         def welcome(new: Author): ...
     """
-    return trigger_listener(channel, events=("insert",))
+    return trigger_listener(channel, events=("insert",), subscription=subscription)
 
 
-def post_update_listener(channel: Reference) -> Callable[[Callback], Callback]:
+def post_update_listener(
+    channel: Reference, *, subscription: str = ""
+) -> Callable[[Callback], Callback]:
     """Call the function after a row was updated, with ``old`` and ``new``."""
-    return trigger_listener(channel, events=("update",))
+    return trigger_listener(channel, events=("update",), subscription=subscription)
 
 
-def post_delete_listener(channel: Reference) -> Callable[[Callback], Callback]:
+def post_delete_listener(
+    channel: Reference, *, subscription: str = ""
+) -> Callable[[Callback], Callback]:
     """Call the function after a row was deleted, with ``old`` the row and ``new`` None."""
-    return trigger_listener(channel, events=("delete",))
+    return trigger_listener(channel, events=("delete",), subscription=subscription)
 
 
-def post_save_listener(channel: Reference) -> Callable[[Callback], Callback]:
+def post_save_listener(
+    channel: Reference, *, subscription: str = ""
+) -> Callable[[Callback], Callback]:
     """Call the function after a row was inserted or updated."""
-    return trigger_listener(channel, events=("insert", "update"))
+    return trigger_listener(channel, events=("insert", "update"), subscription=subscription)
 
 
-def post_truncate_listener(channel: Reference) -> Callable[[Callback], Callback]:
+def post_truncate_listener(
+    channel: Reference, *, subscription: str = ""
+) -> Callable[[Callback], Callback]:
     """Call the function after the table was truncated, with ``old`` and ``new`` both None."""
-    return trigger_listener(channel, events=("truncate",))
+    return trigger_listener(channel, events=("truncate",), subscription=subscription)
 
 
-def pre_insert_listener(channel: Reference) -> Callable[[Callback], Callback]:
+def pre_insert_listener(
+    channel: Reference, *, subscription: str = ""
+) -> Callable[[Callback], Callback]:
     """Call the function after a row was inserted, with ``new`` as it was just before.
 
     Like all listeners, ``pre_`` listeners are called once the write is committed. Only the row is
     from before the write: it lacks changes that other triggers then made to it.
     """
-    return trigger_listener(channel, events=("insert",), when="before")
+    return trigger_listener(channel, events=("insert",), when="before", subscription=subscription)
 
 
-def pre_update_listener(channel: Reference) -> Callable[[Callback], Callback]:
+def pre_update_listener(
+    channel: Reference, *, subscription: str = ""
+) -> Callable[[Callback], Callback]:
     """Call the function after an update, with ``old`` and ``new`` as they were just before."""
-    return trigger_listener(channel, events=("update",), when="before")
+    return trigger_listener(channel, events=("update",), when="before", subscription=subscription)
 
 
-def pre_delete_listener(channel: Reference) -> Callable[[Callback], Callback]:
+def pre_delete_listener(
+    channel: Reference, *, subscription: str = ""
+) -> Callable[[Callback], Callback]:
     """Call the function after a row was deleted, with ``old`` as it was just before."""
-    return trigger_listener(channel, events=("delete",), when="before")
+    return trigger_listener(channel, events=("delete",), when="before", subscription=subscription)
 
 
-def pre_save_listener(channel: Reference) -> Callable[[Callback], Callback]:
+def pre_save_listener(
+    channel: Reference, *, subscription: str = ""
+) -> Callable[[Callback], Callback]:
     """Call the function after an insert or update, with the row as it was just before."""
-    return trigger_listener(channel, events=("insert", "update"), when="before")
+    return trigger_listener(
+        channel, events=("insert", "update"), when="before", subscription=subscription
+    )
 
 
 def field_names(channel: type[BaseChannel]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The models: stored notifications, what takes long, paused channels, and long payloads."""
+"""The models: stored notifications, what takes long, and payloads too long for a NOTIFY."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from django.db import connections, models, transaction
 from django.db.models import Func, Subquery
 from django.db.models.expressions import RawSQL
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
 
 from pgpubsub_sql.channels import notified_names
@@ -30,6 +30,9 @@ FIRST = -(2**63)
 
 FAILED = models.Q(available_at__isnull=True) | models.Q(failed_at__isnull=False)
 """Those whose last attempt failed, and all that are parked."""
+
+NUMBER = Coalesce("message", "id")
+"""What orders messages with equal keys: what a subscription was given later may be older."""
 
 Progress: TypeAlias = Callable[[int], object]
 """Called with the number of notifications that are done."""
@@ -120,6 +123,11 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
         name = channel.postgres_name()
         return self.exclude(channel=name)._in_batches(partial(_move, name), progress)
 
+    def move_to(self, subscription: str, *, progress: Progress | None = None) -> int:
+        """Make these messages of another *subscription* of their channel; return their number."""
+        rows = self.exclude(subscription=subscription)
+        return rows._in_batches(partial(_move_to, subscription), progress)
+
     def _in_batches(self, action: Action, progress: Progress | None) -> int:
         """Run *action* on these, a thousand per transaction, and return their number.
 
@@ -170,6 +178,11 @@ def _move(name: str, rows: NotificationQuerySet) -> list[str]:
     return [name]
 
 
+def _move_to(subscription: str, rows: NotificationQuerySet) -> list[str]:
+    rows.update(subscription=subscription)
+    return list(rows.order_by("channel").values_list("channel", flat=True).distinct())
+
+
 class PayloadDecoder(json.JSONDecoder):
     """Decodes any JSON that may be stored.
 
@@ -191,6 +204,11 @@ class Notification(models.Model):
     id = models.BigAutoField(primary_key=True)
     channel = models.CharField(max_length=63)
     """Name of the channel in PostgreSQL."""
+    subscription = models.CharField(max_length=63, db_default="", blank=True)
+    """Name of the subscription that it is stored for; empty for listeners without one."""
+    message = models.BigIntegerField(null=True, blank=True)
+    """Number that the copies of a message share, one for each subscription, in the order in which
+    messages were sent. None stands for the id."""
     payload = models.JSONField(decoder=PayloadDecoder)
     """The message as it was sent."""
     created_at = models.DateTimeField(db_default=Func(function="clock_timestamp"))
@@ -232,17 +250,20 @@ class Notification(models.Model):
         )
         indexes = (
             models.Index(
-                fields=["channel", "alone", "available_at", "id"],
+                fields=["channel", "subscription", "alone", "available_at", "id"],
                 name="pgpubsub_sql_available",
                 condition=models.Q(available_at__isnull=False),
             ),
             models.Index(
-                fields=["channel", "key", "id"],
+                "channel",
+                "subscription",
+                "key",
+                NUMBER,
                 name="pgpubsub_sql_key",
                 condition=models.Q(key__isnull=False, available_at__isnull=False),
             ),
             models.Index(
-                fields=["channel", "id"],
+                fields=["channel", "subscription", "id"],
                 include=["available_at", "reason", "failed_at", "attempts"],
                 name="pgpubsub_sql_failed",
                 condition=FAILED,
@@ -300,23 +321,6 @@ class InFlight(models.Model):
 
     def __str__(self) -> str:
         return f"{self.listener} on {self.host} ({self.process})"
-
-
-class Pause(models.Model):
-    """A durable channel whose messages no worker takes, until ``pgpubsub resume``."""
-
-    channel = models.CharField(max_length=63, primary_key=True)
-    """Name of the channel in PostgreSQL."""
-    paused_at = models.DateTimeField(db_default=Func(function="clock_timestamp"))
-    """Since when."""
-
-    class Meta:
-        app_label = "pgpubsub_sql"
-        required_db_vendor = "postgresql"
-        default_permissions = ()
-
-    def __str__(self) -> str:
-        return self.channel
 
 
 class Position(models.Model):

@@ -333,9 +333,10 @@ def test_a_read_only_role_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 OURS = (
-    "pgpubsub_sql_notification, pgpubsub_sql_longpayload, pgpubsub_sql_secret, pgpubsub_sql_pause, "
-    "pgpubsub_sql_counter"
+    "pgpubsub_sql_notification, pgpubsub_sql_longpayload, pgpubsub_sql_secret, "
+    "pgpubsub_sql_subscription, pgpubsub_sql_counter"
 )
+CALLED = "pgpubsub_key_v1(jsonb), pgpubsub_bucket_v1(text)"
 
 
 @pytest.fixture
@@ -344,7 +345,8 @@ def role() -> Iterator[str]:
     name = f"worker_{uuid.uuid4().hex[:8]}"
     sql(f"CREATE ROLE {name}")
     sql(f"GRANT ALL ON {OURS} TO {name}")
-    sql(f"GRANT EXECUTE ON FUNCTION pgpubsub_key_v1(jsonb), pgpubsub_bucket_v1(text) TO {name}")
+    sql(f"GRANT USAGE ON SEQUENCE pgpubsub_sql_notification_id_seq TO {name}")
+    sql(f"GRANT EXECUTE ON FUNCTION {CALLED} TO {name}")
     yield name
     for table in OURS.split(", "):
         sql(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")

@@ -15,8 +15,10 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections
 
 from pgpubsub_sql import notify
+from pgpubsub_sql.inspection import paused_lanes
 from pgpubsub_sql.management.subcommands import pausing
-from pgpubsub_sql.models import Notification, Pause
+from pgpubsub_sql.models import Notification
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.sleeping import POLL_SECONDS, State
 from pgpubsub_sql.worker.worker import AT_ONCE, Worker
@@ -31,6 +33,14 @@ from tests.workers import asleep, fall_asleep
 pytestmark = pytest.mark.django_db(transaction=True)
 Start = Callable[..., Listen]
 Logs = pytest.LogCaptureFixture
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_paused() -> Iterator[None]:
+    """The table is part of what is installed: no flush empties it."""
+    yield
+    sql("UPDATE pgpubsub_sql_subscription SET paused_at = NULL")
+    sql("DELETE FROM pgpubsub_sql_subscription WHERE channel = 'app.Former'")
 
 
 @pytest.fixture
@@ -58,14 +68,15 @@ def test_nothing_of_a_paused_channel_is_taken(delivery: Delivery) -> None:
     for name in ("app.Job", "app.Step"):
         run("pause", name)
         handle(delivery, name)
-        assert delivery.look({name: True})[name] == math.inf
-        assert delivery.next_ready().keys() == ({"app.Step"} if name == "app.Job" else set())
-    assert delivery.paused == {"app.Job", "app.Step"}
+        lane = Lane(name)
+        assert delivery.look({lane: True})[lane] == math.inf
+        assert delivery.next_ready().keys() == ({Lane("app.Step")} if name == "app.Job" else set())
+    assert delivery.paused == {Lane("app.Job"), Lane("app.Step")}
     assert not numbers("do_job")
     assert Notification.objects.count() == 4
     run("resume", "app.Job", "app.Step")
     for name in ("app.Job", "app.Step"):
-        assert delivery.look({name: True})[name] <= 0
+        assert delivery.look({Lane(name): True})[Lane(name)] <= 0
         handle(delivery, name)
     assert sorted(numbers("do_job")) == [1, 2]
     assert not Notification.objects.exists()
@@ -81,15 +92,15 @@ def test_the_others_go_on(delivery: Delivery) -> None:
 def test_the_pause_is_looked_up_once_a_claim(delivery: Delivery) -> None:
     """However many messages wait."""
     jobs(*["good"] * 20)
-    text = delivery._states["app.Job"].claims._text  # type: ignore[attr-defined]
-    values = {"channel": "app.Job", "keyless": False, "limit": 20, "bytes": 10**6}
+    text = delivery._states[Lane("app.Job")].claims._text  # type: ignore[attr-defined]
+    values = {**Lane("app.Job")._asdict(), "keyless": False, "limit": 20, "bytes": 10**6}
     with connection.cursor() as cursor:
         cursor.execute(
             f"EXPLAIN (ANALYZE, FORMAT JSON) {text}",
             {**values, "after": "-infinity", "after_id": 0},
         )
         ((((plan,),),)) = ((row[0],) for row in cursor.fetchall())
-    assert [one["Actual Loops"] for one in nodes(plan["Plan"], "pgpubsub_sql_pause")] == [1]
+    assert [one["Actual Loops"] for one in nodes(plan["Plan"], "pgpubsub_sql_subscription")] == [1]
 
 
 def nodes(plan: Any, relation: str) -> Iterator[Any]:
@@ -113,10 +124,10 @@ def test_a_paused_channel_neither_keeps_a_worker_awake_nor_has_writers_notify(
     assert caplog.messages == [
         "Channel app.Job is paused: its messages wait until somebody runs pgpubsub resume"
     ]
-    assert worker._sleeper._states["app.Job"] is State.PAUSED
-    worker._poll_at["app.Step"] = AT_ONCE  # so that it does not wait for its next poll
+    assert worker._sleeper._states[Lane("app.Job")] is State.PAUSED
+    worker._poll_at[Lane("app.Step")] = AT_ONCE  # so that it does not wait for its next poll
     worker._receive()
-    assert worker._sleeper._held == {worker._sleeper._buckets["app.Step"]}
+    assert worker._sleeper._held == {worker._sleeper._buckets[Lane("app.Step")]}
     jobs("good")
     worker._read()
     assert not worker._sleeper.is_awake
@@ -128,12 +139,12 @@ def test_resuming_wakes_the_workers(worker: Worker, caplog: Logs) -> None:
     worker._poll()
     worker._has_looked_ahead = False
     worker._look_ahead()
-    assert worker._sleeper._states["app.Job"] is State.PAUSED
+    assert worker._sleeper._states[Lane("app.Job")] is State.PAUSED
     assert worker._patience() > POLL_SECONDS / 2
     jobs("good")
     run("resume", "app.Job")
     worker._receive()
-    assert worker._sleeper._states["app.Job"] is State.AWAKE
+    assert worker._sleeper._states[Lane("app.Job")] is State.AWAKE
     with caplog.at_level("INFO", logger="pgpubsub_sql.worker"):
         fall_asleep(worker)
     assert numbers("do_job") == [1]
@@ -146,11 +157,11 @@ def test_a_channel_is_resumed_even_if_no_notify_comes(worker: Worker) -> None:
     worker._has_looked_ahead = False
     worker._look_ahead()
     jobs("good")
-    sql("DELETE FROM pgpubsub_sql_pause")
-    worker._poll_at["app.Job"] = 0.0
+    sql("UPDATE pgpubsub_sql_subscription SET paused_at = NULL")
+    worker._poll_at[Lane("app.Job")] = 0.0
     worker._poll()
     assert numbers("do_job") == [1]
-    assert worker._sleeper._states["app.Job"] is State.AWAKE
+    assert worker._sleeper._states[Lane("app.Job")] is State.AWAKE
 
 
 def test_draining_says_what_is_paused(caplog: Logs) -> None:
@@ -233,7 +244,7 @@ def test_pausing_does_not_wait_for_others(monkeypatch: pytest.MonkeyPatch) -> No
     with in_flight(other.pk):
         run("pause", NAME)
     run("pause", NAME)
-    assert Pause.objects.get().channel == NAME
+    assert paused_lanes("default").keys() == {Lane(NAME)}
 
 
 def test_what_is_done_is_printed() -> None:
@@ -250,11 +261,11 @@ def test_what_is_done_is_printed() -> None:
         {"channel": NAME, "done": "resumed"},
         {"channel": "app.Step", "done": "not paused"},
     ]
-    assert not Pause.objects.exists()
+    assert not paused_lanes("default")
 
 
 def test_a_channel_that_is_no_longer_declared_can_be_resumed() -> None:
-    Pause.objects.create(channel="app.Former")
+    sql("INSERT INTO pgpubsub_sql_subscription VALUES ('app.Former', '', now(), now())")
     assert run("resume", "app.Former") == "app.Former: resumed\n"
 
 
@@ -270,7 +281,7 @@ def test_a_channel_that_is_no_longer_declared_can_be_resumed() -> None:
 def test_mistakes_are_explained(argv: list[str], words: str) -> None:
     with pytest.raises(CommandError, match=words):
         run(*argv)
-    assert not Pause.objects.exists()
+    assert not paused_lanes("default")
 
 
 def test_status_shows_what_is_paused_and_does_not_call_it_late(

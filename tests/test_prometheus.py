@@ -170,7 +170,7 @@ def test_a_database_that_cannot_be_asked_is_down(caplog: Logs) -> None:
 def test_a_missing_privilege_is_named(caplog: Logs) -> None:
     sql("CREATE ROLE meter")
     try:
-        sql("GRANT SELECT ON pgpubsub_sql_notification, pgpubsub_sql_pause TO meter")
+        sql("GRANT SELECT ON pgpubsub_sql_notification, pgpubsub_sql_subscription TO meter")
         sql("SET ROLE meter")
         assert metrics() == {("pgpubsub_up", "default"): 0}
         assert "GRANT SELECT ON public.pgpubsub_sql_counter TO meter" in caplog.text

@@ -14,6 +14,7 @@ from django.db import connection
 
 from pgpubsub_sql import notify
 from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import doorbell as doorbell_module
 from pgpubsub_sql.worker import worker as worker_module
 from pgpubsub_sql.worker.sleeping import POLL_SECONDS
@@ -35,7 +36,7 @@ def ring(worker: Worker, name: str) -> None:
 
 
 def due_in(worker: Worker, name: str) -> float:
-    return worker._poll_at[name] - time.monotonic()
+    return worker._poll_at[Lane(name)] - time.monotonic()
 
 
 def cut_off(raw: Any) -> None:
@@ -56,7 +57,9 @@ def test_an_idle_worker_does_not_query(worker: Worker, monkeypatch: pytest.Monke
 
 def test_a_ring_makes_its_channel_due(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(worker.delivery, "handle_stored", lambda name, **_: looked.append(name))
+    monkeypatch.setattr(
+        worker.delivery, "handle_stored", lambda name, *_, **__: looked.append(name)
+    )
     sql("SELECT pg_notify('app.Job', '')")
     worker.step()
     poll(worker)
@@ -79,7 +82,7 @@ def busy(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Worker:
     monkeypatch.setattr(
         worker.delivery,
         "handle_stored",
-        lambda name, **how: name == "app.Job" or handle_stored(name, **how),
+        lambda name, *lane, **how: name == "app.Job" or handle_stored(name, *lane, **how),
     )
     ring(worker, "app.Job")
     return worker
@@ -90,7 +93,7 @@ def test_a_delayed_message_has_its_turn_while_another_channel_is_busy(busy: Work
     store = "INSERT INTO pgpubsub_sql_notification (channel, payload, available_at) VALUES"
     due = "clock_timestamp() + interval '0.3 s'"
     sql(f"{store} ('app.Shout', '{{\"number\": 1}}', {due})")
-    busy._poll_at["app.Shout"] = time.monotonic() + POLL_SECONDS
+    busy._poll_at[Lane("app.Shout")] = time.monotonic() + POLL_SECONDS
     eventually(lambda: busy.step() or numbers("hear_only_number"), within=POLL_SECONDS / 2)
     assert numbers("hear_only_number") == [1]
 
@@ -110,7 +113,7 @@ def test_looking_ahead_takes_a_small_share_of_a_busy_worker(
 ) -> None:
     """F28: with a thousand channels it is no short query."""
 
-    def next_ready() -> dict[str, float]:
+    def next_ready() -> dict[Lane, float]:
         asked.append(1)
         threading.Event().wait(0.02)
         return {}
@@ -132,10 +135,10 @@ def test_a_channel_that_fails_is_polled_with_growing_delays(
     delays = []
     handle_stored = worker.delivery.handle_stored
 
-    def broken(name: str, **how: bool) -> bool:
+    def broken(name: str, *lane: str, **how: bool) -> bool:
         if name == "app.Job":
             raise RuntimeError("out of order")
-        return handle_stored(name, **how)
+        return handle_stored(name, *lane, **how)
 
     monkeypatch.setattr(worker.delivery, "handle_stored", broken)
     for _ in range(4):
@@ -177,7 +180,7 @@ def test_a_lost_server_is_logged_in_one_line(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also of a COMMIT, for which psycopg2 has no better error than DatabaseError."""
-    claims = worker.delivery._states["app.Job"].claims
+    claims = worker.delivery._states[Lane("app.Job")].claims
     take = claims.take
 
     def take_and_lose(limit: int, **how: bool) -> Any:
@@ -192,7 +195,7 @@ def test_a_lost_server_is_logged_in_one_line(
     cut_off(connection.connection)
     worker._look_ahead_at = 0.0
     worker._backoffs.clear()
-    worker._poll_at["app.Job"] = time.monotonic() + 1
+    worker._poll_at[Lane("app.Job")] = time.monotonic() + 1
     worker._look_ahead()
     told = [record for record in caplog.records if record.levelname == "WARNING"]
     assert [bool(record.exc_info) for record in told] == [False, False]

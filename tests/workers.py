@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.worker import Worker
 
@@ -36,7 +37,7 @@ def asleep(*channels: Any) -> Iterator[Worker]:
 
 def poll(worker: Worker, *due: str) -> None:
     """Have the worker handle a batch of each channel that is due; these are."""
-    worker._poll_at.update(dict.fromkeys(due, 0.0))
+    worker._poll_at.update(dict.fromkeys(map(Lane, due), 0.0))
     worker._poll()
 
 

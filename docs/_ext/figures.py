@@ -204,7 +204,52 @@ def batch() -> Drawing:
     )
 
 
-DRAWINGS = {"life": life(), "kinds": kinds(), "way": way(), "batch": batch()}
+def subscriptions() -> Drawing:
+    sender = Box(90, 18, 220, 50, "a sender commits", "one message, one statement")
+    names = Box(250, 118, 148, 50, "subscriptions", "which are registered?", "box faint")
+    rows = [
+        Box(x, 222, 124, 50, name, "a row")
+        for x, name in ((2, "(no name)"), (138, "mail"), (274, "search"))
+    ]
+    ends = [
+        Box(2, 330, 124, 50, "handled", "row deleted", "box accent"),
+        Box(138, 330, 124, 50, "waiting", "attempt 3 of 10"),
+        Box(274, 330, 124, 50, "paused", "row stays"),
+    ]
+    return Drawing(
+        title="One message for three subscriptions",
+        description=(
+            "A sender commits one message. The statement that stores it looks up which "
+            "subscriptions are registered, and stores a row for each: for listeners without a "
+            "subscription, for mail and for search. Then each goes its own way: one row is handled "
+            "and deleted, one waits for its next attempt, one stays because its subscription is "
+            "paused. All three share the number of the message."
+        ),
+        width=400,
+        height=412,
+        shapes=(
+            sender,
+            Arrow(((200, 68), (200, 190))),
+            Text(192, 112, "INSERT … SELECT", "end"),
+            names,
+            Arrow((names.left, (202, 143)), style="arrow dashed"),
+            *(Arrow(((200, 190), row.top)) for row in rows),
+            *rows,
+            *(Arrow((row.bottom, end.top)) for row, end in zip(rows, ends, strict=True)),
+            Text(200, 306, "each in batches of its own"),
+            *ends,
+            Text(200, 402, "all three share the number of the message"),
+        ),
+    )
+
+
+DRAWINGS = {
+    "life": life(),
+    "kinds": kinds(),
+    "way": way(),
+    "batch": batch(),
+    "subscriptions": subscriptions(),
+}
 
 
 class DrawingDirective(SphinxDirective):

@@ -28,6 +28,7 @@ from pgpubsub_sql.admin.words import count, duration, place
 from pgpubsub_sql.inspection import MAX_DEAD, MAX_QUEUE, MAX_TRANSACTION_SECONDS
 from pgpubsub_sql.migrations_ops.problems import InstallState
 from pgpubsub_sql.models import Channel, Notification
+from pgpubsub_sql.subscriptions import Lane
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Channel]
@@ -131,10 +132,10 @@ def _shown_channel(row: ChannelRow, list_url: str) -> dict[str, Any]:
     one = row.backlog
     numbers = {Shown.FAILED: one.failed, Shown.READY: one.ready, Shown.WAITING: one.waiting}
     return {
-        "name": row.name,
+        "lane": one.lane,
         "notes": list(_notes(row)),
         "numbers": [
-            (count(number), _address(list_url, show, row.name) if number else "")
+            (count(number), _address(list_url, show, one.lane) if number else "")
             for show, number in numbers.items()
         ],
         "in_flight": count(one.in_flight),
@@ -152,8 +153,11 @@ def _change(row: ChannelRow) -> str:
     return "pause" if can_be_paused(row.name) else ""
 
 
-def _address(list_url: str, show: Shown, channel: str) -> str:
-    return list_url and f"{list_url}?{urlencode({'show': str(show), 'channel': channel})}"
+def _address(list_url: str, show: Shown, lane: Lane) -> str:
+    chosen = {"show": str(show), "channel": lane.channel}
+    if lane.subscription:
+        chosen["subscription"] = lane.subscription
+    return list_url and f"{list_url}?{urlencode(chosen)}"
 
 
 def _notes(row: ChannelRow) -> Iterator[str]:

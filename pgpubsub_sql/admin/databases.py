@@ -22,7 +22,7 @@ from pgpubsub_sql.inspection import (
     declared,
     is_polled,
     long_calls,
-    stored_channels,
+    stored_lanes,
     table_care,
 )
 from pgpubsub_sql.listeners import registry
@@ -32,6 +32,7 @@ from pgpubsub_sql.migrations_ops.problems import InstallState, Problem
 from pgpubsub_sql.models import Notification
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.readiness import place
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.time_limit import TookTooLong, limited
 
 KNOWN_SECONDS = 10.0
@@ -71,7 +72,11 @@ class ChannelRow:
 
     @property
     def name(self) -> str:
-        return self.backlog.channel
+        return self.backlog.lane.channel
+
+    @property
+    def subscription(self) -> str:
+        return self.backlog.lane.subscription
 
     @property
     def is_ephemeral(self) -> bool:
@@ -86,7 +91,7 @@ class ChannelRow:
     @property
     def has_listener(self) -> bool:
         channel = declared(self.name)
-        return channel is not None and bool(registry.listeners_of(channel))
+        return channel is not None and bool(registry.listeners_of(channel, self.subscription))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,9 +106,9 @@ class Stored:
     care: TableCare
 
     @property
-    def in_flight(self) -> list[tuple[str, Holder]]:
-        """Who has messages of which channel in flight, the longest first."""
-        found = [(row.name, one) for row in self.channels for one in row.backlog.holders]
+    def in_flight(self) -> list[tuple[Lane, Holder]]:
+        """Who has messages of which subscription in flight, the longest first."""
+        found = [(row.backlog.lane, one) for row in self.channels for one in row.backlog.holders]
         return sorted(found, key=lambda one: -(one[1].seconds or 0))
 
 
@@ -175,12 +180,13 @@ def _audited(alias: str) -> Installation:
 
 
 def _stored(alias: str, installation: Installation) -> Stored:
-    names = {one.postgres_name() for one in declared_channels()}
-    names |= {*stored_channels(alias), *installation.states}
+    lanes = {*registry.lanes_of(declared_channels()), *stored_lanes(alias)}
+    known = {lane.channel for lane in lanes}
+    lanes |= {Lane(name) for name in installation.states if name not in known}
     return Stored(
         channels=[
-            ChannelRow(backlog=one, state=installation.states.get(name))
-            for name, one in sorted(backlogs(alias, names).items())
+            ChannelRow(backlog=one, state=installation.states.get(lane.channel))
+            for lane, one in sorted(backlogs(alias, lanes).items())
         ],
         long_calls=long_calls(alias),
         listeners=minutes(alias),

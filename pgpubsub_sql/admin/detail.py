@@ -24,6 +24,7 @@ from pgpubsub_sql.inspection import (
     max_attempts,
 )
 from pgpubsub_sql.models import Notification, NotificationQuerySet, State
+from pgpubsub_sql.subscriptions import Lane
 
 SHOWN_CHARACTERS = 64 * 1024
 """Characters of a payload that are shown."""
@@ -43,7 +44,9 @@ def inspection(message: Any) -> Inspection | None:
     """Return what this code makes of *message*; None if it is too long to be read."""
     if message.size > READ_CHARACTERS:
         return None
-    return inspect_message(message.channel, message.text, using=message._state.db)
+    return inspect_message(
+        Lane(message.channel, message.subscription), message.text, using=message._state.db
+    )
 
 
 def attempts(message: Notification) -> str:

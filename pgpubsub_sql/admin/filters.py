@@ -12,7 +12,7 @@ from django.utils.translation import gettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from pgpubsub_sql.admin.selection import ATTEMPTS, RECENT, Selection, Shown
-from pgpubsub_sql.inspection import MOST, stored_channels
+from pgpubsub_sql.inspection import MOST, stored_channels, stored_lanes
 from pgpubsub_sql.sql import query
 
 Choices = list[tuple[str, Any]]
@@ -65,6 +65,18 @@ class ChannelFilter(SelectionFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         names = stored_channels(model_admin.get_queryset(request).db)
         return [(name, name) for name in _with(self.value(), names)]
+
+
+class SubscriptionFilter(SelectionFilter):
+    """The subscription, where messages are stored for any that has a name."""
+
+    title = _("subscription")
+    parameter_name = "subscription"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        names = {lane.subscription for lane in stored_lanes(model_admin.get_queryset(request).db)}
+        found = _with(self.value(), names)
+        return [(name, name or gettext("none")) for name in found] if any(found) else []
 
 
 class FailedFilter(SelectionFilter):

@@ -45,7 +45,7 @@ class MessageList(ChangeList):
         return rows if self.query else self.selection.of(rows)
 
     def get_ordering(self, request: HttpRequest, queryset: Any) -> list[Any]:
-        return ["channel", "id"]
+        return ["channel", "subscription", "id"]
 
     def get_results(self, request: HttpRequest) -> None:
         ids = self._ids()

@@ -17,9 +17,10 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from pgpubsub_sql.inspection import MOST, stored_channels
+from pgpubsub_sql.inspection import MOST, stored_lanes
 from pgpubsub_sql.models import FAILED, NotificationQuerySet
 from pgpubsub_sql.sql import query
+from pgpubsub_sql.subscriptions import columns
 
 
 class Shown(models.TextChoices):
@@ -75,6 +76,8 @@ class Selection:
 
     show: Shown = Shown.FAILED
     channel: str = ""
+    subscription: str | None = None
+    """None for all; empty for listeners without one."""
     reason: str | None = None
     since: datetime.datetime | None = None
     """Failed then or later."""
@@ -94,7 +97,11 @@ class Selection:
             show = Shown(parameters.get("show", Shown.FAILED))
         except ValueError as error:
             raise InvalidSelection(str(error)) from error
-        found = cls(show=show, channel=parameters.get("channel", ""))
+        found = cls(
+            show=show,
+            channel=parameters.get("channel", ""),
+            subscription=parameters.get("subscription"),
+        )
         return found._narrowed(parameters) if show.has_failed else found
 
     def _narrowed(self, parameters: Mapping[str, str]) -> Selection:
@@ -115,15 +122,19 @@ class Selection:
         found = {
             "show": str(self.show),
             "channel": self.channel,
+            "subscription": self.subscription,
             "reason": self.reason,
             "since": self.since and self.since.isoformat(),
             "until": self.until and self.until.isoformat(),
             "attempts": self.attempts,
             "as_of": self.as_of and self.as_of.isoformat(),
         }
-        return {name: str(value) for name, value in found.items() if value not in (None, "")} | (
-            {"reason": ""} if self.reason == "" else {}
-        )
+        chosen = ("subscription", "reason")  # those may be chosen empty
+        return {
+            name: str(value)
+            for name, value in found.items()
+            if value or (name in chosen and value == "")
+        }
 
     def of(self, rows: NotificationQuerySet) -> NotificationQuerySet:
         """Return those of *rows* that are selected."""
@@ -133,6 +144,7 @@ class Selection:
         _words, first, last = ATTEMPTS.get(self.attempts, ("", None, None))
         conditions = {
             "channel": self.channel or None,
+            "subscription": self.subscription,
             "reason": self.reason,
             "failed_at__gte": self.since,
             "failed_at__lte": self.until,
@@ -144,11 +156,17 @@ class Selection:
     def ids(self, rows: NotificationQuerySet) -> list[int]:
         """Return the ids of the selected *rows*, in order; one more than :data:`MOST` at most."""
         if self.show.has_failed:
-            found = self.of(rows).order_by("channel", "id").values_list("pk", flat=True)
+            found = (
+                self.of(rows).order_by("channel", "subscription", "id").values_list("pk", flat=True)
+            )
             return list(found[: MOST + 1])
-        channels = [self.channel] if self.channel else stored_channels(rows.db)
+        lanes = [
+            lane
+            for lane in stored_lanes(rows.db)
+            if self.channel in ("", lane.channel) and self.subscription in (None, lane.subscription)
+        ]
         with connections[rows.db].cursor() as cursor:
-            values: dict[str, Any] = {"channels": channels, "limit": MOST + 1}
+            values: dict[str, Any] = {**columns(lanes), "limit": MOST + 1}
             cursor.execute(query(f"{self.show}_ids"), values)
             return [pk for (pk,) in cursor.fetchall()]
 
@@ -157,6 +175,9 @@ class Selection:
         words: dict[Any, Any] = {
             _("State: {}"): Shown(self.show).label,
             _("Channel: {}"): self.channel,
+            _("Subscription: {}"): gettext("none")
+            if self.subscription == ""
+            else self.subscription,
             _("Reason: {}"): gettext("unknown") if self.reason == "" else self.reason,
             _("Failed since {}"): in_words(self.since),
             _("Failed until {}"): in_words(self.until),

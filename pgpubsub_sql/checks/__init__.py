@@ -14,7 +14,8 @@
 | E010 | migrations with triggers name an app that is not installed             |
 | E011 | a trigger channel is in a module that belongs to no installed app      |
 | E012 | migrations depend on those of django-pgpubsub, which is not installed  |
-| E013 | a batch listener is not alone on its channel, or that is ephemeral    |
+| E013 | a batch listener is not alone in its subscription, or not durable      |
+| E014 | a listener of an ephemeral channel names a subscription                |
 | E101 | a setting of this package has an invalid value                         |
 | E102 | channels are declared, but the app is not in INSTALLED_APPS            |
 | E201 | a database cannot be reached (--database)                              |

@@ -1,4 +1,4 @@
-"""Checks of listeners: E004 to E007, and E013."""
+"""Checks of listeners: E004 to E007, E013 and E014."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def check_listeners(**kwargs: Any) -> list[checks.CheckMessage]:
-    """E004 to E007, and E013: does every listener fit its channel?"""
+    """E004 to E007, E013 and E014: does every listener fit its channel?"""
     return [
         *(problem for listener in registry.listeners() for problem in _check(listener)),
         *_batch_listeners(),
@@ -57,6 +57,14 @@ def _check(listener: Listener) -> Iterator[checks.CheckMessage]:
         )
     elif not _is_broken(channel):
         yield from _signature(listener, channel)
+    if listener.subscription and not channel.lock_notifications:
+        yield checks.Error(
+            f"{listener.path} names the subscription {listener.subscription!r} of "
+            f"{dotted_path(channel)}, which is ephemeral: its messages are not stored, and every "
+            "process that listens handles each with all listeners.",
+            hint="Set lock_notifications = True on the channel, or leave out the subscription.",
+            id="pgpubsub_sql.E014",
+        )
 
 
 def _is_broken(channel: type[BaseChannel]) -> bool:
@@ -111,10 +119,12 @@ def _parameter_problem(
 
 def _batch_listeners() -> Iterator[checks.CheckMessage]:
     with suppress(ChannelNotFound):  # E004
-        channels = [one.find_channel() for one in registry.listeners() if one.is_batch]
-        for channel in dict.fromkeys(channels):
+        found = [
+            (one.find_channel(), one.subscription) for one in registry.listeners() if one.is_batch
+        ]
+        for channel, subscription in dict.fromkeys(found):
             try:
-                batch_listener_of(channel)
+                batch_listener_of(channel, subscription)
             except OptionError as error:
                 yield checks.Error(str(error), id="pgpubsub_sql.E013")
 

@@ -28,7 +28,7 @@ def add_all(parser: ArgumentParser) -> None:
 
 def require_selection(options: Options, *filters: str, hint: str) -> None:
     """Raise :class:`CommandError` unless either ``--all`` or one of *filters* was given."""
-    is_narrowed = any(options[name] for name in filters)
+    is_narrowed = any(options[name] not in (None, []) for name in filters)
     if options["all"] and is_narrowed:
         raise CommandError(
             "--all selects everything: leave out either --all or what narrows the selection."

@@ -16,7 +16,7 @@ from pgpubsub_sql.errors import ChannelNotFound
 from pgpubsub_sql.management.base import Options
 from pgpubsub_sql.models import Notification, NotificationQuerySet
 
-FILTERS = ("channels", "id", "older_than", "error")
+FILTERS = ("channels", "subscription", "id", "older_than", "error")
 """The options that narrow a selection of messages."""
 
 _DURATION = re.compile(r"(\d+)([smhd])")
@@ -31,6 +31,15 @@ def add_channels(parser: ArgumentParser, *, nargs: str = "*") -> None:
         metavar="CHANNEL",
         help="A channel, by its name in PostgreSQL (blog.AuthorChannel) or its module path "
         "(blog.channels.AuthorChannel).",
+    )
+
+
+def add_subscription(parser: ArgumentParser) -> None:
+    """Add ``--subscription``."""
+    parser.add_argument(
+        "--subscription",
+        metavar="NAME",
+        help="Only of the subscription with this name; '' for listeners without one.",
     )
 
 
@@ -97,6 +106,8 @@ def select(rows: NotificationQuerySet, options: Options) -> NotificationQuerySet
         names = rows.order_by("channel").values_list("channel", flat=True).distinct()
         known = [*names, *(channel.postgres_name() for channel in declared_channels())]
         rows = rows.filter(channel__in=resolve_channels(options["channels"], known))
+    if options.get("subscription") is not None:
+        rows = rows.filter(subscription=options["subscription"])
     if options["id"]:
         rows = rows.filter(pk__in=options["id"])
     if options["older_than"]:

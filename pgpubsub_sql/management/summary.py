@@ -12,6 +12,7 @@ from pgpubsub_sql.inspection import Backlog, backlogs, capped
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.output import pluralize
 from pgpubsub_sql.migrations_ops.audit import Audit
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.processes import WorkerOptions
 from pgpubsub_sql.worker.shutdown import GRACE_SECONDS
 
@@ -24,11 +25,12 @@ MOST_CHANNELS = 20
 def log_summary(options: WorkerOptions, found: Audit | None) -> None:
     """Log what workers with these *options* will do; *found* is unknown to some roles."""
     channels = [find_channel(name) for name in options.channels]
-    stored = backlogs(options.database, options.channels)
+    lanes = [Lane(*names) for names in options.lanes] or registry.lanes_of(channels)
+    stored = backlogs(options.database, lanes)
     logger.info("In %s: %s", options.place, _total(channels))
-    for channel in channels[:MOST_CHANNELS]:
-        name = channel.postgres_name()
-        logger.info("  %s", "; ".join(_described(channel, stored[name])), extra={"channel": name})
+    named = dict.fromkeys(options.channels[:MOST_CHANNELS])
+    for lane in (one for one in lanes if one.channel in named):
+        logger.info("  %s", "; ".join(_described(stored[lane])), extra=lane._asdict())
     if left := channels[MOST_CHANNELS:]:
         logger.info("  and %s: python manage.py pgpubsub ls", pluralize(len(left), "other channel"))
     if found and found.unapplied:
@@ -46,14 +48,16 @@ def _total(channels: Sequence[type[BaseChannel]]) -> str:
     return f"{pluralize(len(channels), 'channel')}, {pluralize(listeners, 'listener')}"
 
 
-def _described(channel: type[BaseChannel], stored: Backlog) -> Iterator[str]:
+def _described(stored: Backlog) -> Iterator[str]:
+    channel = find_channel(stored.lane.channel)
     kind = "durable" if channel.lock_notifications else "ephemeral"
-    yield f"{channel.postgres_name()}, {kind}"
+    yield f"{stored.lane}, {kind}"
     if counts := ", ".join(_counts(stored)):
         yield counts
     if stored.paused_seconds is not None:
         yield "paused"
-    yield f"calls {', '.join(one.path for one in registry.listeners_of(channel))}"
+    name = stored.lane.subscription if channel.lock_notifications else None
+    yield f"calls {', '.join(one.path for one in registry.listeners_of(channel, name))}"
 
 
 def _counts(stored: Backlog) -> Iterator[str]:

@@ -1,12 +1,14 @@
 """The tables, and the functions that every channel shares."""
 
 from django.db import migrations, models
+from django.db.models.functions import Coalesce
 
 from pgpubsub_sql.migrations_ops.shared_operations import (
     CreateCounters,
     CreateHelper,
     CreateIsNotified,
     CreateSecret,
+    CreateSubscriptions,
 )
 from pgpubsub_sql.models import PayloadDecoder
 
@@ -31,6 +33,8 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("channel", models.CharField(max_length=63)),
+                ("subscription", models.CharField(blank=True, db_default="", max_length=63)),
+                ("message", models.BigIntegerField(blank=True, null=True)),
                 ("payload", models.JSONField(decoder=PayloadDecoder)),
                 (
                     "created_at",
@@ -65,12 +69,15 @@ class Migration(migrations.Migration):
                 "indexes": [
                     models.Index(
                         condition=models.Q(("available_at__isnull", False)),
-                        fields=["channel", "alone", "available_at", "id"],
+                        fields=["channel", "subscription", "alone", "available_at", "id"],
                         name="pgpubsub_sql_available",
                     ),
                     models.Index(
+                        models.F("channel"),
+                        models.F("subscription"),
+                        models.F("key"),
+                        Coalesce("message", "id"),
                         condition=models.Q(("available_at__isnull", False), ("key__isnull", False)),
-                        fields=["channel", "key", "id"],
                         name="pgpubsub_sql_key",
                     ),
                     models.Index(
@@ -79,7 +86,7 @@ class Migration(migrations.Migration):
                             ("failed_at__isnull", False),
                             _connector="OR",
                         ),
-                        fields=["channel", "id"],
+                        fields=["channel", "subscription", "id"],
                         include=["available_at", "reason", "failed_at", "attempts"],
                         name="pgpubsub_sql_failed",
                     ),
@@ -115,17 +122,7 @@ class Migration(migrations.Migration):
             ],
             options={"default_permissions": (), "required_db_vendor": "postgresql"},
         ),
-        migrations.CreateModel(
-            name="Pause",
-            fields=[
-                ("channel", models.CharField(max_length=63, primary_key=True, serialize=False)),
-                (
-                    "paused_at",
-                    models.DateTimeField(db_default=models.Func(function="clock_timestamp")),
-                ),
-            ],
-            options={"default_permissions": (), "required_db_vendor": "postgresql"},
-        ),
+        CreateSubscriptions(),
         CreateCounters(),
         migrations.CreateModel(
             name="Position",

@@ -31,6 +31,7 @@ from pgpubsub_sql.migrations_ops.recorded_triggers import Key, Triggers, recorde
 from pgpubsub_sql.migrations_ops.replication import replication_problems
 from pgpubsub_sql.migrations_ops.shared_faults import Fault, find_faults
 from pgpubsub_sql.migrations_ops.stale_labels import load_migrations
+from pgpubsub_sql.migrations_ops.subscriptions import undeclared_problems
 from pgpubsub_sql.migrations_ops.watched_tables import find_target, misfit
 from pgpubsub_sql.sql.catalogue import InstalledFunction, InstalledTrigger, installed_functions
 from pgpubsub_sql.sql.comparison import FunctionDefinition
@@ -84,6 +85,8 @@ class Audit:
     """Missing privileges that make writes fail."""
     replication: Sequence[Problem]
     """Channels that send nothing for what logical replication writes."""
+    undeclared: Sequence[Problem]
+    """Subscriptions for which messages are stored, and that no listener declares."""
     predecessor: Sequence[Problem]
     """What django-pgpubsub has left that breaks writes, or sends or loses messages."""
 
@@ -214,6 +217,7 @@ class Audit:
         yield from missing_migrations(self.declared, self.recorded)
         yield from self.unapplied_problems()
         yield from self.installed_problems()
+        yield from self.undeclared
         yield from self.replication
         yield from self.predecessor
 
@@ -291,7 +295,12 @@ class Audit:
     @property
     def _database(self) -> str:
         """The option of a command that selects this database."""
-        return "" if self.alias == DEFAULT_DB_ALIAS else f" --database {shlex.quote(self.alias)}"
+        return database_option(self.alias)
+
+
+def database_option(alias: str) -> str:
+    """Return the option of a command that selects the database *alias*."""
+    return "" if alias == DEFAULT_DB_ALIAS else f" --database {shlex.quote(alias)}"
 
 
 def unwritten_problems() -> Iterator[Problem]:
@@ -345,6 +354,7 @@ def audit(connection: BaseDatabaseWrapper) -> Audit:
         faults=faults,
         missing=[] if faults else missing_privileges(connection, there, helpers=schema),
         replication=list(replication_problems(connection, (installed | unmigrated).values())),
+        undeclared=list(undeclared_problems(connection, database_option(connection.alias))),
         predecessor=list(predecessor_problems(connection)),
     )
 

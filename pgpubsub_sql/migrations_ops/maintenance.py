@@ -13,9 +13,10 @@ from typing import Any
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pgpubsub_sql.django_internals import LoadedMigrations, collected_sql
+from pgpubsub_sql.django_internals import LoadedMigrations, collected_sql, is_restricted
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.installed import APP
+from pgpubsub_sql.migrations_ops import subscriptions
 from pgpubsub_sql.migrations_ops.applying import execute, find_schemas
 from pgpubsub_sql.migrations_ops.audit import Audit, audit
 from pgpubsub_sql.migrations_ops.declared_triggers import declared_triggers
@@ -117,6 +118,18 @@ def update_is_notified(using: str, **kwargs: Any) -> None:
     if connection.vendor == "postgresql" and (schema := find_schemas(connection).helpers):
         faults = find_faults(connection, schema)
         repair_faults(connection, schema, [one for one in faults if one.is_outdated])
+
+
+def register_subscriptions(using: str, **kwargs: Any) -> None:
+    """Register the subscriptions that listeners declare, after ``migrate``.
+
+    No worker does: one that is older, or newer, than the others would not know them all.
+    """
+    connection = connections[using]
+    if connection.vendor != "postgresql" or is_restricted():  # names depend on all apps
+        return
+    if find_schemas(connection).helpers and subscriptions.has_table(connection):
+        subscriptions.register(connection)
 
 
 def _install_helpers(connection: BaseDatabaseWrapper) -> None:

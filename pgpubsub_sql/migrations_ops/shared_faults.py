@@ -15,6 +15,7 @@ from django.apps import apps
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.installed import APP
+from pgpubsub_sql.migrations_ops import subscriptions
 from pgpubsub_sql.migrations_ops.applying import Editor, execute
 from pgpubsub_sql.migrations_ops.shared_operations import (
     CreateCounters,
@@ -22,6 +23,7 @@ from pgpubsub_sql.migrations_ops.shared_operations import (
     CreateIsNotified,
     CreateSecret,
     CreateShared,
+    CreateSubscriptions,
 )
 from pgpubsub_sql.sql import SQL, query, quote_identifier, render
 from pgpubsub_sql.sql.catalogue import function_definition
@@ -34,9 +36,9 @@ from pgpubsub_sql.sql.own_tables import (
     KEYS,
     LONG_PAYLOAD,
     NOTIFICATION,
-    PAUSE,
     POSITION,
     SECRET,
+    SUBSCRIPTION,
     TABLES,
     Column,
 )
@@ -45,7 +47,6 @@ _MODELS = {
     NOTIFICATION: "Notification",
     LONG_PAYLOAD: "LongPayload",
     IN_FLIGHT: "InFlight",
-    PAUSE: "Pause",
     POSITION: "Position",
     INBOX: "Inbox",
 }
@@ -109,7 +110,11 @@ def shared_operations() -> Iterator[CreateShared]:
 def find_faults(connection: BaseDatabaseWrapper, schema: str) -> list[Fault]:
     """Return the faults in the *schema* of our tables, in the order in which to repair them."""
     present = _read(connection, schema)
-    return [*_table_faults(connection, schema, present), *_helper_faults(schema, present)]
+    return [
+        *_table_faults(connection, schema, present),
+        *_helper_faults(schema, present),
+        *_subscription_faults(connection),
+    ]
 
 
 def repair_faults(connection: BaseDatabaseWrapper, schema: str, found: Sequence[Fault]) -> None:
@@ -265,6 +270,12 @@ def _helper_faults(schema: str, present: _Present) -> Iterator[Fault]:
             yield Fault(text, partial(_create_helper, helper, schema, is_dropped=False))
 
 
+def _subscription_faults(connection: BaseDatabaseWrapper) -> Iterator[Fault]:
+    lanes = subscriptions.unregistered_lanes(connection)
+    for text in subscriptions.describe_unregistered(lanes):
+        yield Fault(text, lambda editor: subscriptions.register(editor.connection))
+
+
 def _wanted_helpers(schema: str) -> list[tuple[CreateHelper, FunctionDefinition]]:
     """Return our functions and what each is in *schema*."""
     helpers = [one for one in shared_operations() if isinstance(one, CreateHelper)]
@@ -277,7 +288,12 @@ def _definition(statement: str) -> FunctionDefinition:
 
 
 def _create_table(table: str, schema: str, editor: Editor) -> None:
-    if operation := {SECRET: CreateSecret(), COUNTER: CreateCounters()}.get(table):
+    operations: dict[str, CreateShared] = {
+        SECRET: CreateSecret(),
+        COUNTER: CreateCounters(),
+        SUBSCRIPTION: CreateSubscriptions(),
+    }
+    if operation := operations.get(table):
         operation.create(schema, editor)
     else:
         editor.create_model(apps.get_model(APP, _MODELS[table]))

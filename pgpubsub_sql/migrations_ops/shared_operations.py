@@ -124,6 +124,20 @@ class CreateCounters(CreateShared):
         return render("helpers/drop_counters", schema=schema)
 
 
+class CreateSubscriptions(CreateShared):
+    """Create the table of subscriptions. ``migrate`` fills it: see :mod:`.subscriptions`."""
+
+    def describe(self) -> str:
+        """Return the line that ``sqlmigrate`` shows in a comment."""
+        return "Create table pgpubsub_sql_subscription"
+
+    def _created(self, schema: str) -> Iterator[str]:
+        yield render("helpers/create_subscriptions", schema=schema)
+
+    def _dropped(self, schema: str) -> str:
+        return render("helpers/drop_subscriptions", schema=schema)
+
+
 def _is_allowed(app_label: str, schema_editor: BaseDatabaseSchemaEditor) -> bool:
     connection = schema_editor.connection
     return connection.vendor == "postgresql" and router.allow_migrate(

@@ -20,8 +20,8 @@ from pgpubsub_sql.inspection import (
     Backlog,
     backlogs,
     long_calls,
-    paused_channels,
-    stored_channels,
+    paused_lanes,
+    stored_lanes,
     table_care,
 )
 from pgpubsub_sql.listeners import registry as listeners
@@ -53,7 +53,7 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "messages_failed": ("Messages whose last attempt failed, up to 10,001", _LANE),
     "messages_parked": ("Those of the failed messages that are parked", _LANE),
     "oldest_ready_seconds": ("For how long the oldest ready message has been due", _LANE),
-    "paused": ("Whether the channel is paused", _LANE),
+    "paused": ("Whether it is paused", _LANE),
     "call_seconds": (
         "For how long a worker has been handling a message, beyond one second",
         (*_LISTENER, "host", "process"),
@@ -192,10 +192,10 @@ def _samples(alias: str) -> Iterator[_Sample]:
             (call.channel, "", call.listener, call.host, str(call.process)),
             call.seconds,
         )
-    names = {one.postgres_name() for one in listeners.channels() if one.lock_notifications}
-    names |= {*stored_channels(alias), *paused_channels(alias)}
-    for name, one in backlogs(alias, sorted(names)).items():
-        yield from ((metric, (name, ""), value) for metric, value in _stored(one))
+    durable = (one for one in listeners.channels() if one.lock_notifications)
+    lanes = {*listeners.lanes_of(durable), *stored_lanes(alias), *paused_lanes(alias)}
+    for lane, one in backlogs(alias, sorted(lanes)).items():
+        yield from ((metric, lane, value) for metric, value in _stored(one))
     for total in totals(alias):
         labels = (total.channel, total.subscription, total.listener)
         for outcome in OUTCOMES:

@@ -9,7 +9,7 @@ from pgpubsub_sql.sql.quoting import quote_identifier
 from pgpubsub_sql.sql.templates import NEW_LINE, NOTHING, SQL, part, render
 from pgpubsub_sql.sql.trigger import Trigger
 
-_NULL = SQL("NULL")
+_NULL = SQL("NULL::text")
 
 _HOLES = {
     "insert": ("new", "no_old"),
@@ -60,24 +60,30 @@ def _occasions(trigger: Trigger, partitioned: bool) -> list[str]:
 
 def _moved(trigger: Trigger, home: str, watched: str, occasions: Iterable[str]) -> SQL:
     """Return what the function does if it has left the schema *home*."""
-    collect = part("triggers/collect", key=expressions.key_values(trigger))
+    key = expressions.key_values(trigger)
     return part(
         "triggers/moved",
         home=home,
         watched=f"{quote_identifier(watched)}.",
         channel=trigger.channel,
-        occasions=NEW_LINE.join(_whole(name, deliver=collect) for name in occasions),
+        occasions=NEW_LINE.join(
+            _whole(name, part("triggers/collect", key=key, rows=_whole_rows(name)))
+            for name in occasions
+        ),
         ignorable=SQL(str(trigger.ignorable).lower()),
     )
 
 
 def _occasion(trigger: Trigger, helpers: str, occasion: str) -> SQL:
     """Return what the function does on an occasion."""
-    deliver = _deliver(trigger, helpers, SQL("context"))
+    whole = _whole_rows(occasion)
     if expressions.chooses(trigger, occasion):
-        stale = _deliver(trigger, helpers, part("triggers/stale_context"))
+        stale = _deliver(trigger, helpers, part("triggers/stale_context"), whole)
         values = _row_values(trigger) if occasion == "row" else _table_values(trigger, occasion)
+        chosen = part("triggers/row_picked") if occasion == "row" else values["rows"]
+        deliver = _deliver(trigger, helpers, SQL("context"), chosen)
         return part(f"triggers/{occasion}_chosen", deliver=deliver, deliver_stale=stale, **values)
+    deliver = _deliver(trigger, helpers, SQL("context"), whole)
     if occasion == "truncate" and trigger.durable:
         return _whole(occasion, deliver, emptied=part("triggers/emptied", helpers=helpers))
     return _whole(occasion, deliver)
@@ -89,17 +95,24 @@ def _whole(occasion: str, deliver: SQL, *, emptied: SQL = NOTHING) -> SQL:
     return part(f"triggers/{occasion}", deliver=deliver, **values)
 
 
-def _deliver(trigger: Trigger, helpers: str, context: SQL) -> SQL:
-    """Return the beginning of the statement that stores or sends rows."""
+def _whole_rows(occasion: str) -> SQL:
+    """Return the query for all rows of an occasion, whole."""
+    return part(f"triggers/{occasion}_whole_rows")
+
+
+def _deliver(trigger: Trigger, helpers: str, context: SQL, rows: SQL) -> SQL:
+    """Return the statement that stores or sends *rows*."""
     shared: dict[str, str | SQL] = {
         "helpers": helpers,
         "channel": trigger.channel,
         "context": context,
+        "rows": rows,
     }
     if not trigger.durable:
         return part("triggers/send", **shared)
     values = expressions.key_values(trigger)
-    key = part("triggers/key", helpers=helpers, values=values) if trigger.ordering_key else _NULL
+    keyed = bool(trigger.ordering_key)
+    key = part("triggers/key", helpers=helpers, values=values) if keyed else _NULL
     return part("triggers/store", key=key, **shared)
 
 

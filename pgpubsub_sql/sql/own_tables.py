@@ -34,16 +34,17 @@ class Column:
 
 
 _ID = Column(type="bigint", is_identity=True)
+_NAME = "character varying(63)"
 _TIME = "timestamp with time zone"
 _NOW = "clock_timestamp()"
 _NUMBER = Column(type="bigint", default="0")
 _RANDOM = "(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))"
 
-NOTIFICATION, LONG_PAYLOAD, IN_FLIGHT, PAUSE, COUNTER, SECRET = (
+NOTIFICATION, LONG_PAYLOAD, IN_FLIGHT, SUBSCRIPTION, COUNTER, SECRET = (
     "pgpubsub_sql_notification",
     "pgpubsub_sql_longpayload",
     "pgpubsub_sql_inflight",
-    "pgpubsub_sql_pause",
+    "pgpubsub_sql_subscription",
     "pgpubsub_sql_counter",
     "pgpubsub_sql_secret",
 )
@@ -53,13 +54,18 @@ POSITION, INBOX = "pgpubsub_sql_position", "pgpubsub_sql_inbox"
 OUTCOMES = ("handled", "failed", "parked", "discarded", "expired")
 """What becomes of a message: the columns that count."""
 
+NUMBERS = "pgpubsub_sql_notification_id_seq"
+"""The sequence of ids, which also numbers messages."""
+
 MAX_REASON = 200
 """Characters of a reason that are kept: an index has to hold them."""
 
 TABLES: Mapping[str, Mapping[str, Column]] = {
     NOTIFICATION: {
         "id": _ID,
-        "channel": Column(type="character varying(63)", filler="''"),
+        "channel": Column(type=_NAME, filler="''"),
+        "subscription": Column(type=_NAME, default="''::character varying"),
+        "message": Column(type="bigint", is_required=False),
         "payload": Column(type="jsonb", filler="'{}'"),
         "created_at": Column(type=_TIME, default=_NOW),
         "available_at": Column(type=_TIME, default=_NOW, is_required=False),
@@ -87,14 +93,16 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
         "listener": Column(type="text", filler="''"),
         "since": Column(type=_TIME, filler="'-infinity'"),
     },
-    PAUSE: {
-        "channel": Column(type="character varying(63)", filler="''"),
-        "paused_at": Column(type=_TIME, default=_NOW),
+    SUBSCRIPTION: {
+        "channel": Column(type=_NAME, filler="''"),
+        "name": Column(type=_NAME, filler="''"),
+        "created_at": Column(type=_TIME, default=_NOW),
+        "paused_at": Column(type=_TIME, is_required=False),
     },
     COUNTER: {
         "minute": Column(type=_TIME, filler="'-infinity'"),
-        "channel": Column(type="character varying(63)", filler="''"),
-        "subscription": Column(type="character varying(63)", filler="''"),
+        "channel": Column(type=_NAME, filler="''"),
+        "subscription": Column(type=_NAME, filler="''"),
         "listener": Column(type="text", filler="''"),
         "worker": Column(type="smallint", filler="0"),
         **dict.fromkeys(OUTCOMES, _NUMBER),
@@ -118,20 +126,22 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
 INDEXES: Mapping[str, Mapping[str, str]] = {
     NOTIFICATION: {
         "pgpubsub_sql_available": (
-            "USING btree (channel, alone, available_at, id) WHERE (available_at IS NOT NULL)"
+            "USING btree (channel, subscription, alone, available_at, id) "
+            "WHERE (available_at IS NOT NULL)"
         ),
         "pgpubsub_sql_key": (
-            "USING btree (channel, key, id) "
+            "USING btree (channel, subscription, key, COALESCE(message, id)) "
             "WHERE ((available_at IS NOT NULL) AND (key IS NOT NULL))"
         ),
         "pgpubsub_sql_failed": (
-            "USING btree (channel, id) INCLUDE (available_at, reason, failed_at, attempts) "
+            "USING btree (channel, subscription, id) "
+            "INCLUDE (available_at, reason, failed_at, attempts) "
             "WHERE ((available_at IS NULL) OR (failed_at IS NOT NULL))"
         ),
     },
     LONG_PAYLOAD: {"pgpubsub_sql_longpayload_expires_at_a49de306": "USING btree (expires_at)"},
     IN_FLIGHT: {},
-    PAUSE: {},
+    SUBSCRIPTION: {},
     COUNTER: {},
     POSITION: {},
     INBOX: {"pgpubsub_sql_arrived": "USING btree (arrived_at)"},
@@ -143,7 +153,7 @@ KEYS: Mapping[str, str] = {
     NOTIFICATION: "id",
     LONG_PAYLOAD: "id",
     IN_FLIGHT: "id",
-    PAUSE: "channel",
+    SUBSCRIPTION: "channel, name",
     COUNTER: "minute, channel, subscription, listener, worker",
     POSITION: "stream",
     INBOX: "id",

@@ -22,9 +22,10 @@ from pgpubsub_sql.sql.own_tables import (
     INBOX,
     LONG_PAYLOAD,
     NOTIFICATION,
-    PAUSE,
+    NUMBERS,
     POSITION,
     SECRET,
+    SUBSCRIPTION,
 )
 from pgpubsub_sql.sql.templates import query
 from pgpubsub_sql.sql.trigger import Trigger
@@ -58,6 +59,7 @@ class Role(enum.StrEnum):
     WATCHER = "runs `pgpubsub tail`"
     KEEPER = "runs `pgpubsub retry`, `replay`, `discard` or `move`"
     PAUSER = "runs `pgpubsub pause` or `resume`"
+    REGISTRAR = "runs `pgpubsub unsubscribe` or `move --subscription`"
     VERIFIER = "runs `pgpubsub verify`, `ls` or `sql`"
     DURABLE_OWNER = "owns the function of a durable trigger channel"
     EPHEMERAL_OWNER = "owns the function of an ephemeral trigger channel"
@@ -88,6 +90,12 @@ _NOTIFY = (
     ),
 )
 
+_STORING = (
+    *_table(SUBSCRIPTION, "SELECT"),
+    Privilege("USAGE", "SEQUENCE", NUMBERS),
+)
+"""For an INSERT that looks up subscriptions, and numbers messages."""
+
 PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
     Role.WRITER: (),
     Role.SQL_SENDER: _call("pgpubsub_notify"),
@@ -98,7 +106,7 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
     Role.LISTENER: (
         *_table(NOTIFICATION, "SELECT", "INSERT", "UPDATE", "DELETE"),
         *_table(LONG_PAYLOAD, "SELECT", "DELETE"),
-        *_table(PAUSE, "SELECT"),
+        *_STORING,
         *_table(SECRET, "SELECT"),
         *_call(_KEY, _BUCKET),
         *_call_postgres(
@@ -117,14 +125,15 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
         *_table(POSITION, "SELECT", "INSERT", "UPDATE"),
         *_table(INBOX, "SELECT", "INSERT", "DELETE"),
         *_table(NOTIFICATION, "INSERT"),
+        *_STORING,
         *_call(_KEY),
         *_call_postgres("pg_notify", "pg_try_advisory_lock", "pg_advisory_unlock"),
     ),
-    Role.READER: (*_table(NOTIFICATION, "SELECT"), *_table(PAUSE, "SELECT")),
+    Role.READER: (*_table(NOTIFICATION, "SELECT"), *_table(SUBSCRIPTION, "SELECT")),
     Role.ONLOOKER: (*_table(IN_FLIGHT, "SELECT"), *_table(COUNTER, "SELECT")),
     Role.METER: (
         *_table(NOTIFICATION, "SELECT"),
-        *_table(PAUSE, "SELECT"),
+        *_table(SUBSCRIPTION, "SELECT"),
         *_table(COUNTER, "SELECT"),
     ),
     Role.WATCHER: (*_table(NOTIFICATION, "SELECT"), *_table(LONG_PAYLOAD, "SELECT")),
@@ -134,12 +143,18 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
     ),
     Role.PAUSER: (
         *_table(NOTIFICATION, "SELECT"),
-        *_table(PAUSE, "SELECT", "INSERT", "DELETE"),
+        *_table(SUBSCRIPTION, "SELECT", "INSERT", "UPDATE"),
+        *_call_postgres("pg_notify"),
+    ),
+    Role.REGISTRAR: (
+        *_table(NOTIFICATION, "SELECT", "UPDATE", "DELETE"),
+        *_table(SUBSCRIPTION, "SELECT", "INSERT", "UPDATE", "DELETE"),
         *_call_postgres("pg_notify"),
     ),
     Role.VERIFIER: _table("django_migrations", "SELECT"),
     Role.DURABLE_OWNER: (
         *_table(NOTIFICATION, "INSERT"),
+        *_STORING,
         *_call("pgpubsub_context_v1", _IGNORED, _KEY),
         *_NOTIFY,
     ),
@@ -151,6 +166,7 @@ HELPERS: Mapping[str, tuple[Privilege, ...]] = {
     "pgpubsub_notify": _call("pgpubsub_store_v1"),
     "pgpubsub_store_v1": (
         *_table(NOTIFICATION, "SELECT", "INSERT"),
+        *_STORING,
         *_call("pgpubsub_context_v1", _KEY),
         *_NOTIFY,
     ),
@@ -162,6 +178,7 @@ HELPERS: Mapping[str, tuple[Privilege, ...]] = {
     ),
     "pgpubsub_notify_many_v1": (
         *_table(NOTIFICATION, "INSERT"),
+        *_STORING,
         *_call("pgpubsub_context_v1", _KEY, "pgpubsub_send_v1"),
         *_NOTIFY,
     ),

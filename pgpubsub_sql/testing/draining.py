@@ -15,6 +15,7 @@ from django.utils import timezone
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.django_internals import count_callbacks
 from pgpubsub_sql.listeners import Listener
+from pgpubsub_sql.subscriptions import Lane, columns
 from pgpubsub_sql.testing.callbacks import run_callbacks
 from pgpubsub_sql.testing.captures import Captures
 from pgpubsub_sql.testing.guards import Guard
@@ -59,6 +60,7 @@ class Drain:
         self._delivery = Delivery(
             channels,
             using=using,
+            lanes=[Lane(next(iter(self._channels)), only.subscription)] if only else None,
             is_stopping=self._is_full,
             dispatcher=self._dispatcher,
             observe=self._observe,
@@ -122,25 +124,32 @@ class Drain:
                 attempt.error = error
         self._observe(attempts)
 
-    def _dispatcher(self, channel: type[BaseChannel], session: Session) -> RecordingDispatcher:
+    def _dispatcher(
+        self, channel: type[BaseChannel], subscription: str, session: Session
+    ) -> RecordingDispatcher:
         made = RecordingDispatcher(
-            channel, session, record=self._record, check=self._guard.check, only=self._only
+            channel,
+            subscription,
+            session,
+            record=self._record,
+            check=self._guard.check,
+            only=self._only,
         )
         return self._dispatchers.setdefault(channel.postgres_name(), made)
 
     def _handle_ready(self) -> bool:
         """Handle one batch of each channel, and what was captured; return whether to go on."""
         before = len(self.handled)
-        rows = ask(self._using, "ready_channels", channels=[*self._channels])
-        again = [self._handle_stored(name) for (name,) in rows if not self._is_full()]
+        rows = ask(self._using, "ready_lanes", **columns(self._delivery.lanes))
+        again = [self._handle_stored(Lane(*row)) for row in rows if not self._is_full()]
         for row in self._captured():
             if not self._is_full():
                 self._handle_captured(row)
         return any(again) or len(self.handled) > before
 
-    def _handle_stored(self, name: str) -> bool:
+    def _handle_stored(self, lane: Lane) -> bool:
         self._captures.keep(self._using)
-        return bool(self._doing(lambda: self._delivery.handle_stored(name)))
+        return bool(self._doing(lambda: self._delivery.handle_stored(*lane)))
 
     def _captured(self) -> list[Row]:
         return [row for row in self._tap.heard(0) if row.name in self._channels]

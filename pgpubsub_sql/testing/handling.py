@@ -205,6 +205,7 @@ class RecordingDispatcher(Dispatcher):
     def __init__(
         self,
         channel: type[BaseChannel],
+        subscription: str,
         session: Session,
         *,
         record: Record,
@@ -215,7 +216,7 @@ class RecordingDispatcher(Dispatcher):
         self._check = check
         self._only = only
         self._message: HandledMessage | None = None
-        super().__init__(channel, session)
+        super().__init__(channel, subscription, session)
 
     def __call__(self, payload: str, attempt: Attempt) -> None:
         """Decode *payload* and call listeners."""

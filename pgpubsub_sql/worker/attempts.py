@@ -17,6 +17,7 @@ from django.db import connections
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.django_internals import as_read, set_database
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.outcomes import (
     Claimed,
     Failure,
@@ -64,6 +65,8 @@ class Attempt:
     """Alias of the database."""
     name: str
     """Name of the channel in PostgreSQL."""
+    subscription: str = ""
+    """Name of the subscription; empty for listeners without one."""
     created_at: datetime.datetime | str
     """A string is PostgreSQL's spelling, which is parsed only if somebody asks for it."""
     id: int | None = None
@@ -86,14 +89,15 @@ class Attempt:
 
     @classmethod
     def of_stored(
-        cls, channel: type[BaseChannel], name: str, claimed: Claimed, using: str
+        cls, channel: type[BaseChannel], lane: Lane, claimed: Claimed, using: str
     ) -> Attempt:
-        """Return an attempt to handle a stored message of *channel*, which has this *name*."""
+        """Return an attempt to handle a message of *channel* that is stored in this *lane*."""
         rest = claimed.rest
         return cls(
             channel=channel,
             using=using,
-            name=name,
+            name=lane.channel,
+            subscription=lane.subscription,
             created_at=claimed.created_at,
             id=claimed.id,
             attempts=rest.attempts,
@@ -117,9 +121,15 @@ class Attempt:
             self.using,
             id=self.id,
             channel=self.name,
+            subscription=self.subscription,
             created_at=self.created_at,
             attempts=self.attempts,
         )
+
+    @property
+    def lane(self) -> Lane:
+        """Its channel and subscription."""
+        return Lane(self.name, self.subscription)
 
     @property
     def failed_listener(self) -> str:
@@ -140,6 +150,7 @@ class Attempt:
         """Attributes of its log records."""
         return {
             "channel": self.name,
+            "subscription": self.subscription,
             "notification_id": self.id,
             "attempt": self.attempts + 1,
             "listener": self.failed_listener,

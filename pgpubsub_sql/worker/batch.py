@@ -1,4 +1,4 @@
-"""A batch: the messages of one channel that are claimed and handled in one transaction."""
+"""A batch: the messages of one subscription that are claimed and handled in one transaction."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from pgpubsub_sql.channels import BaseChannel
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.attempts import Attempt, new_context
 from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.isolation import Isolation
@@ -88,7 +89,7 @@ class BatchSizing:
 
 
 class Batch:
-    """Claimed messages of one channel, and what becomes of each.
+    """Claimed messages of one subscription, and what becomes of each.
 
     A batch ends early, and releases the messages it has not reached, when it has reached one of its
     *limits*, when *is_stopping* says so, when a listener has committed the transaction, and after a
@@ -109,6 +110,7 @@ class Batch:
         isolation: Isolation,
         *,
         channel: type[BaseChannel],
+        subscription: str,
         dispatch: Dispatcher,
         is_ordered: bool,
         limits: BatchLimits,
@@ -133,7 +135,7 @@ class Batch:
         """What the contexts of all attempts are copies of."""
         self._using = isolation.using
         self._channel = channel
-        self._name = channel.postgres_name()
+        self._lane = Lane(channel.postgres_name(), subscription)
         self._dispatch = dispatch
         self._in_flight = in_flight
         self._is_ordered = is_ordered
@@ -239,7 +241,7 @@ class Batch:
     def _attempt_at(self, one: Claimed) -> Attempt:
         spare = self._spare
         if spare is None or one.unusual is not None:
-            spare = Attempt.of_stored(self._channel, self._name, one, self._using)
+            spare = Attempt.of_stored(self._channel, self._lane, one, self._using)
             self._spare = None if one.unusual is not None else spare
         else:
             spare.id, spare.created_at, spare.listener = one.id, one.created_at, ""

@@ -1,4 +1,4 @@
-"""Claims: which stored messages of a channel a worker takes next, in any order."""
+"""Claims: which stored messages of a subscription a worker takes next, in any order."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias
 
 from pgpubsub_sql.filters import ClaimFilter
 from pgpubsub_sql.sql import part, render
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.outcomes import Claimed
 from pgpubsub_sql.worker.session import Session
 
@@ -48,7 +49,7 @@ class Claim:
 
 
 class Claims(Protocol):
-    """Claims messages of one channel, within an open transaction."""
+    """Claims messages of one subscription, within an open transaction."""
 
     @property
     def is_rested(self) -> bool:
@@ -128,11 +129,11 @@ class UnorderedClaims:
     """
 
     def __init__(
-        self, name: str, session: Session, claim_filter: ClaimFilter, *, keyless: bool = False
+        self, lane: Lane, session: Session, claim_filter: ClaimFilter, *, keyless: bool = False
     ) -> None:
         self._session = session
         self._text = statement("take", claim_filter)
-        self._parameters = {"channel": name, "keyless": keyless, **claim_filter.values}
+        self._parameters = {**lane._asdict(), "keyless": keyless, **claim_filter.values}
         self._mark: Position | None = None
         self._is_at_end = True
         """Whether there was nothing more after the mark."""

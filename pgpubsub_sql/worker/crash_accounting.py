@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import WorkerDied
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.outcomes import Claimed
 from pgpubsub_sql.worker.reporting import log_failure, report_outcome
@@ -16,7 +17,7 @@ logger = logging.getLogger("pgpubsub_sql.worker")
 
 
 def account_for(
-    abandoned: Sequence[Claimed], channel: type[BaseChannel], session: Session
+    abandoned: Sequence[Claimed], channel: type[BaseChannel], subscription: str, session: Session
 ) -> list[Attempt]:
     """Record what becomes of *abandoned* messages; return the failed attempts.
 
@@ -26,16 +27,17 @@ def account_for(
     if not abandoned:
         return []
     session.execute("isolate", {"ids": [one.id for one in abandoned if not one.alone]})
-    return [_charge(one, channel, session) for one in abandoned if one.alone]
+    lane = Lane(channel.postgres_name(), subscription)
+    return [_charge(one, channel, lane, session) for one in abandoned if one.alone]
 
 
-def _charge(one: Claimed, channel: type[BaseChannel], session: Session) -> Attempt:
-    attempt = Attempt.of_stored(channel, channel.postgres_name(), one, session.using)
+def _charge(one: Claimed, channel: type[BaseChannel], lane: Lane, session: Session) -> Attempt:
+    attempt = Attempt.of_stored(channel, lane, one, session.using)
     session.record_failure(one.id, one.attempts, attempt.fail(WorkerDied()))
     return attempt
 
 
-def report_crashes(abandoned: Sequence[Claimed], charged: Iterable[Attempt], name: str) -> None:
+def report_crashes(abandoned: Sequence[Claimed], charged: Iterable[Attempt], lane: Lane) -> None:
     """Report what :func:`account_for` recorded, once it is committed."""
     if count := sum(not one.alone for one in abandoned):
         message = (
@@ -44,7 +46,7 @@ def report_crashes(abandoned: Sequence[Claimed], charged: Iterable[Attempt], nam
             "Each will be handled in a transaction of its own, which shows whether one of them is "
             "the cause."
         )
-        logger.warning(message, name, count, extra={"channel": name, "count": count})
+        logger.warning(message, lane, count, extra={**lane._asdict(), "count": count})
     for attempt in charged:
         log_failure(attempt)
         report_outcome(attempt)

@@ -12,6 +12,8 @@ from typing import Any
 
 from pgpubsub_sql.channels import BaseChannel, is_notified
 from pgpubsub_sql.filters import ClaimFilter, claim_filter
+from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.subscriptions import Lane, columns
 from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.batch import Batch, BatchLimits, BatchSizing
 from pgpubsub_sql.worker.claims import START, Claims, UnorderedClaims
@@ -32,12 +34,13 @@ from pgpubsub_sql.worker.signatures import SignatureCheck
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 
-class ChannelState:
-    """What a worker keeps for one channel."""
+class LaneState:
+    """What a worker keeps for one subscription of a channel."""
 
     def __init__(
         self,
         number: int,
+        lane: Lane,
         channel: type[BaseChannel],
         session: Session,
         claim_filter: ClaimFilter,
@@ -46,8 +49,9 @@ class ChannelState:
         counters: Counters,
     ) -> None:
         self.number = number
+        """Position of the channel."""
+        self.lane = lane
         self.channel = channel
-        self.name = channel.postgres_name()
         self.dispatch = dispatch
         self._observe = observe
         self._counters = counters
@@ -58,11 +62,9 @@ class ChannelState:
         """Seconds that the listeners of one message, or of one batch, may take together."""
         self.is_ordered = bool(channel.ordering_fields())
         claims = OrderedClaims if self.is_ordered else UnorderedClaims
-        self.claims: Claims = claims(self.name, session, claim_filter)
+        self.claims: Claims = claims(lane, session, claim_filter)
         sizing = ListSizing if self.is_listed else BatchSizing
         self.sizing: BatchSizing | ListSizing = sizing(channel.batch_size)
-        self.raw_notifies = RawNotifies(channel, session)
-        self.ephemeral = Ephemeral(channel, session, dispatch, self.observe)
         self.unresolved: Callable[[], None] | None = None
         """Settles a batch of which it is not known yet whether it was committed."""
         self.rest = 0.0
@@ -76,15 +78,17 @@ class ChannelState:
     def count(self, attempts: Sequence[Attempt] = (), *, is_undone: bool = False) -> None:
         """Count what has become of messages; see :meth:`Counters.settle`."""
         tallies = self.dispatch.tallies
-        self._counters.settle(self.name, "", tallies, attempts, is_undone=is_undone)
+        self._counters.settle(*self.lane, tallies, attempts, is_undone=is_undone)
 
     def expire(self, messages: int) -> None:
         """Count messages that had expired."""
-        self._counters.expire(self.name, "", messages)
+        self._counters.expire(*self.lane, messages)
 
 
 class Delivery:
     """Delivers messages of *channels* to their listeners, on Django's connection *using*.
+
+    Of durable channels it handles what is stored for *lanes*; by default for every subscription.
 
     *is_stopping* is asked between two messages; once it is true, claimed messages that were not
     reached are released. *after_handling* is called after the last message of a batch, before
@@ -98,11 +102,12 @@ class Delivery:
         channels: Iterable[type[BaseChannel]],
         *,
         using: str,
+        lanes: Iterable[Lane] | None = None,
         schema: str = "",
         is_stopping: Callable[[], bool] = lambda: False,
         after_handling: Callable[[], object] = lambda: None,
         name: str = "",
-        dispatcher: Callable[[type[BaseChannel], Session], Dispatcher] = Dispatcher,
+        dispatcher: Callable[[type[BaseChannel], str, Session], Dispatcher] = Dispatcher,
         observe: Callable[[Sequence[Attempt]], object] | None = None,
         pulse: Pulse | None = None,
     ) -> None:
@@ -118,17 +123,27 @@ class Delivery:
         self.counters = Counters()
         """What has become of messages since somebody has written it down."""
         condition = claim_filter(using)
-        self._states = {
-            name: ChannelState(
-                number,
+        self.lanes = list(lanes or registry.lanes_of(self.channels.values()))
+        self._states: dict[Lane, LaneState] = {}
+        numbers = {name: number for number, name in enumerate(self.channels)}
+        for lane in self.lanes:
+            channel = self.channels[lane.channel]
+            self._states[lane] = LaneState(
+                numbers[lane.channel],
+                lane,
                 channel,
                 self.session,
                 condition,
-                dispatcher(channel, self.session),
+                dispatcher(channel, lane.subscription, self.session),
                 observe or _ignore,
                 self.counters,
             )
-            for number, (name, channel) in enumerate(self.channels.items())
+        self._raw_notifies = {
+            name: RawNotifies(channel, self.session) for name, channel in self.channels.items()
+        }
+        self._ephemerals = {
+            lane.channel: Ephemeral(state.channel, self.session, state.dispatch, state.observe)
+            for lane, state in self._states.items()
         }
         for state in self._states.values():
             state.dispatch.calling = self._pulse.listener
@@ -136,29 +151,30 @@ class Delivery:
         """Number of notifications by outcome; those that were handled count for ``NoneType``."""
         self._ephemeral = 0
         """Number of messages handled that were not stored."""
-        self.paused: set[str] = set()
-        """Channels that were paused at the last look ahead."""
+        self.paused: set[Lane] = set()
+        """Subscriptions that were paused at the last look ahead."""
         self._looked_ahead: str | None = None
         """Server time of the last look ahead."""
 
-    def look(self, channels: Mapping[str, bool]) -> dict[str, float]:
-        """Return the seconds until each channel's next stored notification is ready.
+    def look(self, lanes: Mapping[Lane, bool]) -> dict[Lane, float]:
+        """Return the seconds until each subscription's next stored notification is ready.
 
         Zero or less: it is ready, or in flight in another worker. Infinity: there is none. The
-        value of each channel says whether to be *thorough*, as in :meth:`handle_stored`.
+        value of each says whether to be *thorough*, as in :meth:`handle_stored`.
         """
-        for name in channels:
-            self._states[name].raw_notifies.store()
-        claims = {name: self._states[name].claims for name in channels}
-        after = {name: claims[name].position(thorough=channels[name]) for name in channels}
+        for name in dict.fromkeys(lane.channel for lane in lanes):
+            self._raw_notifies[name].store()
+        claims = {lane: self._states[lane].claims for lane in lanes}
+        after = {lane: claims[lane].position(thorough=lanes[lane]) for lane in lanes}
         times, ids = zip(*(place or START for place in after.values()), strict=True)
         started = time.monotonic()
-        values = {"channels": list(channels), "after": list(times), "after_ids": list(ids)}
+        values = {**columns(lanes), "after": list(times), "after_ids": list(ids)}
         found = {}
-        for name, seconds, at in self.session.execute("look", values):
-            found[name] = seconds
-            if after[name] is None and seconds > 0:
-                claims[name].looked(started, at)
+        for channel, subscription, seconds, at in self.session.execute("look", values):
+            lane = Lane(channel, subscription)
+            found[lane] = seconds
+            if after[lane] is None and seconds > 0:
+                claims[lane].looked(started, at)
         return found
 
     @property
@@ -166,32 +182,35 @@ class Delivery:
         """Number of messages handled, whatever became of them."""
         return self.outcomes.total() + self._ephemeral
 
-    def is_rested(self, name: str) -> bool:
-        """Return whether a search from the start of a channel may be made again."""
-        return self._states[name].claims.is_rested
+    def is_rested(self, lane: Lane) -> bool:
+        """Return whether a search from the start of a subscription may be made again."""
+        return self._states[lane].claims.is_rested
 
-    def rest(self, name: str) -> float:
-        """Return for how many seconds to leave a channel alone after its last batch."""
-        return self._states[name].rest
+    def rest(self, lane: Lane) -> float:
+        """Return for how many seconds to leave a subscription alone after its last batch."""
+        return self._states[lane].rest
 
-    def next_ready(self) -> dict[str, float]:
-        """Return the seconds until each channel's next stored notification is ready.
+    def next_ready(self) -> dict[Lane, float]:
+        """Return the seconds until each subscription's next stored notification is ready.
 
-        This leaves out channels that are paused, which it notes in :attr:`paused`. It also leaves
+        This leaves out those that are paused, which it notes in :attr:`paused`. It also leaves
         out what was ready at the call before: it is in flight in another worker, or
         :meth:`handle_stored` would have claimed it since.
         """
-        rows = self.session.execute(
-            "next_ready", {"channels": list(self.channels), "after": self._looked_ahead}
-        )
-        if rows:
-            self._looked_ahead = rows[0][2]
-        self.paused = {name for name, seconds, _ in rows if seconds is None}
-        return {name: seconds for name, seconds, _ in rows if seconds is not None}
+        values = {**columns(self.lanes), "after": self._looked_ahead}
+        found: dict[Lane, float] = {}
+        self.paused = set()
+        for channel, subscription, seconds, at in self.session.execute("next_ready", values):
+            self._looked_ahead, lane = at, Lane(channel, subscription)
+            if seconds is None:
+                self.paused.add(lane)
+            else:
+                found[lane] = seconds
+        return found
 
     def count_ready(self) -> int:
         """Return how many stored notifications are ready; 10,001 stands for more than 10,000."""
-        ((count,),) = self.session.execute("count_ready", {"channels": list(self.channels)})
+        ((count,),) = self.session.execute("count_ready", columns(self.lanes))
         return int(count)
 
     def sweep(self) -> None:
@@ -204,21 +223,21 @@ class Delivery:
 
     def handle_ephemeral(self, name: str, waiting: deque[str], until: float = math.inf) -> None:
         """Handle messages that are not stored; see :meth:`Ephemeral.handle`."""
-        state = self._states[name]
+        state = next(one for one in self._states.values() if one.lane.channel == name)
         self._pulse.handling(state.number, state.limit)
         before = len(waiting)
-        state.ephemeral.handle(waiting, self.schema, until)
+        self._ephemerals[name].handle(waiting, self.schema, until)
         self._ephemeral += before - len(waiting)
         self._pulse.working()
 
     def store(self, name: str, payloads: Iterable[str]) -> None:
         """Store raw NOTIFYs on a durable channel, now or before the next batch."""
-        raw_notifies = self._states[name].raw_notifies
+        raw_notifies = self._raw_notifies[name]
         raw_notifies.add(payloads, self.schema)
         raw_notifies.store()
 
-    def handle_stored(self, name: str, *, thorough: bool = True) -> bool:
-        """Claim and handle one batch of a channel; return whether to look again at once.
+    def handle_stored(self, name: str, subscription: str = "", *, thorough: bool = True) -> bool:
+        """Claim and handle one batch of a subscription; return whether to look again at once.
 
         If *thorough*, that ends only once a search from the start has found nothing more. Otherwise
         it may also end because such a search took place a moment ago: see :meth:`is_rested`.
@@ -230,9 +249,9 @@ class Delivery:
 
         Raises what keeps it from claiming, which is no message's fault.
         """
-        state, batch = self._states[name], None
+        state, batch = self._states[Lane(name, subscription)], None
         state.rest = 0.0
-        state.raw_notifies.store()
+        self._raw_notifies[name].store()
         if state.unresolved:
             state.unresolved()
         is_durable = state.channel.batch_size == 1
@@ -244,7 +263,9 @@ class Delivery:
                     batch = self._batch(state, claim.claimed, isolation, limits)
                     self._handle(state, batch)
                 else:
-                    charged = account_for(claim.abandoned, state.channel, self.session)
+                    charged = account_for(
+                        claim.abandoned, state.channel, subscription, self.session
+                    )
         except Exception as error:  # whatever it is, it is this batch's outcome
             if batch is None:
                 raise
@@ -253,14 +274,14 @@ class Delivery:
         if batch is None:
             self.outcomes.update(type(one.outcome) for one in charged)
             state.count(charged)
-            report_crashes(claim.abandoned, charged, name)
+            report_crashes(claim.abandoned, charged, state.lane)
             return not claim.is_last
         self._committed(state, batch)
         return not claim.is_last or batch.count(Release) > 0
 
     def _batch(
         self,
-        state: ChannelState,
+        state: LaneState,
         claimed: Sequence[Claimed],
         isolation: Isolation,
         limits: BatchLimits,
@@ -271,6 +292,7 @@ class Delivery:
             claimed,
             isolation,
             channel=state.channel,
+            subscription=state.lane.subscription,
             dispatch=state.dispatch,
             is_ordered=state.is_ordered,
             limits=limits,
@@ -279,7 +301,7 @@ class Delivery:
             in_flight=self._pulse.message,
         )
 
-    def _handle(self, state: ChannelState, batch: Batch) -> None:
+    def _handle(self, state: LaneState, batch: Batch) -> None:
         self._pulse.handling(state.number, state.limit)
         try:
             batch.handle()
@@ -289,16 +311,16 @@ class Delivery:
         batch.isolation.verify()
         self._put_back(state, batch)
 
-    def _put_back(self, state: ChannelState, batch: Batch) -> None:
+    def _put_back(self, state: LaneState, batch: Batch) -> None:
         rows = batch.rows_to_put_back()
         if rows:
-            columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
-            self.session.execute("put_back", columns | {"channel": state.name})
+            values: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
+            self.session.execute("put_back", values | state.lane._asdict())
         if batch.count(Release) and is_notified(state.channel):
             # Other workers may have gone to sleep meanwhile.
-            self.session.execute("ring", {"channels": [state.name]})
+            self.session.execute("ring", {"channels": [state.lane.channel]})
 
-    def _committed(self, state: ChannelState, batch: Batch) -> None:
+    def _committed(self, state: LaneState, batch: Batch) -> None:
         released, expired = batch.count(Release), batch.count(Expired)
         if not batch.claimed[0].alone:  # it does not show how quick the others are
             state.sizing.end(batch)
@@ -307,14 +329,14 @@ class Delivery:
             state.claims.rewind(batch.first(Release))
         if expired:
             message = "%s notifications of channel %s had expired and were dropped"
-            extra = {"channel": state.name, "count": expired}
-            logger.info(message, expired, state.name, extra=extra)
+            extra = {**state.lane._asdict(), "count": expired}
+            logger.info(message, expired, state.lane, extra=extra)
             state.expire(expired)
         self.outcomes[type(None)] += batch.count(Done)
         self._report(state, batch.attempts)
 
     def _report(
-        self, state: ChannelState, attempts: Sequence[Attempt], *, is_undone: bool = False
+        self, state: LaneState, attempts: Sequence[Attempt], *, is_undone: bool = False
     ) -> None:
         """Report outcomes that are final, and tidy up after receivers and listeners."""
         self.outcomes.update([type(one.outcome) for one in attempts if one.error is not None])
@@ -323,15 +345,15 @@ class Delivery:
             for attempt in attempts:
                 report_outcome(attempt)
         if is_reported():
-            self.session.reclaim(state.name)
+            self.session.reclaim(state.lane.channel)
         self.session.tidy_up()
 
     # --- Batches that were not committed, as far as the worker knows
 
-    def _recover(self, state: ChannelState, batch: Batch, error: Exception) -> None:
+    def _recover(self, state: LaneState, batch: Batch, error: Exception) -> None:
         """Decide what becomes of a batch that seems to have been rolled back by *error*.
 
-        If the server is gone, the next :meth:`handle_stored` of the channel decides.
+        If the server is gone, the next :meth:`handle_stored` of the subscription decides.
         """
         state.unresolved = partial(self._recover, state, batch, error)
         self.session.drop_if_broken()
@@ -340,7 +362,7 @@ class Delivery:
         self._resolve(state, batch, error)
         state.unresolved = None
 
-    def _resolve(self, state: ChannelState, batch: Batch, error: Exception) -> None:
+    def _resolve(self, state: LaneState, batch: Batch, error: Exception) -> None:
         isolation = batch.isolation
         is_committed = self.session.was_committed(isolation.transaction, isolation.recovered_at)
         if is_committed and isolation.is_committing:  # only the server's answer was lost
@@ -358,12 +380,12 @@ class Delivery:
         else:
             self._isolate(state, batch, error)
 
-    def _committed_after_all(self, state: ChannelState, batch: Batch) -> None:
+    def _committed_after_all(self, state: LaneState, batch: Batch) -> None:
         for callback in batch.isolation.callbacks:
             callback()
         self._committed(state, batch)
 
-    def _failed_alone(self, state: ChannelState, batch: Batch, error: Exception) -> None:
+    def _failed_alone(self, state: LaneState, batch: Batch, error: Exception) -> None:
         """Record the failure of a message that is no longer in flight."""
         attempt, (claimed,) = batch.first_attempt(), batch.claimed
         innocent = postpone(describe(error)) if batch.isolation.is_lost else None
@@ -372,15 +394,15 @@ class Delivery:
         self.session.record_failure(claimed.id, claimed.attempts, outcome)
         self._report(state, [attempt], is_undone=True)
 
-    def _isolate(self, state: ChannelState, batch: Batch, error: Exception) -> None:
+    def _isolate(self, state: LaneState, batch: Batch, error: Exception) -> None:
         """Have each message of the batch be handled alone from now on."""
         message = (
             "A batch of channel %s was rolled back (messages: %s). None is lost: each will be "
             "handled again, in a transaction of its own."
         )
         count = len(batch.claimed)
-        extra = {"channel": state.name, "count": count}
-        logger.warning(message, state.name, count, exc_info=error, extra=extra)
+        extra = {**state.lane._asdict(), "count": count}
+        logger.warning(message, state.lane, count, exc_info=error, extra=extra)
         self.session.execute("isolate", {"ids": [one.id for one in batch.claimed]})
         state.count(is_undone=True)
 

@@ -48,21 +48,26 @@ DURABLE_HINT = (
 
 
 class Dispatcher:
-    """Calls the listeners of *channel*, in order of registration, or its batch listener.
+    """Calls the listeners of a *subscription* of *channel*, in order of registration, or its batch
+    listener.
 
     The position of the one that is called is assigned to :attr:`calling`, as in a pulse.
+
+    Those of an ephemeral channel are all called.
     """
 
-    def __init__(self, channel: type[BaseChannel], session: Session) -> None:
+    def __init__(self, channel: type[BaseChannel], subscription: str, session: Session) -> None:
         self._channel = channel
         self._session = session
-        self._heard = registry.listeners_of(channel)
+        self._heard = registry.listeners_of(
+            channel, subscription if channel.lock_notifications else None
+        )
         self.calling = memoryview(bytearray(8)).cast("q")
         self._unheard = Tally("")
         self.tallies = [self._unheard, *(Tally(one.path) for one in self._heard)]
         """What calls add up to, until somebody settles what became of their messages."""
         self._is_notification_named = any("notification" in one.parameters for one in self._heard)
-        self.batch_listener = batch_listener_of(channel)
+        self.batch_listener = batch_listener_of(channel, subscription)
         """What gets lists of messages; None if each message is handled by itself."""
         self.batch_tally = Tally("")
         """What calls of that add up to; who calls it counts the messages."""
@@ -72,7 +77,7 @@ class Dispatcher:
 
     @property
     def listeners(self) -> int:
-        """Number of listeners of the channel, which one message may all be for."""
+        """Number of listeners, which one message may all be for."""
         return len(self._heard)
 
     @cached_property
@@ -131,8 +136,7 @@ class Dispatcher:
         if self._is_notification_named:
             extras["notification"] = attempt.notification()
         if not _call_out(self._call_listeners, message, extras, attempt):
-            self._unheard.messages += 1
-            logger.warning(UNHEARD, attempt.name, message.timed_event, extra=attempt.extra)
+            self._note_unheard(message.timed_event, attempt)
 
     def read_instance(self, payload: str, attempt: Attempt) -> Instance | None:
         """Return *payload* as the batch listener gets it, or None if it does not want its event.
@@ -142,8 +146,7 @@ class Dispatcher:
         instance = _read(self._decode_instance, payload)
         if self.batch_listener and self.batch_listener.accepts(instance.timed_event):
             return instance
-        self._unheard.messages += 1
-        logger.warning(UNHEARD, attempt.name, instance.timed_event, extra=attempt.extra)
+        self._note_unheard(instance.timed_event, attempt)
         return None
 
     def call_batch(self, batch: Sequence[tuple[Instance, Attempt]]) -> None:
@@ -179,6 +182,12 @@ class Dispatcher:
                 finally:
                     tally.seconds += perf_counter() - started
         return is_heard
+
+    def _note_unheard(self, timed_event: str, attempt: Attempt) -> None:
+        """Note that no listener takes this event; warn if none of another subscription does."""
+        self._unheard.messages += 1
+        if not any(one.accepts(timed_event) for one in registry.listeners_of(self._channel)):
+            logger.warning(UNHEARD, attempt.lane, timed_event, extra=attempt.extra)
 
     def caller(self, listener: Listener) -> Call:
         """Return the function to call for *listener*, limited by its channel's timeout, if any."""

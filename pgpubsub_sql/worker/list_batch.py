@@ -379,8 +379,8 @@ class ListBatch(Batch):
         )
         charged = "it has lasted so long that one message is" if is_charged else "no message is"
         count = len(self._items)
-        extra = {"channel": self._name, "count": count}
-        logger.warning(message, self._name, count, charged, exc_info=error, extra=extra)
+        extra = {**self._lane._asdict(), "count": count}
+        logger.warning(message, self._lane, count, charged, exc_info=error, extra=extra)
 
     def _log(self, part: Part, error: BaseException) -> None:
         """Log the first failure of more than one message; those that fail alone are logged, too."""
@@ -389,8 +389,8 @@ class ListBatch(Batch):
             "undone, and parts of them are tried: %s"
         )
         listener, count = part[0].attempt.listener, len(part)
-        extra = {"channel": self._name, "count": count, "listener": listener}
-        logger.warning(message, listener, count, self._name, brief(error), extra=extra)
+        extra = {**self._lane._asdict(), "count": count, "listener": listener}
+        logger.warning(message, listener, count, self._lane, brief(error), extra=extra)
 
     def _is_released(self, item: Item) -> bool:
         """Return whether a message that was to be handled goes back as it was."""

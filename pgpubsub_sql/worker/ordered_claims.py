@@ -9,6 +9,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from pgpubsub_sql.filters import ClaimFilter
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import claims
 from pgpubsub_sql.worker.claims import Claim, Position, UnorderedClaims, claim_of, statement
 from pgpubsub_sql.worker.outcomes import Claimed
@@ -54,11 +55,11 @@ class OrderedClaims:
     There is no low-water mark, because a message that failed has to come first again.
     """
 
-    def __init__(self, name: str, session: Session, claim_filter: ClaimFilter) -> None:
+    def __init__(self, lane: Lane, session: Session, claim_filter: ClaimFilter) -> None:
         self._session = session
-        self._keyless = UnorderedClaims(name, session, claim_filter, keyless=True)
+        self._keyless = UnorderedClaims(lane, session, claim_filter, keyless=True)
         self._text = statement("take_ordered", claim_filter)
-        self._parameters = {"channel": name, **claim_filter.values}
+        self._parameters = {**lane._asdict(), **claim_filter.values}
         self._keyless_at = 0.0
         """When messages without a key had their turn, by the monotonic clock."""
         self._after = ""

@@ -122,6 +122,8 @@ class Claimed(NamedTuple):
     """A stored notification in flight, in the column order of the query ``claimed``."""
 
     id: int
+    message: int | None
+    """Number that it shares with its copies for other subscriptions; None stands for its id."""
     payload: str
     """JSON; None for an abandoned message, whose payload may be what killed a worker."""
     key: str | None
@@ -157,6 +159,7 @@ class Claimed(NamedTuple):
         rest = self.rest
         return {
             "id": self.id,
+            "message": self.message,
             "payload": self.payload,
             "created_at": self.created_at,
             "available_at": self.available_at,

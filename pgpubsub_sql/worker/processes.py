@@ -21,6 +21,7 @@ from django.conf import settings
 from pgpubsub_sql.channels import BaseChannel, find_channel
 from pgpubsub_sql.errors import NotReady, PubSubError
 from pgpubsub_sql.logs import configure
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.display import Display
 from pgpubsub_sql.worker.limits import Limits
 from pgpubsub_sql.worker.pulse import Pulse, Pulses
@@ -57,6 +58,9 @@ class WorkerOptions:
 
     channels: tuple[str, ...]
     """Names of the channels to listen to."""
+    lanes: tuple[tuple[str, str], ...] = ()
+    """The channel and the subscription of what is stored for these workers; empty for all of the
+    channels."""
     database: str = "default"
     """Alias of the database."""
     place: str = ""
@@ -114,6 +118,7 @@ def _work(options: WorkerOptions, pulse: Pulse, lifeline: Lifeline | None = None
     worker = Worker(
         channels,
         using=options.database,
+        lanes=[Lane(*names) for names in options.lanes],
         expected_place=options.place,
         name=name,
         lifeline=lifeline,

@@ -18,6 +18,7 @@ from pgpubsub_sql.signals import (
     message_received,
     message_succeeded,
 )
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.isolation import MESSAGE_ERRORS, Isolation
 from pgpubsub_sql.worker.outcomes import (
@@ -53,13 +54,13 @@ def send(signal: Signal, sender: Any, **named: Any) -> None:
         logger.exception(message, sender.__name__)
 
 
-def log_pauses(before: set[str], now: set[str]) -> None:
-    """Log which channels have been paused, and which have been resumed."""
-    for name in sorted(now - before):
+def log_pauses(before: set[Lane], now: set[Lane]) -> None:
+    """Log which subscriptions have been paused, and which have been resumed."""
+    for lane in sorted(now - before):
         message = "Channel %s is paused: its messages wait until somebody runs pgpubsub resume"
-        logger.info(message, name, extra={"channel": name})
-    for name in sorted(before - now):
-        logger.info("Channel %s is no longer paused", name, extra={"channel": name})
+        logger.info(message, lane, extra=lane._asdict())
+    for lane in sorted(before - now):
+        logger.info("Channel %s is no longer paused", lane, extra=lane._asdict())
 
 
 def report_start(attempt: Attempt, isolation: Isolation | None = None) -> None:
@@ -74,14 +75,14 @@ def report_start(attempt: Attempt, isolation: Isolation | None = None) -> None:
             "Receivers of message_received failed for a message of channel %s. What they did is "
             "undone; the message is handled all the same."
         )
-        logger.error(message, attempt.name, exc_info=error, extra=attempt.extra)
+        logger.error(message, attempt.lane, exc_info=error, extra=attempt.extra)
 
 
 def report_outcome(attempt: Attempt) -> None:
     """Report the outcome of a message, once it is final."""
     if attempt.error is None:
         message = "Handled a message of channel %s in %.3f s"
-        logger.debug(message, attempt.name, attempt.duration, extra=attempt.extra)
+        logger.debug(message, attempt.lane, attempt.duration, extra=attempt.extra)
         _send(message_succeeded, attempt, "duration")
         return
     outcome, named = attempt.outcome, ("duration", "error", "listener")
@@ -113,7 +114,7 @@ def log_failure(attempt: Attempt) -> None:
         logging.DEBUG if is_repeated else _LEVELS[type(outcome)],
         "Notification %s of channel %s failed and %s%s%s",
         attempt.id,
-        attempt.name,
+        attempt.lane,
         next_step(outcome),
         attempt.particulars,
         f": {error}" if is_brief else ".",
@@ -141,7 +142,7 @@ def _guarded(attempt: Attempt, callback: Callable[[], object]) -> Callable[[], N
                 "A callback given to transaction.on_commit() by a listener of channel %s took "
                 "longer than the channel's timeout (%s s) and was interrupted; the message itself "
                 "was handled. Raise the timeout, or send slow work on a channel of its own.",
-                attempt.name,
+                attempt.lane,
                 attempt.channel.timeout,
                 extra=attempt.extra,
             )
@@ -150,7 +151,7 @@ def _guarded(attempt: Attempt, callback: Callable[[], object]) -> Callable[[], N
             logger.exception(
                 "A callback given to transaction.on_commit() by a listener of channel %s "
                 "failed; the message itself was handled.",
-                attempt.name,
+                attempt.lane,
                 extra=attempt.extra,
             )
 

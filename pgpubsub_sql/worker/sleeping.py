@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pgpubsub_sql.sql import OUT_OF_MEMORY, query, render, sqlstate
+from pgpubsub_sql.subscriptions import Lane
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -58,126 +59,128 @@ _QUIET = (State.ASLEEP, State.PAUSED, State.POLLED)
 
 
 class Sleeper:
-    """Puts the *channels* of one worker to sleep, and wakes them up.
+    """Puts the *lanes* of one worker to sleep, and wakes them up.
 
-    Channels that are *polled* never sleep: they have nothing to do with the locks.
+    Those that are *polled* never sleep: they have nothing to do with the locks, which are those of
+    their channels.
 
     It follows the protocol step by step: take lock S, so that writers notify; wait for lock P, so
     that no writer is left that may have seen S free; poll once more, to find what they have stored.
     """
 
-    def __init__(self, channels: Iterable[str], *, polled: Iterable[str] = ()) -> None:
-        self._states = dict.fromkeys(channels, State.AWAKE) | dict.fromkeys(polled, State.POLLED)
+    def __init__(self, lanes: Iterable[Lane], *, polled: Iterable[Lane] = ()) -> None:
+        self._states = dict.fromkeys(lanes, State.AWAKE) | dict.fromkeys(polled, State.POLLED)
         self._awake_until = dict.fromkeys(self._states, 0.0)
-        self._buckets: dict[str, int] = {}
-        """The bucket of locks of each channel."""
+        self._buckets: dict[Lane, int] = {}
+        """The bucket of locks of the channel of each lane."""
         self._held: set[int] = set()
         """Buckets whose lock S this session has."""
         self._refusals: Counter[int] = Counter()
         """Buckets whose lock S was refused, with how often in a row."""
         self._retry_at = dict.fromkeys(self._states, 0.0)
-        """When to try lock S again for a channel, by the monotonic clock."""
+        """When to try lock S again for a lane, by the monotonic clock."""
 
     def start(self, execute: Execute) -> None:
-        """Begin anew, on a new connection, with every channel awake."""
+        """Begin anew, on a new connection, with every lane awake."""
         self._held.clear()
         self._refusals.clear()
-        sleepy = [name for name, state in self._states.items() if state is not State.POLLED]
-        rows = execute(query("buckets"), {"channels": sleepy})
-        self._buckets = dict(rows)
-        for name in self._states:
-            self.wake(name)
+        sleepy = [lane for lane, state in self._states.items() if state is not State.POLLED]
+        channels = list(dict.fromkeys(lane.channel for lane in sleepy))
+        buckets = dict(execute(query("buckets"), {"channels": channels}))
+        self._buckets = {lane: buckets[lane.channel] for lane in sleepy}
+        for lane in self._states:
+            self.wake(lane)
 
     @property
     def is_awake(self) -> bool:
         """Whether any channel is that can sleep."""
         return not all(state in _QUIET for state in self._states.values())
 
-    def wake(self, name: str) -> None:
+    def wake(self, lane: Lane) -> None:
         """Keep a channel awake, because a message or a NOTIFY came. It has to be polled now."""
-        if self._states[name] is not State.POLLED:
-            self._states[name] = State.AWAKE
-        self._awake_until[name] = time.monotonic() + LINGER_SECONDS
+        if self._states[lane] is not State.POLLED:
+            self._states[lane] = State.AWAKE
+        self._awake_until[lane] = time.monotonic() + LINGER_SECONDS
 
-    def is_settled(self, name: str) -> bool:
+    def is_settled(self, lane: Lane) -> bool:
         """Whether a poll that finds nothing keeps a channel asleep, or puts it to sleep.
 
         So that poll has to be thorough: nobody notifies of what it misses.
         """
-        return self._states[name] in (State.DOZING, State.ASLEEP)
+        return self._states[lane] in (State.DOZING, State.ASLEEP)
 
-    def is_idle(self, name: str) -> bool:
+    def is_idle(self, lane: Lane) -> bool:
         """Whether a poll of a channel is likely to find nothing."""
-        if self._states[name] is State.POLLED:
-            return self._awake_until[name] <= time.monotonic()
-        return self._states[name] is State.PAUSED or self.is_settled(name)
+        if self._states[lane] is State.POLLED:
+            return self._awake_until[lane] <= time.monotonic()
+        return self._states[lane] is State.PAUSED or self.is_settled(lane)
 
-    def pause(self, name: str) -> None:
+    def pause(self, lane: Lane) -> None:
         """Have writers not notify of a channel that is paused, and nobody poll it often."""
-        if self._states[name] is not State.POLLED:
-            self._states[name] = State.PAUSED
+        if self._states[lane] is not State.POLLED:
+            self._states[lane] = State.PAUSED
 
-    def polled(self, name: str, *, found: bool, may_sleep: bool = True) -> float:
+    def polled(self, lane: Lane, *, found: bool, may_sleep: bool = True) -> float:
         """Return in how many seconds to poll a channel again; infinity leaves that to others.
 
         *found* says whether there were messages. Without *may_sleep* the channel stays awake,
         because going to sleep takes a thorough poll, and that may cost too much now.
         """
         if found:
-            self.wake(name)
-        late = time.monotonic() - self._awake_until[name]
-        if self._states[name] is State.DOZING:
-            self._states[name] = State.ASLEEP
-        elif self._states[name] is State.AWAKE and late >= 0 and may_sleep:
-            self._states[name] = State.DROWSY
-        if self._states[name] not in (State.AWAKE, State.POLLED):
+            self.wake(lane)
+        late = time.monotonic() - self._awake_until[lane]
+        if self._states[lane] is State.DOZING:
+            self._states[lane] = State.ASLEEP
+        elif self._states[lane] is State.AWAKE and late >= 0 and may_sleep:
+            self._states[lane] = State.DROWSY
+        if self._states[lane] not in (State.AWAKE, State.POLLED):
             return math.inf
-        longest = WAIT_SECONDS if self._states[name] is State.AWAKE else POLL_SECONDS
+        longest = WAIT_SECONDS if self._states[lane] is State.AWAKE else POLL_SECONDS
         return min(max(AWAKE_SECONDS, SHARE * late), longest)
 
-    def fall_asleep(self, execute: Execute, *, patience: float = WAIT_SECONDS) -> dict[str, float]:
+    def fall_asleep(self, execute: Execute, *, patience: float = WAIT_SECONDS) -> dict[Lane, float]:
         """Take the next step for channels that are about to sleep.
 
         This waits for other transactions at most *patience* seconds. Return in how many seconds to
         poll each of these channels.
         """
         self._release(execute)
-        drowsy = [name for name, state in self._states.items() if state is State.DROWSY]
+        drowsy = [lane for lane, state in self._states.items() if state is State.DROWSY]
         self._announce(execute, drowsy)
-        announced = [name for name in drowsy if self._buckets[name] in self._held]
+        announced = [lane for lane in drowsy if self._buckets[lane] in self._held]
         if announced:
             self._wait_for_writers(execute, announced, patience)
         now = time.monotonic()
-        refused = {name: max(0.0, self._retry_at[name] - now) for name in drowsy}
+        refused = {lane: max(0.0, self._retry_at[lane] - now) for lane in drowsy}
         return refused | dict.fromkeys(announced, 0.0)
 
     def _release(self, execute: Execute) -> None:
         """Release lock S of buckets whose channels are all awake."""
         needed = {
-            self._buckets[name]
-            for name, state in self._states.items()
+            self._buckets[lane]
+            for lane, state in self._states.items()
             if state not in (State.AWAKE, State.PAUSED, State.POLLED)
         }
         if surplus := self._held - needed:
             execute(query("announce_awake"), {"buckets": list(surplus)})
             self._held -= surplus
 
-    def _announce(self, execute: Execute, drowsy: Iterable[str]) -> None:
+    def _announce(self, execute: Execute, drowsy: Iterable[Lane]) -> None:
         """Take lock S for these channels. Where it is refused, try again soon."""
         now = time.monotonic()
-        due = [name for name in drowsy if self._retry_at[name] <= now]
-        if wanted := {self._buckets[name] for name in due} - self._held:
+        due = [lane for lane in drowsy if self._retry_at[lane] <= now]
+        if wanted := {self._buckets[lane] for lane in due} - self._held:
             taken = self._take(execute, wanted)
             self._held |= taken
             self._refusals.update(wanted)
             for bucket in taken:
                 del self._refusals[bucket]
-        for name in due:
-            refusals = self._refusals[self._buckets[name]]
+        for lane in due:
+            refusals = self._refusals[self._buckets[lane]]
             seconds = SLEEPLESS_SECONDS if refusals >= REFUSALS else AWAKE_SECONDS
-            self._retry_at[name] = now + seconds if refusals else 0.0
+            self._retry_at[lane] = now + seconds if refusals else 0.0
             if refusals == REFUSALS:
-                self._warn(name)
+                self._warn(lane)
 
     def _take(self, execute: Execute, buckets: set[int]) -> set[int]:
         try:
@@ -188,23 +191,23 @@ class Sleeper:
             return set()
         return {bucket for (bucket,) in rows}
 
-    def _wait_for_writers(self, execute: Execute, drowsy: Iterable[str], patience: float) -> None:
+    def _wait_for_writers(self, execute: Execute, drowsy: Iterable[Lane], patience: float) -> None:
         """Find the channels whose lock P nobody holds; wait for one that somebody holds."""
-        buckets = {self._buckets[name] for name in drowsy}
+        buckets = {self._buckets[lane] for lane in drowsy}
         rows = execute(query("writers_have_ended"), {"buckets": list(buckets)})
         ended = {bucket for (bucket,) in rows}
-        for name in drowsy:
-            if self._buckets[name] in ended:
-                self._states[name] = State.DOZING
+        for lane in drowsy:
+            if self._buckets[lane] in ended:
+                self._states[lane] = State.DOZING
         milliseconds = int(min(patience, WAIT_SECONDS) * 1000)
         if milliseconds and (busy := buckets - ended):
             values = {"bucket": str(min(busy)), "milliseconds": str(milliseconds)}
             execute(render("queries/wait_for_writers", **values), None)
 
-    def _warn(self, name: str) -> None:
+    def _warn(self, lane: Lane) -> None:
         message = (
             "Channel %s is polled every %g ms, because it cannot sleep: another session has taken "
             "its advisory lock, or the server's lock table is full. Look for the lock in pg_locks. "
             "A larger max_locks_per_transaction makes the lock table larger."
         )
-        logger.warning(message, name, SLEEPLESS_SECONDS * 1000, extra={"channel": name})
+        logger.warning(message, lane, SLEEPLESS_SECONDS * 1000, extra=lane._asdict())

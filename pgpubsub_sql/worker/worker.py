@@ -18,6 +18,7 @@ from pgpubsub_sql.errors import NotReady, WrongPlace
 from pgpubsub_sql.retry import Backoff
 from pgpubsub_sql.signals import worker_reconnected, worker_started, worker_stopped
 from pgpubsub_sql.sql.readiness import check_workable, place
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.backlog import Backlog
 from pgpubsub_sql.worker.connections import adopt
 from pgpubsub_sql.worker.delivery import Delivery
@@ -35,16 +36,16 @@ from pgpubsub_sql.worker.sleeping import POLL_SECONDS, Sleeper
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 AT_ONCE = 0.0
-"""When a channel is due that is known to have messages, by the monotonic clock."""
+"""When a lane is due that is known to have messages, by the monotonic clock."""
 EPHEMERAL_SECONDS = 0.05
 """Longest time for handling ephemeral messages before stored ones have their turn."""
 TURN_SECONDS = 0.002
 """Longest time for handling ephemeral messages of one channel before others have their turn."""
 LOOK_AHEAD_SECONDS = 0.1
-"""Shortest time between two looks ahead while a channel is never empty."""
+"""Shortest time between two looks ahead while a lane is never empty."""
 LOOK_AHEAD_SHARE = 20
 """The time between two looks ahead is at least this many times as long as the last one took: with
-many channels the query is not quick."""
+many lanes the query is not quick."""
 SWEEP_SECONDS = 60.0
 _RETRIED = (TryAgain, ReadAgain, Postpone)
 
@@ -52,19 +53,22 @@ _RETRIED = (TryAgain, ReadAgain, Postpone)
 class Worker:
     """Listens to *channels* on the database *using*, in the foreground, until it is stopped.
 
+    Of durable channels it handles what is stored for *lanes*; by default for every subscription.
+
     *expected_place* is the schema and database where it must work, as the query ``place`` spells
     them. The server shows its connections under *name*. A *lifeline* ties it to its supervisor, to
     which its *pulse* shows what it does. It ends when it has reached one of its *limits*.
 
     It alternates between three things:
 
-    * :meth:`_poll` handles one batch of each channel that is due;
+    * :meth:`_poll` handles one batch of each lane that is due;
     * :meth:`_look_ahead` asks when the next stored message becomes ready: before the worker sleeps,
       and now and then while some channel is always due;
-    * :meth:`_receive` waits for a NOTIFY, or until a channel is due.
+    * :meth:`_receive` waits for a NOTIFY, or until a lane is due.
 
-    A channel in which messages were found, or of which a NOTIFY came, is awake for a while: it is
-    due every few milliseconds. Writers notify only once a :class:`Sleeper` has put it to sleep.
+    A lane is a subscription of a channel. One in which messages were found, or of whose channel a
+    NOTIFY came, is awake for a while: it is due every few milliseconds. Writers notify only once a
+    :class:`Sleeper` has put it to sleep.
 
     If it loses the server, it tries to connect again, with growing delays, and then polls all
     channels.
@@ -75,6 +79,7 @@ class Worker:
         channels: Iterable[type[BaseChannel]],
         *,
         using: str = "default",
+        lanes: Iterable[Lane] | None = None,
         expected_place: str = "",
         name: str = "",
         lifeline: Lifeline | None = None,
@@ -90,26 +95,31 @@ class Worker:
         self.delivery = Delivery(
             channels,
             using=using,
+            lanes=lanes,
             is_stopping=self.shutdown.is_requested,
             after_handling=self.shutdown.take_back_signals,
             name=name,
             pulse=self._pulse,
         )
         self.doorbell = Doorbell(self.delivery.channels, using=using, name=name)
-        every = self.delivery.channels.items()
-        polled = [name for name, channel in every if not is_notified(channel)]
-        self._sleeper = Sleeper(self.delivery.channels, polled=polled)
-        self._poll_at = dict.fromkeys(self.delivery.channels, 0.0)
-        """When each channel is due, by the monotonic clock."""
+        lanes = self.delivery.lanes
+        polled = [one for one in lanes if not is_notified(self.delivery.channels[one.channel])]
+        self._sleeper = Sleeper(lanes, polled=polled)
+        self._lanes: dict[str, list[Lane]] = defaultdict(list)
+        """The lanes of each channel."""
+        for lane in lanes:
+            self._lanes[lane.channel].append(lane)
+        self._poll_at = dict.fromkeys(lanes, 0.0)
+        """When each lane is due, by the monotonic clock."""
         self._ephemeral = Backlog()
         """Messages that were received and not handled yet."""
-        self._backoffs: dict[str, Backoff] = defaultdict(Backoff)
-        """Channels whose last polls failed, or that are left alone for a while."""
+        self._backoffs: dict[Lane, Backoff] = defaultdict(Backoff)
+        """Lanes whose last polls failed, or that are left alone for a while."""
         self._expected_place = expected_place
         self._has_looked_ahead = False
         """Whether nothing has been polled since the last look ahead."""
         self._look_ahead_at = 0.0
-        """When to look ahead although a channel is due, by the monotonic clock."""
+        """When to look ahead although a lane is due, by the monotonic clock."""
         self._recorder = Recorder()
         self._sweep_at = 0.0
         self._echo_at = 0.0
@@ -158,9 +168,9 @@ class Worker:
         with self.shutdown, self._guarding_forks(), self._signalling():
             adopt(self.using)
             self._check_database()
-            names = list(self.delivery.channels)
-            while names and not self.shutdown.is_requested():
-                names = [name for name in names if self._handle_stored(name)]
+            lanes = self.delivery.lanes
+            while lanes and not self.shutdown.is_requested():
+                lanes = [lane for lane in lanes if self._handle_stored(lane)]
                 if self._recorder.patience(self.delivery.counters) <= 0:
                     self._recorder.write_drained(self.delivery.counters, self.delivery.session)
             self._recorder.write_drained(self.delivery.counters, self.delivery.session)
@@ -211,81 +221,81 @@ class Worker:
             self._connect()
 
     def _poll(self) -> None:
-        """Handle one batch of each channel that is due."""
-        for name in self._with_messages():
+        """Handle one batch of each lane that is due."""
+        for lane in self._with_messages():
             if self.shutdown.is_requested():
                 return
-            with self._retrying(name):
-                before, may_sleep = self.delivery.outcomes.total(), self.delivery.is_rested(name)
-                again = self._handle_stored(name, thorough=self._sleeper.is_settled(name))
+            with self._retrying(lane):
+                before, may_sleep = self.delivery.outcomes.total(), self.delivery.is_rested(lane)
+                again = self._handle_stored(lane, thorough=self._sleeper.is_settled(lane))
                 found = again or self.delivery.outcomes.total() > before
-                self._polled(name, found=found, may_sleep=may_sleep)
-                self._poll_at[name] = AT_ONCE if again else self._poll_at[name]
-                self._backoffs.pop(name, None)
-                if rest := self.delivery.rest(name):
-                    self._poll_at[name] = time.monotonic() + rest
-                    self._backoffs[name] = Backoff()
+                self._polled(lane, found=found, may_sleep=may_sleep)
+                self._poll_at[lane] = AT_ONCE if again else self._poll_at[lane]
+                self._backoffs.pop(lane, None)
+                if rest := self.delivery.rest(lane):
+                    self._poll_at[lane] = time.monotonic() + rest
+                    self._backoffs[lane] = Backoff()
             self._has_looked_ahead = False
 
-    def _polled(self, name: str, *, found: bool, may_sleep: bool) -> None:
-        """Plan the next poll of a channel."""
-        seconds = self._sleeper.polled(name, found=found, may_sleep=may_sleep)
-        self._poll_at[name] = time.monotonic() + min(POLL_SECONDS, seconds)
+    def _polled(self, lane: Lane, *, found: bool, may_sleep: bool) -> None:
+        """Plan the next poll of a lane."""
+        seconds = self._sleeper.polled(lane, found=found, may_sleep=may_sleep)
+        self._poll_at[lane] = time.monotonic() + min(POLL_SECONDS, seconds)
 
-    def _with_messages(self) -> list[str]:
-        """Return the channels that are due and may have messages.
+    def _with_messages(self) -> list[Lane]:
+        """Return the lanes that are due and may have messages.
 
-        The others are asked for in one query, however many they are. It includes channels that are
+        The others are asked for in one query, however many they are. It includes lanes that are
         due soon, so that all that are idle are asked for together.
         """
         now = time.monotonic()
-        due = {name: at for name, at in self._poll_at.items() if at <= now}
-        certain = [name for name, at in due.items() if at == AT_ONCE or name in self._backoffs]
+        due = {lane: at for lane, at in self._poll_at.items() if at <= now}
+        certain = [lane for lane, at in due.items() if at == AT_ONCE or lane in self._backoffs]
         if len(certain) == len(due) or (len(due) == 1 and not self._sleeper.is_idle(*due)):
             return list(due)
-        soon = [name for name, at in self._poll_at.items() if at <= now + POLL_SECONDS / 2]
-        asked = due.keys() | {name for name in soon if self._sleeper.is_idle(name)}
+        soon = [lane for lane, at in self._poll_at.items() if at <= now + POLL_SECONDS / 2]
+        asked = due.keys() | {lane for lane in soon if self._sleeper.is_idle(lane)}
         return certain + self._ask(asked.difference(certain, self._backoffs))
 
-    def _ask(self, names: Iterable[str]) -> list[str]:
-        """Return those of these channels that have messages; plan when to poll the others."""
-        asked = {name: self._sleeper.is_settled(name) for name in names}
-        rested = {name: self.delivery.is_rested(name) for name in asked}
+    def _ask(self, lanes: Iterable[Lane]) -> list[Lane]:
+        """Return those of these lanes that have messages; plan when to poll the others."""
+        asked = {lane: self._sleeper.is_settled(lane) for lane in lanes}
+        rested = {lane: self.delivery.is_rested(lane) for lane in asked}
         try:
             found = self.delivery.look(asked)
         except Exception as error:  # noqa: BLE001 - the polls show what is wrong
             self._log_failed_look(error)
             return list(asked)
-        for name, seconds in found.items():
+        for lane, seconds in found.items():
             if seconds > 0:
-                self._polled(name, found=False, may_sleep=rested[name])
-                self._bring_forward(name, time.monotonic() + seconds)
-        return [name for name, seconds in found.items() if seconds <= 0]
+                self._polled(lane, found=False, may_sleep=rested[lane])
+                self._bring_forward(lane, time.monotonic() + seconds)
+        return [lane for lane, seconds in found.items() if seconds <= 0]
 
-    def _handle_stored(self, name: str, *, thorough: bool = True) -> bool:
+    def _handle_stored(self, lane: Lane, *, thorough: bool = True) -> bool:
         try:
-            return self.delivery.handle_stored(name, thorough=thorough)
+            return self.delivery.handle_stored(*lane, thorough=thorough)
         finally:
             self.shutdown.take_back_signals()
 
     @contextmanager
-    def _retrying(self, name: str) -> Iterator[None]:
-        """If polling a channel fails, whatever the reason, log that and poll it again later."""
+    def _retrying(self, lane: Lane) -> Iterator[None]:
+        """If polling a lane fails, whatever the reason, log that and poll it again later."""
         try:
             yield
         except Exception as error:
-            delay = self._backoffs[name].fail()
+            delay = self._backoffs[lane].fail()
             message = (
                 "Stored messages of channel %s cannot be handled now: %s; trying again in "
                 "%.1f seconds"
             )
-            details, trace = (name, first_line(error), delay), needs_traceback(error)
-            logger.warning(message, *details, exc_info=trace, extra={"channel": name})
+            details, trace = (lane, first_line(error), delay), needs_traceback(error)
+            logger.warning(message, *details, exc_info=trace, extra=lane._asdict())
             self.delivery.session.drop_if_broken()
-            self._poll_at[name] = time.monotonic() + delay
+            self._poll_at[lane] = time.monotonic() + delay
 
     def _look_ahead(self) -> None:
-        """Learn when channels will be due."""
+        """Learn when lanes will be due."""
         now = time.monotonic()
         is_busy = self._sleeper.is_awake or min(self._poll_at.values()) <= now
         if now < self._look_ahead_at if is_busy else self._has_looked_ahead:
@@ -293,11 +303,11 @@ class Worker:
         self._has_looked_ahead = True
         paused = self.delivery.paused
         try:
-            for name, seconds in self.delivery.next_ready().items():
-                self._bring_forward(name, now + seconds)
-            for name in self.delivery.paused:
-                self._sleeper.pause(name)
-                self._poll_at[name] = now + POLL_SECONDS
+            for lane, seconds in self.delivery.next_ready().items():
+                self._bring_forward(lane, now + seconds)
+            for lane in self.delivery.paused:
+                self._sleeper.pause(lane)
+                self._poll_at[lane] = now + POLL_SECONDS
             log_pauses(paused, self.delivery.paused)
         except Exception as error:  # noqa: BLE001 - every channel is polled soon anyway
             self._log_failed_look(error)
@@ -333,10 +343,10 @@ class Worker:
             self.delivery.session.drop_if_broken()
 
     def _receive(self) -> None:
-        """Wait for a NOTIFY or until a channel is due; handle ephemeral messages."""
+        """Wait for a NOTIFY or until a lane is due; handle ephemeral messages."""
         steps = self._sleeper.fall_asleep(self.doorbell.execute, patience=self._patience())
-        for name, seconds in steps.items():
-            self._bring_forward(name, time.monotonic() + seconds)
+        for lane, seconds in steps.items():
+            self._bring_forward(lane, time.monotonic() + seconds)
         work = connections[self.using].connection
         files = [self.doorbell, work] if work else [self.doorbell]
         self._pulse.idle()
@@ -361,8 +371,7 @@ class Worker:
         raw: dict[str, list[str]] = defaultdict(list)
         for notify in self.doorbell.notifies():
             if not notify.payload:
-                self._sleeper.wake(notify.channel)
-                self._bring_forward(notify.channel, AT_ONCE)
+                self._wake(notify.channel)
             elif not self.delivery.accepts(notify.channel, notify.payload, notify.pid):
                 continue
             elif self.delivery.channels[notify.channel].lock_notifications:
@@ -372,7 +381,13 @@ class Worker:
         for name, payloads in raw.items():
             if self.doorbell.elect(name):
                 self.delivery.store(name, payloads)
-                self._bring_forward(name, AT_ONCE)
+                for lane in self._lanes[name]:
+                    self._bring_forward(lane, AT_ONCE)
+
+    def _wake(self, name: str) -> None:
+        for lane in self._lanes[name]:
+            self._sleeper.wake(lane)
+            self._bring_forward(lane, AT_ONCE)
 
     def _handle_ephemeral(self) -> None:
         """Handle ephemeral messages for a while, and read more when none is left."""
@@ -392,12 +407,12 @@ class Worker:
             ends = min(until, time.monotonic() + TURN_SECONDS)
             self.delivery.handle_ephemeral(name, waiting, ends)
 
-    def _bring_forward(self, name: str, due: float) -> None:
-        if name not in self._backoffs:
-            self._poll_at[name] = min(self._poll_at[name], due)
+    def _bring_forward(self, lane: Lane, due: float) -> None:
+        if lane not in self._backoffs:
+            self._poll_at[lane] = min(self._poll_at[lane], due)
 
     def _connect(self) -> None:
-        """Open the doorbell, however long it takes, and make all channels due."""
+        """Open the doorbell, however long it takes, and make all lanes due."""
         backoff = Backoff()
         self._pulse.listens(False)
         while not self.shutdown.is_requested():
@@ -418,8 +433,8 @@ class Worker:
                 self.shutdown.wait(timeout=delay)
             else:
                 self._pulse.listens(True)
-                logger.info("Listening to %s", ", ".join(self.delivery.channels))
-                self._poll_at = dict.fromkeys(self.delivery.channels, time.monotonic())
+                logger.info("Listening to %s", ", ".join(map(str, self.delivery.lanes)))
+                self._poll_at = dict.fromkeys(self.delivery.lanes, time.monotonic())
                 self._echo_at = time.monotonic() + ECHO_SECONDS
                 if self._has_listened:
                     self._send(worker_reconnected)

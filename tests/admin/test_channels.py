@@ -18,8 +18,9 @@ from django.utils import timezone
 from pgpubsub_sql import conf
 from pgpubsub_sql.admin import channels, databases
 from pgpubsub_sql.admin import words as words_of
-from pgpubsub_sql.inspection import paused_channels
+from pgpubsub_sql.inspection import paused_lanes
 from pgpubsub_sql.models import InFlight, Notification
+from pgpubsub_sql.subscriptions import Lane
 from tests.admin.conftest import CHANNELS, MESSAGES, text
 from tests.conftest import Listen, eventually
 from tests.ledger import sql
@@ -248,7 +249,7 @@ class TestDatabases:
     ) -> None:
         monkeypatch.setattr("pgpubsub_sql.time_limit.LIMIT_MILLISECONDS", 100)
         monkeypatch.setattr(
-            "pgpubsub_sql.admin.databases.stored_channels", lambda alias: sql("SELECT pg_sleep(60)")
+            "pgpubsub_sql.admin.databases.stored_lanes", lambda alias: sql("SELECT pg_sleep(60)")
         )
         assert "longer than five seconds" in sections(watcher)["default"]
 
@@ -269,13 +270,16 @@ class TestPauses:
     def test_a_channel_is_paused_and_resumed(self, pauser: Client) -> None:
         page = unescape(text(self.press(pauser)))
         assert f"Paused: {NAME}. What workers have taken before is still handled." in page
-        assert paused_channels("default").keys() == {NAME}
-        sql("UPDATE pgpubsub_sql_pause SET paused_at = now() - interval '1 hour'")
+        assert paused_lanes("default").keys() == {Lane(NAME)}
+        sql(
+            "UPDATE pgpubsub_sql_subscription SET paused_at = now() - interval '1 hour'"
+            " WHERE paused_at IS NOT NULL"
+        )
         since = timezone.localtime(timezone.now() - HOUR).strftime("%Y-%m-%d %H:")
         note = row(pauser)[0].replace("\xa0", " ")
         assert note.startswith(f"{NAME} paused for 1 hour, since {since}")
         assert f"Resumed: {NAME}." in text(self.press(pauser))
-        assert not paused_channels("default")
+        assert not paused_lanes("default")
         assert row(pauser)[0] == NAME
 
     def test_it_is_logged_by_whom(self, pauser: Client) -> None:
@@ -291,23 +295,23 @@ class TestPauses:
 
     def test_each_database_has_its_own_pauses(self, pauser: Client) -> None:
         self.press(pauser, database="other")
-        assert (paused_channels("default").keys(), paused_channels("other").keys()) == (
+        assert (paused_lanes("default").keys(), paused_lanes("other").keys()) == (
             set(),
-            {NAME},
+            {Lane(NAME)},
         )
 
     def test_one_that_nobody_declares_any_more_can_be_resumed(self, pauser: Client) -> None:
         store(channel="app.Gone")
-        sql("INSERT INTO pgpubsub_sql_pause (channel) VALUES ('app.Gone')")
+        sql("INSERT INTO pgpubsub_sql_subscription VALUES ('app.Gone', '', now(), now())")
         self.press(pauser, "app.Gone")
-        assert not paused_channels("default")
+        assert not paused_lanes("default")
 
     def test_a_permission_is_needed(self, watcher: Client, client_of: Any) -> None:
         assert "<form" not in sections(watcher)["default"]
         form = {"database": "default", "channel": NAME, "do": "pause"}
         for client in (watcher, client_of("pause")):
             assert client.post(f"{CHANNELS}pause/", form).status_code == 403
-        assert not paused_channels("default")
+        assert not paused_lanes("default")
 
     def test_an_ephemeral_channel_has_no_button(self, pauser: Client) -> None:
         assert row(pauser, "app.Shout")[-1] == ""
@@ -321,12 +325,12 @@ class TestPauses:
     ) -> None:
         form = {"database": "default", "channel": NAME, "do": "pause"}
         assert pauser.post(f"{CHANNELS}pause/", form | fields).status_code == 400
-        assert not paused_channels("default")
+        assert not paused_lanes("default")
 
     def test_an_address_alone_changes_nothing(self, pauser: Client) -> None:
         fields = f"database=default&channel={NAME}&do=pause"
         assert pauser.get(f"{CHANNELS}pause/?{fields}", follow=True).status_code == 200
-        assert not paused_channels("default")
+        assert not paused_lanes("default")
 
 
 class TestAccess:

@@ -10,6 +10,7 @@ from django.test import Client
 
 from pgpubsub_sql import counting
 from pgpubsub_sql.admin.figures import shown_listener
+from pgpubsub_sql.subscriptions import Lane
 from tests.admin.conftest import CHANNELS, text
 from tests.ledger import sql
 from tests.management.support import run_json
@@ -91,7 +92,7 @@ def test_without_the_privilege_nothing_is_known() -> None:
     sql("RESET ROLE")
     sql("GRANT SELECT ON pgpubsub_sql_counter TO onlooker")
     sql("SET LOCAL ROLE onlooker")
-    assert counting.rates("default")[NAME].handled > 0
+    assert counting.rates("default")[Lane(NAME)].handled > 0
     sql("RESET ROLE")
 
 

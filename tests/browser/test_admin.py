@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from pgpubsub_sql.inspection import paused_channels
+from pgpubsub_sql.inspection import paused_lanes
 from pgpubsub_sql.models import Notification
+from pgpubsub_sql.subscriptions import Lane
 from tests.browser.conftest import ALL, CHANNELS, MESSAGES
 from tests.browser.messages import outage
 from tests.ledger import sql
@@ -57,7 +58,7 @@ def test_a_channel_is_paused_and_resumed(visit: Callable[..., Any], way: str) ->
         page.wait_for_url(f"**{CHANNELS}")
         assert f"{button}d: {NAME}." in page.locator("body").inner_text()
         assert bool(note) == ("paused for" in row.inner_text())
-        assert bool(note) == (NAME in paused_channels("default"))
+        assert bool(note) == (Lane(NAME) in paused_lanes("default"))
     if "theme" not in WAYS[way]:
         assert page.complaints == []
 

@@ -15,6 +15,7 @@ from django.utils import timezone, translation
 from pgpubsub_sql import Discard, PartialFailure, RetryAfter, notify, notify_many, signals
 from pgpubsub_sql.listeners import Listener
 from pgpubsub_sql.models import Notification
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import list_batch, outcomes
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.dispatch import Dispatcher
@@ -56,7 +57,7 @@ def piles(*moods: str, accounts: str = "a") -> None:
 
 
 def sized(delivery: Delivery, size: int, channel: Any = Load) -> None:
-    delivery._states[channel.postgres_name()].sizing._size = size
+    delivery._states[Lane(channel.postgres_name())].sizing._size = size
 
 
 def calling(channel: Any, function: Callable[..., Any]) -> Delivery:
@@ -149,13 +150,13 @@ def test_an_outage_charges_nobody(
     assert {row.attempts for row in stored().values()} == {0}
     assert len(stored()) == count
     assert all(row.available_at > row.failed_at for row in stored().values())
-    assert 0 < delivery.rest("app.Load") <= 0.1
+    assert 0 < delivery.rest(Lane("app.Load")) <= 0.1
     assert caplog.text.count("This seems to be an outage") == 1
     assert caplog.text.count("Traceback") == 1
     assert "will be retried" not in caplog.text
     hasten()
     delivery.handle_stored("app.Load")
-    assert 0.05 < delivery.rest("app.Load") <= 0.2
+    assert 0.05 < delivery.rest(Lane("app.Load")) <= 0.2
 
 
 def test_an_outage_that_does_not_end_charges_one_message_at_a_time(
@@ -194,7 +195,7 @@ def test_after_an_outage_everything_is_handled(delivery: Delivery) -> None:
     finally:
         listeners.MOODS["bad at first"] = bad
     assert sorted(numbers("load")) == [1, 2, 3, 4, 5]
-    assert delivery.rest("app.Load") == 0
+    assert delivery.rest(Lane("app.Load")) == 0
     assert not stored()
 
 
@@ -209,8 +210,8 @@ def test_a_batch_ends_after_so_many_calls_and_the_next_is_a_quarter_as_large(
     assert lists == [[*range(1, 17)], [*range(1, 9)], [1, 2, 3, 4], [1, 2], [1], [*range(9, 17)]]
     # The right half was a probe, as nothing had succeeded; it failed, so nobody is charged.
     assert {row.attempts for row in stored().values()} == {0}
-    assert delivery._states["app.Load"].sizing._size == 4
-    assert delivery.rest("app.Load") > 0
+    assert delivery._states[Lane("app.Load")].sizing._size == 4
+    assert delivery.rest(Lane("app.Load")) > 0
 
 
 def test_the_rest_of_a_batch_that_ends_goes_back_uncharged(
@@ -230,7 +231,7 @@ def test_the_rest_of_a_batch_that_ends_goes_back_uncharged(
     }
     assert numbers("load") == [2, 3, 4]
     assert {row.last_error for number, row in stored().items() if number > 4} == {""}
-    assert delivery._states["app.Load"].sizing._size == 2
+    assert delivery._states[Lane("app.Load")].sizing._size == 2
     drain(delivery, Load)
     assert numbers("load") == [2, 3, 4, 5, 6, 7]
     assert {number: row.attempts for number, row in stored().items()} == {1: 1, 8: 1}
@@ -249,7 +250,7 @@ def test_a_batch_whose_first_messages_are_bad_is_no_outage(
         **dict.fromkeys((1, 2, 3), 1),
         **dict.fromkeys((4, 5, 6, 7, 8), 0),
     }
-    assert delivery.rest("app.Load") == 0
+    assert delivery.rest(Lane("app.Load")) == 0
 
 
 def test_a_batch_ends_after_so_many_savepoints(delivery: Delivery) -> None:
@@ -266,7 +267,7 @@ def test_a_batch_ends_after_so_many_savepoints(delivery: Delivery) -> None:
     delivery = calling(Load, atomic_each)
     sized(delivery, 8)
     list_batch_limit = 12
-    delivery._states["app.Load"].sizing.start = lambda: list_batch.BatchLimits(  # type: ignore[method-assign]
+    delivery._states[Lane("app.Load")].sizing.start = lambda: list_batch.BatchLimits(  # type: ignore[method-assign]
         messages=8, until=float("inf"), savepoints=list_batch_limit
     )
     delivery.handle_stored("app.Load")
@@ -344,7 +345,7 @@ def test_a_first_message_that_fails_is_charged_though_it_blocks_all_others(
     piles("bad", "good", "good")
     drain(delivery, Pile)
     assert [one.attempts for one in waiting()] == [1, 0, 0]
-    assert delivery.rest(Pile.postgres_name()) == 0
+    assert delivery.rest(Lane(Pile.postgres_name())) == 0
     assert numbers("pile") == []
 
 
@@ -468,7 +469,7 @@ def test_all_named_is_no_outage() -> None:
     delivery = calling(Load, partly(1, 2))
     delivery.handle_stored("app.Load")
     assert {row.attempts for row in stored().values()} == {1}
-    assert delivery.rest("app.Load") == 0
+    assert delivery.rest(Lane("app.Load")) == 0
 
 
 def test_a_partial_failure_of_a_key_undoes_the_later_messages_of_it() -> None:
@@ -565,7 +566,7 @@ def test_retry_after_ends_the_batch_and_charges_nobody(delivery: Delivery) -> No
         " FROM pgpubsub_sql_notification"
     )
     assert 900 < seconds <= 1000
-    assert delivery.rest("app.Load") > 0
+    assert delivery.rest(Lane("app.Load")) > 0
 
 
 def test_retry_after_is_charged_if_it_is_raised_for_one_message(delivery: Delivery) -> None:
@@ -584,7 +585,7 @@ def test_a_deadlock_postpones_the_call_and_ends_the_batch(
     assert lists == [[1, 2, 3, 4]]
     assert {row.attempts for row in stored().values()} == {0}
     assert not Notification.objects.ready().exists()
-    assert delivery.rest("app.Load") == 0
+    assert delivery.rest(Lane("app.Load")) == 0
     assert "outage" not in caplog.text
 
 

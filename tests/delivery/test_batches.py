@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from pgpubsub_sql import notify
 from pgpubsub_sql.filters import ClaimFilter
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import batch, claims
 from pgpubsub_sql.worker.batch import BATCH_SAVEPOINTS, LARGEST_BATCH
 from pgpubsub_sql.worker.claims import LONGEST_RESTART_SECONDS
@@ -117,16 +118,16 @@ def test_looking_ahead_sees_past_rows_in_flight_elsewhere(delivery: Delivery) ->
         other.execute("BEGIN")
         other.execute("SELECT FROM pgpubsub_sql_notification ORDER BY id LIMIT 1 FOR UPDATE")
         assert not delivery.handle_stored("app.Job")
-        assert delivery.next_ready()["app.Job"] <= 0  # it came since: look once more
+        assert delivery.next_ready()[Lane("app.Job")] <= 0  # it came since: look once more
         assert not delivery.handle_stored("app.Job")
-        assert 3500 < delivery.next_ready()["app.Job"] <= 3600  # and only once
+        assert 3500 < delivery.next_ready()[Lane("app.Job")] <= 3600  # and only once
 
 
 def test_looking_ahead_sees_what_became_ready_since_the_last_poll(delivery: Delivery) -> None:
     delivery.next_ready()
     assert not delivery.handle_stored("app.Job")
     jobs("good")
-    assert delivery.next_ready()["app.Job"] <= 0
+    assert delivery.next_ready()[Lane("app.Job")] <= 0
     drain(delivery)
     assert numbers("do_job") == [1]
     assert delivery.next_ready() == {}
@@ -136,7 +137,7 @@ def test_looking_ahead_sees_what_became_ready_since_the_last_poll(delivery: Deli
 def test_a_batch_ends_before_64_savepoints(delivery: Delivery) -> None:
     """Those of listeners count, too: beyond 64 PostgreSQL gets slow, for everybody."""
     jobs(*["good"] * 200)
-    delivery._states["app.Job"].sizing._size = 200
+    delivery._states[Lane("app.Job")].sizing._size = 200
     assert delivery.handle_stored("app.Job")
     assert len(called) == BATCH_SAVEPOINTS
     assert delivery.handle_stored("app.Job")
@@ -170,7 +171,7 @@ def test_batch_size_bounds_the_batches_of_a_channel(delivery: Delivery) -> None:
 def test_a_message_to_be_alone_shares_no_transaction(delivery: Delivery) -> None:
     """It comes first; and the others are taken as many at a time as before."""
     jobs(*["good"] * 30)
-    delivery._states["app.Job"].sizing._size = 20
+    delivery._states[Lane("app.Job")].sizing._size = 20
     sql("UPDATE pgpubsub_sql_notification SET alone = payload->'number' IN ('3', '4')")
     done = []
     while delivery.handle_stored("app.Job"):
@@ -279,7 +280,7 @@ def test_what_stands_before_the_mark_is_found_within_ten_seconds(
     clock = Clock(delivery, monkeypatch)
     jobs("quiet")
     drain(delivery)
-    restarts = delivery._states["app.Job"].claims._restarts  # type: ignore[attr-defined]
+    restarts = delivery._states[Lane("app.Job")].claims._restarts  # type: ignore[attr-defined]
     restarts._took.extend([3600.0] * 5)
     jobs("late")
     sql("UPDATE pgpubsub_sql_notification SET available_at = '2000-01-01'")
@@ -297,14 +298,14 @@ def test_a_look_that_must_miss_nothing_is_made_whatever_it_takes(
     Clock(delivery, monkeypatch)
     jobs("quiet")
     drain(delivery)
-    restarts = delivery._states["app.Job"].claims._restarts  # type: ignore[attr-defined]
+    restarts = delivery._states[Lane("app.Job")].claims._restarts  # type: ignore[attr-defined]
     restarts._took.extend([3600.0] * 5)
     jobs("late")
     sql("UPDATE pgpubsub_sql_notification SET available_at = '2000-01-01'")
     assert not delivery.handle_stored("app.Job", thorough=False)
-    assert delivery.look({"app.Job": False})["app.Job"] == math.inf
-    assert not delivery.is_rested("app.Job")
-    assert delivery.look({"app.Job": True})["app.Job"] <= 0
+    assert delivery.look({Lane("app.Job"): False})[Lane("app.Job")] == math.inf
+    assert not delivery.is_rested(Lane("app.Job"))
+    assert delivery.look({Lane("app.Job"): True})[Lane("app.Job")] <= 0
     delivery.handle_stored("app.Job", thorough=True)
     assert len(called) == 2
 
@@ -318,10 +319,10 @@ def test_one_look_asks_for_all_channels(delivery: Delivery) -> None:
     )
     sql("UPDATE pgpubsub_sql_notification SET alone = true WHERE channel <> 'app.Job'")
     with CaptureQueriesContext(connection) as queries:
-        found = delivery.look(dict.fromkeys(delivery.channels, True))
+        found = delivery.look(dict.fromkeys(delivery.lanes, True))
     assert len(queries) == 1
-    assert 3500 < found.pop("app.Job") <= 3600
-    assert found.pop(LoneJob.postgres_name()) <= 0
+    assert 3500 < found.pop(Lane("app.Job")) <= 3600
+    assert found.pop(Lane(LoneJob.postgres_name())) <= 0
     assert set(found.values()) == {math.inf}
 
 
@@ -329,7 +330,7 @@ def test_one_look_asks_for_all_channels(delivery: Delivery) -> None:
 def test_a_look_bears_any_time(delivery: Delivery, moment: str) -> None:
     jobs("quiet")
     sql("UPDATE pgpubsub_sql_notification SET available_at = %s", moment)
-    seconds = delivery.look({"app.Job": True})["app.Job"]
+    seconds = delivery.look({Lane("app.Job"): True})[Lane("app.Job")]
     assert seconds == (86400 if moment == "infinity" else -86400)
 
 
@@ -347,7 +348,7 @@ def test_a_claim_reads_the_index_and_only_what_it_claims(delivery: Delivery, aft
         " ORDER BY id OFFSET 50000 LIMIT 1"
     )
     parameters = {
-        "channel": "app.Job",
+        **Lane("app.Job")._asdict(),
         "keyless": False,
         "limit": 500,
         "bytes": claims.CLAIM_BYTES,
@@ -355,7 +356,7 @@ def test_a_claim_reads_the_index_and_only_what_it_claims(delivery: Delivery, aft
         "after_id": 0,
     }
     nodes = explained(claims.statement("take", ClaimFilter()), parameters)
-    nodes = [one for one in nodes if one.get("Relation Name") != "pgpubsub_sql_pause"]
+    nodes = [one for one in nodes if one.get("Relation Name") != "pgpubsub_sql_subscription"]
     assert {one["Index Name"] for one in nodes if "Index Name" in one} == {"pgpubsub_sql_available"}
     assert "Seq Scan" not in {one["Node Type"] for one in nodes}
     assert max(one["Actual Rows"] * one["Actual Loops"] for one in nodes) == 500

@@ -9,6 +9,7 @@ import pytest
 
 from pgpubsub_sql import notify
 from pgpubsub_sql.models import Notification
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import claims
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app.channels import Job, Step
@@ -101,7 +102,7 @@ def test_a_usual_message_brings_no_rare_columns(
 ) -> None:
     notify(Job(number=1) if channel is Job else Step(account="a", number=1))
     with delivery.session.isolation() as isolation:
-        state = delivery._states[channel.postgres_name()]
+        state = delivery._states[Lane(channel.postgres_name())]
         # Ordered claims begin with messages without a key.
         take = partial(state.claims.take, 10, thorough=True)
         (one,) = take().claimed or take().claimed

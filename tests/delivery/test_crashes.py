@@ -13,6 +13,7 @@ import pytest
 
 from pgpubsub_sql import Notification, Retry, notify
 from pgpubsub_sql.sql import render
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app import listeners
 from tests.app.channels import Job, Step
@@ -191,7 +192,7 @@ def test_crash_accounting_does_not_read_the_payload(delivery: Delivery) -> None:
     with pytest.raises(Death):
         delivery.handle_stored("app.Job")
     with delivery.session.isolation():
-        claim = delivery._states["app.Job"].claims.take(10, thorough=True)
+        claim = delivery._states[Lane("app.Job")].claims.take(10, thorough=True)
     assert [(one.id, one.payload) for one in claim.abandoned] == [
         (row.id, None) for row in stored().values()
     ]

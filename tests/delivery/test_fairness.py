@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pgpubsub_sql import notify
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import batch, claims
 from pgpubsub_sql.worker import worker as worker_module
 from pgpubsub_sql.worker.worker import Worker
@@ -81,8 +82,8 @@ def test_a_batch_is_read_committed_whatever_the_default(worker: Worker, level: s
     worker.delivery.session._baseline = None
     try:
         seen: list[Any] = []
-        call = worker.delivery._states["app.Job"].dispatch
-        worker.delivery._states["app.Job"].dispatch = lambda *arguments: (  # type: ignore[assignment]
+        call = worker.delivery._states[Lane("app.Job")].dispatch
+        worker.delivery._states[Lane("app.Job")].dispatch = lambda *arguments: (  # type: ignore[assignment]
             seen.extend(sql("SELECT current_setting('transaction_isolation')")),
             call(*arguments),
         )

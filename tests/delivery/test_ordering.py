@@ -19,6 +19,7 @@ from pgpubsub_sql import Notification, Retry, notify, notify_many
 from pgpubsub_sql.filters import ClaimFilter
 from pgpubsub_sql.models import State
 from pgpubsub_sql.sql import SQL, query
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import claims, ordered_claims
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app.channels import Step
@@ -62,7 +63,7 @@ def busy(key: str) -> Iterator[Any]:
     """Have another worker hold the lock of this key."""
     with stranger() as other:
         other.execute("BEGIN")
-        parameters = {"channel": "app.Step", "after": "", "limit": 1000, "steps": 1000}
+        parameters = {**Lane("app.Step")._asdict(), "after": "", "limit": 1000, "steps": 1000}
         other.execute(query("lock_keys"), parameters)
         locked = [one for one, is_locked, _ in other.fetchall() if is_locked]
         assert locked == [key]
@@ -261,7 +262,7 @@ def test_a_row_that_changes_during_the_claim_ends_the_claim_of_its_key(
     steps("good", "good", "good")
     with delivery.session.isolation(), postponed_between_snapshot_and_lock(number) as condition:
         found = ordered_claims.OrderedClaims(
-            "app.Step", delivery.session, ClaimFilter(text=condition)
+            Lane("app.Step"), delivery.session, ClaimFilter(text=condition)
         )
         claim = found._take_keyed(10)
     assert [json.loads(one.payload)["number"] for one in claim.claimed] == taken
@@ -275,7 +276,9 @@ def test_a_row_that_changes_during_an_unordered_claim_is_left_out(
     """F26: of what has no order."""
     jobs("good", "good", "good")
     with delivery.session.isolation(), postponed_between_snapshot_and_lock(number) as condition:
-        found = claims.UnorderedClaims("app.Job", delivery.session, ClaimFilter(text=condition))
+        found = claims.UnorderedClaims(
+            Lane("app.Job"), delivery.session, ClaimFilter(text=condition)
+        )
         claim = found.take(10, thorough=True)
     assert [json.loads(one.payload)["number"] for one in claim.claimed] == taken
     assert not claim.abandoned
@@ -306,8 +309,8 @@ def test_messages_without_a_key_have_their_turn_among_keyed_ones(
 def test_every_key_has_its_turn(delivery: Delivery) -> None:
     """The walk goes on where it has ended, so a flood of one key does not starve another."""
     steps(*["good"] * 100, accounts="abc")
-    delivery._states["app.Step"].sizing._size = 2
-    delivery._states["app.Step"].sizing._largest = 2
+    delivery._states[Lane("app.Step")].sizing._size = 2
+    delivery._states[Lane("app.Step")].sizing._largest = 2
     for _ in range(3):
         delivery.handle_stored("app.Step")
     assert set(done()) == {"a", "b", "c"}
@@ -361,7 +364,7 @@ def test_locking_keys_takes_one_index_probe_per_key(delivery: Delivery) -> None:
     )
     steps("good", accounts="b")
     sql("ANALYZE pgpubsub_sql_notification")
-    parameters = {"channel": "app.Step", "after": "", "limit": 50, "steps": 1000}
+    parameters = {**Lane("app.Step")._asdict(), "after": "", "limit": 50, "steps": 1000}
     nodes = explained(query("lock_keys"), parameters)
     scans = [one for one in nodes if one.get("Index Name") == "pgpubsub_sql_key"]
     assert sum(one["Actual Loops"] for one in scans) == 3  # the two keys, and none after them

@@ -15,12 +15,18 @@ import pytest
 from pgpubsub_sql.filters import ClaimFilter
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.own_tables import INDEXES, NOTIFICATION
+from pgpubsub_sql.subscriptions import Lane, columns
 from pgpubsub_sql.worker.claims import CLAIM_BYTES, statement
 from tests.ledger import stranger
 
 BIG, KEYED, PARKED = "app.Big", "app.Keyed", "app.Parked"
-CHANNELS = [BIG, KEYED, PARKED, *(f"small {number}" for number in range(100))]
-MANY = [*CHANNELS, *(f"empty {number}" for number in range(900))]
+NAME = "mail"
+"""The subscription of all messages."""
+LANES = [
+    Lane(channel, NAME)
+    for channel in (BIG, KEYED, PARKED, *(f"small {number}" for number in range(100)))
+]
+MANY = columns([*LANES, *(Lane(f"empty {number}") for number in range(900))])
 
 TABLE = """
 CREATE SCHEMA plans;
@@ -30,8 +36,9 @@ CREATE UNLOGGED TABLE plans.pgpubsub_sql_notification (
 );
 """
 ROWS = """
-INSERT INTO pgpubsub_sql_notification (channel, payload, available_at, key)
+INSERT INTO pgpubsub_sql_notification (subscription, message, channel, payload, available_at, key)
 SELECT
+    'mail', n,
     CASE WHEN n <= 500000 THEN 'app.Big' WHEN n <= 700000 THEN 'app.Keyed'
         WHEN n <= 800000 THEN 'app.Parked' ELSE 'small ' || n %% 100 END,
     '{}',
@@ -111,11 +118,13 @@ def statements(mark: str, *, is_fresh: bool) -> dict[str, Statement]:
     """Return our queries. Only a *fresh* table may be searched from its start for a few pages."""
     everything = ClaimFilter()
     limits = {"limit": 500, "bytes": CLAIM_BYTES}
-    start = {"channel": BIG, "keyless": False, "after": "-infinity", "after_id": 0} | limits
-    keyed = {"channel": KEYED, "limit": 50, "after": "", "steps": 1000}
-    chosen = {"channel": KEYED, "keys": ['["1"]', '["2"]'], "alone": False} | limits
+    start = {"keyless": False, "after": "-infinity", "after_id": 0} | limits
+    start |= Lane(BIG, NAME)._asdict()
+    keyed = {"channel": KEYED, "subscription": NAME, "limit": 50, "after": "", "steps": 1000}
+    chosen = {"keys": ['["1"]', '["2"]'], "alone": False} | limits | Lane(KEYED, NAME)._asdict()
     unlimited = 10**9
-    look = {"channels": MANY, "after": ["-infinity"] * len(MANY), "after_ids": [0] * len(MANY)}
+    number = len(MANY["channels"])
+    look = MANY | {"after": ["-infinity"] * number, "after_ids": [0] * number}
     take, take_ordered = statement("take", everything), statement("take_ordered", everything)
     found = {
         "a claim from the mark": Statement(take, start | {"after": mark}, 500, 5000),
@@ -123,17 +132,11 @@ def statements(mark: str, *, is_fresh: bool) -> dict[str, Statement]:
         "keys to lock": Statement(query("lock_keys"), keyed, 60, 3000),
         "a keyed claim": Statement(take_ordered, chosen, 500, 5000),
         "a look": Statement(query("look"), look, 2100, 12000),
-        "a look ahead": Statement(
-            query("next_ready"), {"channels": MANY, "after": None}, 2100, 12000
-        ),
-        "a look ahead, again": Statement(
-            query("next_ready"), {"channels": MANY, "after": mark}, 2100, 12000
-        ),
-        "the number that is ready": Statement(
-            query("count_ready"), {"channels": CHANNELS}, 10001, 15000
-        ),
-        "the status": Statement(query("status"), {"channels": CHANNELS[:3]}, 20100, 2000),
-        "the channels that have messages": Statement(query("stored_channels"), {}, 210, 1000),
+        "a look ahead": Statement(query("next_ready"), MANY | {"after": None}, 2100, 12000),
+        "a look ahead, again": Statement(query("next_ready"), MANY | {"after": mark}, 2100, 12000),
+        "the number that is ready": Statement(query("count_ready"), columns(LANES), 10001, 15000),
+        "the status": Statement(query("status"), columns(LANES[:3]), 20100, 2000),
+        "the lanes that have messages": Statement(query("stored_lanes"), {}, 210, 1000),
         "a message in flight": Statement(query("in_flight"), {"id": 700000}, 100, 100),
     }
     if is_fresh:

@@ -10,9 +10,11 @@ from typing import Any
 import psycopg2
 import pytest
 
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.sleeping import Sleeper, State
 
 CHANNEL = "app.Interleaved"
+LANE = Lane(CHANNEL)
 STORE = f"SELECT pgpubsub_notify('{CHANNEL}', '{{}}')"
 ENDS = ("COMMIT", "ROLLBACK", "ROLLBACK TO", "cancel", "kill")
 LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
@@ -57,7 +59,7 @@ class Session:
     def __init__(self, database: str) -> None:
         self.connection = psycopg2.connect(dbname=database)
         self.connection.autocommit = True
-        self.sleeper = Sleeper([CHANNEL])
+        self.sleeper = Sleeper([LANE])
         self.sql(f'LISTEN "{CHANNEL}"')
         self.sleeper.start(self.sql)
 
@@ -78,7 +80,7 @@ class Session:
 
     def state(self) -> State:
         """How close to sleep it is."""
-        return self.sleeper._states[CHANNEL]
+        return self.sleeper._states[LANE]
 
     def settle(self) -> None:
         """Go on until it sleeps, as nobody writes any more, and as long as it hears nothing."""
@@ -93,14 +95,14 @@ class Session:
         return bool(self.connection.notifies)
 
     def _drowse(self) -> None:
-        self.sleeper._awake_until[CHANNEL] = 0.0
+        self.sleeper._awake_until[LANE] = 0.0
         self._look()
 
     def _look(self) -> None:
         taken = self.sql(
             "DELETE FROM pgpubsub_sql_notification WHERE channel = %s RETURNING id", [CHANNEL]
         )
-        self.sleeper.polled(CHANNEL, found=bool(taken))
+        self.sleeper.polled(LANE, found=bool(taken))
 
 
 def orders(*lengths: int) -> Iterator[Sequence[int]]:
@@ -135,7 +137,7 @@ def test_a_sleeping_worker_is_woken_in_every_order_of_steps(
 ) -> None:
     session = Session(database)
     for order in orders(*(2 for _ in ends), 3):
-        session.sleeper.wake(CHANNEL)
+        session.sleeper.wake(LANE)
         session.sleeper.fall_asleep(session.sql)  # releases the lock of the order before
         programs = [Writer(database, level, end).steps() for end in ends]
         programs.append(session.steps())

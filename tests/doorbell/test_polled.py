@@ -16,6 +16,7 @@ from pgpubsub_sql.channels import notified_names
 from pgpubsub_sql.migrations_ops.maintenance import update_is_notified
 from pgpubsub_sql.migrations_ops.shared_faults import find_faults
 from pgpubsub_sql.models import Notification
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import sleeping
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.sleeping import AWAKE_SECONDS, LINGER_SECONDS, POLL_SECONDS, Sleeper
@@ -129,7 +130,7 @@ def test_a_sleeping_worker_handles_a_prepared_transaction(polled: None, other: A
 
 def test_a_worker_sleeps_on_some_channels_and_polls_others(polled: None) -> None:
     with asleep(Job, Shout, Step) as worker:
-        assert worker._sleeper._states["app.Step"] is sleeping.State.ASLEEP
+        assert worker._sleeper._states[Lane("app.Step")] is sleeping.State.ASLEEP
         notify(Job(1))
         eventually(lambda: worker.step() or numbers("do_job"))
         with stranger() as cursor:
@@ -141,8 +142,8 @@ def test_a_worker_sleeps_on_some_channels_and_polls_others(polled: None) -> None
 
 def test_whoever_notifies_all_the_same_is_heard(polled: None) -> None:
     with asleep(Job, Shout) as worker:
-        worker._sleeper._awake_until["app.Job"] = -math.inf
-        worker._polled("app.Job", found=False, may_sleep=True)
+        worker._sleeper._awake_until[Lane("app.Job")] = -math.inf
+        worker._polled(Lane("app.Job"), found=False, may_sleep=True)
         notify(Job(1))
         sql("SELECT pg_notify('app.Job', '')")
         worker.step()
@@ -159,7 +160,7 @@ def test_it_is_polled_less_often_the_longer_nothing_comes(monkeypatch: pytest.Mo
 
     clock = Clock()
     monkeypatch.setattr(sleeping, "time", clock)
-    sleeper = Sleeper([], polled=["app.Job"])
+    sleeper = Sleeper([], polled=[Lane("app.Job")])
     for since, expected in {
         0.01: AWAKE_SECONDS,
         1.0: 0.1,
@@ -167,9 +168,9 @@ def test_it_is_polled_less_often_the_longer_nothing_comes(monkeypatch: pytest.Mo
         100.0: POLL_SECONDS,
         86400.0: POLL_SECONDS,
     }.items():
-        sleeper.polled("app.Job", found=True)
+        sleeper.polled(Lane("app.Job"), found=True)
         clock.now += LINGER_SECONDS + since
-        assert sleeper.polled("app.Job", found=False) == pytest.approx(expected)
+        assert sleeper.polled(Lane("app.Job"), found=False) == pytest.approx(expected)
     assert not sleeper.is_awake
 
 

@@ -12,6 +12,7 @@ import pytest
 from django.db import connection
 
 from pgpubsub_sql import notify, notify_many
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import sleeping
 from pgpubsub_sql.worker.sleeping import POLL_SECONDS, State
 from pgpubsub_sql.worker.worker import Worker
@@ -67,19 +68,19 @@ def test_only_a_worker_that_sleeps_is_notified(
     worker: Worker, heard: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sleeping, "LINGER_SECONDS", 60.0)
-    worker._sleeper.wake("app.Job")
+    worker._sleeper.wake(Lane("app.Job"))
     notify(Job(1))
     notify_many([Job(2), Job(3)])
     assert heard() == 0
     work(worker, 3)
     monkeypatch.setattr(sleeping, "LINGER_SECONDS", 0.0)
-    worker._sleeper.wake("app.Job")
+    worker._sleeper.wake(Lane("app.Job"))
     fall_asleep(worker)
     notify(Job(4))
     assert heard() == 1
     work(worker, 4)
     monkeypatch.setattr(sleeping, "LINGER_SECONDS", 60.0)
-    worker._sleeper.wake("app.Job")
+    worker._sleeper.wake(Lane("app.Job"))
     worker._receive()  # lets writers know
     notify(Job(5))
     assert heard() == 0
@@ -94,7 +95,7 @@ def test_nobody_is_notified_where_no_worker_listens(heard: Callable[[], int]) ->
 def test_a_message_of_a_long_transaction_is_handled_once_it_is_committed(worker: Worker) -> None:
     def state() -> State:
         worker.step()
-        return worker._sleeper._states["app.Job"]
+        return worker._sleeper._states[Lane("app.Job")]
 
     with closing(connect()) as writing, writing.cursor() as cursor:
         cursor.execute("""SELECT pgpubsub_notify('app.Job', '{"kwargs": {"number": 1}}')""")
@@ -161,9 +162,9 @@ def test_a_lock_that_a_writer_tests_just_now_is_tried_again(worker: Worker) -> N
     with holding.cursor() as cursor:
         cursor.execute(TAKE_S)
         poll(worker)
-        worker._sleeper._awake_until["app.Job"] = 0.0
+        worker._sleeper._awake_until[Lane("app.Job")] = 0.0
         poll(worker, "app.Job")
         worker._receive()
-        assert worker._poll_at["app.Job"] - time.monotonic() <= sleeping.AWAKE_SECONDS
+        assert worker._poll_at[Lane("app.Job")] - time.monotonic() <= sleeping.AWAKE_SECONDS
     holding.close()
     fall_asleep(worker)

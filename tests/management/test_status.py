@@ -52,6 +52,7 @@ def test_messages_are_counted_by_state(db: None) -> None:
     assert found.pop("failed_per_minute") >= 0
     assert found == {
         "channel": NAME,
+        "subscription": "",
         "ready": 2,
         "in_flight": 0,
         "waiting": 3,

@@ -46,7 +46,7 @@ def test_it_counts_what_waits(caplog: pytest.LogCaptureFixture) -> None:
         "UPDATE pgpubsub_sql_notification SET available_at = NULL WHERE id IN "
         "(SELECT max(id) FROM pgpubsub_sql_notification)"
     )
-    sql("INSERT INTO pgpubsub_sql_pause (channel) VALUES ('app.Job')")
+    sql("UPDATE pgpubsub_sql_subscription SET paused_at = now() WHERE channel = 'app.Job'")
     log_summary(OPTIONS, None)
     assert caplog.messages[1].startswith(
         "  app.Job, durable; 2 ready, 1 waiting, 1 parked; paused; calls "

@@ -177,8 +177,9 @@ DAMAGE = {
     "our table is dropped": Damage((f"DROP TABLE {N}",), f"The table {N} is missing"),
     "all our tables are dropped": Damage(
         (
-            f"DROP TABLE {N}, pgpubsub_sql_longpayload, pgpubsub_sql_inflight, pgpubsub_sql_pause, "
-            "pgpubsub_sql_counter, pgpubsub_sql_position, pgpubsub_sql_inbox, pgpubsub_sql_secret",
+            f"DROP TABLE {N}, pgpubsub_sql_longpayload, pgpubsub_sql_inflight, "
+            "pgpubsub_sql_subscription, pgpubsub_sql_counter, pgpubsub_sql_position, "
+            "pgpubsub_sql_inbox, pgpubsub_sql_secret",
         ),
         "The table pgpubsub_sql_secret is missing",
     ),
@@ -188,12 +189,13 @@ DAMAGE = {
         "The table pgpubsub_sql_inflight is missing",
         is_felt=False,
     ),
-    "the table of pauses is dropped": Damage(
-        ("DROP TABLE pgpubsub_sql_pause",), "The table pgpubsub_sql_pause is missing", is_felt=False
+    "the table of subscriptions is dropped": Damage(
+        ("DROP TABLE pgpubsub_sql_subscription",),
+        "The table pgpubsub_sql_subscription is missing",
     ),
-    "the key of pauses is dropped": Damage(
-        ("ALTER TABLE pgpubsub_sql_pause DROP CONSTRAINT pgpubsub_sql_pause_pkey",),
-        "The primary key of pgpubsub_sql_pause is missing",
+    "the key of subscriptions is dropped": Damage(
+        ("ALTER TABLE pgpubsub_sql_subscription DROP CONSTRAINT pgpubsub_sql_subscription_pkey",),
+        "The primary key of pgpubsub_sql_subscription is missing",
         is_felt=False,
     ),
     "the table of counters is dropped": Damage(
@@ -262,7 +264,6 @@ DAMAGE = {
             f"ALTER TABLE {N} ALTER id SET DEFAULT nextval('others')",
         ),
         f"id of {N} is no longer an identity column",
-        is_felt=False,
     ),
     "an index is dropped": Damage(
         ("DROP INDEX pgpubsub_sql_available",), "The index pgpubsub_sql_available", is_felt=False

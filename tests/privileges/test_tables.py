@@ -29,7 +29,7 @@ INVOKERS = {
 def named(*templates: str) -> set[str]:
     """Return what of ours templates name, and of PostgreSQL's what sends."""
     text = "\n".join(map(load, templates))
-    names = {*re.findall(r':"(?:schema|helpers)"\.(pgpubsub_\w+)', text)}
+    names = {*re.findall(r""":'?"(?:schema|helpers)"\.(pgpubsub_\w+)""", text)}
     names |= {*re.findall(r"\bpg_notify\b", text)}
     for invoker, called in INVOKERS.items():
         names |= called if invoker in names else set()

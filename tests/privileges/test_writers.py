@@ -40,7 +40,8 @@ FAILING = {
     "the durable function changes its owner": (
         "ALTER FUNCTION {durable} OWNER TO powerless",
         "powerless",
-        "INSERT on public.pgpubsub_sql_notification, EXECUTE on FUNCTION",
+        "INSERT on public.pgpubsub_sql_notification, SELECT on public.pgpubsub_sql_subscription, "
+        "USAGE on SEQUENCE public.pgpubsub_sql_notification_id_seq, EXECUTE on FUNCTION",
     ),
     "the ephemeral function changes its owner": (
         "ALTER FUNCTION {ephemeral} OWNER TO powerless",
@@ -147,6 +148,7 @@ HARMLESS = {
         "CREATE POLICY mine ON pgpubsub_sql_notification TO migrator USING (true)",
         "CREATE POLICY mine ON pgpubsub_sql_longpayload USING (true)",
         "CREATE POLICY mine ON pgpubsub_sql_secret USING (true)",
+        "CREATE POLICY mine ON pgpubsub_sql_subscription USING (true)",
     ],
     "a role that row level security does not concern": [
         "ALTER ROLE migrator BYPASSRLS",
@@ -155,6 +157,7 @@ HARMLESS = {
     "privileges by way of PUBLIC": [
         "ALTER TABLE pgpubsub_sql_notification OWNER TO owner",
         "GRANT SELECT, INSERT ON pgpubsub_sql_notification TO PUBLIC",
+        "GRANT USAGE ON SEQUENCE pgpubsub_sql_notification_id_seq TO PUBLIC",
     ],
 }
 

@@ -15,6 +15,7 @@ from pgpubsub_sql import notify
 from pgpubsub_sql.inspection import long_calls
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.models import InFlight, Notification
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import display
 from pgpubsub_sql.worker.connections import DISPLAY
 from pgpubsub_sql.worker.delivery import Delivery
@@ -141,7 +142,7 @@ def test_without_the_table_nothing_breaks(shown: Shown, caplog: Logs) -> None:
 
 def test_without_the_privilege_nothing_breaks(shown: Shown, caplog: Logs) -> None:
     sql("CREATE ROLE shy")
-    sql("GRANT SELECT ON pgpubsub_sql_notification, pgpubsub_sql_pause TO shy")
+    sql("GRANT SELECT ON pgpubsub_sql_notification, pgpubsub_sql_subscription TO shy")
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PGOPTIONS", "-c role=shy")
@@ -223,7 +224,7 @@ def test_only_our_sessions_count(shown: Shown) -> None:
 def test_the_listener_that_is_called_is_published() -> None:
     pulse, seen = Pulse(), []
     delivery = Delivery([Job], using="default", schema="public", pulse=pulse)
-    dispatch = delivery._states["app.Job"].dispatch
+    dispatch = delivery._states[Lane("app.Job")].dispatch
     ((*before, _call, select),) = dispatch._listeners
 
     def call(**_fields: Any) -> None:

@@ -197,6 +197,7 @@ def test_a_channel_in_each_tenants_schema(db: None) -> None:
             f"CREATE TABLE {tenant}.pgpubsub_sql_notification "
             "(LIKE public.pgpubsub_sql_notification INCLUDING ALL)"
         )
+        sql(render("helpers/create_subscriptions", schema=tenant))
         sql(render("helpers/is_notified", schema=tenant, decision=SQL("true")))
         for helper in ("context_v1", "ignored_v1", "bucket_v1", "must_notify"):
             sql(render(f"helpers/{helper}", schema=tenant))

@@ -62,7 +62,7 @@ def test_a_raw_notify_that_cannot_be_stored_delays_nothing_and_is_dropped_in_the
         worker.delivery.handle_stored("app.Job")
     assert numbers("do_job") == [1, 2, 3]
     assert "on the durable channel app.Job (messages: 1): " in caplog.text
-    raw_notifies = worker.delivery._states["app.Job"].raw_notifies
+    raw_notifies = worker.delivery._raw_notifies["app.Job"]
     assert [one.payload for one in raw_notifies._refused] == ['{"mood": "poison"}']
     end = raw_notifies._refused[0].until
     monkeypatch.setattr("time.monotonic", lambda: end)
@@ -75,7 +75,7 @@ def test_refused_messages_are_stored_again_with_growing_delays(
     worker: Worker, picky: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F24: neither each batch of what is stored nor each new message tries it again."""
-    raw_notifies = worker.delivery._states["app.Job"].raw_notifies
+    raw_notifies = worker.delivery._raw_notifies["app.Job"]
     for number in range(50):
         notify(Job, number=number)
         worker.delivery.store("app.Job", ['{"mood": "poison"}'])

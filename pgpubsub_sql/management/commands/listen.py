@@ -18,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
-from pgpubsub_sql.channels import find_channel, select_channels
+from pgpubsub_sql.channels import BaseChannel, find_channel, select_channels
 from pgpubsub_sql.django_internals import is_called_from_command_line
 from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.installed import is_predecessor_installed
@@ -30,6 +30,7 @@ from pgpubsub_sql.management.base import (
     positive,
     readable_errors,
 )
+from pgpubsub_sql.management.lanes import select_lanes
 from pgpubsub_sql.management.reloading import Reloader, follow_reloader
 from pgpubsub_sql.management.summary import log_summary
 from pgpubsub_sql.migrations_ops.audit import Audit, audit
@@ -57,6 +58,7 @@ process that listens when they are sent.
   manage.py listen --processes 4                   four worker processes
   manage.py listen --channels blog.AuthorChannel   one channel
   manage.py listen --exclude blog.PostReads        every channel but one
+  manage.py listen --subscriptions mail            what is stored for one subscription
   manage.py listen --drain                         handle what is stored, then exit
   manage.py listen --health-port 8080              answer /livez and /readyz
   manage.py listen --relay                         receive messages of other databases
@@ -137,6 +139,20 @@ class Command(DatabaseCommand):
         )
         parser.add_argument(
             "--exclude", nargs="+", metavar="CHANNEL", default=[], help="Channels to leave out."
+        )
+        parser.add_argument(
+            "--subscriptions",
+            nargs="+",
+            metavar="NAME",
+            help="Subscriptions of durable channels to handle; '' for listeners without one "
+            "(default: all).",
+        )
+        parser.add_argument(
+            "--exclude-subscriptions",
+            nargs="+",
+            metavar="NAME",
+            default=[],
+            help="Subscriptions to leave out.",
         )
         parser.add_argument(
             "--processes", type=positive, default=1, metavar="N", help="Worker processes (1)."
@@ -315,8 +331,12 @@ class Command(DatabaseCommand):
         return await_database(using, prepare, endpoint)
 
     def _worker_options(self, options: dict[str, Any]) -> WorkerOptions:
+        lanes = select_lanes(
+            self._channels(options), options["subscriptions"], options["exclude_subscriptions"]
+        )
         return WorkerOptions(
-            channels=self._channels(options),
+            channels=tuple(dict.fromkeys(lane.channel for lane in lanes)),
+            lanes=tuple(lanes),
             database=options["database"],
             drain=options["drain"],
             loglevel=options["loglevel"] or _LEVELS.get(options["verbosity"]),
@@ -382,8 +402,8 @@ class Command(DatabaseCommand):
         if status == ExitStatus.MESSAGES_FAILED:
             raise CommandError("Messages failed. The log above says which, and why.")
 
-    def _channels(self, options: dict[str, Any]) -> tuple[str, ...]:
-        """Return the names of the channels to listen to."""
+    def _channels(self, options: dict[str, Any]) -> list[type[BaseChannel]]:
+        """Return the channels to listen to."""
         included, excluded = options["channels"], options["exclude"]
         try:
             channels = received_channels() if options["relay"] else registry.channels()
@@ -392,15 +412,15 @@ class Command(DatabaseCommand):
             left_out = select_channels(excluded, channels) if excluded else []
         except PubSubError as error:
             raise CommandError(str(error)) from error
-        names = tuple(channel.postgres_name() for channel in channels if channel not in left_out)
-        if not names and options["relay"]:
+        found = [channel for channel in channels if channel not in left_out]
+        if not found and options["relay"]:
             raise CommandError(
                 "There is nothing to receive: none of these channels has received_from. Set "
                 'received_from = "nats" on a durable channel.'
             )
-        if not names:
+        if not found:
             raise CommandError(
                 "There is nothing to listen to: these channels have no listener. "
                 "Write listeners in the listeners.py of an installed app."
             )
-        return names
+        return found

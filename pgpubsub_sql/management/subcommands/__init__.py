@@ -18,6 +18,7 @@ from pgpubsub_sql.management.subcommands import (
     schemas,
     sending,
     status,
+    subscriptions,
     tailing,
     triggers,
 )
@@ -29,6 +30,7 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     *messages.SUBCOMMANDS,
     *replay.SUBCOMMANDS,
     *pausing.SUBCOMMANDS,
+    *subscriptions.SUBCOMMANDS,
     *relay.SUBCOMMANDS,
     *sending.SUBCOMMANDS,
     *tailing.SUBCOMMANDS,

@@ -45,7 +45,7 @@ def ls(command: BaseCommand, options: Options) -> None:
     if options["json"]:
         write_json(command, rows)
     elif options["channels"]:
-        command.stdout.write(blocks(rows))
+        command.stdout.write(blocks([_whole(row) for row in rows]))
     elif rows:
         command.stdout.write(table([_overview(row) for row in rows], output_width(command)))
     else:
@@ -122,9 +122,20 @@ def _described(name: str, channel: type[BaseChannel] | None, known: KnownChannel
         "level": trigger.level if trigger else None,
         "durable": bool(channel and channel.lock_notifications),
         "listeners": listeners,
+        "subscriptions": _subscriptions(channel) if channel else [],
         "state": known.state_of(name),
         "app": function.app if function else None,
     }
+
+
+def _subscriptions(channel: type[BaseChannel]) -> list[str]:
+    """Return the names of the subscriptions that listeners of *channel* declare."""
+    return sorted({one.subscription for one in registry.listeners_of(channel)} - {""})
+
+
+def _whole(row: Row) -> Row:
+    """Return what a block shows of a channel."""
+    return {name: row[name] for name in row if name != "subscriptions" or row[name]}
 
 
 def _overview(row: Row) -> Row:

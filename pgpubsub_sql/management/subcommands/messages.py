@@ -30,16 +30,23 @@ from pgpubsub_sql.management.output import (
     table,
     write_json,
 )
-from pgpubsub_sql.management.selection import add_channels, add_filters, select, stored_messages
+from pgpubsub_sql.management.selection import (
+    add_channels,
+    add_filters,
+    add_subscription,
+    select,
+    stored_messages,
+)
 from pgpubsub_sql.models import NotificationQuerySet, State
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.privileges import Role
+from pgpubsub_sql.subscriptions import Lane
 
 _NEXT = ExpressionWrapper(F("available_at") - Now(), output_field=DurationField())
 _AGE = ExpressionWrapper(Now() - F("created_at"), output_field=DurationField())
 _FAILED = ExpressionWrapper(Now() - F("failed_at"), output_field=DurationField())
 _COLUMNS = (
-    *("id", "channel", "created_at", "available_at", "expires_at"),
+    *("id", "channel", "subscription", "message", "created_at", "available_at", "expires_at"),
     *("attempts", "last_error", "reason", "failed_at", "key", "payload", "state"),
 )
 
@@ -91,6 +98,7 @@ def show(command: BaseCommand, options: Options) -> None:
 
 def _add_selection(parser: ArgumentParser) -> None:
     add_channels(parser)
+    add_subscription(parser)
     add_filters(parser)
     parser.add_argument(
         "--limit",
@@ -156,10 +164,14 @@ def _described(row: Row) -> Row:
     }
 
 
+def _lane(row: Row) -> Lane:
+    return Lane(row["channel"], row["subscription"])
+
+
 def _brief(row: Row) -> Row:
     return {
         "id": row["id"],
-        "channel": row["channel"],
+        "channel": str(_lane(row)),
         "failed": _ago(row["failed"]),
         "attempts": _attempts(row),
         "next": _next(row),
@@ -201,6 +213,7 @@ def _whole(row: Row) -> str:
     block = {
         "id": row["id"],
         "channel": row["channel"],
+        "subscription": row["subscription"],
         "state": _state_in_words(row),
         "handling": _handling(row["long"]) if row["long"] else None,
         "sent": _past(row["created_at"], row["age"]),
@@ -249,7 +262,7 @@ def _lines(value: Any) -> list[str]:
 def _handled_by(row: Row, options: Options) -> Row:
     """Return the listeners and the context of a message, or why it has no listener."""
     payload = json.dumps(row["payload"])
-    found = inspect_message(row["channel"], payload, using=options["database"])
+    found = inspect_message(_lane(row), payload, using=options["database"])
     return {
         "listeners": list(found.listeners),
         "no_listener": _no_listener(found),

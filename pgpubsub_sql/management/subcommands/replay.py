@@ -17,9 +17,11 @@ from pgpubsub_sql.management.selection import (
     FILTERS,
     add_channels,
     add_filters,
+    add_subscription,
     select,
     stored_messages,
 )
+from pgpubsub_sql.management.subcommands.subscriptions import rename_subscription
 from pgpubsub_sql.models import NotificationQuerySet
 from pgpubsub_sql.sql.privileges import Role
 
@@ -66,13 +68,22 @@ def discard(command: BaseCommand, options: Options) -> None:
 
 
 def move(command: BaseCommand, options: Options) -> None:
-    """Move stored messages to another channel.
+    """Move stored messages to another channel, or to another subscription of theirs.
 
     Use it after a channel was renamed: its messages keep the old name, which has no listener. OLD
     is the name in PostgreSQL, as status shows it, and need not be declared any more.
 
+    With --subscription, it renames a subscription: what was stored for the old name, and what will
+    be, is for the new one. Use it before migrate has registered the new name.
+
       manage.py pgpubsub move blog.WriterChannel blog.AuthorChannel
+      manage.py pgpubsub move blog.Orders --subscription mail post
     """
+    if options["subscription"]:
+        rename_subscription(command, options)
+        return
+    if options["new"] is None:
+        raise CommandError("Name the channel to move the messages to, or give --subscription.")
     try:
         channel = find_channel(options["new"])
     except ChannelNotFound as error:
@@ -84,6 +95,7 @@ def move(command: BaseCommand, options: Options) -> None:
 
 def _add_selection(parser: ArgumentParser) -> None:
     add_channels(parser)
+    add_subscription(parser)
     add_filters(parser)
     _add_dry_run(parser)
     add_all(parser)
@@ -92,7 +104,16 @@ def _add_selection(parser: ArgumentParser) -> None:
 
 def _add_two_channels(parser: ArgumentParser) -> None:
     parser.add_argument("old", metavar="OLD", help="The channel that has the messages.")
-    parser.add_argument("new", metavar="NEW", help="The channel to move them to; a declared one.")
+    parser.add_argument(
+        "new", metavar="NEW", nargs="?", help="The channel to move them to; a declared one."
+    )
+    parser.add_argument(
+        "--subscription",
+        nargs=2,
+        metavar=("OLD", "NEW"),
+        help="Move them from one subscription of the channel to another; '' is that of listeners "
+        "that name none.",
+    )
     add_filters(parser)
     _add_dry_run(parser)
     add_noinput(parser)

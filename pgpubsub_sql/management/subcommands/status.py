@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand, CommandError
 
-from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.counting import Rate, rates
 from pgpubsub_sql.inspection import (
     MAX_DEAD,
@@ -27,8 +26,8 @@ from pgpubsub_sql.inspection import (
     declared,
     is_polled,
     long_calls,
-    paused_channels,
-    stored_channels,
+    paused_lanes,
+    stored_lanes,
     table_care,
 )
 from pgpubsub_sql.listeners import registry
@@ -37,6 +36,7 @@ from pgpubsub_sql.management.output import output_width, pluralize, table, write
 from pgpubsub_sql.management.selection import add_channels, duration, resolve_channels
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.privileges import Role
+from pgpubsub_sql.subscriptions import Lane
 
 
 def _length(seconds: float | None) -> str:
@@ -84,7 +84,7 @@ def status(command: BaseCommand, options: Options) -> None:
     rows = _rows(options)
     (server,) = fetch(options, query("workers"))
     care = table_care(options["database"])
-    shown = {row.channel for row in rows}
+    shown = {row.lane.channel for row in rows}
     calls = [one for one in long_calls(options["database"]) if one.channel in shown]
     problems = [
         *_channel_problems(rows, calls, options),
@@ -94,7 +94,7 @@ def status(command: BaseCommand, options: Options) -> None:
     if options["json"]:
         long = [one._asdict() for one in calls]
         found = rates(options["database"])
-        channels = [_as_json(row) | _rates_as_json(found.get(row.channel)) for row in rows]
+        channels = [_as_json(row) | _rates_as_json(found.get(row.lane)) for row in rows]
         facts = server | _care_as_json(care)
         write_json(command, {"channels": channels, "long": long, **facts, "problems": problems})
     else:
@@ -181,16 +181,15 @@ SUBCOMMANDS = (
 
 def _rows(options: Options) -> list[Backlog]:
     using = options["database"]
-    names = dict.fromkeys(
-        [*sorted(_listened_to()), *stored_channels(using), *paused_channels(using)]
-    )
+    lanes = dict.fromkeys([*_listened_to(), *stored_lanes(using), *paused_lanes(using)])
+    names = dict.fromkeys(lane.channel for lane in lanes)
     chosen = resolve_channels(options["channels"], names) or list(names)
-    found = backlogs(using, chosen)
-    return [found[name] for name in chosen]
+    found = backlogs(using, lanes)
+    return [found[lane] for name in chosen for lane in lanes if lane.channel == name]
 
 
-def _listened_to() -> dict[str, type[BaseChannel]]:
-    return {channel.postgres_name(): channel for channel in registry.channels()}
+def _listened_to() -> list[Lane]:
+    return sorted(registry.lanes_of(registry.channels()))
 
 
 def _is_polled(name: str) -> bool:
@@ -201,13 +200,13 @@ def _is_polled(name: str) -> bool:
 def _as_json(row: Backlog) -> Row:
     longest = row.holders[0] if row.holders else None
     return {
-        "channel": row.channel,
+        **row.lane._asdict(),
         **{column.name: getattr(row, column.name) for column in COLUMNS},
         "in_flight_seconds": longest and longest.seconds,
         "in_flight_pid": longest and longest.pid,
         "paused_seconds": row.paused_seconds,
-        "has_listener": row.channel in _listened_to(),
-        "is_polled": _is_polled(row.channel),
+        "has_listener": row.lane in _listened_to(),
+        "is_polled": _is_polled(row.lane.channel),
     }
 
 
@@ -228,10 +227,11 @@ def _care_as_json(care: TableCare) -> Row:
 
 def _write(command: BaseCommand, rows: list[Backlog], server: Row, care: TableCare) -> None:
     if rows:
-        command.stdout.write(table([_for_table(row) for row in rows], output_width(command)))
+        shown = [_for_table(row) for row in rows]
+        command.stdout.write(table(shown, output_width(command)))
     else:
         command.stdout.write("No channel has a listener, and no message is stored.")
-    if any(_is_polled(row.channel) for row in rows):
+    if any(_is_polled(row.lane.channel) for row in rows):
         command.stdout.write("* Workers poll this channel; its writers do not notify them.")
     listen = "listens" if server["workers"] == 1 else "listen"
     command.stdout.write(
@@ -241,11 +241,11 @@ def _write(command: BaseCommand, rows: list[Backlog], server: Row, care: TableCa
 
 
 def _for_table(row: Backlog) -> Row:
-    mark = " *" if _is_polled(row.channel) else ""
+    mark = " *" if _is_polled(row.lane.channel) else ""
     cells = {one.heading: one.text(getattr(row, one.name)) for one in COLUMNS}
     if row.parked < row.failed > MOST:
         cells["parked"] += "+"
-    return {"channel": f"{row.channel}{mark}", **cells}
+    return {"channel": f"{row.lane}{mark}", **cells}
 
 
 def _long(call: LongCall) -> str:
@@ -266,9 +266,15 @@ def _pauses(rows: list[Backlog]) -> Iterator[str]:
     for row in rows:
         if row.paused_seconds is not None:
             yield (
-                f"{row.channel} has been paused for {_length(row.paused_seconds)}. To go on: "
-                f"python manage.py pgpubsub resume {row.channel}"
+                f"{row.lane} has been paused for {_length(row.paused_seconds)}. To go on: "
+                f"python manage.py pgpubsub resume {_named(row.lane)}"
             )
+
+
+def _named(lane: Lane) -> str:
+    """Return the arguments that name *lane* to a command."""
+    name = lane.subscription
+    return f"{lane.channel} --subscription {name}" if name else lane.channel
 
 
 def _channel_problems(
@@ -284,22 +290,22 @@ def _channel_problems(
         )
     known = {one.channel for one in hung}
     for row in rows:
-        if row.stored and row.channel not in listened_to:
+        if row.stored and row.lane not in listened_to:
             yield (
-                f"No listener is declared for {row.channel}, so nobody handles "
+                f"No listener is declared for {row.lane}, so nobody handles "
                 f"{_messages(row.stored)}. Declare one, or use pgpubsub move or discard."
             )
         elif (row.oldest or 0) > limit and row.paused_seconds is None:
             yield (
-                f"{row.channel}: the oldest message has been due for {_length(row.oldest)}. Run "
+                f"{row.lane}: the oldest message has been due for {_length(row.oldest)}. Run "
                 "more workers, or find out what keeps them busy."
             )
-        if row.channel in known:
+        if row.lane.channel in known:
             continue
         if row.holders and (row.holders[0].seconds or 0) > limit:
             longest = row.holders[0]
             yield (
-                f"{row.channel}: messages have been in flight for {_length(longest.seconds)}, in "
+                f"{row.lane}: messages have been in flight for {_length(longest.seconds)}, in "
                 f"process {longest.pid} of the server. If a listener hangs, set a timeout on the "
                 "channel."
             )
@@ -311,8 +317,8 @@ def _failure_problems(rows: list[Backlog], max_parked: int) -> Iterator[str]:
     for row in rows:
         if row.failed > MOST:
             yield (
-                f"More than {MOST:,} messages of {row.channel} have failed. To see them: "
-                f"python manage.py pgpubsub failed {row.channel}"
+                f"More than {MOST:,} messages of {row.lane} have failed. To see them: "
+                f"python manage.py pgpubsub failed {_named(row.lane)}"
             )
     parked = sum(row.parked for row in rows)
     if parked > max_parked:

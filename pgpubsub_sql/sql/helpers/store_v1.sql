@@ -1,4 +1,5 @@
--- Stores one message of a durable channel and rings. NULL for available_at means now.
+-- Stores one message of a durable channel, for each of its subscriptions, and rings. NULL for available_at means now.
+-- Returns the id of its first copy.
 CREATE OR REPLACE FUNCTION :"schema".pgpubsub_store_v1(
     channel text, payload jsonb, available_at timestamptz, expires_at timestamptz, key jsonb
 ) RETURNS bigint
@@ -20,11 +21,19 @@ BEGIN
     IF context <> '{}' THEN
         payload := jsonb_build_object('$context', context) || payload;
     END IF;
-    INSERT INTO :"schema".pgpubsub_sql_notification (channel, payload, available_at, expires_at, key)
-    VALUES (
-        channel, payload, coalesce(available_at, clock_timestamp()), expires_at, :"schema".pgpubsub_key_v1(key)
+    WITH copies AS (
+        INSERT INTO :"schema".pgpubsub_sql_notification
+            (channel, subscription, message, payload, available_at, expires_at, key)
+        SELECT
+            pgpubsub_store_v1.channel, coalesce(subscription.name, ''), message.number, pgpubsub_store_v1.payload,
+            coalesce(pgpubsub_store_v1.available_at, clock_timestamp()), pgpubsub_store_v1.expires_at,
+            :"schema".pgpubsub_key_v1(pgpubsub_store_v1.key)
+        FROM (SELECT nextval(:'"schema".pgpubsub_sql_notification_id_seq') AS number) AS message
+        LEFT JOIN :"schema".pgpubsub_sql_subscription AS subscription
+            ON subscription.channel = pgpubsub_store_v1.channel
+        RETURNING id
     )
-    RETURNING id INTO stored;
+    SELECT min(id) INTO stored FROM copies;
     IF :"schema".pgpubsub_must_notify(channel) THEN
         PERFORM pg_notify(channel, '');
     END IF;

@@ -5,19 +5,20 @@
 SELECT DISTINCT reason FROM (
     SELECT reason FROM pgpubsub_sql_notification
     WHERE (available_at IS NULL OR failed_at IS NOT NULL)
-    ORDER BY channel, id LIMIT %(limit)s
+    ORDER BY channel, subscription, id LIMIT %(limit)s
 ) AS part ORDER BY reason
 
 -- ready_ids --
--- The messages of these channels that are ready: channel by channel, those that are handled alone first.
--- The loop over the channels keeps their order, and ends with the limit.
+-- The messages of these subscriptions that are ready: one after the other, those that are handled alone first.
+-- The loop over the subscriptions keeps their order, and ends with the limit.
 SELECT next.id
-FROM unnest(%(channels)s::text[]) AS listed (channel)
+FROM unnest(%(channels)s::text[], %(subscriptions)s::text[]) AS listed (channel, subscription)
 CROSS JOIN LATERAL (
     SELECT one.id FROM (VALUES (true), (false)) AS sort (alone)
     CROSS JOIN LATERAL (
         SELECT id, available_at FROM pgpubsub_sql_notification AS notification
-        WHERE notification.channel = listed.channel AND notification.alone = sort.alone
+        WHERE notification.channel = listed.channel AND notification.subscription = listed.subscription
+            AND notification.alone = sort.alone
             AND available_at <= statement_timestamp()
         ORDER BY available_at, id LIMIT %(limit)s
     ) AS one
@@ -26,14 +27,15 @@ CROSS JOIN LATERAL (
 LIMIT %(limit)s
 
 -- waiting_ids --
--- The messages of these channels that are delayed or will be retried, in the same order.
+-- The messages of these subscriptions that are delayed or will be retried, in the same order.
 SELECT next.id
-FROM unnest(%(channels)s::text[]) AS listed (channel)
+FROM unnest(%(channels)s::text[], %(subscriptions)s::text[]) AS listed (channel, subscription)
 CROSS JOIN LATERAL (
     SELECT one.id FROM (VALUES (true), (false)) AS sort (alone)
     CROSS JOIN LATERAL (
         SELECT id, available_at FROM pgpubsub_sql_notification AS notification
-        WHERE notification.channel = listed.channel AND notification.alone = sort.alone
+        WHERE notification.channel = listed.channel AND notification.subscription = listed.subscription
+            AND notification.alone = sort.alone
             AND available_at > statement_timestamp()
         ORDER BY available_at, id LIMIT %(limit)s
     ) AS one

@@ -1,17 +1,20 @@
 -- Durable channels: what a worker claims, and what becomes of it.
 
 -- take --
--- Claim a batch of one channel, starting after a position; or first, by itself, a notification that is
+-- Claim a batch of one subscription, starting after a position; or first, by itself, a notification that is
 -- to be handled alone. If earlier claims of some were rolled back without a record, claim nothing and
 -- return those, without their payloads, which may be what killed a worker. Arrays and MATERIALIZED make
 -- each part run once: a LIMIT that is evaluated again under locks would claim too many. By ctid, which
--- saves a second lookup in an index. A channel that is paused has nothing to claim. The bounds are rows, as the index has them: without statistics, as after a bulk
--- load, PostgreSQL takes "channel = …" for rare, and would sort all of its messages for each claim.
+-- saves a second lookup in an index. A subscription that is paused has nothing to claim. The bounds are rows, as
+-- the index has them: without statistics, as after a bulk load, PostgreSQL takes "channel = …" for rare, and would
+-- sort all of its messages for each claim.
 WITH paused AS MATERIALIZED (
-    SELECT FROM pgpubsub_sql_pause WHERE channel = %(channel)s
+    SELECT FROM pgpubsub_sql_subscription
+    WHERE channel = %(channel)s AND name = %(subscription)s AND paused_at IS NOT NULL
 ), lone AS MATERIALIZED (
     SELECT ctid AS place, xmax AS mark FROM pgpubsub_sql_notification
-    WHERE channel = %(channel)s AND alone AND available_at <= statement_timestamp()
+    WHERE channel = %(channel)s AND subscription = %(subscription)s AND alone
+        AND available_at <= statement_timestamp()
         AND NOT EXISTS (SELECT FROM paused)
         AND (key IS NULL OR NOT %(keyless)s)
         AND (:{filter})
@@ -24,12 +27,14 @@ WITH paused AS MATERIALIZED (
     SELECT * FROM (
         SELECT ctid AS place, xmax AS mark, :{size} AS size FROM pgpubsub_sql_notification
         WHERE NOT EXISTS (SELECT FROM paused) AND NOT EXISTS (SELECT FROM lone)
-            AND (channel, alone, available_at, id) > (%(channel)s, false, %(after)s::timestamptz, %(after_id)s)
-            AND (channel, alone, available_at) <= (%(channel)s, false, statement_timestamp())
+            AND (channel, subscription, alone, available_at, id)
+                > (%(channel)s, %(subscription)s, false, %(after)s::timestamptz, %(after_id)s)
+            AND (channel, subscription, alone, available_at)
+                <= (%(channel)s, %(subscription)s, false, statement_timestamp())
             AND available_at IS NOT NULL
             AND (key IS NULL OR NOT %(keyless)s)
             AND (:{filter})
-        ORDER BY channel, alone, available_at, id
+        ORDER BY channel, subscription, alone, available_at, id
         LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
     ) AS together
@@ -45,22 +50,28 @@ UNION ALL
 SELECT :{abandoned} FROM pgpubsub_sql_notification WHERE ctid = ANY ((SELECT given_up FROM found)::tid[])
 
 -- lock_keys --
--- Lock keys of a channel whose first notification is ready, in the order of the keys, starting after one:
+-- Lock keys of a subscription whose first notification is ready, in the order of the keys, starting after one:
 -- up to a number of them, or what that many steps find. One index probe a key, however many notifications
--- wait for it. None of a channel that is paused.
+-- wait for it. None of a subscription that is paused.
 WITH RECURSIVE walk (key, is_locked, alone, locked, steps) AS (
     SELECT %(after)s::text, false, false, 0, 0
-    WHERE NOT EXISTS (SELECT FROM pgpubsub_sql_pause WHERE channel = %(channel)s)
+    WHERE NOT EXISTS (
+        SELECT FROM pgpubsub_sql_subscription
+        WHERE channel = %(channel)s AND name = %(subscription)s AND paused_at IS NOT NULL
+    )
     UNION ALL
     SELECT next.key, next.is_locked, next.alone, walk.locked + next.is_locked::integer, walk.steps + 1
     FROM walk CROSS JOIN LATERAL (
         SELECT first.key, first.alone, CASE WHEN first.available_at <= statement_timestamp()
-            THEN pg_try_advisory_xact_lock(hashtextextended(%(channel)s || ' ' || first.key, first.tableoid::bigint))
+            THEN pg_try_advisory_xact_lock(hashtextextended(
+                concat_ws(' ', %(channel)s::text, %(subscription)s::text, first.key), first.tableoid::bigint
+            ))
             ELSE false END AS is_locked
         FROM (
             SELECT key, available_at, alone, tableoid FROM pgpubsub_sql_notification
-            WHERE channel = %(channel)s AND key > walk.key AND available_at IS NOT NULL
-            ORDER BY key, id LIMIT 1
+            WHERE channel = %(channel)s AND subscription = %(subscription)s AND key > walk.key
+                AND available_at IS NOT NULL
+            ORDER BY key, coalesce(message, id) LIMIT 1
         ) AS first
     ) AS next
     WHERE walk.locked < %(limit)s AND walk.steps < %(steps)s
@@ -75,11 +86,12 @@ SELECT key, is_locked, alone FROM walk WHERE steps > 0 ORDER BY steps
 WITH run AS MATERIALIZED (
     SELECT first.* FROM unnest(%(keys)s::text[]) AS chosen (key)
     CROSS JOIN LATERAL (
-        SELECT id, key, ctid AS place,
+        SELECT coalesce(message, id) AS number, key, ctid AS place,
             available_at <= statement_timestamp() AND alone = %(alone)s AND (:{filter}) AS is_wanted
         FROM pgpubsub_sql_notification
-        WHERE channel = %(channel)s AND key = chosen.key AND available_at IS NOT NULL
-        ORDER BY id LIMIT %(limit)s
+        WHERE channel = %(channel)s AND subscription = %(subscription)s AND key = chosen.key
+            AND available_at IS NOT NULL
+        ORDER BY coalesce(message, id) LIMIT %(limit)s
     ) AS first
 ), free AS MATERIALIZED (
     SELECT ctid AS place, xmax AS mark, :{size} AS size FROM pgpubsub_sql_notification
@@ -88,12 +100,12 @@ WITH run AS MATERIALIZED (
 ), locked AS (
     SELECT place, mark, size FROM (
         -- By place: what was changed since this statement began has another one now.
-        SELECT free.place, mark, size, run.key, run.id,
-            bool_and(free.place IS NOT NULL) OVER (PARTITION BY run.key ORDER BY run.id) AS is_next
+        SELECT free.place, mark, size, run.key, run.number,
+            bool_and(free.place IS NOT NULL) OVER (PARTITION BY run.key ORDER BY run.number) AS is_next
         FROM run LEFT JOIN free ON free.place = run.place
     ) AS judged
     WHERE is_next
-    ORDER BY key, id
+    ORDER BY key, number
 ), found AS MATERIALIZED (
     :{found}
 ), taken AS (
@@ -101,19 +113,19 @@ WITH run AS MATERIALIZED (
     WHERE ctid = ANY ((SELECT places FROM found WHERE given_up IS NULL)::tid[])
     RETURNING *
 )
-(SELECT :{claimed} FROM taken ORDER BY id)
+(SELECT :{claimed} FROM taken ORDER BY coalesce(message, id))
 UNION ALL
 SELECT :{abandoned} FROM pgpubsub_sql_notification WHERE ctid = ANY ((SELECT given_up FROM found)::tid[])
 
 -- claimed --
 -- The columns of a claimed notification. Most have nothing unusual. Times are text, so that they can be put back
 -- unchanged.
-id, payload::text, key, created_at::text, available_at::text, :{unusual},
+id, message, payload::text, key, created_at::text, available_at::text, :{unusual},
 (SELECT is_cut FROM found), (SELECT pg_current_xact_id()::text)
 
 -- abandoned --
 -- The same of one that was not claimed.
-id, NULL, key, created_at::text, available_at::text, :{unusual}, false, NULL
+id, message, NULL, key, created_at::text, available_at::text, :{unusual}, false, NULL
 
 -- unusual --
 -- The columns that seldom differ from their defaults, as JSON; NULL if none does.
@@ -160,13 +172,15 @@ CASE
 END
 
 -- look --
--- Seconds until each channel's first notification after a position is ready, infinity if it has none or is paused,
--- and the time of this statement. Two index probes a channel. A day is the limit because an interval cannot be infinite.
+-- Seconds until each subscription's first notification after a position is ready, infinity if it has none or is
+-- paused, and the time of this statement. Two index probes a subscription. A day is the limit because an interval cannot
+-- be infinite.
 SELECT
-    channel,
+    channel, subscription,
     coalesce(extract(epoch FROM first.available_at - statement_timestamp())::float8, 'infinity'),
     statement_timestamp()::text
-FROM unnest(%(channels)s::text[], %(after)s::timestamptz[], %(after_ids)s::bigint[]) AS place (channel, after, after_id)
+FROM unnest(%(channels)s::text[], %(subscriptions)s::text[], %(after)s::timestamptz[], %(after_ids)s::bigint[])
+    AS place (channel, subscription, after, after_id)
 CROSS JOIN LATERAL (
     SELECT min(greatest(
         least(available_at, statement_timestamp() + interval '1 day'), statement_timestamp() - interval '1 day'
@@ -174,57 +188,66 @@ CROSS JOIN LATERAL (
     FROM (
         (
             SELECT available_at FROM pgpubsub_sql_notification AS lone
-            WHERE lone.channel = place.channel AND alone AND available_at IS NOT NULL
+            WHERE lone.channel = place.channel AND lone.subscription = place.subscription AND alone AND available_at IS NOT NULL
             ORDER BY available_at, id LIMIT 1
         )
         UNION ALL
         (
             SELECT available_at FROM pgpubsub_sql_notification AS together
-            WHERE together.channel = place.channel AND NOT alone AND available_at IS NOT NULL
+            WHERE together.channel = place.channel AND together.subscription = place.subscription AND NOT alone
+                AND available_at IS NOT NULL
                 AND (available_at, id) > (place.after, place.after_id)
             ORDER BY available_at, id LIMIT 1
         )
     ) AS either
-    WHERE place.channel <> ALL (ARRAY(SELECT pause.channel::text FROM pgpubsub_sql_pause AS pause))
+    WHERE (place.channel, place.subscription) NOT IN (
+        SELECT channel::text, name::text FROM pgpubsub_sql_subscription WHERE paused_at IS NOT NULL
+    )
 ) AS first
 
 -- next_ready --
--- Seconds until each channel's next notification is ready, of those that were not ready at the time
--- "after"; two index probes a channel. NULL for a channel that is paused. And the time of this statement, which is the
--- next "after".
-SELECT listened.channel,
+-- Seconds until each subscription's next notification is ready, of those that were not ready at the time
+-- "after"; two index probes a subscription. NULL for one that is paused. And the time of this statement, which is
+-- the next "after".
+SELECT listened.channel, listened.subscription,
     extract(epoch FROM min(next.available_at) - statement_timestamp())::float8,
     statement_timestamp()::text
-FROM unnest(%(channels)s::text[]) AS listened (channel)
+FROM unnest(%(channels)s::text[], %(subscriptions)s::text[]) AS listened (channel, subscription)
 CROSS JOIN (VALUES (false), (true)) AS sort (alone)
 CROSS JOIN LATERAL (
     SELECT available_at FROM pgpubsub_sql_notification AS notification
-    WHERE notification.channel = listened.channel AND notification.alone = sort.alone
+    WHERE notification.channel = listened.channel AND notification.subscription = listened.subscription
+        AND notification.alone = sort.alone
         AND available_at > coalesce(%(after)s::timestamptz, '-infinity')
     ORDER BY available_at LIMIT 1
 ) AS next
-WHERE listened.channel <> ALL (ARRAY(SELECT pause.channel::text FROM pgpubsub_sql_pause AS pause))
-GROUP BY listened.channel
+WHERE (listened.channel, listened.subscription) NOT IN (
+    SELECT channel::text, name::text FROM pgpubsub_sql_subscription WHERE paused_at IS NOT NULL
+)
+GROUP BY listened.channel, listened.subscription
 UNION ALL
-SELECT channel, NULL, statement_timestamp()::text FROM pgpubsub_sql_pause WHERE channel = ANY (%(channels)s)
+SELECT paused.channel, name, NULL, statement_timestamp()::text FROM pgpubsub_sql_subscription AS paused
+JOIN unnest(%(channels)s::text[], %(subscriptions)s::text[]) AS listened (channel, subscription)
+    ON (paused.channel, name) = (listened.channel, listened.subscription)
+WHERE paused_at IS NOT NULL
 
 -- put_back --
 -- Put back what was claimed but not handled, under its old id, unless an earlier try that was not
 -- acknowledged has done so. A delay counts from now, by the server's clock, which also says when it has failed.
 INSERT INTO pgpubsub_sql_notification
-    (id, channel, payload, created_at, available_at, expires_at, attempts, unreadable, last_error, reason, failed_at,
-        key, alone)
-SELECT id, %(channel)s, payload::jsonb, created_at,
+    (id, channel, subscription, message, payload, created_at, available_at, expires_at, attempts, unreadable, last_error,
+        reason, failed_at, key, alone)
+SELECT id, %(channel)s, %(subscription)s, message, payload::jsonb, created_at,
     coalesce(clock_timestamp() + delay * interval '1 s', available_at),
     expires_at, attempts, unreadable, last_error, reason,
     CASE WHEN has_failed THEN clock_timestamp() ELSE failed_at END, key, alone
 FROM unnest(
-    %(id)s::bigint[], %(payload)s::text[], %(created_at)s::timestamptz[],
+    %(id)s::bigint[], %(message)s::bigint[], %(payload)s::text[], %(created_at)s::timestamptz[],
     %(available_at)s::timestamptz[], %(expires_at)s::timestamptz[], %(attempts)s::integer[],
     %(unreadable)s::integer[], %(last_error)s::text[], %(reason)s::text[], %(failed_at)s::timestamptz[],
     %(key)s::text[], %(alone)s::boolean[], %(delay)s::float8[], %(has_failed)s::boolean[]
 ) AS back
-    (id, payload, created_at, available_at, expires_at, attempts, unreadable, last_error, reason, failed_at,
+    (id, message, payload, created_at, available_at, expires_at, attempts, unreadable, last_error, reason, failed_at,
         key, alone, delay, has_failed)
 ON CONFLICT (id) DO NOTHING
 

@@ -59,15 +59,15 @@ FROM pgpubsub_sql_counter
 GROUP BY channel, subscription, listener ORDER BY channel, subscription, listener
 
 -- rates --
--- How many messages listeners of a channel handle, and fail, a minute: on average over four minutes and the present
+-- How many messages listeners of a subscription handle, and fail, a minute: on average over four minutes and the present
 -- one, which is not over.
-SELECT channel, sum(handled) / minutes, sum(failed + parked) / minutes
+SELECT channel, subscription, sum(handled) / minutes, sum(failed + parked) / minutes
 FROM (SELECT date_trunc('minute', statement_timestamp()) - interval '4 minutes' AS start) AS span
 CROSS JOIN LATERAL (
     SELECT (extract(epoch FROM statement_timestamp() - start) / 60)::float8 AS minutes
 ) AS length
 JOIN pgpubsub_sql_counter ON minute >= start
-GROUP BY channel, minutes ORDER BY channel
+GROUP BY channel, subscription, minutes ORDER BY channel, subscription
 
 -- minutes --
 -- What listeners did in each of the last thirty minutes, of which the present one is not over: how many minutes ago,

@@ -10,19 +10,26 @@ LISTEN :"channel"
 SELECT pg_try_advisory_lock('pgpubsub_sql_notification'::regclass::oid::integer, hashtext(%(channel)s))
 
 -- store_raw_notifies --
--- Store raw NOTIFYs on a durable channel, in the order in which they arrived.
-INSERT INTO pgpubsub_sql_notification (channel, payload, key)
-SELECT %(channel)s::text, message,
-    (SELECT pgpubsub_key_v1(jsonb_agg(value ORDER BY place))
-        FROM unnest(%(key)s::text[]) WITH ORDINALITY AS part (name, place)
-        CROSS JOIN LATERAL coalesce(fields -> name, 'null') AS value)
-FROM unnest(%(payloads)s::text[]) WITH ORDINALITY AS stray (payload, position)
-CROSS JOIN LATERAL CAST(payload AS jsonb) AS message
-CROSS JOIN LATERAL coalesce(
-    CASE WHEN %(rows)s THEN coalesce(nullif(message -> 'new', 'null'), message -> 'old') ELSE message -> 'kwargs' END,
-    message
-) AS fields
-ORDER BY position
+-- Store raw NOTIFYs on a durable channel, for each of its subscriptions, in the order in which they arrived.
+INSERT INTO pgpubsub_sql_notification (channel, subscription, message, payload, key)
+SELECT %(channel)s::text, coalesce(subscription.name, ''), message.number, message.payload, message.key
+FROM (
+    SELECT body AS payload, key, nextval('pgpubsub_sql_notification_id_seq') AS number
+    FROM (
+        SELECT body,
+            (SELECT pgpubsub_key_v1(jsonb_agg(value ORDER BY place))
+                FROM unnest(%(key)s::text[]) WITH ORDINALITY AS part (name, place)
+                CROSS JOIN LATERAL coalesce(fields -> name, 'null') AS value) AS key
+        FROM unnest(%(payloads)s::text[]) WITH ORDINALITY AS stray (payload, position)
+        CROSS JOIN LATERAL CAST(payload AS jsonb) AS body
+        CROSS JOIN LATERAL coalesce(
+            CASE WHEN %(rows)s THEN coalesce(nullif(body -> 'new', 'null'), body -> 'old') ELSE body -> 'kwargs' END,
+            body
+        ) AS fields
+        ORDER BY position
+    ) AS sorted
+) AS message
+LEFT JOIN pgpubsub_sql_subscription AS subscription ON subscription.channel = %(channel)s::text
 
 -- secrets --
 -- The secrets that signatures are checked with: one row, or several after a restore of data.

@@ -61,8 +61,9 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND (
 ORDER BY pid
 
 -- adopt --
--- Move the oldest notifications of one old name, skipping what is in flight in one of its workers. They keep their order
--- and their times: old ids are integers, so these are negative, and come before every id of ours. What it stored as
+-- Move the oldest notifications of one old name, skipping what is in flight in one of its workers, for each subscription.
+-- They keep their order and their times: old ids are integers, so these are negative, and come before every id of ours.
+-- A further copy of each has an id that is smaller by 2^32. What it stored as
 -- a JSON string is parsed; as_text keeps the string where that fails. The result is the number of those moved.
 WITH picked AS MATERIALIZED (
     SELECT id AS picked_id FROM pgpubsub_notification WHERE channel = %(old)s::text
@@ -95,10 +96,10 @@ WITH picked AS MATERIALIZED (
     ) AS inferred
 ), stored AS (
     INSERT INTO pgpubsub_sql_notification (
-        id, channel, payload, created_at, available_at, key, reason, last_error, failed_at
+        id, channel, subscription, message, payload, created_at, available_at, key, reason, last_error, failed_at
     )
     SELECT
-        id, %(new)s::text, payload, sent_at, CASE WHEN %(reason)s::text = '' THEN sent_at END,
+        id - (place - 1) * 4294967296, %(new)s::text, name, id, payload, sent_at, CASE WHEN %(reason)s::text = '' THEN sent_at END,
         pgpubsub_key_v1((
             SELECT jsonb_agg(coalesce(CASE
                 WHEN NOT %(has_rows)s::boolean THEN payload
@@ -108,7 +109,10 @@ WITH picked AS MATERIALIZED (
             FROM unnest(%(key)s::text[]) WITH ORDINALITY AS ordering (field, position)
         )),
         %(reason)s::text, %(error)s::text, CASE WHEN %(reason)s::text <> '' THEN clock_timestamp() END
-    FROM message WHERE NOT %(discard)s::boolean
+    FROM message CROSS JOIN unnest(coalesce(
+        (SELECT array_agg(name::text) FROM pgpubsub_sql_subscription WHERE channel = %(new)s::text), '{""}'
+    )) WITH ORDINALITY AS copy (name, place)
+    WHERE NOT %(discard)s::boolean
 )
 SELECT count(*) FROM gone
 

@@ -34,6 +34,10 @@ WITH object AS (
     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE relkind IN ('r', 'p') AND relname = ANY (%(names)s::text[])
     UNION ALL
+    SELECT 'SEQUENCE', nspname, relname, pg_class.oid, pg_table_is_visible(pg_class.oid), format('SEQUENCE %%I.%%I', nspname, relname)
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE relkind = 'S' AND relname = ANY (%(names)s::text[])
+    UNION ALL
     SELECT 'FUNCTION', nspname, proname, pg_proc.oid, pg_function_is_visible(pg_proc.oid),
         format('FUNCTION %%I.%%I(%%s)', nspname, proname, oidvectortypes(proargtypes))
     FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace
@@ -60,12 +64,14 @@ WITH object AS (
         bool_and(CASE kind
             WHEN 'SCHEMA' THEN has_schema_privilege(oid, privilege || ' WITH GRANT OPTION')
             WHEN 'TABLE' THEN has_table_privilege(oid, privilege || ' WITH GRANT OPTION')
+            WHEN 'SEQUENCE' THEN has_sequence_privilege(oid, privilege || ' WITH GRANT OPTION')
             WHEN 'FUNCTION' THEN has_function_privilege(oid, privilege || ' WITH GRANT OPTION')
         END) AS is_ours_to_give
     FROM needed
     WHERE NOT CASE kind
         WHEN 'SCHEMA' THEN has_schema_privilege(role, oid, privilege)
         WHEN 'TABLE' THEN has_table_privilege(role, oid, privilege)
+        WHEN 'SEQUENCE' THEN has_sequence_privilege(role, oid, privilege)
         WHEN 'FUNCTION' THEN has_function_privilege(role, oid, privilege)
     END
     GROUP BY need, rolname, quoted

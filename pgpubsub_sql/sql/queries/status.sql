@@ -13,32 +13,36 @@ CASE
     ELSE 'retrying'
 END
 
--- stored_channels --
--- The channels that have messages: one index probe a channel.
-WITH RECURSIVE available (channel) AS (
-    (SELECT channel FROM pgpubsub_sql_notification WHERE available_at IS NOT NULL ORDER BY channel LIMIT 1)
-    UNION ALL
-    SELECT next.channel FROM available CROSS JOIN LATERAL (
-        SELECT channel FROM pgpubsub_sql_notification
-        WHERE available_at IS NOT NULL AND channel > available.channel
-        ORDER BY channel LIMIT 1
-    ) AS next
-), failed (channel) AS (
+-- stored_lanes --
+-- The channels and subscriptions that have messages: one index probe each.
+WITH RECURSIVE available (channel, subscription) AS (
     (
-        SELECT channel FROM pgpubsub_sql_notification
-        WHERE (available_at IS NULL OR failed_at IS NOT NULL) ORDER BY channel LIMIT 1
+        SELECT channel, subscription FROM pgpubsub_sql_notification
+        WHERE available_at IS NOT NULL ORDER BY channel, subscription LIMIT 1
     )
     UNION ALL
-    SELECT next.channel FROM failed CROSS JOIN LATERAL (
-        SELECT channel FROM pgpubsub_sql_notification
-        WHERE (available_at IS NULL OR failed_at IS NOT NULL) AND channel > failed.channel
-        ORDER BY channel LIMIT 1
+    SELECT next.* FROM available CROSS JOIN LATERAL (
+        SELECT channel, subscription FROM pgpubsub_sql_notification
+        WHERE available_at IS NOT NULL AND (channel, subscription) > (available.channel, available.subscription)
+        ORDER BY channel, subscription LIMIT 1
+    ) AS next
+), failed (channel, subscription) AS (
+    (
+        SELECT channel, subscription FROM pgpubsub_sql_notification
+        WHERE (available_at IS NULL OR failed_at IS NOT NULL) ORDER BY channel, subscription LIMIT 1
+    )
+    UNION ALL
+    SELECT next.* FROM failed CROSS JOIN LATERAL (
+        SELECT channel, subscription FROM pgpubsub_sql_notification
+        WHERE (available_at IS NULL OR failed_at IS NOT NULL)
+            AND (channel, subscription) > (failed.channel, failed.subscription)
+        ORDER BY channel, subscription LIMIT 1
     ) AS next
 )
-SELECT channel FROM available UNION SELECT channel FROM failed ORDER BY channel
+SELECT channel, subscription FROM available UNION SELECT channel, subscription FROM failed ORDER BY channel, subscription
 
 -- status --
--- How many messages of these channels are due, in flight, waiting, have failed and are parked: by an index, and no
+-- How many messages of these subscriptions are due, in flight, waiting, have failed and are parked: by an index, and no
 -- more than 10,001 of each. So "state" is not asked here, which would have to read every row. In flight are those
 -- that are due and held by a session, as workers hold them; and parked are those of the failed that were counted.
 -- Each session that holds some comes with its number of them and the seconds of its transaction, the longest first.
@@ -52,6 +56,7 @@ WITH holder AS MATERIALIZED (
 )
 SELECT
     listed.channel,
+    listed.subscription,
     due.number AS due,
     due.in_flight,
     waiting.number AS waiting,
@@ -59,7 +64,7 @@ SELECT
     failed.parked,
     extract(epoch FROM statement_timestamp() - due.oldest)::float8 AS oldest,
     due.holders::text AS holders
-FROM unnest(%(channels)s::text[]) AS listed (channel)
+FROM unnest(%(channels)s::text[], %(subscriptions)s::text[]) AS listed (channel, subscription)
 CROSS JOIN LATERAL (
     SELECT
         coalesce(sum(held.number), 0)::integer AS number,
@@ -76,10 +81,12 @@ CROSS JOIN LATERAL (
             SELECT one.available_at, one.held_by FROM (VALUES (true), (false)) AS sort (is_alone)
             CROSS JOIN LATERAL (
                 SELECT available_at, xmax AS held_by FROM pgpubsub_sql_notification
-                WHERE (channel, alone, available_at) >= (listed.channel, is_alone, '-infinity'::timestamptz)
-                    AND (channel, alone, available_at) <= (listed.channel, is_alone, statement_timestamp())
+                WHERE (channel, subscription, alone, available_at)
+                        >= (listed.channel, listed.subscription, is_alone, '-infinity'::timestamptz)
+                    AND (channel, subscription, alone, available_at)
+                        <= (listed.channel, listed.subscription, is_alone, statement_timestamp())
                     AND available_at IS NOT NULL
-                ORDER BY channel, alone, available_at LIMIT 10001
+                ORDER BY channel, subscription, alone, available_at LIMIT 10001
             ) AS one
             LIMIT 10001
         ) AS first
@@ -92,10 +99,12 @@ CROSS JOIN LATERAL (
         SELECT FROM (VALUES (true), (false)) AS sort (is_alone)
         CROSS JOIN LATERAL (
             SELECT FROM pgpubsub_sql_notification
-            WHERE (channel, alone, available_at) > (listed.channel, is_alone, statement_timestamp())
-                AND (channel, alone, available_at) <= (listed.channel, is_alone, 'infinity'::timestamptz)
+            WHERE (channel, subscription, alone, available_at)
+                    > (listed.channel, listed.subscription, is_alone, statement_timestamp())
+                AND (channel, subscription, alone, available_at)
+                    <= (listed.channel, listed.subscription, is_alone, 'infinity'::timestamptz)
                 AND available_at IS NOT NULL
-            ORDER BY channel, alone, available_at LIMIT 10001
+            ORDER BY channel, subscription, alone, available_at LIMIT 10001
         ) AS one
         LIMIT 10001
     ) AS first
@@ -103,25 +112,26 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT count(*)::integer AS number, (count(*) FILTER (WHERE first.available_at IS NULL))::integer AS parked FROM (
         SELECT available_at FROM pgpubsub_sql_notification
-        WHERE (channel, id) >= (listed.channel, 0) AND (channel, id) <= (listed.channel, 9223372036854775807)
+        WHERE (channel, subscription, id) >= (listed.channel, listed.subscription, -9223372036854775808)
+            AND (channel, subscription, id) <= (listed.channel, listed.subscription, 9223372036854775807)
             AND (available_at IS NULL OR failed_at IS NOT NULL)
-        ORDER BY channel, id LIMIT 10001
+        ORDER BY channel, subscription, id LIMIT 10001
     ) AS first
 ) AS failed
-ORDER BY listed.channel
+ORDER BY listed.channel, listed.subscription
 
 -- count_ready --
--- How many notifications of these channels are ready; beyond 10,000 nobody needs the exact number. The bounds are rows,
--- as in take.
+-- How many notifications of these subscriptions are ready; beyond 10,000 nobody needs the exact number. The bounds are
+-- rows, as in take.
 SELECT count(*) FROM (
-    SELECT FROM unnest(%(channels)s::text[]) AS listened (name)
+    SELECT FROM unnest(%(channels)s::text[], %(subscriptions)s::text[]) AS listened (name, lane)
     CROSS JOIN (VALUES (false), (true)) AS sort (is_alone)
     CROSS JOIN LATERAL (
         SELECT FROM pgpubsub_sql_notification
-        WHERE (channel, alone, available_at) >= (name, is_alone, '-infinity'::timestamptz)
-            AND (channel, alone, available_at) <= (name, is_alone, statement_timestamp())
+        WHERE (channel, subscription, alone, available_at) >= (name, lane, is_alone, '-infinity'::timestamptz)
+            AND (channel, subscription, alone, available_at) <= (name, lane, is_alone, statement_timestamp())
             AND available_at IS NOT NULL
-        ORDER BY channel, alone, available_at LIMIT 10001
+        ORDER BY channel, subscription, alone, available_at LIMIT 10001
     ) AS one
     LIMIT 10001
 ) AS ready

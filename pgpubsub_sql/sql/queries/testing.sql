@@ -28,11 +28,14 @@ FROM pgpubsub_sql_notification WHERE id > %(after)s ORDER BY id
 -- Captured messages after a position.
 SELECT id, channel, payload, raw FROM pg_temp.pgpubsub_sql_captured WHERE id > %(after)s ORDER BY id
 
--- ready_channels --
--- Which of these channels have messages that are ready, in this order.
-SELECT name FROM unnest(%(channels)s::text[]) WITH ORDINALITY AS asked (name, position)
+-- ready_lanes --
+-- Which of these subscriptions have messages that are ready, in this order.
+SELECT asked.channel, asked.subscription
+FROM unnest(%(channels)s::text[], %(subscriptions)s::text[]) WITH ORDINALITY AS asked (channel, subscription, position)
 WHERE EXISTS (
-    SELECT FROM pgpubsub_sql_notification WHERE channel = name AND available_at <= statement_timestamp()
+    SELECT FROM pgpubsub_sql_notification AS stored
+    WHERE (stored.channel, stored.subscription) = (asked.channel, asked.subscription)
+        AND available_at <= statement_timestamp()
 )
 ORDER BY position
 

@@ -10,11 +10,11 @@ FOR EACH STATEMENT EXECUTE FUNCTION :"schema".:"function"();
 -- Every row, with all of its columns.
 IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'DELETE' THEN
     :{deliver}
-    FROM (
-        SELECT to_jsonb(o.*) AS old, NULL::jsonb AS new
-        FROM pgpubsub_old AS o
-    ) AS changed;
 END IF;
+
+-- delete_whole_rows --
+SELECT to_jsonb(o.*) AS old, NULL::jsonb AS new
+FROM pgpubsub_old AS o
 
 -- delete_chosen --
 -- The rows and columns that the options choose, or every row, whole, if they no longer fit the table: see insert.sql.
@@ -31,15 +31,8 @@ IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'DELETE' THEN
     END;
     IF stale THEN
         :{deliver_stale}
-        FROM (
-            SELECT to_jsonb(o.*) AS old, NULL::jsonb AS new
-            FROM pgpubsub_old AS o
-        ) AS changed;
     ELSE
         :{deliver}
-        FROM (
-            :{rows}
-        ) AS changed;
     END IF;
 END IF;
 

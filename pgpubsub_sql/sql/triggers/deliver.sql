@@ -1,17 +1,25 @@
--- How a channel's function stores or sends the rows of an occasion. The statement continues there with
--- FROM (…) AS changed, which has the old and the new row as JSON.
+-- How a channel's function stores or sends the rows of an occasion, which have the old and the new row as JSON.
 
 -- store --
--- Durable channels: stores one message a row.
-INSERT INTO :"helpers".pgpubsub_sql_notification (channel, payload, key)
-SELECT
-    :'channel',
-    jsonb_build_object(
-        'op', TG_OP, 'when', TG_WHEN,
-        'old', changed.old, 'new', changed.new,
-        'context', :{context}
-    ),
-    :{key}
+-- Durable channels: stores one message a row, for each subscription; for the one without a name if none is registered.
+-- The inner query is evaluated once a message. Subscriptions are looked up in the same statement, because its snapshot
+-- decides for which of them it stores.
+INSERT INTO :"helpers".pgpubsub_sql_notification (channel, subscription, message, payload, key)
+SELECT :'channel', coalesce(subscription.name, ''), message.number, message.payload, message.key
+FROM (
+    SELECT
+        jsonb_build_object(
+            'op', TG_OP, 'when', TG_WHEN,
+            'old', changed.old, 'new', changed.new,
+            'context', :{context}
+        ) AS payload,
+        :{key} AS key,
+        nextval(:'"helpers".pgpubsub_sql_notification_id_seq') AS number
+    FROM (
+        :{rows}
+    ) AS changed
+) AS message
+LEFT JOIN :"helpers".pgpubsub_sql_subscription AS subscription ON subscription.channel = :'channel';
 
 -- send --
 -- Ephemeral channels: sends one NOTIFY a row.
@@ -23,6 +31,9 @@ PERFORM :"helpers".pgpubsub_send_v1(
         'context', :{context}
     )
 )
+FROM (
+    :{rows}
+) AS changed;
 
 -- stale_context --
 -- Marks a row that is sent whole because the options no longer fit its table.

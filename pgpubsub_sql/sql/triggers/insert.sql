@@ -10,11 +10,11 @@ FOR EACH STATEMENT EXECUTE FUNCTION :"schema".:"function"();
 -- Every row, with all of its columns.
 IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'INSERT' THEN
     :{deliver}
-    FROM (
-        SELECT NULL::jsonb AS old, to_jsonb(n.*) AS new
-        FROM pgpubsub_new AS n
-    ) AS changed;
 END IF;
+
+-- insert_whole_rows --
+SELECT NULL::jsonb AS old, to_jsonb(n.*) AS new
+FROM pgpubsub_new AS n
 
 -- insert_chosen --
 -- The rows and columns that the options choose. The options name columns that may have been renamed, dropped or
@@ -35,15 +35,8 @@ IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'INSERT' THEN
     END;
     IF stale THEN
         :{deliver_stale}
-        FROM (
-            SELECT NULL::jsonb AS old, to_jsonb(n.*) AS new
-            FROM pgpubsub_new AS n
-        ) AS changed;
     ELSE
         :{deliver}
-        FROM (
-            :{rows}
-        ) AS changed;
     END IF;
 END IF;
 

@@ -18,15 +18,21 @@ THEN
         -- It has, so its names are wrong: store every row, whole, in the table beside it.
         :{occasions}
         EXECUTE format(
-            'INSERT INTO %1$I.pgpubsub_sql_notification (channel, payload, key) '
-            'SELECT '
-                '$1, '
-                'message || jsonb_build_object(''context'', %1$I.pgpubsub_context_v1()), '
-                '%1$I.pgpubsub_key_v1(key) '
-            'FROM unnest($2, $3) AS told (message, key) '
-            'WHERE NOT ($4 AND %1$I.pgpubsub_ignored_v1($1))',
+            'INSERT INTO %1$I.pgpubsub_sql_notification (channel, subscription, message, payload, key) '
+            'SELECT $1, coalesce(subscription.name, ''''), sent.number, sent.payload, sent.key '
+            'FROM ('
+                'SELECT '
+                    'told.message || jsonb_build_object(''context'', %1$I.pgpubsub_context_v1()) AS payload, '
+                    '%1$I.pgpubsub_key_v1(told.key) AS key, '
+                    'nextval($5) AS number '
+                'FROM unnest($2, $3) AS told (message, key) '
+                'WHERE NOT ($4 AND %1$I.pgpubsub_ignored_v1($1))'
+            ') AS sent '
+            'LEFT JOIN %1$I.pgpubsub_sql_subscription AS subscription ON subscription.channel = $1',
             home
-        ) USING :'channel', messages, keys, :{ignorable};
+        ) USING
+            :'channel', messages, keys, :{ignorable},
+            pg_get_serial_sequence(quote_ident(home) || '.pgpubsub_sql_notification', 'id')::regclass;
         EXECUTE format('SELECT pg_notify($1, '''') WHERE %I.pgpubsub_is_notified($1)', home) USING :'channel';
         IF TG_OP = 'DELETE' THEN
             RETURN OLD;
@@ -51,3 +57,6 @@ SELECT
     )),
     array_agg(:{key})
 INTO messages, keys
+FROM (
+    :{rows}
+) AS changed;

@@ -10,10 +10,10 @@ FOR EACH ROW EXECUTE FUNCTION :"schema".:"function"();
 -- The row, with all of its columns. OLD is NULL in an INSERT, NEW in a DELETE.
 IF TG_LEVEL = 'ROW' THEN
     :{deliver}
-    FROM (
-        SELECT to_jsonb(OLD) AS old, to_jsonb(NEW) AS new
-    ) AS changed;
 END IF;
+
+-- row_whole_rows --
+SELECT to_jsonb(OLD) AS old, to_jsonb(NEW) AS new
 
 -- row_chosen --
 -- The row, if the options choose it, with the columns that they choose; or the row, whole, if they no longer fit the
@@ -40,17 +40,14 @@ IF TG_LEVEL = 'ROW' THEN
     END;
     IF stale THEN
         :{deliver_stale}
-        FROM (
-            SELECT to_jsonb(OLD) AS old, to_jsonb(NEW) AS new
-        ) AS changed;
     ELSE
         :{deliver}
-        FROM (
-            SELECT picked.old, picked.new
-            WHERE coalesce(picked.old, picked.new) IS NOT NULL
-        ) AS changed;
     END IF;
 END IF;
+
+-- row_picked --
+SELECT picked.old, picked.new
+WHERE coalesce(picked.old, picked.new) IS NOT NULL
 
 -- row_rows --
 SELECT

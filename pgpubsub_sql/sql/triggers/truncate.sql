@@ -9,10 +9,10 @@ FOR EACH STATEMENT EXECUTE FUNCTION :"schema".:"function"();
 IF TG_OP = 'TRUNCATE' THEN
     :{emptied}
     :{deliver}
-    FROM (
-        SELECT NULL::jsonb AS old, NULL::jsonb AS new
-    ) AS changed;
 END IF;
+
+-- truncate_whole_rows --
+SELECT NULL::jsonb AS old, NULL::jsonb AS new
 
 -- emptied --
 -- Whoever truncates our table together with a watched one, as flush does, wants no message to be stored. TRUNCATE has

@@ -15,23 +15,23 @@ IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'UPDATE' THEN
         pairing := -1; -- so that no rows are paired
     END IF;
     :{deliver}
-    FROM (
-        SELECT before.old, after.new
-        FROM (
-            SELECT
-                row_number() OVER () * channel_function.pairing AS position,
-                to_jsonb(o.*) AS old
-            FROM pgpubsub_old AS o
-        ) AS before
-        FULL JOIN (
-            SELECT
-                row_number() OVER () AS position,
-                to_jsonb(n.*) AS new
-            FROM pgpubsub_new AS n
-        ) AS after ON before.position = after.position
-        ORDER BY abs(coalesce(before.position, after.position))
-    ) AS changed;
 END IF;
+
+-- update_whole_rows --
+SELECT before.old, after.new
+FROM (
+    SELECT
+        row_number() OVER () * channel_function.pairing AS position,
+        to_jsonb(o.*) AS old
+    FROM pgpubsub_old AS o
+) AS before
+FULL JOIN (
+    SELECT
+        row_number() OVER () AS position,
+        to_jsonb(n.*) AS new
+    FROM pgpubsub_new AS n
+) AS after ON before.position = after.position
+ORDER BY abs(coalesce(before.position, after.position))
 
 -- update_chosen --
 -- The rows and columns that the options choose, or every row, whole, if they no longer fit the table: see insert.sql.
@@ -50,27 +50,8 @@ IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'UPDATE' THEN
     END;
     IF stale THEN
         :{deliver_stale}
-        FROM (
-            SELECT before.old, after.new
-            FROM (
-                SELECT
-                    row_number() OVER () * channel_function.pairing AS position,
-                    to_jsonb(o.*) AS old
-                FROM pgpubsub_old AS o
-            ) AS before
-            FULL JOIN (
-                SELECT
-                    row_number() OVER () AS position,
-                    to_jsonb(n.*) AS new
-                FROM pgpubsub_new AS n
-            ) AS after ON before.position = after.position
-            ORDER BY abs(coalesce(before.position, after.position))
-        ) AS changed;
     ELSE
         :{deliver}
-        FROM (
-            :{rows}
-        ) AS changed;
     END IF;
 END IF;
 

@@ -49,15 +49,21 @@ BEGIN
                 ) AS changed;
             END IF;
             EXECUTE format(
-                'INSERT INTO %1$I.pgpubsub_sql_notification (channel, payload, key) '
-                'SELECT '
-                    '$1, '
-                    'message || jsonb_build_object(''context'', %1$I.pgpubsub_context_v1()), '
-                    '%1$I.pgpubsub_key_v1(key) '
-                'FROM unnest($2, $3) AS told (message, key) '
-                'WHERE NOT ($4 AND %1$I.pgpubsub_ignored_v1($1))',
+                'INSERT INTO %1$I.pgpubsub_sql_notification (channel, subscription, message, payload, key) '
+                'SELECT $1, coalesce(subscription.name, ''''), sent.number, sent.payload, sent.key '
+                'FROM ('
+                    'SELECT '
+                        'told.message || jsonb_build_object(''context'', %1$I.pgpubsub_context_v1()) AS payload, '
+                        '%1$I.pgpubsub_key_v1(told.key) AS key, '
+                        'nextval($5) AS number '
+                    'FROM unnest($2, $3) AS told (message, key) '
+                    'WHERE NOT ($4 AND %1$I.pgpubsub_ignored_v1($1))'
+                ') AS sent '
+                'LEFT JOIN %1$I.pgpubsub_sql_subscription AS subscription ON subscription.channel = $1',
                 home
-            ) USING 'app.Items', messages, keys, true;
+            ) USING
+                'app.Items', messages, keys, true,
+                pg_get_serial_sequence(quote_ident(home) || '.pgpubsub_sql_notification', 'id')::regclass;
             EXECUTE format('SELECT pg_notify($1, '''') WHERE %I.pgpubsub_is_notified($1)', home) USING 'app.Items';
             IF TG_OP = 'DELETE' THEN
                 RETURN OLD;

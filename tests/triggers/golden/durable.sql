@@ -91,15 +91,21 @@ BEGIN
                 ) AS changed;
             END IF;
             EXECUTE format(
-                'INSERT INTO %1$I.pgpubsub_sql_notification (channel, payload, key) '
-                'SELECT '
-                    '$1, '
-                    'message || jsonb_build_object(''context'', %1$I.pgpubsub_context_v1()), '
-                    '%1$I.pgpubsub_key_v1(key) '
-                'FROM unnest($2, $3) AS told (message, key) '
-                'WHERE NOT ($4 AND %1$I.pgpubsub_ignored_v1($1))',
+                'INSERT INTO %1$I.pgpubsub_sql_notification (channel, subscription, message, payload, key) '
+                'SELECT $1, coalesce(subscription.name, ''''), sent.number, sent.payload, sent.key '
+                'FROM ('
+                    'SELECT '
+                        'told.message || jsonb_build_object(''context'', %1$I.pgpubsub_context_v1()) AS payload, '
+                        '%1$I.pgpubsub_key_v1(told.key) AS key, '
+                        'nextval($5) AS number '
+                    'FROM unnest($2, $3) AS told (message, key) '
+                    'WHERE NOT ($4 AND %1$I.pgpubsub_ignored_v1($1))'
+                ') AS sent '
+                'LEFT JOIN %1$I.pgpubsub_sql_subscription AS subscription ON subscription.channel = $1',
                 home
-            ) USING 'app.Items', messages, keys, true;
+            ) USING
+                'app.Items', messages, keys, true,
+                pg_get_serial_sequence(quote_ident(home) || '.pgpubsub_sql_notification', 'id')::regclass;
             EXECUTE format('SELECT pg_notify($1, '''') WHERE %I.pgpubsub_is_notified($1)', home) USING 'app.Items';
             IF TG_OP = 'DELETE' THEN
                 RETURN OLD;
@@ -120,64 +126,76 @@ BEGIN
         context := public.pgpubsub_context_v1();
     END IF;
     IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'INSERT' THEN
-        INSERT INTO public.pgpubsub_sql_notification (channel, payload, key)
-        SELECT
-            'app.Items',
-            jsonb_build_object(
-                'op', TG_OP, 'when', TG_WHEN,
-                'old', changed.old, 'new', changed.new,
-                'context', context
-            ),
-            NULL
+        INSERT INTO public.pgpubsub_sql_notification (channel, subscription, message, payload, key)
+        SELECT 'app.Items', coalesce(subscription.name, ''), message.number, message.payload, message.key
         FROM (
-            SELECT NULL::jsonb AS old, to_jsonb(n.*) AS new
-            FROM pgpubsub_new AS n
-        ) AS changed;
+            SELECT
+                jsonb_build_object(
+                    'op', TG_OP, 'when', TG_WHEN,
+                    'old', changed.old, 'new', changed.new,
+                    'context', context
+                ) AS payload,
+                NULL::text AS key,
+                nextval('public.pgpubsub_sql_notification_id_seq') AS number
+            FROM (
+                SELECT NULL::jsonb AS old, to_jsonb(n.*) AS new
+                FROM pgpubsub_new AS n
+            ) AS changed
+        ) AS message
+        LEFT JOIN public.pgpubsub_sql_subscription AS subscription ON subscription.channel = 'app.Items';
     END IF;
     IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'UPDATE' THEN
         IF (SELECT count(*) FROM pgpubsub_old) <> (SELECT count(*) FROM pgpubsub_new) THEN
             pairing := -1; -- so that no rows are paired
         END IF;
-        INSERT INTO public.pgpubsub_sql_notification (channel, payload, key)
-        SELECT
-            'app.Items',
-            jsonb_build_object(
-                'op', TG_OP, 'when', TG_WHEN,
-                'old', changed.old, 'new', changed.new,
-                'context', context
-            ),
-            NULL
+        INSERT INTO public.pgpubsub_sql_notification (channel, subscription, message, payload, key)
+        SELECT 'app.Items', coalesce(subscription.name, ''), message.number, message.payload, message.key
         FROM (
-            SELECT before.old, after.new
+            SELECT
+                jsonb_build_object(
+                    'op', TG_OP, 'when', TG_WHEN,
+                    'old', changed.old, 'new', changed.new,
+                    'context', context
+                ) AS payload,
+                NULL::text AS key,
+                nextval('public.pgpubsub_sql_notification_id_seq') AS number
             FROM (
-                SELECT
-                    row_number() OVER () * channel_function.pairing AS position,
-                    to_jsonb(o.*) AS old
-                FROM pgpubsub_old AS o
-            ) AS before
-            FULL JOIN (
-                SELECT
-                    row_number() OVER () AS position,
-                    to_jsonb(n.*) AS new
-                FROM pgpubsub_new AS n
-            ) AS after ON before.position = after.position
-            ORDER BY abs(coalesce(before.position, after.position))
-        ) AS changed;
+                SELECT before.old, after.new
+                FROM (
+                    SELECT
+                        row_number() OVER () * channel_function.pairing AS position,
+                        to_jsonb(o.*) AS old
+                    FROM pgpubsub_old AS o
+                ) AS before
+                FULL JOIN (
+                    SELECT
+                        row_number() OVER () AS position,
+                        to_jsonb(n.*) AS new
+                    FROM pgpubsub_new AS n
+                ) AS after ON before.position = after.position
+                ORDER BY abs(coalesce(before.position, after.position))
+            ) AS changed
+        ) AS message
+        LEFT JOIN public.pgpubsub_sql_subscription AS subscription ON subscription.channel = 'app.Items';
     END IF;
     IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'DELETE' THEN
-        INSERT INTO public.pgpubsub_sql_notification (channel, payload, key)
-        SELECT
-            'app.Items',
-            jsonb_build_object(
-                'op', TG_OP, 'when', TG_WHEN,
-                'old', changed.old, 'new', changed.new,
-                'context', context
-            ),
-            NULL
+        INSERT INTO public.pgpubsub_sql_notification (channel, subscription, message, payload, key)
+        SELECT 'app.Items', coalesce(subscription.name, ''), message.number, message.payload, message.key
         FROM (
-            SELECT to_jsonb(o.*) AS old, NULL::jsonb AS new
-            FROM pgpubsub_old AS o
-        ) AS changed;
+            SELECT
+                jsonb_build_object(
+                    'op', TG_OP, 'when', TG_WHEN,
+                    'old', changed.old, 'new', changed.new,
+                    'context', context
+                ) AS payload,
+                NULL::text AS key,
+                nextval('public.pgpubsub_sql_notification_id_seq') AS number
+            FROM (
+                SELECT to_jsonb(o.*) AS old, NULL::jsonb AS new
+                FROM pgpubsub_old AS o
+            ) AS changed
+        ) AS message
+        LEFT JOIN public.pgpubsub_sql_subscription AS subscription ON subscription.channel = 'app.Items';
     END IF;
     IF FOUND AND public.pgpubsub_must_notify('app.Items') THEN
         PERFORM pg_notify('app.Items', '');

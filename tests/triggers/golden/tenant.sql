@@ -33,19 +33,23 @@ BEGIN
         context := public.pgpubsub_context_v1();
     END IF;
     IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'INSERT' THEN
-        INSERT INTO public.pgpubsub_sql_notification (channel, payload, key)
-        SELECT
-            'app.Items',
-            jsonb_build_object(
-                'op', TG_OP, 'when', TG_WHEN,
-                'old', changed.old, 'new', changed.new,
-                'context', context
-            ),
-            NULL
+        INSERT INTO public.pgpubsub_sql_notification (channel, subscription, message, payload, key)
+        SELECT 'app.Items', coalesce(subscription.name, ''), message.number, message.payload, message.key
         FROM (
-            SELECT NULL::jsonb AS old, to_jsonb(n.*) AS new
-            FROM pgpubsub_new AS n
-        ) AS changed;
+            SELECT
+                jsonb_build_object(
+                    'op', TG_OP, 'when', TG_WHEN,
+                    'old', changed.old, 'new', changed.new,
+                    'context', context
+                ) AS payload,
+                NULL::text AS key,
+                nextval('public.pgpubsub_sql_notification_id_seq') AS number
+            FROM (
+                SELECT NULL::jsonb AS old, to_jsonb(n.*) AS new
+                FROM pgpubsub_new AS n
+            ) AS changed
+        ) AS message
+        LEFT JOIN public.pgpubsub_sql_subscription AS subscription ON subscription.channel = 'app.Items';
     END IF;
     IF FOUND AND public.pgpubsub_must_notify('app.Items') THEN
         PERFORM pg_notify('app.Items', '');

@@ -1,0 +1,29 @@
+-- The table of subscriptions.
+
+-- has_subscriptions --
+-- Whether the search_path leads to it.
+SELECT to_regclass('pgpubsub_sql_subscription') IS NOT NULL
+
+-- registered --
+-- What is registered.
+SELECT channel, name FROM pgpubsub_sql_subscription ORDER BY channel, name
+
+-- registered_at --
+-- When a subscription was registered; no row if it is not. No other session can change that meanwhile.
+SELECT created_at FROM pgpubsub_sql_subscription
+WHERE channel = %(channel)s AND name = %(subscription)s FOR UPDATE
+
+-- rename --
+-- Store from now on for another name, which is not registered.
+UPDATE pgpubsub_sql_subscription SET name = %(new)s
+WHERE channel = %(channel)s AND name = %(subscription)s RETURNING name
+
+-- unregister --
+-- Store nothing more for a subscription; a row if it was registered.
+DELETE FROM pgpubsub_sql_subscription
+WHERE channel = %(channel)s AND name = %(subscription)s RETURNING name
+
+-- register --
+-- Register subscriptions, unless they are.
+INSERT INTO pgpubsub_sql_subscription (channel, name)
+SELECT * FROM unnest(%(channels)s::text[], %(subscriptions)s::text[]) ON CONFLICT DO NOTHING

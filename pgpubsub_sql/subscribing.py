@@ -1,0 +1,53 @@
+"""Changes to what is registered: a subscription gets another name, or comes to its end."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import connections, transaction
+
+from pgpubsub_sql.models import Notification, NotificationQuerySet
+from pgpubsub_sql.sql import query
+from pgpubsub_sql.subscriptions import Lane, columns
+
+
+def unregister(using: str, lane: Lane) -> bool:
+    """Store nothing more for a subscription; return whether it was registered.
+
+    Statements that began before still store for it.
+    """
+    return bool(_execute(using, "unregister", lane._asdict()))
+
+
+def rename(using: str, lane: Lane, new: str) -> datetime.datetime | None:
+    """Store for the subscription *new* what would be stored for that of *lane*.
+
+    Each message is stored for one of them, and never for both. If both are registered already,
+    nothing changes; return since when *new* is.
+    """
+    other = Lane(lane.channel, new)
+    with transaction.atomic(using=using):
+        before = _execute(using, "registered_at", lane._asdict())
+        after = _execute(using, "registered_at", other._asdict())
+        if before and not after:
+            _execute(using, "rename", lane._asdict() | {"new": new})
+        elif not after:
+            _execute(using, "register", columns([other]))
+    return after[0][0] if before and after else None
+
+
+def movable(using: str, lane: Lane, since: datetime.datetime | None = None) -> NotificationQuerySet:
+    """Return the messages of *lane*; those of which a subscription registered *since* has none."""
+    rows = Notification.objects.using(using).filter(
+        channel=lane.channel, subscription=lane.subscription
+    )
+    # What was adopted, with an id below zero, is older than its copies.
+    return rows if since is None else rows.filter(created_at__lt=since, pk__gt=0)
+
+
+def _execute(using: str, name: str, values: Mapping[str, Any]) -> list[Any]:
+    with connections[using].cursor() as cursor:
+        cursor.execute(query(name), values)
+        return list(cursor.fetchall()) if cursor.description else []

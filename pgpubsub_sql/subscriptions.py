@@ -1,0 +1,42 @@
+"""Subscriptions: each receives every message of a durable channel by itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,63}")
+
+
+class Lane(NamedTuple):
+    """A subscription of a channel: what is claimed, retried, parked and paused by itself."""
+
+    channel: str
+    """Name of the channel in PostgreSQL."""
+    subscription: str = ""
+    """Its name; empty for listeners without one."""
+
+    def __str__(self) -> str:
+        return f"{self.channel} ({self.subscription})" if self.subscription else self.channel
+
+
+def columns(lanes: Iterable[Lane]) -> dict[str, list[str]]:
+    """Return the parameters of a query about *lanes*."""
+    listed = list(lanes)
+    return {
+        "channels": [lane.channel for lane in listed],
+        "subscriptions": [lane.subscription for lane in listed],
+    }
+
+
+def check_name(name: str, of: str) -> None:
+    """Raise :class:`ValueError` if *name* cannot be that of a subscription.
+
+    *of* says in words whose name it is.
+    """
+    if not isinstance(name, str) or (name and not _NAME.fullmatch(name)):
+        raise ValueError(
+            f"{of} cannot have the subscription {name!r}: a name has up to 63 of the characters "
+            "A-Z, a-z, 0-9, '_', '.' and '-'."
+        )
