@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shlex
 from collections.abc import Iterator
@@ -45,6 +46,16 @@ def test_what_they_run_exists(command: list[str]) -> None:
         return
     parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
     parser.parse_args(arguments)
+
+
+@pytest.mark.parametrize("version", ["1.30", "1.36"])
+@pytest.mark.parametrize("manifest", [DEPLOYMENT, CRON_JOB], ids=lambda one: one["kind"])
+def test_kubernetes_knows_each_field(manifest: Any, version: str) -> None:
+    validator = pytest.importorskip("kubernetes_validate")
+    validator.validate(manifest, version, strict=True)
+    container(broken := copy.deepcopy(manifest))["imagePullPolice"] = "Always"
+    with pytest.raises(validator.ValidationError, match="imagePullPolice"):
+        validator.validate(broken, version, strict=True)
 
 
 def test_the_probes_ask_what_is_answered() -> None:
