@@ -54,7 +54,8 @@ class Reloader:
             self._start()
             while not shutdown.is_requested() and (self._child or self._has_changed):
                 shutdown.wait(timeout=self._look())
-                self._reap()
+                if self._reap() and not shutdown.is_requested():
+                    self._explain()
             self._stop(shutdown)
         for number in SIGNALS:  # they come too late to change anything
             signal.signal(number, signal.SIG_IGN)
@@ -88,11 +89,15 @@ class Reloader:
             pass_fds=[self._lifeline],
         )
 
-    def _reap(self) -> None:
-        """Notice that the child has ended."""
+    def _reap(self) -> bool:
+        """Return whether the child has just ended."""
         if self._child is None or (code := self._child.poll()) is None:
-            return
+            return False
         self._child, self._code = None, 128 - code if code < 0 else code
+        return True
+
+    def _explain(self) -> None:
+        """Log what comes next if the child has ended, and neither a change nor anybody asked it."""
         if self._has_changed and not self._is_outdated:
             message = (
                 "`listen` has ended with exit status %s; the reason is above. It is started again "
