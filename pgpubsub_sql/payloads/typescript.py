@@ -53,7 +53,8 @@ def _type(schema: dict[str, Any]) -> str:
         case {"type": "array"}:
             return f"Array<{_type(schema.get('items', {}))}>"
         case {"type": "object"}:
-            return f"Record<string, {_type(schema['additionalProperties'])}>"
+            # Not Record<…>: a class of the project may be called so.
+            return f"{{ [name: string]: {_type(schema['additionalProperties'])} }}"
     return _NAMES.get(schema.get("type", ""), "unknown")
 
 

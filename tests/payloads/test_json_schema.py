@@ -144,7 +144,7 @@ def test_typescript_has_a_type_for_each_class_and_channel() -> None:
     printed = typescript(schema_of_channels({"shop.Channels": shop.struct}))
     assert printed == (
         "export interface Channels2 {\n"
-        "  odd?: Record<string, [number, string]>;\n"
+        "  odd?: { [name: string]: [number, string] };\n"
         "}\n"
         "\n"
         "export interface Channels {\n"
