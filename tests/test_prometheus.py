@@ -150,6 +150,23 @@ def test_every_database_with_our_tables_is_asked(monkeypatch: pytest.MonkeyPatch
     assert (found["pgpubsub_up", "default"], found["pgpubsub_up", "other"]) == (1, 0)
 
 
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+def test_a_database_without_our_tables_is_left_out(caplog: Logs) -> None:
+    """Unless it is named: then it should have them."""
+    with connections["other"].cursor() as cursor:
+        cursor.execute("ALTER TABLE pgpubsub_sql_notification RENAME TO gone")
+    try:
+        found = fetched(Collector())
+        assert [key for key in found if "other" in key] == []
+        assert found["pgpubsub_up", "default"] == 1
+        assert not caplog.messages
+        assert fetched(Collector(["other"])) == {("pgpubsub_up", "other"): 0}
+        assert "The tables of pgpubsub_sql are missing in the database 'other'" in caplog.text
+    finally:
+        with connections["other"].cursor() as cursor:
+            cursor.execute("ALTER TABLE gone RENAME TO pgpubsub_sql_notification")
+
+
 def test_a_database_that_cannot_be_asked_is_down(caplog: Logs) -> None:
     """And the reason is logged once."""
     one = Collector(["default"])

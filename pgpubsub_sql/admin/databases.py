@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from django.db import OperationalError, ProgrammingError, connections, router
+from django.db import OperationalError, ProgrammingError, connections
 from django.utils.translation import gettext as _
 
 from pgpubsub_sql.channels import declared_channels
@@ -22,6 +22,7 @@ from pgpubsub_sql.inspection import (
     declared,
     is_polled,
     long_calls,
+    our_databases,
     stored_lanes,
     table_care,
 )
@@ -29,7 +30,6 @@ from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.migrations_ops.audit import audit
 from pgpubsub_sql.migrations_ops.known_channels import KnownChannels
 from pgpubsub_sql.migrations_ops.problems import InstallState, Problem
-from pgpubsub_sql.models import Notification
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.readiness import place
 from pgpubsub_sql.subscriptions import Lane
@@ -121,12 +121,6 @@ class Database:
     installation: Installation = dataclasses.field(default_factory=Installation)
     error: str = ""
     """Why nothing is known about it."""
-
-
-def our_databases() -> list[str]:
-    """Return the aliases of the databases that our tables may be in."""
-    aliases = [one for one in connections if connections[one].vendor == "postgresql"]
-    return [one for one in aliases if router.allow_migrate_model(one, Notification)]
 
 
 def read_databases() -> Iterator[Database]:

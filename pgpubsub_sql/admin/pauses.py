@@ -9,8 +9,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import BadRequest
 from django.utils.translation import gettext as _
 
-from pgpubsub_sql.admin.databases import our_databases
-from pgpubsub_sql.inspection import declared, paused_lanes
+from pgpubsub_sql.inspection import declared, our_databases, paused_lanes
 from pgpubsub_sql.models import Channel
 from pgpubsub_sql.pausing import pause, resume
 from pgpubsub_sql.subscriptions import Lane

@@ -9,23 +9,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import Error, connections, router
+from django.db import Error, connections
 from prometheus_client import registry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from pgpubsub_sql.counting import totals
 from pgpubsub_sql.django_internals import is_usable
-from pgpubsub_sql.errors import PubSubError
+from pgpubsub_sql.errors import NotReadyYet, PubSubError
 from pgpubsub_sql.inspection import (
     Backlog,
     backlogs,
     long_calls,
+    our_databases,
     paused_lanes,
     stored_lanes,
     table_care,
 )
 from pgpubsub_sql.listeners import registry as listeners
-from pgpubsub_sql.models import Notification
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.own_tables import OUTCOMES
 from pgpubsub_sql.sql.privileges import Role
@@ -105,11 +105,13 @@ class Collector(registry.Collector):
 
     def _collect(self) -> list[Metric]:
         families = _families()
-        for alias in _with_our_tables() if self._databases is None else self._databases:
+        for alias in our_databases() if self._databases is None else self._databases:
             try:
                 with _asked(alias, self._search_path):
                     found = list(_samples(alias))
             except (Error, PubSubError, TookTooLong) as error:
+                if self._databases is None and isinstance(error, NotReadyYet):
+                    continue  # it has no tables of ours, and nobody has said that it should
                 self._complain(alias, str(error).strip())
                 families["up"].add_metric([alias], 0)
                 continue
@@ -135,14 +137,6 @@ def _families() -> dict[str, Any]:
         for name, (text, labels) in COUNTERS.items()
     }
     return {**gauges, **counters}
-
-
-def _with_our_tables() -> Iterator[str]:
-    for alias in connections:
-        if connections[alias].vendor == "postgresql" and router.allow_migrate_model(
-            alias, Notification
-        ):
-            yield alias
 
 
 @contextmanager
