@@ -22,7 +22,7 @@ LOOK_SECONDS = 1.0
 LOOK_SHARE = 10
 """The time between two looks is at least this many times the processor time of the last one."""
 _STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
-"""Exit statuses of a child that was asked to stop before it had begun to work."""
+"""Exit statuses of a child that was asked to stop once, before it had begun to work."""
 
 
 class Reloader:
@@ -114,7 +114,8 @@ class Reloader:
                 self._child.terminate()
             shutdown.wait()
             self._reap()
-        self._code = 0 if self._code in _STOPPED else self._code
+        if told < 2 and self._code in _STOPPED:
+            self._code = 0
 
 
 def follow_reloader() -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Listen, eventually
 from tests.ledger import listeners_wait, sql, waiting
-from tests.processes.support import alive, ends_within_a_second, workers
+from tests.processes.support import abort, alive, workers
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Start = Callable[..., Listen]
@@ -126,9 +126,8 @@ def test_a_second_signal_aborts(project: Project) -> None:
     with listeners_wait():
         eventually(waiting)
         listener.process.send_signal(signal.SIGTERM)
-        eventually(lambda: "to finish the messages in flight" in listener.log)
-        eventually(lambda: ends_within_a_second(listener.process, signal.SIGTERM))
-    assert listener.process.returncode == 1
+        abort(listener, signal.SIGTERM)
+    assert listener.process.returncode == 1, listener.log
     assert "has heard of 1" not in listener.log
 
 
