@@ -12,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from sqlparse.exceptions import SQLParseError
 
 from pgpubsub_sql.channels import BaseChannel, Channel, codec, declared_channels, dotted_path
-from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.listeners import Listener, registry
 from pgpubsub_sql.management.base import Options, Row, Subcommand
 from pgpubsub_sql.management.output import (
     blocks,
@@ -113,7 +113,7 @@ def audit_database(options: Options) -> Audit:
 
 def _described(name: str, channel: type[BaseChannel] | None, known: KnownChannels) -> Row:
     trigger, function = known.triggers.get(name), known.function_of(name)
-    listeners = [one.path for one in registry.listeners_of(channel)] if channel else []
+    listeners = [_called(one) for one in registry.listeners_of(channel)] if channel else []
     return {
         "channel": name,
         "class": dotted_path(channel) if channel else None,
@@ -136,6 +136,10 @@ def _subscriptions(channel: type[BaseChannel]) -> list[str]:
 def _whole(row: Row) -> Row:
     """Return what a block shows of a channel."""
     return {name: row[name] for name in row if name != "subscriptions" or row[name]}
+
+
+def _called(listener: Listener) -> str:
+    return f"{listener.path} (in batches)" if listener.is_batch else listener.path
 
 
 def _overview(row: Row) -> Row:
