@@ -12,7 +12,8 @@ LOCKED = "locked"
 """How keys begin whose writers lock them first, so that what is stored first is committed first."""
 
 PARKED = """
-    SELECT channel, (event->>'writer')::integer AS writer, (event->>'number')::integer AS number
+    SELECT channel || coalesce(' (' || nullif(subscription, '') || ')', '') AS channel,
+        (event->>'writer')::integer AS writer, (event->>'number')::integer AS number
     FROM pgpubsub_sql_notification
     CROSS JOIN LATERAL (SELECT coalesce(payload->'new', payload) AS event) AS told
     WHERE available_at IS NULL"""

@@ -82,6 +82,20 @@ class OrderedBundle(pgpubsub_sql.Channel):
 
 
 @dataclass
+class Shared(pgpubsub_sql.Channel):
+    """For two subscriptions, in order for each key in each of them."""
+
+    writer: int
+    number: int
+    key: str
+    mood: str = "good"
+    failures: int = 0
+    lock_notifications = True
+    retry = OFTEN
+    ordering_key = "key"
+
+
+@dataclass
 class Brittle(pgpubsub_sql.Channel):
     """With few attempts: what kills whoever handles it is parked soon, and its neighbours are
     handled."""
@@ -121,5 +135,5 @@ class LiveRows(pgpubsub_sql.TriggerChannel):
     condition = Q(new__key="free 1")
 
 
-DURABLE = (Message, Alone, Ordered, Bundle, OrderedBundle, Brittle, Rows, OrderedRows)
+DURABLE = (Message, Alone, Ordered, Bundle, OrderedBundle, Shared, Brittle, Rows, OrderedRows)
 CHANNELS = (*DURABLE, LiveRows)

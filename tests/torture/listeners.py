@@ -12,6 +12,7 @@ from asgiref.sync import sync_to_async
 from django.db import transaction
 
 import pgpubsub_sql
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import list_batch, outcomes
 from tests.app.listeners import behave, fail
 from tests.ledger import stranger
@@ -25,6 +26,7 @@ from tests.torture.channels import (
     OrderedBundle,
     OrderedRows,
     Rows,
+    Shared,
 )
 from tests.torture.models import Handled, Overheard, Row
 from tests.torture.untidy import UNTIDY, dirt
@@ -97,7 +99,7 @@ def entry(notification: pgpubsub_sql.Notification, event: Any, key: str | None) 
     return Handled(
         writer=event.writer,
         number=event.number,
-        channel=notification.channel,
+        channel=str(Lane(notification.channel, notification.subscription)),
         notification=notification.id,
         key=key,
         attempts=notification.attempts,
@@ -160,6 +162,12 @@ async def handle_together_in_order(
 ) -> None:
     keys = [event.key for event in events]
     await sync_to_async(enter_together)(notifications, events, keys)
+
+
+@pgpubsub_sql.listener(Shared)
+@pgpubsub_sql.listener(Shared, subscription="second")
+def handle_for_each(notification: pgpubsub_sql.Notification, **fields: object) -> None:
+    enter(notification, event := Shared(**fields), event.key)
 
 
 @pgpubsub_sql.listener(Brittle)

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 EXPLAINED = re.compile(
-    r"Notification \d+ of channel \S+ failed and (will be|waits|is parked)"
+    r"Notification \d+ of channel \S+( \(second\))? failed and (will be|waits|is parked)"
     r"|Notifications of channel .* were in flight in a transaction that was rolled back"
     r"|A message on channel torture.LiveRows failed; it will not be retried"
     r"|Refused messages that came by NOTIFY on |Stored raw NOTIFYs on "
     r"|Code that was called (for channel \S+|between two batches) left "
     r"(autocommit off|an atomic block)"
-    r"|A batch of channel \S+ was rolled back"
+    r"|A batch of channel \S+( \(second\))? was rolled back"
     r"|The batch listener \S+ failed for \d+ messages"
     r"|No call of a batch listener of channel \S+ has succeeded"
     r"|The LISTEN connection is lost"
@@ -22,8 +22,8 @@ EXPLAINED = re.compile(
 )
 """Warnings and errors, and what their tracebacks say is what listeners were told to do."""
 LOST = re.compile(
-    r"Stored messages of channel \S+ cannot be handled now: |Asking when stored messages are due "
-    r"failed: |Deleting long payloads, or testing LISTEN, failed: |Signatures cannot be checked: "
+    r"Stored messages of channel \S+( \(second\))? cannot be handled now: "
+    r"|Asking when stored messages are due failed: |Deleting long payloads, or testing LISTEN, failed: |Signatures cannot be checked: "
     r"|Cannot store raw NOTIFYs on |.* trying again in [\d.]+ seconds$"
 )
 """Warnings that the server has gone. A traceback says that it has not."""

@@ -14,6 +14,7 @@ from typing import Any
 from django.db import Error, connection, transaction
 
 from pgpubsub_sql import notify, notify_many
+from pgpubsub_sql.listeners import registry
 from tests.ledger import copy, sql
 from tests.torture.audit import LOCKED
 from tests.torture.channels import (
@@ -25,12 +26,13 @@ from tests.torture.channels import (
     OrderedBundle,
     OrderedRows,
     Rows,
+    Shared,
 )
 from tests.torture.listeners import DEADLY, FELLING, INNOCENT, MOODS
 from tests.torture.models import Row, Written
 from tests.torture.untidy import UNTIDY
 
-KEYED = (Ordered, OrderedBundle)
+KEYED = (Ordered, OrderedBundle, Shared)
 NOTIFIED = (Message, Alone, Bundle, *KEYED)
 KEYS = tuple(f"{how} {number}" for how in (LOCKED, "free") for number in range(10))
 PAUSE_SECONDS = 0.25
@@ -193,15 +195,16 @@ class Writer(threading.Thread):
     def _event(self, *channels: Any, is_to_park: bool = False) -> dict[str, Any]:
         """Make an event of these channels, and enter it into the book."""
         event = {"writer": self.number, "number": next(self._numbers)}
-        self.sent += len(channels)
+        lanes = registry.lanes_of(channels)
+        self.sent += len(lanes)
         Written.objects.bulk_create(
             Written(
                 **event,
-                channel=channel.postgres_name(),
+                channel=str(lane),
                 kind=self.kind,
                 is_to_park=is_to_park,
             )
-            for channel in channels
+            for lane in lanes
         )
         return event | {"mood": self._mood(), "failures": self._random.randint(1, 2)}
 
