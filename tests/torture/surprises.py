@@ -23,7 +23,8 @@ EXPLAINED = re.compile(
 """Warnings and errors, and what their tracebacks say is what listeners were told to do."""
 LOST = re.compile(
     r"Stored messages of channel \S+( \(second\))? cannot be handled now: "
-    r"|Asking when stored messages are due failed: |Deleting long payloads, or testing LISTEN, failed: |Signatures cannot be checked: "
+    r"|Asking when stored messages are due failed: "
+    r"|Deleting long payloads, or testing LISTEN, failed: |Signatures cannot be checked: "
     r"|Cannot store raw NOTIFYs on |.* trying again in [\d.]+ seconds$"
 )
 """Warnings that the server has gone. A traceback says that it has not."""
