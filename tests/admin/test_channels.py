@@ -187,11 +187,15 @@ class TestTheServer:
     def test_what_is_beyond_its_limit_is_emphasized(
         self, watcher: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        assert "<strong>" not in sections(watcher)["default"].partition("<dl")[2]
+        def emphasized() -> list[str]:
+            return re.findall(
+                "<strong>(.*?)</strong>", sections(watcher)["default"].partition("<dl")[2]
+            )
+
+        assert not emphasized()
         monkeypatch.setattr(channels, "MAX_DEAD", -1)
         monkeypatch.setattr(channels, "MAX_QUEUE", -1.0)
-        found = re.findall("<strong>(.*?)</strong>", sections(watcher)["default"])
-        assert len(found) == 2
+        assert len(emphasized()) == 2
 
     def test_what_is_installed_is_not_compared_for_each_view(
         self, watcher: Client, monkeypatch: pytest.MonkeyPatch
