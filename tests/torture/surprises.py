@@ -25,6 +25,8 @@ LOST = re.compile(
     r"Stored messages of channel \S+( \(second\))? cannot be handled now: "
     r"|Asking when stored messages are due failed: "
     r"|Deleting long payloads, or testing LISTEN, failed: |Signatures cannot be checked: "
+    r"|What takes long cannot be shown: (?!.*(GRANT|migrate|pooler))"
+    r"|Counters cannot be written: .*(timeout|terminating|closed|starting up|recovery)"
     r"|Cannot store raw NOTIFYs on |.* trying again in [\d.]+ seconds$"
 )
 """Warnings that the server has gone. A traceback says that it has not."""
