@@ -62,6 +62,9 @@ class Trial:
         self.settings = RelaySettings(servers=tuple(nats.urls), origin="shop", partitions=2)
         self.streams = streams_of("shop", "app.Step", self.settings)
         self.stopping = threading.Event()
+        """Nothing is written any more."""
+        self.ended = threading.Event()
+        """Nothing is published any more."""
         self.written: dict[str, int] = defaultdict(int)
         self.counts: dict[str, int] = defaultdict(int)
         self.errors: list[BaseException] = []
@@ -76,14 +79,18 @@ class Trial:
             *(self._thread(self._publish) for _ in range(2)),
             *(self._thread(lambda one=shutdown: self._receive(one)) for shutdown in shutdowns),
         ]
-        self._disturb(time.monotonic() + seconds)
-        self.stopping.set()
-        eventually(self._is_settled, within=SETTLE_SECONDS)
-        for shutdown in shutdowns:
-            shutdown.request()
-        for thread in threads:
-            thread.join(30)
-            assert not thread.is_alive()
+        try:
+            self._disturb(time.monotonic() + seconds)
+            self.stopping.set()
+            eventually(self._is_settled, within=SETTLE_SECONDS)
+        finally:
+            self.stopping.set()
+            self.ended.set()
+            for shutdown in shutdowns:
+                shutdown.request()
+            for thread in threads:
+                thread.join(30)
+        assert not any(thread.is_alive() for thread in threads)
         assert not self.errors
 
     def _made(self, broker: Broker, stream: Stream) -> bool:
@@ -102,7 +109,7 @@ class Trial:
             finally:
                 connections.close_all()
 
-        thread = threading.Thread(target=guarded)
+        thread = threading.Thread(target=guarded, daemon=True)
         thread.start()
         return thread
 
@@ -131,11 +138,11 @@ class Trial:
         return dict(last.data) if last else {}
 
     def _publish(self) -> None:
-        while not (self.stopping.is_set() and self._is_settled()):
+        while not self.ended.is_set():
             try:
                 with Broker(self.settings) as broker:
                     outbox = Outbox(broker, Step, using="default")
-                    while not (self.stopping.is_set() and self._is_settled()):
+                    while not self.ended.is_set():
                         if not outbox.publish_next():
                             time.sleep(0.01)
             except (RelayError, DatabaseError, InterfaceError, Death):
@@ -174,8 +181,6 @@ class Trial:
             self.counts["sessions killed"] += cursor.fetchone()[0]
 
     def _is_settled(self) -> bool:
-        if not self.stopping.is_set():
-            return False
         try:
             return not Notification.objects.exists() and Notification.objects.using(
                 "other"
