@@ -208,9 +208,9 @@ def test_an_idle_worker_of_a_thousand_channels_queries_once_in_ten_seconds(
 
 def let_time_pass(worker: Worker, seconds: float) -> None:
     """Have nothing come for so long, and all channels be due."""
-    for name in worker.delivery.channels:
-        worker._poll_at[name] -= seconds
-        worker._sleeper._awake_until[name] -= seconds
+    for lane in worker.delivery.lanes:
+        worker._poll_at[lane] -= seconds
+        worker._sleeper._awake_until[lane] -= seconds
 
 
 def test_a_worker_of_a_thousand_channels_begins_with_a_few_queries(

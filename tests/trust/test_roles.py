@@ -143,7 +143,7 @@ def test_whoever_takes_the_lock_of_a_key_delays_its_messages(forger: Any) -> Non
     for account in ("held", "free"):
         notify(Step, account=account, number=len(account))
     forger.execute(
-        "SELECT pg_advisory_lock(hashtextextended('app.Step ' || '[\"held\"]',"
+        "SELECT pg_advisory_lock(hashtextextended('app.Step  ' || '[\"held\"]',"
         " 'pgpubsub_sql_notification'::regclass::oid::bigint))"
     )
     while delivery.handle_stored("app.Step"):
