@@ -89,7 +89,7 @@ def _in_flight(message: Any) -> str:
     if not calls:
         return _("In flight: a worker is handling it.")
     return _("In flight: %(listener)s has been handling it for %(duration)s (%(place)s).") % {
-        "listener": calls[0].listener,
+        "listener": calls[0].listener or _("a worker"),
         "duration": duration(calls[0].seconds),
         "place": place(calls[0]),
     }

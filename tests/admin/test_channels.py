@@ -24,6 +24,7 @@ from pgpubsub_sql.subscriptions import Lane
 from tests.admin.conftest import CHANNELS, MESSAGES, text
 from tests.conftest import Listen, eventually
 from tests.ledger import sql
+from tests.management.support import run
 from tests.stored import HOUR, NAME, in_flight, park, retrying, store
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
@@ -154,6 +155,9 @@ class TestWhoHandlesMessages:
         with in_flight(pk):
             page = words(sections(committed)["default"])
             detail = words(text(committed.get(f"{MESSAGES}{pk}/change/"))).replace("\xa0", " ")
+            InFlight.objects.update(listener="")  # none has been called yet
+            before = words(text(committed.get(f"{MESSAGES}{pk}/change/"))).replace("\xa0", " ")
+            shown = run("show", str(pk))
         found = re.search(r"What takes long .* Worker (.*?) In flight", page)
         place = "process 4711 on web-1"
         assert found
@@ -161,6 +165,8 @@ class TestWhoHandlesMessages:
         assert (
             f"In flight: blog.listeners.mail has been handling it for 1 hour ({place})." in detail
         )
+        assert f"In flight: a worker has been handling it for 1 hour ({place})." in before
+        assert re.search(r"handling +a worker for 60 min, in process 4711 on web-1", shown)
         sql("RESET application_name")
         assert "What takes long" not in sections(committed)["default"]
 

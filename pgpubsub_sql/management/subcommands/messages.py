@@ -247,7 +247,8 @@ def _state_in_words(row: Row) -> str:
 
 def _handling(call: Row) -> str:
     length = _duration(datetime.timedelta(seconds=call["seconds"]))
-    return f"{call['listener']} for {length}, in process {call['process']} on {call['host']}"
+    who = call["listener"] or "a worker"
+    return f"{who} for {length}, in process {call['process']} on {call['host']}"
 
 
 def _moment(moment: datetime.datetime | None) -> str:
