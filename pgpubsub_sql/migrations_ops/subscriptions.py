@@ -27,15 +27,24 @@ def declared_lanes() -> list[Lane]:
 
 def has_table(connection: BaseDatabaseWrapper) -> bool:
     """Return whether the search_path of *connection* leads to the table of subscriptions."""
+    return _table(connection)[0]
+
+
+def is_known(connection: BaseDatabaseWrapper) -> bool:
+    """Return whether there is a table of subscriptions that the role may read."""
+    return _table(connection)[1]
+
+
+def _table(connection: BaseDatabaseWrapper) -> tuple[bool, bool]:
     with connection.cursor() as cursor:
         cursor.execute(query("has_subscriptions"))
-        ((found,),) = cursor.fetchall()
-    return bool(found)
+        ((is_there, is_readable),) = cursor.fetchall()
+    return is_there, is_readable
 
 
 def registered_lanes(connection: BaseDatabaseWrapper) -> list[Lane]:
-    """Return the subscriptions that are registered; none if there is no table of them."""
-    if not has_table(connection):
+    """Return the subscriptions that are registered; none if nobody can tell: see is_known()."""
+    if not is_known(connection):
         return []
     with connection.cursor() as cursor:
         cursor.execute(query("registered"))
@@ -43,10 +52,12 @@ def registered_lanes(connection: BaseDatabaseWrapper) -> list[Lane]:
 
 
 def unregistered_lanes(connection: BaseDatabaseWrapper) -> list[Lane]:
-    """Return the subscriptions that are declared, and for which nothing is stored.
+    """Return what is declared, and for which nothing is stored, as far as that is known.
 
     A channel without any that is registered stores for listeners without a subscription.
     """
+    if not is_known(connection):
+        return []
     registered = registered_lanes(connection)
     known = {lane.channel for lane in registered}
     return [

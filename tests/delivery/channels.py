@@ -6,13 +6,12 @@ import asyncio
 import datetime
 import uuid
 from dataclasses import dataclass
-from typing import Any
 
 from asgiref.sync import sync_to_async
 
 import pgpubsub_sql
 from tests.app.listeners import SILENT, behave, execute, note, unload
-from tests.app.models import Entry, Item
+from tests.app.models import Entry
 
 
 @dataclass
@@ -110,30 +109,6 @@ class Pile(pgpubsub_sql.Channel):
 @pgpubsub_sql.batch_listener(Pile)
 def pile(messages: list[Pile]) -> None:
     unload("pile", messages)
-
-
-@dataclass
-class Items(pgpubsub_sql.TriggerChannel):
-    """Rows in lists."""
-
-    model = Item
-    lock_notifications = True
-
-
-@pgpubsub_sql.batch_listener(Items, events=("insert", "delete"))
-def read_items(
-    changes: list[pgpubsub_sql.Change[Item]], contexts: list[Any], notifications: list[Any]
-) -> None:
-    for change, context, notification in zip(changes, contexts, notifications, strict=True):
-        row = change.new or change.old
-        note(
-            "read_items",
-            op=change.op,
-            name=row.name,
-            amount=str(row.amount),
-            context=dict(context),
-            attempts=notification.attempts,
-        )
 
 
 @dataclass

@@ -12,6 +12,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone, translation
 
+import pgpubsub_sql
 from pgpubsub_sql import Discard, PartialFailure, RetryAfter, notify, notify_many, signals
 from pgpubsub_sql.listeners import Listener
 from pgpubsub_sql.models import Notification
@@ -22,15 +23,16 @@ from pgpubsub_sql.worker.dispatch import Dispatcher
 from tests.app import listeners
 from tests.app.channels import Load
 from tests.app.listeners import execute, fail, lists, note, unload
-from tests.app.models import Entry
+from tests.app.models import Entry, Item
 from tests.conftest import Listen, eventually
-from tests.delivery.channels import Async, Items, Pile
+from tests.delivery.channels import Async, Pile
 from tests.delivery.sending import drain, hasten, jobs
 from tests.ledger import calls, numbers, sql, stored, stranger
+from tests.registries import blank  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-CHANNELS = [Load, Pile, Items, Async]
+CHANNELS = [Load, Pile, Async]
 
 
 @pytest.fixture
@@ -393,22 +395,50 @@ def test_what_cannot_be_read_has_expired_or_is_not_wanted_is_left_out(
     assert "1 notifications of channel app.Load had expired" in caplog.text
 
 
-def store_change(op: str, **row: Any) -> None:
+@pytest.fixture
+def items(blank: None) -> Any:
+    """A channel of rows in lists, which no migration has installed."""
+
+    class Items(pgpubsub_sql.TriggerChannel):
+        """Rows in lists."""
+
+        model = Item
+        lock_notifications = True
+
+    @pgpubsub_sql.batch_listener(Items, events=("insert", "delete"))
+    def read_items(
+        changes: list[pgpubsub_sql.Change[Item]], contexts: list[Any], notifications: list[Any]
+    ) -> None:
+        for change, context, notification in zip(changes, contexts, notifications, strict=True):
+            row = change.new or change.old
+            note(
+                "read_items",
+                op=change.op,
+                name=row.name,
+                amount=str(row.amount),
+                context=dict(context),
+                attempts=notification.attempts,
+            )
+
+    return Items
+
+
+def store_change(channel: Any, op: str, **row: Any) -> None:
     filled = {"id": 1, "name": "", "number": 0, "amount": "1.50", "data": {}} | row
     change = {"op": op, "when": "AFTER", "old": None, "new": None, "context": {"user": "Zoë"}}
     change["old" if op == "DELETE" else "new"] = filled
     if op == "UPDATE":
         change["old"] = filled
-    sql("SELECT pgpubsub_notify(%s, %s::jsonb)", Items.postgres_name(), json.dumps(change))
+    sql("SELECT pgpubsub_notify(%s, %s::jsonb)", channel.postgres_name(), json.dumps(change))
 
 
 def test_rows_come_as_changes_with_their_context(
-    delivery: Delivery, caplog: pytest.LogCaptureFixture
+    items: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store_change("INSERT", name="one")
-    store_change("UPDATE", name="two")
-    store_change("DELETE", name="three")
-    drain(delivery, Items)
+    store_change(items, "INSERT", name="one")
+    store_change(items, "UPDATE", name="two")
+    store_change(items, "DELETE", name="three")
+    drain(Delivery([items], using="default", schema="public"), items)
     assert calls("read_items") == [
         {
             "op": op,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pgpubsub_sql import notify
 from pgpubsub_sql.models import Notification
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import list_batch
 from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.delivery import Delivery
@@ -102,7 +103,7 @@ def counts(attempt: Attempt) -> bool:
 def handle_all(case: Case, observe: object) -> None:
     """Handle messages, and let time pass, until none but parked ones are left."""
     delivery = Delivery([Pile], using="default", observe=observe)  # type: ignore[arg-type]
-    sizing = delivery._states[Pile.postgres_name()].sizing
+    sizing = delivery._states[Lane(Pile.postgres_name())].sizing
     sizing._size = sizing._largest = case.size
     for _ in range(ROUNDS):
         while delivery.handle_stored(Pile.postgres_name()):

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from pgpubsub_sql import notify
-from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import batch, claims
 from pgpubsub_sql.worker import worker as worker_module
 from pgpubsub_sql.worker.worker import Worker
@@ -76,17 +75,16 @@ def test_ephemeral_messages_do_not_starve_stored_ones(
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-def test_a_batch_is_read_committed_whatever_the_default(worker: Worker, level: str) -> None:
+def test_a_batch_is_read_committed_whatever_the_default(
+    worker: Worker, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Otherwise it could skip nothing that others hold, and see nothing that others commit."""
     sql(f"SET default_transaction_isolation = '{level}'")
     worker.delivery.session._baseline = None
     try:
         seen: list[Any] = []
-        call = worker.delivery._states[Lane("app.Job")].dispatch
-        worker.delivery._states[Lane("app.Job")].dispatch = lambda *arguments: (  # type: ignore[assignment]
-            seen.extend(sql("SELECT current_setting('transaction_isolation')")),
-            call(*arguments),
-        )
+        ask = "SELECT current_setting('transaction_isolation')"
+        monkeypatch.setattr("tests.app.listeners.behave", lambda *_: seen.extend(sql(ask)))
         jobs("good", "good")
         worker.delivery.handle_stored("app.Job")
         assert seen == [("read committed",)] * 2

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from pgpubsub_sql import ListenerFilterProvider
 from pgpubsub_sql.filters import compile_filter
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import claims
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app.channels import Job, Step
@@ -84,7 +85,8 @@ def test_a_filtered_claim_still_uses_the_index() -> None:
     )
     sql("ANALYZE pgpubsub_sql_notification")
     compiled = compile_filter(Q(payload__region=1), "default")
-    parameters = {"channel": "app.Job", "keyless": False, "limit": 100, "bytes": claims.CLAIM_BYTES}
+    lane = Lane("app.Job")._asdict()
+    parameters = lane | {"keyless": False, "limit": 100, "bytes": claims.CLAIM_BYTES}
     where = {"after": "-infinity", "after_id": 0}
     statement = claims.statement("take", compiled)
     nodes = explained(statement, parameters | where | dict(compiled.values))

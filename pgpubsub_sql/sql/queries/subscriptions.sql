@@ -1,8 +1,9 @@
 -- The table of subscriptions.
 
 -- has_subscriptions --
--- Whether the search_path leads to it.
-SELECT to_regclass('pgpubsub_sql_subscription') IS NOT NULL
+-- Whether the search_path leads to it, and whether it may be read.
+SELECT found IS NOT NULL, coalesce(has_table_privilege(found, 'SELECT'), false)
+FROM to_regclass('pgpubsub_sql_subscription') AS found
 
 -- registered --
 -- What is registered.
