@@ -8,12 +8,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from django.apps import apps
 from django.db import connections, router
 
 from pgpubsub_sql.channels import BaseChannel, find_channel, is_notified
 from pgpubsub_sql.errors import ChannelNotFound, PayloadError
 from pgpubsub_sql.listeners import registry
-from pgpubsub_sql.models import Notification
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.subscriptions import Lane, columns
 from pgpubsub_sql.worker.decoding import decode_message
@@ -157,7 +157,8 @@ class Backlog:
 def our_databases() -> list[str]:
     """Return the aliases of the databases that our tables may be in."""
     aliases = [one for one in connections if connections[one].vendor == "postgresql"]
-    return [one for one in aliases if router.allow_migrate_model(one, Notification)]
+    model = apps.get_model("pgpubsub_sql", "Notification")
+    return [one for one in aliases if router.allow_migrate_model(one, model)]
 
 
 def stored_lanes(using: str) -> list[Lane]:

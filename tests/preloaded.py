@@ -39,4 +39,5 @@ def preloaded_python(directory: Path, environment: dict[str, str]) -> Iterator[P
             pass_fds=[number],
             start_new_session=True,
         ):
+            listening.close()  # else clients would wait for a server that has failed
             yield directory

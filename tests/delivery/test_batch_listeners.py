@@ -28,7 +28,9 @@ from tests.conftest import Listen, eventually
 from tests.delivery.channels import Async, Pile
 from tests.delivery.sending import drain, hasten, jobs
 from tests.ledger import calls, numbers, sql, stored, stranger
-from tests.registries import blank  # noqa: F401 - a fixture
+from tests.registries import blank
+
+__all__ = ("blank",)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
