@@ -40,7 +40,6 @@ _decoder = msgspec.json.Decoder(Headers)
 
 Decoded = TypeVar("Decoded")
 
-
 _ENVELOPE = ("$sig", "$id", "$schema")
 
 

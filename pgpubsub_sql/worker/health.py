@@ -123,7 +123,9 @@ class Endpoint:
         self._stack.enter_context(in_forks(self._close))
         host, port, *_ = self._listener.getsockname()
         shown = f"[{host}]" if ":" in host else host
-        logger.info("Health checks are answered at http://%s:%s/livez and /readyz", shown, port)
+        logger.info(
+            "Health checks are answered at http://%s:%s/livez, /readyz and /metrics", shown, port
+        )
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -21,6 +21,8 @@ logger = logging.getLogger("pgpubsub_sql.worker")
 
 WRITE_SECONDS = 5.0
 """Time between two writes."""
+RETRY_SECONDS = 60.0
+"""Time until the next write after one that has failed."""
 ROLL_UP_SECONDS = 60.0
 """Time between two attempts to move old minutes into the totals."""
 
@@ -93,5 +95,6 @@ class Recorder:
                 "Counters cannot be written: %s. Messages are handled all the same; counts are "
                 "kept, and tried again every %g s. %sPGPUBSUB_COUNTERS = False turns them off."
             )
-            logger.warning(message, line, WRITE_SECONDS, remedy)
+            logger.warning(message, line, RETRY_SECONDS, remedy)
         self._error = line
+        self._write_at = time.monotonic() + RETRY_SECONDS

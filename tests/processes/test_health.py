@@ -162,7 +162,7 @@ def test_ipv6_is_shown_as_in_an_address(caplog: Logs) -> None:
     except OSError:
         pytest.skip("This machine has no IPv6")
     with caplog.at_level("INFO", logger="pgpubsub_sql.supervisor"), endpoint:
-        assert re.search(r"answered at http://\[::1\]:\d+/livez and /readyz", caplog.text)
+        assert re.search(r"answered at http://\[::1\]:\d+/livez, /readyz and /metrics", caplog.text)
 
 
 # --- Who hangs

@@ -29,6 +29,9 @@ Inspect and repair the triggers of channels, and their stored messages.
   manage.py pgpubsub show 7                   show everything about one message
   manage.py pgpubsub replay blog.PostReads    handle parked messages again
   manage.py pgpubsub pause blog.PostReads     have workers leave a channel alone for a while
+  manage.py pgpubsub send blog.PostReads …    send a message by hand
+  manage.py pgpubsub tail                     show what is sent while it is sent
+  manage.py pgpubsub schema                   write the JSON Schema of channels
   manage.py pgpubsub COMMAND --help           explain one of them, with examples
 """
 

@@ -31,7 +31,7 @@ from pgpubsub_sql.inspection import (
     table_care,
 )
 from pgpubsub_sql.listeners import registry
-from pgpubsub_sql.management.base import Options, Row, Subcommand, fetch
+from pgpubsub_sql.management.base import Options, Row, Subcommand, fetch, positive
 from pgpubsub_sql.management.output import output_width, pluralize, table, write_json
 from pgpubsub_sql.management.selection import add_channels, duration, resolve_channels
 from pgpubsub_sql.sql import query
@@ -162,10 +162,10 @@ def _add_limits(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-dead",
-        type=int,
+        type=positive,
         default=MAX_DEAD,
         metavar="N",
-        help=f"How many rows of stored messages may be dead (default: {MAX_DEAD}).",
+        help=f"How many rows of stored messages may be dead (default: {MAX_DEAD:,}).",
     )
 
 
