@@ -28,7 +28,7 @@ from pgpubsub_sql.sql.trigger import object_name
 
 PACKAGE = Path(pgpubsub_sql.__file__).parent
 FILES = sorted((PACKAGE / "sql").rglob("*.sql"))
-OCCASION = r"(create_)?(insert|update|delete|row|truncate)(_chosen|_rows|_trigger)?"
+OCCASION = r"(create_)?(insert|update|delete|row|truncate)(_chosen|_rows|_whole_rows|_trigger)?"
 FOLDERS = sorted({file.parent.name for file in FILES})
 
 # The server keeps text of any character but NUL, and the first 63 bytes of a name.

@@ -225,12 +225,12 @@ def test_the_listener_that_is_called_is_published() -> None:
     pulse, seen = Pulse(), []
     delivery = Delivery([Job], using="default", schema="public", pulse=pulse)
     dispatch = delivery._states[Lane("app.Job")].dispatch
-    ((*before, _call, select),) = dispatch._listeners
+    ((*before, _call, select, tally),) = dispatch._listeners
 
     def call(**_fields: Any) -> None:
         seen.append(registry.paths()[pulse.listener[0] - 1])
 
-    dispatch.__dict__["_listeners"] = [(*before, call, select)]
+    dispatch.__dict__["_listeners"] = [(*before, call, select, tally)]
     jobs("good")
     delivery.handle_stored("app.Job")
     assert seen == [DO_JOB]
