@@ -72,6 +72,8 @@ def test_the_probes_ask_what_is_answered() -> None:
         "readinessProbe": "/readyz",
     }
     assert "0.0.0.0" in one["command"]  # the probes come from outside
+    pod = DEPLOYMENT["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > 30  # as long as a message may take to finish
 
 
 def test_pods_are_selected_by_their_labels() -> None:

@@ -19,6 +19,7 @@ from pgpubsub_sql.admin.filters import (
     FailedAtFilter,
     ReasonFilter,
     ShownFilter,
+    SubscriptionFilter,
 )
 from pgpubsub_sql.admin.limits import page
 from pgpubsub_sql.admin.listing import MessageList
@@ -49,7 +50,14 @@ def _shows_failed(request: HttpRequest) -> bool:
 class NotificationAdmin(ChangingAdmin):
     """Shows stored messages, and changes them only as :class:`NotificationQuerySet` does."""
 
-    list_filter = (ShownFilter, ChannelFilter, ReasonFilter, FailedAtFilter, AttemptsFilter)
+    list_filter = (
+        ShownFilter,
+        ChannelFilter,
+        SubscriptionFilter,
+        ReasonFilter,
+        FailedAtFilter,
+        AttemptsFilter,
+    )
     list_per_page = 100
     list_max_show_all = 0
     show_full_result_count = False
@@ -89,7 +97,7 @@ class NotificationAdmin(ChangingAdmin):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Refuse ``?payload__to__startswith=…``, which would tell what nobody may see."""
-        return lookup in ("show", "channel", *OF_FAILED)
+        return lookup in ("show", "channel", "subscription", *OF_FAILED)
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str

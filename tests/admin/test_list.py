@@ -55,6 +55,13 @@ class TestWhatIsListed:
         other = store(channel="app.A")
         assert listed(operator, show="ready") == [row.pk for row in (other, alone, early, late)]
 
+    def test_the_messages_of_one_subscription(self, operator: Client) -> None:
+        """The page of channels leads to them."""
+        mailed, nameless = park(subscription="mail"), park()
+        assert listed(operator, subscription="mail") == [mailed.pk]
+        assert listed(operator, subscription="") == [nameless.pk]
+        assert "?subscription=mail" in text(operator.get(MESSAGES))
+
     def test_filters(self, operator: Client) -> None:
         old = datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC)
         wanted = park(channel=STEP, reason="smtplib.SMTPException", attempts=3, failed_at=old)

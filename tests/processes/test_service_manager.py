@@ -12,12 +12,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from pgpubsub_sql.management.commands.listen import Command
 from pgpubsub_sql.worker.pulse import Pulse
 from pgpubsub_sql.worker.service_manager import ServiceManager
 from pgpubsub_sql.worker.shutdown import Shutdown
@@ -175,23 +172,3 @@ def test_systemd_understands_the_unit(unit: str, tmp_path: Path) -> None:
 
 def _about(file: Path, text: str) -> list[str]:
     return [line for line in text.splitlines() if file.name in line]
-
-
-def test_kubernetes_gets_what_listen_has() -> None:
-    """The fields are those of apps/v1, and the options those of the command."""
-    (text,) = [text for text in blocks("yaml") if "kind: Deployment" in text]
-    manifest: dict[str, Any] = yaml.safe_load(text)
-    assert manifest["apiVersion"] == "apps/v1"
-    pod = manifest["spec"]["template"]
-    assert manifest["spec"]["selector"]["matchLabels"] == pod["metadata"]["labels"]
-    (container,) = pod["spec"]["containers"]
-    parser = Command().create_parser("manage.py", "listen")
-    options = parser.parse_args(container["command"][3:])
-    assert container["command"][:3] == ["python", "manage.py", "listen"]
-    assert options.health_host == "0.0.0.0"
-    probes = {
-        name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")
-    }
-    assert [one["path"] for one in probes.values()] == ["/livez", "/livez", "/readyz"]
-    assert {one["port"] for one in probes.values()} == {options.health_port}
-    assert pod["spec"]["terminationGracePeriodSeconds"] > 30
