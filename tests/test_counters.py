@@ -18,7 +18,8 @@ from pgpubsub_sql import notify
 from pgpubsub_sql.models import Notification
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.own_tables import OUTCOMES
-from pgpubsub_sql.worker import outcomes
+from pgpubsub_sql.worker import outcomes, sleeping
+from pgpubsub_sql.worker import worker as worker_module
 from pgpubsub_sql.worker.counters import Counters, Tally
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.recording import Recorder
@@ -41,6 +42,13 @@ DO_JOB, NOBODY = "tests.app.listeners.do_job", ""
 @pytest.fixture(autouse=True)
 def _from_zero(transactional_db: None) -> None:
     sql("TRUNCATE pgpubsub_sql_counter")
+
+
+@pytest.fixture(autouse=True)
+def _restless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a step that finds nothing to do end soon."""
+    monkeypatch.setattr(worker_module, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(sleeping, "POLL_SECONDS", 0.2)
 
 
 @pytest.fixture
