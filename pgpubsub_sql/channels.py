@@ -249,6 +249,23 @@ def find_channel(reference: type[BaseChannel] | str) -> type[BaseChannel]:
     """
     if not isinstance(reference, str):
         return _checked(reference)
+    declared, number, found = _found.get(reference, ([], 0, None))
+    if found is None or declared is not _declared or number != len(_declared) or _is_gone(found):
+        found = _find(reference)
+        _found[reference] = _declared, len(_declared), found
+    return found
+
+
+_found: dict[str, tuple[list[type[BaseChannel]], int, type[BaseChannel]]] = {}
+"""What a string names, as long as no other channel is declared: a worker of a thousand channels
+asks for it thousands of times."""
+
+
+def _is_gone(channel: type[BaseChannel]) -> bool:
+    return is_outdated(_specs.get(channel))
+
+
+def _find(reference: str) -> type[BaseChannel]:
     declared = declared_channels()
     names = {channel.postgres_name(): channel for channel in declared}
     at_path = [channel for channel in declared if dotted_path(channel) == reference]
