@@ -30,25 +30,9 @@ def has_table(connection: BaseDatabaseWrapper) -> bool:
     return _table(connection)[0]
 
 
-def is_known(connection: BaseDatabaseWrapper) -> bool:
-    """Return whether there is a table of subscriptions that the role may read."""
-    return _table(connection)[1]
-
-
-def _table(connection: BaseDatabaseWrapper) -> tuple[bool, bool]:
-    with connection.cursor() as cursor:
-        cursor.execute(query("has_subscriptions"))
-        ((is_there, is_readable),) = cursor.fetchall()
-    return is_there, is_readable
-
-
 def registered_lanes(connection: BaseDatabaseWrapper) -> list[Lane]:
-    """Return the subscriptions that are registered; none if nobody can tell: see is_known()."""
-    if not is_known(connection):
-        return []
-    with connection.cursor() as cursor:
-        cursor.execute(query("registered"))
-        return [Lane(*row) for row in cursor.fetchall()]
+    """Return the subscriptions that are registered; none without the table or SELECT on it."""
+    return _registered(connection) or []
 
 
 def unregistered_lanes(connection: BaseDatabaseWrapper) -> list[Lane]:
@@ -56,15 +40,32 @@ def unregistered_lanes(connection: BaseDatabaseWrapper) -> list[Lane]:
 
     A channel without any that is registered stores for listeners without a subscription.
     """
-    if not is_known(connection):
+    registered = _registered(connection)
+    if registered is None:
         return []
-    registered = registered_lanes(connection)
     known = {lane.channel for lane in registered}
     return [
         lane
         for lane in declared_lanes()
         if lane not in registered and (lane.subscription or lane.channel in known)
     ]
+
+
+def _registered(connection: BaseDatabaseWrapper) -> list[Lane] | None:
+    """Return what is registered; None if there is no table, or the role may not read it."""
+    _, is_readable = _table(connection)
+    if not is_readable:
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(query("registered"))
+        return [Lane(*row) for row in cursor.fetchall()]
+
+
+def _table(connection: BaseDatabaseWrapper) -> tuple[bool, bool]:
+    with connection.cursor() as cursor:
+        cursor.execute(query("has_subscriptions"))
+        ((is_there, is_readable),) = cursor.fetchall()
+    return is_there, is_readable
 
 
 def register(connection: BaseDatabaseWrapper) -> None:

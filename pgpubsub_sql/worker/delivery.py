@@ -142,7 +142,10 @@ class Delivery:
             name: RawNotifies(channel, self.session) for name, channel in self.channels.items()
         }
         self._ephemerals = {
-            lane.channel: Ephemeral(state.channel, self.session, state.dispatch, state.observe)
+            lane.channel: (
+                state,
+                Ephemeral(state.channel, self.session, state.dispatch, state.observe),
+            )
             for lane, state in self._states.items()
         }
         for state in self._states.values():
@@ -223,10 +226,10 @@ class Delivery:
 
     def handle_ephemeral(self, name: str, waiting: deque[str], until: float = math.inf) -> None:
         """Handle messages that are not stored; see :meth:`Ephemeral.handle`."""
-        state = next(one for one in self._states.values() if one.lane.channel == name)
+        state, ephemeral = self._ephemerals[name]
         self._pulse.handling(state.number, state.limit)
         before = len(waiting)
-        self._ephemerals[name].handle(waiting, self.schema, until)
+        ephemeral.handle(waiting, self.schema, until)
         self._ephemeral += before - len(waiting)
         self._pulse.working()
 
