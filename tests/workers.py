@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,9 @@ def poll(worker: Worker, *due: str) -> None:
 def fall_asleep(worker: Worker) -> None:
     """Have the worker find nothing until writers know that it sleeps."""
     worker._poll()
+    until = time.monotonic() + 30
     while worker._sleeper.is_awake:
+        assert time.monotonic() < until, worker._sleeper._states
         worker._receive()
         worker._poll()
     worker._look_ahead()

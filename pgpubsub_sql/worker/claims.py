@@ -141,8 +141,8 @@ class UnorderedClaims:
 
     @property
     def is_rested(self) -> bool:
-        """Whether a search from the start may be made."""
-        return self._restarts.is_due(is_urgent=True)
+        """Whether a search from the start may be made; without a mark, each one begins there."""
+        return self._mark is None or self._restarts.is_due(is_urgent=True)
 
     def position(self, *, thorough: bool) -> Position | None:
         """Return after which position the next search begins; None for the start."""

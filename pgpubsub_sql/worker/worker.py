@@ -228,8 +228,9 @@ class Worker:
             with self._retrying(lane):
                 before, may_sleep = self.delivery.outcomes.total(), self.delivery.is_rested(lane)
                 again = self._handle_stored(lane, thorough=self._sleeper.is_settled(lane))
-                found = again or self.delivery.outcomes.total() > before
-                self._polled(lane, found=found, may_sleep=may_sleep)
+                found = self.delivery.outcomes.total() > before
+                if found or not again:  # else the search has not come to its end
+                    self._polled(lane, found=found, may_sleep=may_sleep)
                 self._poll_at[lane] = AT_ONCE if again else self._poll_at[lane]
                 self._backoffs.pop(lane, None)
                 if rest := self.delivery.rest(lane):

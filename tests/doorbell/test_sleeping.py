@@ -13,13 +13,13 @@ from django.db import connection
 
 from pgpubsub_sql import notify, notify_many
 from pgpubsub_sql.subscriptions import Lane
-from pgpubsub_sql.worker import sleeping
+from pgpubsub_sql.worker import claims, sleeping
 from pgpubsub_sql.worker.sleeping import POLL_SECONDS, State
 from pgpubsub_sql.worker.worker import Worker
-from tests.app.channels import Job, Shout
+from tests.app.channels import Job, Shout, Step
 from tests.app.models import Entry
 from tests.conftest import eventually
-from tests.workers import connected, fall_asleep, poll
+from tests.workers import asleep, connected, fall_asleep, poll
 
 TAKE_S = "SELECT pg_advisory_lock(1346850899, pgpubsub_bucket_v1('app.Job'))"
 
@@ -168,3 +168,16 @@ def test_a_lock_that_a_writer_tests_just_now_is_tried_again(worker: Worker) -> N
         assert worker._poll_at[Lane("app.Job")] - time.monotonic() <= sleeping.AWAKE_SECONDS
     holding.close()
     fall_asleep(worker)
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+@pytest.mark.parametrize("channels", [[Job], [Step], [Job, Step]], ids=["any order", "key", "both"])
+def test_a_worker_without_messages_falls_asleep(
+    channels: list[Any], is_slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round over the keys that was not the last kept it awake, as did a slow server."""
+    if is_slow:  # each search takes more than a second, as it counts here
+        monkeypatch.setattr(claims, "QUICK_SECONDS", -1.0)
+    with asleep(*channels) as worker:
+        assert not worker._sleeper.is_awake
+        assert worker._patience() > POLL_SECONDS / 2
