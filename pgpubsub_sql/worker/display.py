@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, NamedTuple
 
 from pgpubsub_sql.listeners import registry
@@ -24,7 +24,7 @@ from pgpubsub_sql.worker.connections import (
     prepare,
     set_setting,
 )
-from pgpubsub_sql.worker.forks import in_forks, sever
+from pgpubsub_sql.worker.forks import held, in_forks, sever
 from pgpubsub_sql.worker.outages import first_line
 from pgpubsub_sql.worker.pulse import Doing, Pulses, Reading
 
@@ -95,18 +95,12 @@ class Display:
         self._thread.join(LEAVE_SECONDS)
         self._stack.close()
 
-    @contextmanager
-    def silent(self) -> Iterator[bool]:
+    def silent(self) -> AbstractContextManager[bool]:
         """Keep the thread from talking to the server; yield whether it does not.
 
         Only then may this process be forked: a library that is used meanwhile may hold a lock.
         """
-        is_silent = self._talking.acquire(blocking=False)
-        try:
-            yield is_silent
-        finally:
-            if is_silent:
-                self._talking.release()
+        return held(self._talking)
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):

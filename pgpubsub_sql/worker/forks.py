@@ -113,3 +113,14 @@ def disown(connection: Any) -> None:
 
 def _is_ours(wrapper: Any) -> bool:
     return str(getattr(wrapper, "__module__", "")).startswith("pgpubsub_sql.")
+
+
+@contextmanager
+def held(lock: threading.Lock) -> Iterator[bool]:
+    """Hold *lock*, unless another thread does; yield whether it is held."""
+    is_held = lock.acquire(blocking=False)
+    try:
+        yield is_held
+    finally:
+        if is_held:
+            lock.release()

@@ -8,12 +8,12 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, suppress
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeAlias
 
-from pgpubsub_sql.worker.forks import in_forks
+from pgpubsub_sql.worker.forks import held, in_forks
 from pgpubsub_sql.worker.shutdown import Shutdown
 
 logger = logging.getLogger("pgpubsub_sql.supervisor")
@@ -67,15 +67,9 @@ class Slow:
                 error = {"error": "The answer could not be made. The log says why."}
                 return HTTPStatus.INTERNAL_SERVER_ERROR, error
 
-    @contextmanager
-    def silent(self) -> Iterator[bool]:
+    def silent(self) -> AbstractContextManager[bool]:
         """Keep threads from making it; yield whether none is. Only then may this process fork."""
-        is_silent = self._talking.acquire(blocking=False)
-        try:
-            yield is_silent
-        finally:
-            if is_silent:
-                self._talking.release()
+        return held(self._talking)
 
 
 Answers: TypeAlias = dict[str, Callable[[], Answer]]
