@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any, NoReturn, TypeVar
 
 from pgpubsub_sql.channels import BaseChannel, declared_channels, find_channel, select_channels
@@ -12,7 +12,13 @@ from pgpubsub_sql.listeners import Reference, field_names
 from pgpubsub_sql.testing.captures import Captures, message
 from pgpubsub_sql.testing.handling import Call, Record, find_listener
 from pgpubsub_sql.testing.lookups import show
-from pgpubsub_sql.testing.messages import ATTRIBUTES, Message, Sent, of_channel
+from pgpubsub_sql.testing.messages import (
+    ATTRIBUTES,
+    SENT_ATTRIBUTES,
+    Message,
+    Sent,
+    of_channel,
+)
 from pgpubsub_sql.testing.taps import stored
 from pgpubsub_sql.transaction_settings import connection_of
 
@@ -64,7 +70,7 @@ class Assertions:
 
         Raises :class:`AssertionError`, and :class:`TypeError` for a field that the channel lacks.
         """
-        wanted = _checked(channel, {**(match or {}), **lookups})
+        wanted = _checked(channel, {**(match or {}), **lookups}, SENT_ATTRIBUTES)
         found = _wait(
             within,
             lambda: _matching(self.sent, channel, wanted),
@@ -133,7 +139,8 @@ class Assertions:
 
             pubsub.assert_parked(AuthorChannel, error__contains="SMTP", attempts=10)
 
-        Lookups are those of :meth:`assert_sent`.
+        Lookups are those of :meth:`assert_sent`, and *subscription*. Each subscription parks its
+        own copy of a message.
         """
         wanted, alias = _checked(channel, {**(match or {}), **lookups}), connection_of(using).alias
         parked = _wait(
@@ -155,7 +162,7 @@ class Assertions:
         self, channel: Reference, /, *, match: Mapping[str, Any] | None = None, **lookups: Any
     ) -> None:
         """Assert that :attr:`sent` has no such message of *channel*."""
-        wanted = _checked(channel, {**(match or {}), **lookups})
+        wanted = _checked(channel, {**(match or {}), **lookups}, SENT_ATTRIBUTES)
         if found := _matching(self.sent, channel, wanted):
             self._fail_sent(channel, wanted, "no", found)
 
@@ -240,9 +247,11 @@ def _with(lookups: Mapping[str, Any]) -> str:
     return f" with {', '.join(shown)}" if lookups else ""
 
 
-def _checked(channel: Reference, lookups: Mapping[str, Any]) -> Mapping[str, Any]:
+def _checked(
+    channel: Reference, lookups: Mapping[str, Any], attributes: Set[str] = ATTRIBUTES
+) -> Mapping[str, Any]:
     """Return *lookups*. Raises :class:`TypeError` for one that no message of *channel* has."""
-    names = {*ATTRIBUTES}
+    names = {*attributes}
     for one in select_channels([channel], declared_channels()):
         try:
             names.update(field_names(one))

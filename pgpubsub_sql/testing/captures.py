@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -85,7 +86,10 @@ class Capture:
         self._after = 0
         self._is_open = False
         self._kept: dict[Place, Row] = {}
-        """Messages that count even if they are found no longer, because they were handled."""
+        """Messages that count even if they are found no longer, because they were handled.
+
+        A message is sent once, however many subscriptions have a copy.
+        """
         self._decoded: dict[Place, Message[BaseChannel]] = {}
 
     def __enter__(self) -> Sent[BaseChannel]:
@@ -137,7 +141,7 @@ class Capture:
         rows = dict(self._kept)
         if self._is_open:
             found = [*stored(self.using, self._after), *self._tap.heard(self._after)]
-            rows |= {row.place: row for row in found}
+            rows |= {row.place: replace(row, subscription="") for row in reversed(found)}
         return [
             row for _, row in sorted(rows.items()) if self._only is None or row.name in self._only
         ]
@@ -162,6 +166,7 @@ def message(row: Row, channel: type[BaseChannel], using: str) -> Message[Any]:
         channel=channel,
         text=row.text,
         durable=channel.lock_notifications,
+        subscription=row.subscription,
         key=row.key,
         available_at=None if when is None else moment(when, connections[using]),
         attempts=row.attempts,

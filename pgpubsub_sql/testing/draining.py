@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.django_internals import count_callbacks
-from pgpubsub_sql.listeners import Listener
+from pgpubsub_sql.listeners import Listener, registry
 from pgpubsub_sql.subscriptions import Lane, columns
 from pgpubsub_sql.testing.callbacks import run_callbacks
 from pgpubsub_sql.testing.captures import Captures
@@ -31,6 +31,8 @@ from pgpubsub_sql.worker.session import Session
 class Drain:
     """Has messages of *channels* handled, and then those that their listeners send.
 
+    With a *subscription*, these are its copies. Raises :class:`ValueError` if there is none.
+
     It gives up before the *limit*-th message is exceeded. With *raises*, the first error ends it,
     after its batch was put back as in production.
     """
@@ -44,11 +46,16 @@ class Drain:
         record: Record,
         limit: int,
         raises: bool,
+        subscription: str | None = None,
         only: Listener | None = None,
     ) -> None:
         self.handled = Handled()
         self._using = using
-        self._channels = {channel.postgres_name(): channel for channel in channels}
+        lanes = _lanes(channels, subscription)
+        names = {lane.channel for lane in lanes}
+        self._channels = {
+            name: channel for channel in channels if (name := channel.postgres_name()) in names
+        }
         self._captures = captures
         self._record = record
         self._limit = limit
@@ -56,11 +63,11 @@ class Drain:
         self._tap = captures.tap(using)
         self._guard = Guard(using, self._tap.restore)
         self._only = only
-        self._dispatchers: dict[str, RecordingDispatcher] = {}
+        self._dispatchers: dict[Lane, RecordingDispatcher] = {}
         self._delivery = Delivery(
-            channels,
+            self._channels.values(),
             using=using,
-            lanes=[Lane(next(iter(self._channels)), only.subscription)] if only else None,
+            lanes=lanes,
             is_stopping=self._is_full,
             dispatcher=self._dispatcher,
             observe=self._observe,
@@ -96,18 +103,19 @@ class Drain:
         finally:
             ask(self._using, "advance", seconds=-seconds, channels=[*self._channels])
 
-    def perform(self, name: str, payloads: Sequence[str]) -> None:
-        """Handle messages that nobody sent, on the channel *name*; several in one call."""
-        if self._dispatchers[name].batch_listener:
-            self._doing(lambda: self._handle_list(name, payloads))
+    def perform(self, lane: Lane, payloads: Sequence[str]) -> None:
+        """Handle messages that nobody sent; several in one call."""
+        if self._dispatchers[lane].batch_listener:
+            self._doing(lambda: self._handle_list(lane, payloads))
         else:
-            self._doing(lambda: self._delivery.handle_ephemeral(name, deque(payloads)))
+            self._doing(lambda: self._delivery.handle_ephemeral(lane.channel, deque(payloads)))
 
-    def _handle_list(self, name: str, payloads: Sequence[str]) -> None:
-        session, dispatch, now = self._delivery.session, self._dispatchers[name], timezone.now()
-        channel = self._channels[name]
+    def _handle_list(self, lane: Lane, payloads: Sequence[str]) -> None:
+        session, dispatch, now = self._delivery.session, self._dispatchers[lane], timezone.now()
+        name = lane.channel
+        about: Any = {"name": name, "subscription": lane.subscription, "created_at": now}
         batch = [
-            (one, Attempt(channel=channel, using=self._using, name=name, created_at=now))
+            (one, Attempt(channel=self._channels[name], using=self._using, **about))
             for one in payloads
         ]
         attempts = [attempt for _, attempt in batch]
@@ -135,7 +143,8 @@ class Drain:
             check=self._guard.check,
             only=self._only,
         )
-        return self._dispatchers.setdefault(channel.postgres_name(), made)
+        self._dispatchers[Lane(channel.postgres_name(), subscription)] = made
+        return made
 
     def _handle_ready(self) -> bool:
         """Handle one batch of each channel, and what was captured; return whether to go on."""
@@ -193,3 +202,21 @@ class Drain:
     def _is_left(self, waiting: bool) -> bool:
         is_ready = self._delivery.count_ready() or self._captured()
         return bool(is_ready or (waiting and self._delivery.next_ready()))
+
+
+def _lanes(channels: Sequence[type[BaseChannel]], subscription: str | None) -> list[Lane]:
+    """Return the subscriptions of *channels*, or those of one name.
+
+    Raises :class:`ValueError` if none of them has that name.
+    """
+    lanes = registry.lanes_of(channels)
+    if subscription is None:
+        return lanes
+    found = [lane for lane in lanes if lane.subscription == subscription]
+    if not found:
+        names = ", ".join(sorted({repr(lane.subscription) for lane in lanes})) or "none"
+        raise ValueError(
+            f"No listener of these channels names the subscription {subscription!r}. They have "
+            f"{names}."
+        )
+    return found

@@ -167,6 +167,7 @@ class Record:
             channel=channel,
             text=payload,
             durable=channel.lock_notifications,
+            subscription=attempt.subscription,
             attempts=attempt.attempts,
             using=attempt.using,
         )

@@ -15,6 +15,7 @@ from pgpubsub_sql.channels import BaseChannel, TriggerChannel, select_channels
 from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.listeners import Reference, field_names
 from pgpubsub_sql.models import PayloadDecoder
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.testing.lookups import MISSING, differences, show
 from pgpubsub_sql.worker.decoding import Message as Decoded
 from pgpubsub_sql.worker.decoding import decode_message
@@ -36,6 +37,9 @@ class Message(Generic[C]):
     """The payload as JSON."""
     durable: bool
     """Whether its channel stores messages."""
+    subscription: str = ""
+    """Whose copy was handled, or is parked; empty for listeners that name none, and for a message
+    that was sent, which is one for all subscriptions."""
     key: str | None = None
     """The ordering key, as it is stored."""
     available_at: datetime.datetime | None = None
@@ -84,7 +88,7 @@ class Message(Generic[C]):
 
     def __str__(self) -> str:
         """Return one line for a failure."""
-        return f"{self.channel.postgres_name()} {self._values()}"
+        return f"{Lane(self.channel.postgres_name(), self.subscription)} {self._values()}"
 
     def differences(self, lookups: Mapping[str, Any]) -> list[str]:
         """Return what differs from *lookups*, in words; nothing if all of them hold."""
@@ -115,10 +119,12 @@ class Message(Generic[C]):
         return timed_event + ", ".join(f"{name}={show(value)}" for name, value in fields.items())
 
 
-ATTRIBUTES = frozenset(
+SENT_ATTRIBUTES = frozenset(
     {"attempts", "available_at", "context", "durable", "error", "key", "op", "payload", "when"}
 )
-"""What lookups may name besides the channel's fields."""
+"""What lookups for messages that were sent may name besides the channel's fields."""
+ATTRIBUTES = SENT_ATTRIBUTES | {"subscription"}
+"""What lookups for other messages may name."""
 
 
 class Sent(Sequence[Message[C]]):

@@ -14,6 +14,7 @@ from pgpubsub_sql.channels import BaseChannel, declared_channels, select_channel
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.ignoring import ignore
 from pgpubsub_sql.listeners import Reference, registry
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.testing.assertions import Assertions
 from pgpubsub_sql.testing.captures import Capture
 from pgpubsub_sql.testing.draining import Drain
@@ -73,6 +74,7 @@ class PubSub(Assertions):
         self,
         *channels: Reference,
         using: str | None = None,
+        subscription: str | None = None,
         waiting: bool = False,
         at: datetime.datetime | None = None,
         raise_errors: bool = True,
@@ -86,19 +88,23 @@ class PubSub(Assertions):
             assert [message.error for message in handled] == [None]
 
         These are stored messages that are ready, captured ones, and what their listeners send, up
-        to *limit* messages. With *waiting*, time passes until nothing waits any longer for a delay
-        or its next attempt. With *at*, it is that time meanwhile; what is left waits as before.
-        (An absolute time that a listener gives to ``notify(at=…)`` is then off by the difference.)
+        to *limit* messages. With a *subscription*, only its copies are handled; ``""`` stands for
+        listeners without one. With *waiting*, time passes until nothing waits any longer for a
+        delay or its next attempt. With *at*, it is that time meanwhile; what is left waits as
+        before. (An absolute time that a listener gives to ``notify(at=…)`` is then off by the
+        difference.)
 
         Raises the first error of a listener, of decoding, or of a callback of ``on_commit()``, once
         its batch is put back as in production; unless *raise_errors* is False.
-        Raises :class:`ChannelNotFound`, and :class:`ValueError` for both *waiting* and *at*.
+        Raises :class:`ChannelNotFound`, and :class:`ValueError` for both *waiting* and *at*, and
+        for a subscription that no listener of these channels names.
         """
         if waiting and at is not None:
             raise ValueError("Give either waiting=True, which lets all time pass, or at=….")
         drain = self._drain(
             select_channels(channels, declared_channels()) if channels else registry.channels(),
             using=using,
+            subscription=subscription,
             limit=limit,
             raises=raise_errors,
         )
@@ -110,6 +116,7 @@ class PubSub(Assertions):
         self,
         *channels: Reference,
         using: str | None = None,
+        subscription: str | None = None,
         waiting: bool = False,
         at: datetime.datetime | None = None,
         raise_errors: bool = True,
@@ -117,7 +124,13 @@ class PubSub(Assertions):
     ) -> Handled:
         """Do what :meth:`drain` does, from a coroutine."""
         return await sync_to_async(self.drain)(
-            *channels, using=using, waiting=waiting, at=at, raise_errors=raise_errors, limit=limit
+            *channels,
+            using=using,
+            subscription=subscription,
+            waiting=waiting,
+            at=at,
+            raise_errors=raise_errors,
+            limit=limit,
         )
 
     def perform(
@@ -161,9 +174,16 @@ class PubSub(Assertions):
             made_payload(found, channel, one, op=one.pop("op"), context=context or {}, using=alias)
             for one in listed
         ]
-        drain = self._drain([channel], using=alias, limit=1, raises=True, only=found)
+        drain = self._drain(
+            [channel],
+            using=alias,
+            subscription=found.subscription,
+            limit=1,
+            raises=True,
+            only=found,
+        )
         with drain.open():
-            drain.perform(channel.postgres_name(), payloads)
+            drain.perform(Lane(channel.postgres_name(), found.subscription), payloads)
 
     @contextmanager
     def failing(
@@ -266,4 +286,4 @@ class PubSub(Assertions):
         captured = [row for row in tap.heard(after) if names is None or row.name in names]
         tap.forget(captured)
         deleted = ask(using, "delete_stored", after=after, channels=names)
-        return len(captured) + len(deleted)
+        return len(captured) + len({position for (position,) in deleted})

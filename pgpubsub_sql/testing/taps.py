@@ -38,6 +38,7 @@ class Row:
     text: str
     """The payload as JSON, or whatever a raw NOTIFY holds."""
     stored: bool
+    subscription: str = ""
     raw: bool = False
     """Whether it came by a NOTIFY that none of our functions sent."""
     key: str | None = None
@@ -144,19 +145,23 @@ def ask(using: str, name: str, /, **parameters: Any) -> list[Any]:
 
 
 def stored(using: str, after: int = 0) -> list[Row]:
-    """Return the messages that are stored, in order."""
+    """Return the messages that are stored, in order.
+
+    The copies of a message, one for each subscription, have the same place.
+    """
     return [
         Row(
             place=Place(position),
             name=name,
             text=text,
             stored=True,
+            subscription=subscription,
             key=key,
             available_at=available_at,
             attempts=attempts,
             error=error,
         )
-        for position, name, text, key, available_at, attempts, error in ask(
+        for position, name, subscription, text, key, available_at, attempts, error in ask(
             using, "stored_after", after=after
         )
     ]

@@ -20,9 +20,9 @@ SELECT to_regclass('pg_temp.pgpubsub_sql_captured') IS NOT NULL
 SELECT nextval(pg_get_serial_sequence('pgpubsub_sql_notification', 'id'))
 
 -- stored_after --
--- Stored messages after a position.
-SELECT id, channel, payload::text, key, available_at::text, attempts, last_error
-FROM pgpubsub_sql_notification WHERE id > %(after)s ORDER BY id
+-- Stored messages after a position. The copies of a message, one for each subscription, have the same.
+SELECT coalesce(message, id), channel, subscription, payload::text, key, available_at::text, attempts, last_error
+FROM pgpubsub_sql_notification WHERE coalesce(message, id) > %(after)s ORDER BY 1, id
 
 -- captured_after --
 -- Captured messages after a position.
@@ -63,10 +63,10 @@ SET available_at = available_at - %(seconds)s * interval '1 s', expires_at = exp
 WHERE channel = ANY (%(channels)s) AND available_at IS NOT NULL
 
 -- delete_stored --
--- Delete stored messages of some channels, or of all, that were stored after a position.
+-- Delete stored messages of some channels, or of all, that were stored after a position; the position of each copy.
 DELETE FROM pgpubsub_sql_notification
-WHERE id > %(after)s AND (%(channels)s::text[] IS NULL OR channel = ANY (%(channels)s::text[]))
-RETURNING id
+WHERE coalesce(message, id) > %(after)s AND (%(channels)s::text[] IS NULL OR channel = ANY (%(channels)s::text[]))
+RETURNING coalesce(message, id)
 
 -- listening_workers --
 -- How many workers of a name listen to this database.
