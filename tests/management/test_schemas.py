@@ -48,3 +48,9 @@ def test_typescript_types_are_printed() -> None:
 def test_nobody_sends_on_a_trigger_channel() -> None:
     with pytest.raises(CommandError, match=r"app\.ItemChannel.*only the database sends"):
         run("schema", "app.ItemChannel")
+
+
+@pytest.mark.parametrize("option", ["--json", "--database=default"])
+def test_it_has_no_option_that_does_nothing(option: str) -> None:
+    with pytest.raises(CommandError, match=f"unrecognized arguments: {option}"):
+        run("schema", option)

@@ -6,7 +6,7 @@ from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.management.base import (
@@ -52,13 +52,16 @@ class Command(DatabaseCommand):
                 formatter_class=RawDescriptionHelpFormatter,
             )
             subcommand.add_arguments(child)
-            _add_common(child)
+            if subcommand.needs_database:
+                add_database(child, "Alias of the database to use (default: default).")
+                child.add_argument("--json", action="store_true", help="Print JSON, for programs.")
+            _hide_common(child)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the subcommand, once the database is ready for it."""
         by_name = {subcommand.name: subcommand for subcommand in SUBCOMMANDS}
-        with readable_errors(options["database"]):
-            subcommand = by_name[options["word"]]
+        subcommand = by_name[options["word"]]
+        with readable_errors(options.get("database", DEFAULT_DB_ALIAS)):
             if subcommand.needs_database:
                 _check_database(connections[options["database"]], subcommand)
             subcommand.run(self, options)
@@ -72,10 +75,8 @@ def _check_database(connection: BaseDatabaseWrapper, subcommand: Subcommand) -> 
     check_role(connection, subcommand.role)
 
 
-def _add_common(parser: ArgumentParser) -> None:
-    add_database(parser, "Alias of the database to use (default: default).")
-    parser.add_argument("--json", action="store_true", help="Print JSON, for programs.")
-    # Django's own options belong to the command; people write them after the subcommand.
+def _hide_common(parser: ArgumentParser) -> None:
+    """Add Django's own options, which belong to the command: people write them after the word."""
     for option in ("--settings", "--pythonpath"):
         parser.add_argument(option, help=SUPPRESS, default=SUPPRESS)
     for option in ("--traceback", "--no-color", "--force-color"):
