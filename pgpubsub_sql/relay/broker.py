@@ -195,26 +195,27 @@ class Broker:
         self._thread.join()
 
     async def _connect(self) -> None:
-        client, denied = self._nats.Client(), asyncio.Event()
+        client = self._nats.Client()
+        denial: asyncio.Future[str] = self.loop.create_future()
 
         async def note(error: Exception) -> None:
             self._note(error)
-            if _is_denied(error):
-                denied.set()
+            # The end of the connection, which follows, is reported as another error.
+            if _is_denied(error) and not denial.done():
+                denial.set_result(self._last_error)
 
         connecting = asyncio.ensure_future(
             client.connect(error_cb=note, closed_cb=self._closed, **self._options())
         )
-        waiting = asyncio.ensure_future(denied.wait())
         try:
             await asyncio.wait(
-                {connecting, waiting},
+                {connecting, denial},
                 timeout=CONNECT_SECONDS,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            if denied.is_set():
+            if denial.done():
                 raise BrokerRefused(
-                    f"The broker refuses the relay: {self._last_error}. Correct the credentials in "
+                    f"The broker refuses the relay: {denial.result()}. Correct the credentials in "
                     f"{NAME}."
                 )
             if not connecting.done():
@@ -228,8 +229,6 @@ class Broker:
             await asyncio.wait({connecting}, timeout=CLOSE_SECONDS)
             await self._close(client)
             raise
-        finally:
-            waiting.cancel()
         self._client = client
 
     def _options(self) -> dict[str, Any]:
