@@ -25,6 +25,7 @@ from pgpubsub_sql.admin.limits import page
 from pgpubsub_sql.admin.listing import MessageList
 from pgpubsub_sql.admin.selection import Shown, in_words
 from pgpubsub_sql.inspection import last_line
+from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.time_limit import limited
 
 LARGEST_ID = 2**63 - 1
@@ -146,7 +147,7 @@ class NotificationAdmin(ChangingAdmin):
 
     @admin.display(description=_("channel"))
     def shown_channel(self, obj: Any) -> str:
-        return str(obj.channel)
+        return str(Lane(obj.channel, obj.subscription))
 
     @admin.display(description=_("reason"))
     def shown_reason(self, obj: Any) -> str:

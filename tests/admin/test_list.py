@@ -60,7 +60,10 @@ class TestWhatIsListed:
         mailed, nameless = park(subscription="mail"), park()
         assert listed(operator, subscription="mail") == [mailed.pk]
         assert listed(operator, subscription="") == [nameless.pk]
-        assert "?subscription=mail" in text(operator.get(MESSAGES))
+        page = text(operator.get(MESSAGES))
+        assert "?subscription=mail" in page
+        assert f"{NAME} (mail)</td>" in page
+        assert f"{NAME}</td>" in page
 
     def test_filters(self, operator: Client) -> None:
         old = datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC)
