@@ -24,7 +24,7 @@ ROWS = tuple(channel.postgres_name() for channel in (Rows, OrderedRows))
 QUERIES = {
     # Committed, and neither handled nor, where nobody can handle it, parked.
     "lost": f"""
-        SELECT channel, writer, number FROM torture_written EXCEPT (
+        SELECT channel, writer, number FROM torture_written WHERE is_certain EXCEPT (
             SELECT channel, writer, number FROM torture_handled UNION ALL
             SELECT channel, writer, number FROM torture_written JOIN ({PARKED}) AS parked
             USING (channel, writer, number) WHERE is_to_park

@@ -11,6 +11,9 @@ from tests.torture.models import Row
 
 FEW_ATTEMPTS = 3
 
+NAMES = tuple(f"s{number:02}" for number in range(24))
+"""Of the subscriptions of :class:`Changing`. None is given twice."""
+
 OFTEN = pgpubsub_sql.Retry(max_attempts=10_000, delay=0.05, factor=2, longest=0.5)
 """Nothing is parked by chance: calamities are charged to whatever message is in flight."""
 
@@ -96,6 +99,18 @@ class Shared(pgpubsub_sql.Channel):
 
 
 @dataclass
+class Changing(pgpubsub_sql.Channel):
+    """For subscriptions that come, go, and are renamed meanwhile."""
+
+    writer: int
+    number: int
+    mood: str = "good"
+    failures: int = 0
+    lock_notifications = True
+    retry = OFTEN
+
+
+@dataclass
 class Brittle(pgpubsub_sql.Channel):
     """With few attempts: what kills whoever handles it is parked soon, and its neighbours are
     handled."""
@@ -135,5 +150,7 @@ class LiveRows(pgpubsub_sql.TriggerChannel):
     condition = Q(new__key="free 1")
 
 
-DURABLE = (Message, Alone, Ordered, Bundle, OrderedBundle, Shared, Brittle, Rows, OrderedRows)
-CHANNELS = (*DURABLE, LiveRows)
+CHANNELS = (
+    *(Message, Alone, Ordered, Bundle, OrderedBundle, Shared, Changing, Brittle, Rows, OrderedRows),
+    LiveRows,
+)

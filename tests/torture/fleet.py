@@ -14,7 +14,7 @@ from pgpubsub_sql.channels import dotted_path
 from pgpubsub_sql.worker.connections import LISTEN
 from tests.conftest import Listen, eventually
 from tests.ledger import sql
-from tests.torture.channels import CHANNELS
+from tests.torture.channels import CHANNELS, NAMES
 from tests.torture.stage import WORKER
 
 SHAPES = (("--processes", "2"), ("--processes", "1"), ("--worker",))
@@ -141,8 +141,9 @@ class Fleet:
         return [log.read_text(errors="replace") for unit in self.units for log in unit.logs]
 
     def _environment(self, number: int) -> dict[str, str]:
-        """All but the first unit are connected by the network."""
-        return {"PGUSER": WORKER} | (dict(self._network) if number else {})
+        """All but the first unit are connected by the network. The last one has older code."""
+        older = {"TORTURE_NAMES": str(len(NAMES) // 2)} if number == len(SHAPES) - 1 else {}
+        return {"PGUSER": WORKER} | older | (dict(self._network) if number else {})
 
     def _stop(self, unit: Unit) -> None:
         has_begun = unit.listen.log != ""

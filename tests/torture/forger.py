@@ -43,15 +43,15 @@ FORBIDDEN = (
 class Forger(threading.Thread):
     """Sends to every channel until it is told to stop, and listens to what it can repeat."""
 
-    def __init__(self, seed: str, stopping: threading.Event) -> None:
+    def __init__(self, seed: str) -> None:
         super().__init__(name="forger")
+        self.stopping = threading.Event()
         self._random = random.Random(f"{seed} forger")
-        self._stopping = stopping
         self._heard = deque[str](maxlen=100)
 
     def run(self) -> None:
         """Forge, on a new connection after each that was lost."""
-        while not self._stopping.wait(PAUSE_SECONDS):
+        while not self.stopping.wait(PAUSE_SECONDS):
             with suppress(connection.Database.Error):
                 self._connect_and_forge()
 
@@ -65,7 +65,7 @@ class Forger(threading.Thread):
         ):
             doorbell.open()
             raw.autocommit = True
-            while not self._stopping.wait(self._random.expovariate(1 / PAUSE_SECONDS)):
+            while not self.stopping.wait(self._random.expovariate(1 / PAUSE_SECONDS)):
                 self._heard.extend(one.payload for one in doorbell.notifies())
                 self._random.choice(WAYS)(self, raw.cursor())
 

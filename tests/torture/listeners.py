@@ -17,9 +17,11 @@ from pgpubsub_sql.worker import list_batch, outcomes
 from tests.app.listeners import behave, fail
 from tests.ledger import stranger
 from tests.torture.channels import (
+    NAMES,
     Alone,
     Brittle,
     Bundle,
+    Changing,
     LiveRows,
     Message,
     Ordered,
@@ -28,7 +30,7 @@ from tests.torture.channels import (
     Rows,
     Shared,
 )
-from tests.torture.models import Handled, Overheard, Row
+from tests.torture.models import Handled, Name, Overheard, Row
 from tests.torture.untidy import UNTIDY, dirt
 
 MOODS = (
@@ -96,10 +98,13 @@ def enter_each(notifications: list[Any], events: list[Any], entries: list[Handle
 
 
 def entry(notification: pgpubsub_sql.Notification, event: Any, key: str | None) -> Handled:
+    subscription = notification.subscription
+    if isinstance(event, Changing):
+        subscription = Name.objects.get(name=subscription).first
     return Handled(
         writer=event.writer,
         number=event.number,
-        channel=str(Lane(notification.channel, notification.subscription)),
+        channel=str(Lane(notification.channel, subscription)),
         notification=notification.id,
         key=key,
         attempts=notification.attempts,
@@ -168,6 +173,16 @@ async def handle_together_in_order(
 @pgpubsub_sql.listener(Shared, subscription="second")
 def handle_for_each(notification: pgpubsub_sql.Notification, **fields: object) -> None:
     enter(notification, event := Shared(**fields), event.key)
+
+
+def handle_meanwhile(notification: pgpubsub_sql.Notification, **fields: object) -> None:
+    enter(notification, Changing(**fields))
+
+
+KNOWN = NAMES[: int(os.environ.get("TORTURE_NAMES", len(NAMES)))]
+"""Those that this code knows. There are workers of older code, which does not know all."""
+for name in KNOWN:
+    pgpubsub_sql.listener(Changing, subscription=name)(handle_meanwhile)
 
 
 @pgpubsub_sql.listener(Brittle)

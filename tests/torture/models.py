@@ -44,6 +44,8 @@ class Written(Named):
     is_to_park = models.BooleanField(default=False)
     """True for what nobody can handle: no listener can be called with it, or it kills whoever
     tries. It is to be parked."""
+    is_certain = models.BooleanField(default=True)
+    """False if the subscription came or went while it was written: it may be handled, once."""
 
     class Meta(Named.Meta):
         abstract = False
@@ -65,6 +67,20 @@ class Dirt(Named):
 
     class Meta(Named.Meta):
         abstract = False
+
+
+class Name(models.Model):
+    """A name that a subscription has got. Entered in the transaction that gives it."""
+
+    name = models.TextField(primary_key=True)
+    first = models.TextField()
+    """The first name of the same subscription, by which the books know it."""
+
+    class Meta:
+        app_label = "torture"
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Handled(Named):

@@ -13,8 +13,9 @@ from tests.torture.writers import Writer
 EXAMPLES = 5
 
 FIGURES = """
-    SELECT kind, count(DISTINCT written.id), count(handled.id),
-        count(*) FILTER (WHERE handled.attempts > 0), count(*) FILTER (WHERE is_to_park)
+    SELECT kind, count(DISTINCT written.id) FILTER (WHERE is_certain OR handled.id IS NOT NULL),
+        count(handled.id), count(*) FILTER (WHERE handled.attempts > 0),
+        count(*) FILTER (WHERE is_to_park)
     FROM torture_written AS written LEFT JOIN torture_handled AS handled
     USING (channel, writer, number) GROUP BY kind"""
 

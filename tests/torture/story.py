@@ -24,6 +24,7 @@ from tests.torture.fleet import Fleet
 from tests.torture.forger import Forger
 from tests.torture.models import Handled
 from tests.torture.network import Network
+from tests.torture.registrar import Registrar, begin
 from tests.torture.stage import prepare
 from tests.torture.surprises import surprises
 from tests.torture.writers import KINDS, Writer
@@ -37,6 +38,7 @@ def run(server: Server, directory: Path, seed: str, seconds: float) -> int:
     """Return the exit status."""
     call_command("migrate", run_syncdb=True, verbosity=0)
     prepare()
+    begin()
     report.begin(seed, seconds)
     with (
         Network(f"{server.host}/.s.PGSQL.{server.port}") as network,
@@ -44,7 +46,8 @@ def run(server: Server, directory: Path, seed: str, seconds: float) -> int:
     ):
         fleet.await_all(PATIENCE_SECONDS)
         calamities = Calamities(server, network, fleet, seed)
-        with writers(seed) as writing, forgers(seed):
+        registrar = Registrar(seed, seconds)
+        with writers(seed) as writing, beside(Forger(seed)), beside(registrar):
             calamities.rage(seconds)
         calm = time.monotonic()
         drain(fleet)
@@ -57,7 +60,8 @@ def run(server: Server, directory: Path, seed: str, seconds: float) -> int:
         wrong = audit()
         if strange := fleet.problems + surprises(fleet.logs()):
             wrong["surprises"] = strange
-        report.account([*writing, calamities.poisoner], calamities.counts, drained)
+        counts = calamities.counts + registrar.counts
+        report.account([*writing, calamities.poisoner], counts, drained)
         report.verdict(wrong)
         if wrong:
             keep(server, directory)
@@ -81,17 +85,15 @@ def writers(seed: str) -> Iterator[list[Writer]]:
 
 
 @contextmanager
-def forgers(seed: str) -> Iterator[None]:
-    """Let somebody forge messages meanwhile."""
-    stopping = threading.Event()
-    forger = Forger(seed, stopping)
-    forger.start()
+def beside(one: Forger | Registrar) -> Iterator[None]:
+    """Let somebody do what it does meanwhile."""
+    one.start()
     try:
         yield
-        assert forger.is_alive()
+        assert one.is_alive()
     finally:
-        stopping.set()
-        forger.join()
+        one.stopping.set()
+        one.join()
 
 
 def drain(fleet: Fleet) -> None:

@@ -8,21 +8,23 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 EXPLAINED = re.compile(
-    r"Notification \d+ of channel \S+( \(second\))? failed and (will be|waits|is parked)"
+    r"Notification \d+ of channel \S+( \(\S+\))? failed and (will be|waits|is parked)"
     r"|Notifications of channel .* were in flight in a transaction that was rolled back"
     r"|A message on channel torture.LiveRows failed; it will not be retried"
     r"|Refused messages that came by NOTIFY on |Stored raw NOTIFYs on "
     r"|Code that was called (for channel \S+|between two batches) left "
     r"(autocommit off|an atomic block)"
-    r"|A batch of channel \S+( \(second\))? was rolled back"
+    r"|A batch of channel \S+( \(\S+\))? was rolled back"
     r"|The batch listener \S+ failed for \d+ messages"
     r"|No call of a batch listener of channel \S+ has succeeded"
     r"|The LISTEN connection is lost"
+    r"|Nothing is stored on channel torture.Changing for "
+    r"|torture.Changing stores messages for .*, which no listener declares"
     r"|Worker \d+ died with exit code (-9|7)\b"
 )
 """Warnings and errors, and what their tracebacks say is what listeners were told to do."""
 LOST = re.compile(
-    r"Stored messages of channel \S+( \(second\))? cannot be handled now: "
+    r"Stored messages of channel \S+( \(\S+\))? cannot be handled now: "
     r"|Asking when stored messages are due failed: "
     r"|Deleting long payloads, or testing LISTEN, failed: |Signatures cannot be checked: "
     r"|What takes long cannot be shown: (?!.*(GRANT|migrate|pooler))"

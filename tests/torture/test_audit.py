@@ -158,6 +158,15 @@ def test_without_a_key_there_is_no_order() -> None:
     assert audit() == {}
 
 
+def test_who_came_or_went_meanwhile_may_have_got_it_once() -> None:
+    write(1, 5, is_certain=False)
+    assert audit() == {}
+    handle(1, 5, 8)
+    assert audit() == {}
+    handle(1, 5, 9)
+    assert audit() == {"twice": [(CHANNEL, 1, 5)]}
+
+
 def test_what_nobody_has_handled_yet_is_named() -> None:
     Notification.objects.create(channel=CHANNEL, payload={})
     assert [*audit()] == ["left"]

@@ -6,7 +6,7 @@ import itertools
 import json
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -15,12 +15,14 @@ from django.db import Error, connection, transaction
 
 from pgpubsub_sql import notify, notify_many
 from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.subscriptions import Lane
 from tests.ledger import copy, sql
 from tests.torture.audit import LOCKED
 from tests.torture.channels import (
     Alone,
     Brittle,
     Bundle,
+    Changing,
     Message,
     Ordered,
     OrderedBundle,
@@ -30,6 +32,7 @@ from tests.torture.channels import (
 )
 from tests.torture.listeners import DEADLY, FELLING, INNOCENT, MOODS
 from tests.torture.models import Row, Written
+from tests.torture.registrar import lane, registered
 from tests.torture.untidy import UNTIDY
 
 KEYED = (Ordered, OrderedBundle, Shared)
@@ -167,6 +170,18 @@ class Writer(threading.Thread):
         statement = "SELECT pgpubsub_notify(%s, %s::jsonb)"
         sql(statement, Message.postgres_name(), json.dumps(event))
 
+    def notify_changing(self) -> None:
+        """``notify()``, while subscriptions come and go.
+
+        Who was there before and is there after it gets the message; others may.
+        """
+        event = {"writer": self.number, "number": next(self._numbers)}
+        before = registered()
+        notify(Changing(**event, mood=self._mood(), failures=self._random.randint(1, 2)))
+        after = registered()
+        for is_certain, names in ((True, before & after), (False, before ^ after)):
+            self._enter(event, [*map(lane, names)], is_certain=is_certain)
+
     @transaction.atomic
     def notify_deadly(self) -> None:
         """``notify()`` of what its listener dies of."""
@@ -195,18 +210,14 @@ class Writer(threading.Thread):
     def _event(self, *channels: Any, is_to_park: bool = False) -> dict[str, Any]:
         """Make an event of these channels, and enter it into the book."""
         event = {"writer": self.number, "number": next(self._numbers)}
-        lanes = registry.lanes_of(channels)
+        self._enter(event, registry.lanes_of(channels), is_to_park=is_to_park)
+        return event | {"mood": self._mood(), "failures": self._random.randint(1, 2)}
+
+    def _enter(self, event: dict[str, Any], lanes: Sequence[Lane], **about: bool) -> None:
         self.sent += len(lanes)
         Written.objects.bulk_create(
-            Written(
-                **event,
-                channel=str(lane),
-                kind=self.kind,
-                is_to_park=is_to_park,
-            )
-            for lane in lanes
+            Written(**event, channel=str(lane), kind=self.kind, **about) for lane in lanes
         )
-        return event | {"mood": self._mood(), "failures": self._random.randint(1, 2)}
 
     def _mood(self) -> str:
         if self._random.random() < GOOD:
@@ -220,10 +231,11 @@ Way = Callable[[Writer], None]
 EVERY_WAY: tuple[Way, ...] = (
     *(Writer.notify, Writer.notify_many, Writer.create, Writer.bulk_create, Writer.save),
     *(Writer.copy, Writer.insert, Writer.update, Writer.pgpubsub_notify),
+    *(Writer.notify_changing,) * 2,
 )
 
 KINDS: dict[str, tuple[tuple[Way, ...], str]] = {
-    "notify()": ((Writer.notify,), ""),
+    "notify()": ((Writer.notify, Writer.notify_changing), ""),
     "notify_many()": ((Writer.notify_many,), ""),
     "ORM": ((Writer.create, Writer.bulk_create, Writer.save), ""),
     "COPY": ((Writer.copy,), ""),
