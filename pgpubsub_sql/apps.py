@@ -27,7 +27,7 @@ class PgPubSubConfig(AppConfig):
         autodetector.install()
         pre_migrate.connect(package_removal.refuse_unsafe_unapply, sender=self)
         post_migrate.connect(maintenance.install_unmigrated, sender=self)
-        post_migrate.connect(maintenance.update_is_notified, sender=self)
+        post_migrate.connect(maintenance.follow_declarations, sender=self)
         post_migrate.connect(maintenance.register_subscriptions, sender=self)
         for model in ("Notification", "LongPayload"):
             pre_save.connect(_give_new_id, sender=f"pgpubsub_sql.{model}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import sys
 from collections.abc import Iterable
@@ -78,6 +79,11 @@ class BaseChannel:
     """Maximum number of messages handled in one transaction; None for as many as go quickly.
     Use 1 for listeners whose effects outside the database must not be repeated because another
     message failed, and for those that need ``atomic(durable=True)``."""
+
+    keep: ClassVar[datetime.timedelta | None] = None
+    """For how long messages of a durable channel are kept once they are handled; None: they are
+    deleted. ``pgpubsub history`` shows them, and ``replay`` sends them again. After a change, run
+    ``migrate``."""
 
     received_from: ClassVar[Literal["nats"] | None] = None
     """``"nats"``: messages of this durable channel come from other databases, by a broker. Nothing
@@ -171,6 +177,12 @@ class TriggerChannel(BaseChannel):
 def is_notified(channel: type[BaseChannel]) -> bool:
     """Return whether writers notify workers of stored messages of *channel*."""
     return conf.is_notify_used() if channel.notify is None else channel.notify
+
+
+def longest_keep() -> datetime.timedelta | None:
+    """Return the longest time for which a channel keeps its messages; None if none keeps any."""
+    kept = [one.keep for one in declared_channels() if one.lock_notifications and one.keep]
+    return max(kept, default=None)
 
 
 def exceptional_names() -> list[str]:

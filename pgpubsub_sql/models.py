@@ -1,4 +1,4 @@
-"""The models: stored notifications, what takes long, and payloads too long for a NOTIFY."""
+"""The models: stored notifications, history, what takes long, and payloads too long for a NOTIFY."""
 
 from __future__ import annotations
 
@@ -321,6 +321,64 @@ class InFlight(models.Model):
 
     def __str__(self) -> str:
         return f"{self.listener} on {self.host} ({self.process})"
+
+
+class Outcome(models.TextChoices):
+    """What has become of a message that is kept."""
+
+    HANDLED = "handled", _("handled")
+    """Its listeners were called, and succeeded; or none of them wanted it."""
+    DISCARDED = "discarded", _("discarded")
+    """Its listener, or somebody with ``discard``, has discarded it."""
+    EXPIRED = "expired", _("expired")
+    """It had expired before a worker took it."""
+
+
+class Handled(models.Model):
+    """A message that is done with, of a durable channel with ``keep``.
+
+    Workers write it in the transaction in which they handle the message.
+    """
+
+    id = models.BigIntegerField(primary_key=True)
+    """Id that it had while it was stored to be handled."""
+    channel = models.CharField(max_length=63)
+    """Name of the channel in PostgreSQL."""
+    subscription = models.CharField(max_length=63, blank=True)
+    """Name of the subscription that it was stored for; empty for listeners without one."""
+    message = models.BigIntegerField(null=True, blank=True)
+    """Number that it shares with its copies for other subscriptions. None stands for the id."""
+    key = models.TextField(null=True, blank=True)
+    """Ordering key."""
+    payload = models.JSONField(decoder=PayloadDecoder)
+    """The message as it was sent."""
+    created_at = models.DateTimeField()
+    """When it was sent."""
+    handled_at = models.DateTimeField()
+    """When a worker took it; or when the batch ended, if it took at least 10 ms itself."""
+    kept_until = models.DateTimeField()
+    """When workers may delete it."""
+    outcome = models.CharField(max_length=10, choices=Outcome.choices)
+    """What has become of it, an :class:`Outcome`."""
+    reason = models.TextField(db_default="", blank=True)
+    """Why its listener has discarded it."""
+    attempts = models.IntegerField()
+    """Number of attempts that had failed before."""
+    duration = models.FloatField(null=True, blank=True)
+    """Seconds that its listeners took; None if that was less than 0.01, or none was called."""
+
+    class Meta:
+        app_label = "pgpubsub_sql"
+        required_db_vendor = "postgresql"
+        managed = False
+        db_table = "pgpubsub_sql_handled"
+        verbose_name = _("kept message")
+        verbose_name_plural = _("history")
+        ordering = ("id",)
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.channel} #{self.pk}"
 
 
 class Position(models.Model):

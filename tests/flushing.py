@@ -19,8 +19,12 @@ KEPT = {"auth_permission", "django_content_type"}
 WRITTEN = """\
 SELECT name FROM unnest(%s::text[]) AS name, to_regclass(quote_ident(name)) AS class
 WHERE pg_relation_size(class) > 0 OR (SELECT relkind = 'p' FROM pg_class WHERE oid = class)
+UNION ALL
+SELECT inhrelid::regclass::text FROM pg_inherits
+WHERE inhparent = to_regclass('pgpubsub_sql_handled') AND pg_relation_size(inhrelid) > 0
 """
-"""Tables that have a page, and all that are partitioned, which never have one."""
+"""Tables that have a page, and all that are partitioned, which never have one; and partitions of
+the history, which Django would leave alone."""
 
 
 def flush_little() -> None:

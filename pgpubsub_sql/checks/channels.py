@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from django.core import checks
@@ -26,6 +27,9 @@ from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.migrations_ops.declared_triggers import option_problems
 from pgpubsub_sql.retry import Retry, is_number
 from pgpubsub_sql.sql import quote_identifier
+
+LONGEST_KEEP = timedelta(days=36500)
+"""PostgreSQL has no times for much more."""
 
 
 def check_channels(**kwargs: Any) -> list[checks.CheckMessage]:
@@ -109,9 +113,26 @@ def _delivery_options(channel: type[BaseChannel], path: str) -> Iterator[str]:
     accepts: object = channel.accept_raw_notify
     if not isinstance(accepts, bool):
         yield f"{path} has the accept_raw_notify {accepts!r}: set True or False."
+    yield from _keep(channel, path)
     yield from _received_from(channel, path)
     yield from _notify(channel, path)
     yield from _ordering_key(channel, path)
+
+
+def _keep(channel: type[BaseChannel], path: str) -> Iterator[str]:
+    keep: object = channel.keep
+    if keep is None:
+        return
+    if not isinstance(keep, timedelta) or not timedelta(0) < keep <= LONGEST_KEEP:
+        yield (
+            f"{path} has keep = {keep!r}: set a timedelta of more than nothing and of at most "
+            f"{LONGEST_KEEP.days} days, or None."
+        )
+    elif not channel.lock_notifications:
+        yield (
+            f"{path} has keep = {keep!r} but is ephemeral: nothing stores its messages, so nothing "
+            "can keep them. Set lock_notifications = True."
+        )
 
 
 def _received_from(channel: type[BaseChannel], path: str) -> Iterator[str]:

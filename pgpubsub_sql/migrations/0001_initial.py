@@ -5,6 +5,7 @@ from django.db.models.functions import Coalesce
 
 from pgpubsub_sql.migrations_ops.shared_operations import (
     CreateCounters,
+    CreateHandled,
     CreateHelper,
     CreateIsNotified,
     CreateSecret,
@@ -154,6 +155,44 @@ class Migration(migrations.Migration):
                 "indexes": [models.Index(fields=["arrived_at"], name="pgpubsub_sql_arrived")],
             },
         ),
+        migrations.CreateModel(
+            name="Handled",
+            fields=[
+                ("id", models.BigIntegerField(primary_key=True, serialize=False)),
+                ("channel", models.CharField(max_length=63)),
+                ("subscription", models.CharField(blank=True, max_length=63)),
+                ("message", models.BigIntegerField(blank=True, null=True)),
+                ("key", models.TextField(blank=True, null=True)),
+                ("payload", models.JSONField(decoder=PayloadDecoder)),
+                ("created_at", models.DateTimeField()),
+                ("handled_at", models.DateTimeField()),
+                ("kept_until", models.DateTimeField()),
+                (
+                    "outcome",
+                    models.CharField(
+                        choices=[
+                            ("handled", "handled"),
+                            ("discarded", "discarded"),
+                            ("expired", "expired"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                ("reason", models.TextField(blank=True, db_default="")),
+                ("attempts", models.IntegerField()),
+                ("duration", models.FloatField(blank=True, null=True)),
+            ],
+            options={
+                "verbose_name": "kept message",
+                "verbose_name_plural": "history",
+                "default_permissions": ("view",),
+                "managed": False,
+                "ordering": ("id",),
+                "required_db_vendor": "postgresql",
+            },
+        ),
+        CreateHandled(),
+        CreateHelper("forget_v1", "pgpubsub_forget_v1(integer)"),
         CreateHelper("context_v1", "pgpubsub_context_v1()"),
         CreateHelper("ignored_v1", "pgpubsub_ignored_v1(text)"),
         CreateHelper("bucket_v1", "pgpubsub_bucket_v1(text)"),

@@ -108,10 +108,10 @@ def install_unmigrated(using: str, **kwargs: Any) -> None:
         _install_triggers(connection)
 
 
-def update_is_notified(using: str, **kwargs: Any) -> None:
-    """Write into the database which channels notify, after ``migrate``.
+def follow_declarations(using: str, **kwargs: Any) -> None:
+    """Write into the database which channels notify, and make room for what they keep.
 
-    No migration holds it: the setting differs between the databases of a project, and concerns
+    No migration holds it: the settings differ between the databases of a project, and it concerns
     channels of installed packages, whose migrations are not the project's.
     """
     connection = connections[using]

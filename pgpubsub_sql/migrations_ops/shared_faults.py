@@ -14,22 +14,26 @@ from typing import Any, NamedTuple
 from django.apps import apps
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from pgpubsub_sql.channels import longest_keep
 from pgpubsub_sql.installed import APP
 from pgpubsub_sql.migrations_ops import subscriptions
 from pgpubsub_sql.migrations_ops.applying import Editor, execute
 from pgpubsub_sql.migrations_ops.shared_operations import (
     CreateCounters,
+    CreateHandled,
     CreateHelper,
     CreateIsNotified,
     CreateSecret,
     CreateShared,
     CreateSubscriptions,
+    slots,
 )
 from pgpubsub_sql.sql import SQL, query, quote_identifier, render
 from pgpubsub_sql.sql.catalogue import function_definition
 from pgpubsub_sql.sql.comparison import FunctionDefinition
 from pgpubsub_sql.sql.own_tables import (
     COUNTER,
+    HANDLED,
     IN_FLIGHT,
     INBOX,
     INDEXES,
@@ -38,6 +42,7 @@ from pgpubsub_sql.sql.own_tables import (
     NOTIFICATION,
     POSITION,
     SECRET,
+    SLOTS,
     SUBSCRIPTION,
     TABLES,
     Column,
@@ -93,6 +98,8 @@ class _Present:
     functions: list[list[Any]]
     """In the order of :func:`_wanted_helpers`."""
     is_secret_public: bool
+    slots: int
+    """Number of the history's partitions."""
 
 
 def shared_operations() -> Iterator[CreateShared]:
@@ -148,9 +155,9 @@ def _read(connection: BaseDatabaseWrapper, schema: str) -> _Present:
     }
     with connection.cursor() as cursor:
         cursor.execute(query("our_objects"), values)
-        *arrays, is_secret_public = cursor.fetchone()
+        *arrays, is_secret_public, slots = cursor.fetchone()
     columns, indexes, functions = (json.loads(array or "[]") for array in arrays)
-    present = _Present(functions=functions, is_secret_public=is_secret_public)
+    present = _Present(functions=functions, is_secret_public=is_secret_public, slots=slots)
     for table, is_logged, *properties in columns:
         present.columns[table].append(_PresentColumn(*properties))
         if not is_logged:
@@ -172,6 +179,9 @@ def _table_faults(
             yield _fault(f"The table {table} is unlogged", "set_logged", where)
         yield from _column_faults(where, present.columns[table])
         yield from _index_faults(where, present.indexes[table])
+    if longest_keep() and present.slots < SLOTS:
+        text = f"The table {HANDLED} has {present.slots} of the {SLOTS} partitions that it needs"
+        yield Fault(text, partial(_create_slots, schema), is_outdated=True)
     if present.is_secret_public:
         closed = render("helpers/revoke_secret", schema=schema)
         yield Fault(f"Every role may read the table {SECRET}", partial(_run, closed))
@@ -292,11 +302,16 @@ def _create_table(table: str, schema: str, editor: Editor) -> None:
         SECRET: CreateSecret(),
         COUNTER: CreateCounters(),
         SUBSCRIPTION: CreateSubscriptions(),
+        HANDLED: CreateHandled(),
     }
     if operation := operations.get(table):
         operation.create(schema, editor)
     else:
         editor.create_model(apps.get_model(APP, _MODELS[table]))
+
+
+def _create_slots(schema: str, editor: Editor) -> None:
+    _run(slots(schema), editor)
 
 
 def _create_helper(helper: CreateHelper, schema: str, editor: Editor, *, is_dropped: bool) -> None:

@@ -15,6 +15,7 @@ from pgpubsub_sql.channels import exceptional_names
 from pgpubsub_sql.django_internals import OperationCategory
 from pgpubsub_sql.migrations_ops.applying import execute, find_schemas
 from pgpubsub_sql.sql import SQL, part, quote_literal, render
+from pgpubsub_sql.sql.own_tables import SLOTS
 
 
 class CreateShared(Operation):
@@ -80,7 +81,7 @@ class CreateHelper(CreateShared):
 class CreateIsNotified(CreateHelper):
     """Create the function that says which channels notify, from what is declared now.
 
-    ``migrate`` renews it each time: see :func:`.maintenance.update_is_notified`.
+    ``migrate`` renews it each time: see :func:`.maintenance.follow_declarations`.
     """
 
     def __init__(self) -> None:
@@ -136,6 +137,26 @@ class CreateSubscriptions(CreateShared):
 
     def _dropped(self, schema: str) -> str:
         return render("helpers/drop_subscriptions", schema=schema)
+
+
+class CreateHandled(CreateShared):
+    """Create the table of the history. ``migrate`` makes its partitions: see :func:`slots`."""
+
+    def describe(self) -> str:
+        """Return the line that ``sqlmigrate`` shows in a comment."""
+        return "Create table pgpubsub_sql_handled"
+
+    def _created(self, schema: str) -> Iterator[str]:
+        yield render("helpers/create_handled", schema=schema)
+        yield render("helpers/create_handled_indexes", schema=schema)
+
+    def _dropped(self, schema: str) -> str:
+        return render("helpers/drop_handled", schema=schema)
+
+
+def slots(schema: str) -> str:
+    """Return the statement that creates the partitions of the history that are missing."""
+    return render("helpers/create_slots", schema=schema, last=SQL(str(SLOTS - 1)))
 
 
 def _is_allowed(app_label: str, schema_editor: BaseDatabaseSchemaEditor) -> bool:

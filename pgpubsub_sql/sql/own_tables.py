@@ -51,6 +51,11 @@ NOTIFICATION, LONG_PAYLOAD, IN_FLIGHT, SUBSCRIPTION, COUNTER, SECRET = (
 POSITION, INBOX = "pgpubsub_sql_position", "pgpubsub_sql_inbox"
 """Of the relay's receivers."""
 
+HANDLED = "pgpubsub_sql_handled"
+"""The history, partitioned by slot."""
+SLOTS = 32
+"""Number of its partitions."""
+
 OUTCOMES = ("handled", "failed", "parked", "discarded", "expired")
 """What becomes of a message: the columns that count."""
 
@@ -120,6 +125,22 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
         "id": Column(type="uuid", filler="gen_random_uuid()"),
         "arrived_at": Column(type=_TIME, default=_NOW),
     },
+    HANDLED: {
+        "slot": Column(type="smallint", filler="0"),
+        "id": Column(type="bigint", filler="0"),
+        "channel": Column(type=_NAME, filler="''"),
+        "subscription": Column(type=_NAME, filler="''"),
+        "message": Column(type="bigint", is_required=False),
+        "key": Column(type="text", is_required=False),
+        "payload": Column(type="jsonb", filler="'{}'"),
+        "created_at": Column(type=_TIME, filler="'-infinity'"),
+        "handled_at": Column(type=_TIME, filler="'-infinity'"),
+        "kept_until": Column(type=_TIME, filler="'-infinity'"),
+        "outcome": Column(type="character varying(10)", filler="'handled'"),
+        "reason": Column(type="text", default="''::text"),
+        "attempts": Column(type="integer", filler="0"),
+        "duration": Column(type="real", is_required=False),
+    },
     SECRET: {"secret": Column(type="bytea", default=_RANDOM)},
 }
 
@@ -145,6 +166,16 @@ INDEXES: Mapping[str, Mapping[str, str]] = {
     COUNTER: {},
     POSITION: {},
     INBOX: {"pgpubsub_sql_arrived": "USING btree (arrived_at)"},
+    HANDLED: {
+        "pgpubsub_sql_handled_id": "USING btree (id)",
+        "pgpubsub_sql_handled_number": "USING btree (channel, COALESCE(message, id))",
+        "pgpubsub_sql_handled_unusual": (
+            "USING btree (id) WHERE ((outcome)::text <> 'handled'::text)"
+        ),
+        "pgpubsub_sql_handled_time": (
+            "USING brin (handled_at, kept_until) WITH (autosummarize='on')"
+        ),
+    },
     SECRET: {},
 }
 """Each index by its name: what follows ``ON table`` in ``pg_get_indexdef()``."""

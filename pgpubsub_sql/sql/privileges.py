@@ -18,6 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from pgpubsub_sql.sql.ddl import Target
 from pgpubsub_sql.sql.own_tables import (
     COUNTER,
+    HANDLED,
     IN_FLIGHT,
     INBOX,
     LONG_PAYLOAD,
@@ -52,6 +53,8 @@ class Role(enum.StrEnum):
     LISTENER = "runs `listen`"
     DISPLAYER = "runs `listen`, and shows what takes long"
     COUNTER = "runs `listen`, and counts (`PGPUBSUB_COUNTERS`)"
+    HISTORIAN = "runs `listen` for channels with `keep`"
+    FORGETTER = "runs `listen`, and deletes what was kept for long enough"
     RECEIVER = "runs `listen --relay`"
     READER = "runs `pgpubsub status`, `failed`, `parked` or `show`"
     ONLOOKER = "sees there, or in the admin, what takes long, and how much is handled"
@@ -121,6 +124,8 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
     ),
     Role.DISPLAYER: _table(IN_FLIGHT, "SELECT", "INSERT", "DELETE"),
     Role.COUNTER: _table(COUNTER, "SELECT", "INSERT", "UPDATE", "DELETE"),
+    Role.HISTORIAN: _table(HANDLED, "SELECT", "INSERT", "UPDATE", "DELETE"),
+    Role.FORGETTER: _call("pgpubsub_forget_v1"),
     Role.RECEIVER: (
         *_table(POSITION, "SELECT", "INSERT", "UPDATE"),
         *_table(INBOX, "SELECT", "INSERT", "DELETE"),
@@ -176,6 +181,7 @@ HELPERS: Mapping[str, tuple[Privilege, ...]] = {
         *_table(SECRET, "SELECT", "INSERT"),
         *_call_postgres("pg_notify"),
     ),
+    "pgpubsub_forget_v1": _table(HANDLED, "TRUNCATE"),
     "pgpubsub_notify_many_v1": (
         *_table(NOTIFICATION, "INSERT"),
         *_STORING,

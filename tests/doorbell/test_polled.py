@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from pgpubsub_sql import Channel, channels, notify, notify_many
 from pgpubsub_sql.channels import notified_names
-from pgpubsub_sql.migrations_ops.maintenance import update_is_notified
+from pgpubsub_sql.migrations_ops.maintenance import follow_declarations
 from pgpubsub_sql.migrations_ops.shared_faults import find_faults
 from pgpubsub_sql.models import Notification
 from pgpubsub_sql.subscriptions import Lane
@@ -41,9 +41,9 @@ def polled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
         for channel in (Job, ItemChannel):
             patch.setattr(channel, "notify", False)
-        update_is_notified("default")
+        follow_declarations("default")
         yield
-    update_is_notified("default")
+    follow_declarations("default")
 
 
 @pytest.fixture

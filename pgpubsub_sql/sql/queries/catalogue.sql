@@ -149,6 +149,10 @@ SELECT
     coalesce(
         has_table_privilege('public', to_regclass(quote_ident(%(schema)s) || '.pgpubsub_sql_secret'), 'SELECT'),
         false
+    ),
+    (
+        SELECT count(*)::integer FROM pg_inherits
+        WHERE inhparent = to_regclass(quote_ident(%(schema)s) || '.pgpubsub_sql_handled') AND NOT inhdetachpending
     )
 
 -- renamed_table --
