@@ -1,4 +1,4 @@
-"""The models: stored notifications, history, what takes long, and payloads too long for a NOTIFY."""
+"""The models: stored notifications, history, what takes long, and long payloads of NOTIFYs."""
 
 from __future__ import annotations
 
@@ -371,7 +371,6 @@ class Handled(models.Model):
         app_label = "pgpubsub_sql"
         required_db_vendor = "postgresql"
         managed = False
-        db_table = "pgpubsub_sql_handled"
         verbose_name = _("kept message")
         verbose_name_plural = _("history")
         ordering = ("id",)

@@ -192,7 +192,6 @@ class Migration(migrations.Migration):
             },
         ),
         CreateHandled(),
-        CreateHelper("forget_v1", "pgpubsub_forget_v1(integer)"),
         CreateHelper("context_v1", "pgpubsub_context_v1()"),
         CreateHelper("ignored_v1", "pgpubsub_ignored_v1(text)"),
         CreateHelper("bucket_v1", "pgpubsub_bucket_v1(text)"),
@@ -207,4 +206,5 @@ class Migration(migrations.Migration):
         CreateHelper(
             "notify_many_v1", "pgpubsub_notify_many_v1(text[], jsonb[], boolean[], jsonb[])"
         ),
+        CreateHelper("forget_v1", "pgpubsub_forget_v1(integer)"),
     ]
