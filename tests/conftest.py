@@ -23,6 +23,7 @@ from pgpubsub_sql.embedded import Server
 from pgpubsub_sql.worker.worker import Worker
 from tests.flushing import flush_little
 from tests.measuring import measure_keepers
+from tests.preloaded import Preloaded
 from tests.workers import asleep
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,20 +137,26 @@ class Listen:
         **environment: str,
     ) -> None:
         self.log_file = log
+        env = os.environ | {
+            "DJANGO_SETTINGS_MODULE": settings.SETTINGS_MODULE,
+            "PGDATABASE": connection.settings_dict["NAME"],
+        }
+        env |= environment
+        self.process: subprocess.Popen[bytes] | Preloaded
         with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [*within, *command, *arguments],
-                cwd=ROOT,
-                env=os.environ
-                | {
-                    "DJANGO_SETTINGS_MODULE": settings.SETTINGS_MODULE,
-                    "PGDATABASE": connection.settings_dict["NAME"],
-                }
-                | environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            # PYTHONPATH is read by a Python that starts.
+            if command == LISTEN and not within and "PYTHONPATH" not in environment:
+                options = LISTEN[LISTEN.index("listen") :]
+                self.process = Preloaded([*options, *arguments], cwd=ROOT, env=env, output=output)
+            else:
+                self.process = subprocess.Popen(
+                    [*within, *command, *arguments],
+                    cwd=ROOT,
+                    env=env,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
 
     @property
     def log(self) -> str:

@@ -80,6 +80,8 @@ def forked(connection: socket.socket) -> list[str]:
             os.dup2(file, number)
             os.close(file)
         connection.close()
+        if request.get("new_session"):
+            os.setsid()
         os.chdir(request["directory"])
         os.environ.clear()
         os.environ.update(request["environment"])
