@@ -84,10 +84,9 @@ def test_a_long_payload_is_cut(operator: Client) -> None:
 
 
 def test_what_python_cannot_read_is_shown_as_it_is(operator: Client) -> None:
-    deep = "[" * 3000 + "]" * 3000
     row = store()
-    sql("UPDATE pgpubsub_sql_notification SET payload = %s", f'{{"deep": {deep}}}')
-    assert "[[[[[[" in page(operator, row)
+    sql("UPDATE pgpubsub_sql_notification SET payload = %s", f'{{"number": {"7" * 5000}}}')
+    assert "7" * 5000 in page(operator, row)
 
 
 def test_an_onlooker_sees_nothing_that_was_sent(onlooker: Client) -> None:
