@@ -90,6 +90,11 @@ class BaseChannel:
     sends on it here, and a trigger channel installs no triggers. None: they are sent in this
     database."""
 
+    relay: ClassVar[bool] = False
+    """True: ``listen --relay`` publishes the messages of this durable channel to other databases,
+    by a broker. A trigger channel then has triggers for inserts, updates and deletes, also without
+    listeners here. After a change, run ``makemigrations`` and ``migrate``."""
+
     notify: ClassVar[bool | None] = None
     """Whether writers notify workers of messages of a durable channel. False: workers poll, so a
     message may wait for up to 10 seconds, and its transaction may be prepared (two-phase commit).
@@ -237,10 +242,17 @@ def declared_channels() -> list[type[BaseChannel]]:
 
     What a module declared before it was reloaded does not count.
     """
+    return _once(channel for channel in _declared if channel not in (Channel, TriggerChannel))
+
+
+def relayed_channels() -> list[type[BaseChannel]]:
+    """Return the durable channels whose messages are published, in order of declaration."""
+    return _once(one for one in _declared if one.relay is True and one.lock_notifications)
+
+
+def _once(channels: Iterable[type[BaseChannel]]) -> list[type[BaseChannel]]:
     found = {
-        _fields_id(channel): channel
-        for channel in _declared
-        if channel not in (Channel, TriggerChannel) and not is_outdated(_specs.get(channel))
+        _fields_id(channel): channel for channel in channels if not is_outdated(_specs.get(channel))
     }
     return list(found.values())
 

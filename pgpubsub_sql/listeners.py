@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.machinery import ModuleSpec
 from typing import Any, Literal, TypeVar
 
@@ -16,6 +16,7 @@ from asgiref.sync import async_to_sync
 from pgpubsub_sql.channels import (
     BaseChannel,
     Channel,
+    TriggerChannel,
     codec,
     current,
     declared_channels,
@@ -23,8 +24,10 @@ from pgpubsub_sql.channels import (
     find_channel,
     is_outdated,
     loading_module,
+    relayed_channels,
 )
 from pgpubsub_sql.errors import OptionError
+from pgpubsub_sql.sql.own_tables import RELAY
 from pgpubsub_sql.sql.trigger import EVENTS
 from pgpubsub_sql.subscriptions import Lane, check_name
 
@@ -36,6 +39,9 @@ EXTRAS = ("context", "notification")
 """What a listener may name besides the fields of its channel; fields of these names win."""
 BATCH_EXTRAS = ("contexts", "notifications")
 """What a batch listener may name besides its messages: a list with one of each."""
+
+RELAYED_EVENTS = ("insert", "update", "delete")
+"""What a relayed trigger channel sends, whatever its listeners want."""
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -159,8 +165,11 @@ class Registry:
         self._listeners.setdefault(key, listener)
 
     def listeners(self) -> list[Listener]:
-        """Return all registrations."""
-        return [found for found in self._listeners.values() if not is_outdated(found.module)]
+        """Return all registrations, and one of :func:`publish` for each relayed channel."""
+        return [
+            *(found for found in self._listeners.values() if not is_outdated(found.module)),
+            *(_publishing(one) for one in relayed_channels()),  # type: ignore[arg-type]  # as codec()
+        ]
 
     @property
     def conflicts(self) -> set[str]:
@@ -223,6 +232,26 @@ class Registry:
 
 
 registry = Registry()
+
+
+def publish(messages: list[Any]) -> None:
+    """Stand for the relay, as the listener of its subscription.
+
+    ``listen --relay`` publishes messages as they are stored, without a call. Tests alone call
+    this, to see what would be published.
+    """
+
+
+@cache
+def _publishing(channel: type[BaseChannel]) -> Listener:
+    has_rows = issubclass(channel, TriggerChannel)
+    return Listener(
+        function=publish,
+        channel=channel,
+        subscription=RELAY,
+        timed_events=frozenset(timed_events(RELAYED_EVENTS, "after") if has_rows else ()),
+        is_batch=True,
+    )
 
 
 def register(

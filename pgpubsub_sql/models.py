@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from pgpubsub_sql.channels import notified_names
 from pgpubsub_sql.django_internals import LoadedMigrations, applied_migration, for_write
 from pgpubsub_sql.sql import query
-from pgpubsub_sql.sql.own_tables import MAX_REASON
+from pgpubsub_sql.sql.own_tables import MAX_REASON, RELAY
 
 if TYPE_CHECKING:
     from pgpubsub_sql.channels import BaseChannel
@@ -267,6 +267,12 @@ class Notification(models.Model):
                 include=["available_at", "reason", "failed_at", "attempts"],
                 name="pgpubsub_sql_failed",
                 condition=FAILED,
+            ),
+            models.Index(
+                "channel",
+                NUMBER,
+                name="pgpubsub_sql_outbox",
+                condition=models.Q(available_at__isnull=False, subscription=RELAY),
             ),
         )
 

@@ -1,4 +1,4 @@
-"""Checks of channels: E001, E002, E003, E008, E009 and W004."""
+"""Checks of channels: E001, E002, E003, E008, E009, W004 and W010."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import difflib
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import timedelta
+from contextlib import suppress
+from importlib.util import find_spec
 from typing import Any
 
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
 
 from pgpubsub_sql import payloads
@@ -21,10 +24,12 @@ from pgpubsub_sql.channels import (
     declared_channels,
     dotted_path,
     model_of,
+    relayed_channels,
 )
 from pgpubsub_sql.errors import ChannelNotFound, TemplateError
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.migrations_ops.declared_triggers import option_problems
+from pgpubsub_sql.relay.settings import relay_settings_if_any
 from pgpubsub_sql.retry import Retry, is_number
 from pgpubsub_sql.sql import quote_identifier
 
@@ -33,12 +38,13 @@ LONGEST_KEEP = timedelta(days=36500)
 
 
 def check_channels(**kwargs: Any) -> list[checks.CheckMessage]:
-    """E001, E002, E003, E008, E009 and W004: is every channel declared correctly?"""
+    """E001, E002, E003, E008, E009, W004 and W010: is every channel declared correctly?"""
     declared, triggers = declared_channels(), trigger_channels()
     return [
         *(problem for channel in declared for problem in _declaration(channel)),
         *(problem for channel in declared for problem in _misspelled_options(channel)),
         *_duplicate_names(),
+        *_unpublished(),
         *(problem for channel in triggers for problem in _model(channel)),
         *(problem for channel in triggers for problem in _trigger_options(channel)),
         *(problem for channel in triggers for problem in _unmanaged_table(channel)),
@@ -115,6 +121,7 @@ def _delivery_options(channel: type[BaseChannel], path: str) -> Iterator[str]:
         yield f"{path} has the accept_raw_notify {accepts!r}: set True or False."
     yield from _keep(channel, path)
     yield from _received_from(channel, path)
+    yield from _relay(channel, path)
     yield from _notify(channel, path)
     yield from _ordering_key(channel, path)
 
@@ -143,6 +150,23 @@ def _received_from(channel: type[BaseChannel], path: str) -> Iterator[str]:
         yield (
             f"{path} has received_from = {source!r} but is ephemeral, so what is received could "
             "not be stored. Set lock_notifications = True."
+        )
+
+
+def _relay(channel: type[BaseChannel], path: str) -> Iterator[str]:
+    relay: object = channel.relay
+    if not isinstance(relay, bool):
+        yield f"{path} has relay = {relay!r}: set True or False."
+    elif relay and not channel.lock_notifications:
+        yield (
+            f"{path} has relay = True but is ephemeral, so what is to be published could not be "
+            "stored. Set lock_notifications = True."
+        )
+    elif relay and channel.received_from is not None:
+        yield (
+            f"{path} has relay = True and received_from = {channel.received_from!r}: what comes "
+            "from other databases is not published again. Remove one of them, or send it on from "
+            "a listener, on another channel."
         )
 
 
@@ -212,6 +236,30 @@ def _duplicate_names() -> Iterator[checks.CheckMessage]:
                 f"The channels {', '.join(paths)} are all called {name!r} in PostgreSQL.",
                 hint="Set a different channel_name on all but one of them.",
                 id="pgpubsub_sql.E002",
+            )
+
+
+def _unpublished() -> Iterator[checks.CheckMessage]:
+    """Warn of relayed channels if the settings, or nats-py, are missing.
+
+    It is no error: a copy of production must not publish, and writers need neither.
+    """
+    relayed = ", ".join(map(dotted_path, relayed_channels()))
+    with suppress(ImproperlyConfigured):  # E101
+        settings = relay_settings_if_any()
+        if relayed and (settings is None or settings.origin is None):
+            yield checks.Warning(
+                f"PGPUBSUB_RELAY has no 'origin', so nothing publishes what {relayed} sends: it is "
+                "stored, and waits.",
+                hint="Set it to the name under which this project publishes: "
+                "PGPUBSUB_RELAY = {'servers': ['nats://127.0.0.1:4222'], 'origin': 'shop'}",
+                id="pgpubsub_sql.W010",
+            )
+        elif relayed and find_spec("nats") is None:
+            yield checks.Warning(
+                f"nats-py is not installed, so nothing publishes what {relayed} sends from here.",
+                hint='Where listen --relay runs, install it: pip install "pgpubsub-sql[nats]"',
+                id="pgpubsub_sql.W010",
             )
 
 

@@ -1,4 +1,4 @@
-"""Checks of listeners: E004 to E007, E013 and E014."""
+"""Checks of listeners: E004 to E007, E013 to E015."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from pgpubsub_sql.listeners import (
     Listener,
     batch_listener_of,
     field_names,
+    publish,
     registry,
 )
+from pgpubsub_sql.sql.own_tables import RELAY
 
 _POSITIONAL = (
     inspect.Parameter.POSITIONAL_ONLY,
@@ -30,7 +32,7 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def check_listeners(**kwargs: Any) -> list[checks.CheckMessage]:
-    """E004 to E007, E013 and E014: does every listener fit its channel?"""
+    """E004 to E007, E013 to E015: does every listener fit its channel?"""
     return [
         *(problem for listener in registry.listeners() for problem in _check(listener)),
         *_batch_listeners(),
@@ -64,6 +66,14 @@ def _check(listener: Listener) -> Iterator[checks.CheckMessage]:
             "process that listens handles each with all listeners.",
             hint="Set lock_notifications = True on the channel, or leave out the subscription.",
             id="pgpubsub_sql.E014",
+        )
+
+    if listener.subscription == RELAY and listener.function is not publish:
+        yield checks.Error(
+            f"{listener.path} names the subscription {RELAY!r} of {dotted_path(channel)}, which is "
+            "that of the relay.",
+            hint="Give it another name. To publish the channel, set relay = True on it.",
+            id="pgpubsub_sql.E015",
         )
 
 

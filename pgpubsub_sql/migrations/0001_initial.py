@@ -91,6 +91,14 @@ class Migration(migrations.Migration):
                         include=["available_at", "reason", "failed_at", "attempts"],
                         name="pgpubsub_sql_failed",
                     ),
+                    models.Index(
+                        models.F("channel"),
+                        Coalesce("message", "id"),
+                        condition=models.Q(
+                            ("available_at__isnull", False), ("subscription", "relay")
+                        ),
+                        name="pgpubsub_sql_outbox",
+                    ),
                 ],
             },
         ),

@@ -23,7 +23,6 @@ from pgpubsub_sql.relay.publishing import (
     batches,
     outgoing,
     publish,
-    too_large,
 )
 from pgpubsub_sql.relay.streams import streams_of
 from pgpubsub_sql.sql import query
@@ -35,6 +34,8 @@ class Row(NamedTuple):
     """A stored message."""
 
     id: int
+    number: int
+    """What it shares with its copies for other subscriptions."""
     payload: str
     key: str | None
     created_at: datetime.datetime
@@ -50,7 +51,7 @@ def message_id(origin: str, row: Row) -> str:
     stores later has another time.
     """
     moment = (row.created_at - _EPOCH) // datetime.timedelta(milliseconds=1)
-    text = "\0".join([origin, row.schema, str(row.id), row.created_at.isoformat()])
+    text = "\0".join([origin, row.schema, str(row.number), row.created_at.isoformat()])
     digest = hashlib.sha256(text.encode()).digest()
     value = int.from_bytes(moment.to_bytes(6, "big") + digest[:10], "big")
     value = value & ~(0xF << 76) | 7 << 76
@@ -62,15 +63,23 @@ class Published:
     """What became of some stored messages."""
 
     published: int = 0
-    parked: int = 0
+    parked: list[int] = dataclasses.field(default_factory=list)
+    """Ids of the messages that are too large for the broker."""
     expired: int = 0
+    error: BaseException | None = None
+    """Why one of the streams has not taken its messages, which are still stored."""
 
     def __bool__(self) -> bool:
         return bool(self.published or self.parked or self.expired)
 
+    def check(self) -> None:
+        """Raise :attr:`error`, if there is one."""
+        if self.error is not None:
+            raise self.error
+
 
 class Outbox:
-    """Publishes the stored messages of *channel* in the database *using*.
+    """Publishes the messages of *channel* that are stored for the subscription ``relay``.
 
     One transaction at a time does that, under a lock on the channel, so that they keep their order.
     """
@@ -86,27 +95,31 @@ class Outbox:
         """Publish some messages, and delete them once the broker has them.
 
         Nothing becomes of them if another process is at it. One that is too large for the broker is
-        parked. Whatever fails on the way, they stay stored, and are sent again under the same ids.
+        parked; the broker's own failures charge no message.
 
-        Raises :class:`BrokerUnavailable` and :class:`BrokerRefused`. What other streams have taken
-        until then is deleted nevertheless.
+        Raises :class:`BrokerUnavailable` without a connection. What has failed later is returned,
+        as other streams may have taken their messages.
         """
+        largest = self._broker.max_payload  # before the transaction: it needs a connection
         with transaction.atomic(using=self._using):
             if not self._execute("lock_outbox", {"channel": self._name})[0][0]:
                 return Published()
             values = {"channel": self._name, "limit": LARGEST_BATCH, "bytes": BATCH_BYTES}
             rows = [Row(*row) for row in self._execute("next_in_outbox", values)]
             messages = {row: self._outgoing(row) for row in rows if not row.has_expired}
-            large = too_large(messages.values(), self._broker.max_payload)
-            parked = [row for row, message in messages.items() if message in large]
-            self._park(parked)
+            parked = [row for row, message in messages.items() if message.size > largest]
+            self._park(parked, largest)
             sending = {row: one for row, one in messages.items() if row not in parked}
-            sent, error = self._broker.run(self._publish(sending))
+            sent, error = self._broker.run(self._publish(sending)) if sending else ([], None)
             expired = [row for row in rows if row.has_expired]
-            self._execute("delete_from_outbox", {"ids": [row.id for row in [*sent, *expired]]})
-        if error is not None:
-            raise error
-        return Published(published=len(sent), parked=len(parked), expired=len(expired))
+            if gone := [row.id for row in [*sent, *expired]]:
+                self._execute("delete_from_outbox", {"ids": gone})
+        return Published(
+            published=len(sent),
+            parked=[row.id for row in parked],
+            expired=len(expired),
+            error=error,
+        )
 
     def _outgoing(self, row: Row) -> Outgoing:
         return outgoing(
@@ -124,7 +137,7 @@ class Outbox:
         """Publish to all streams at once; return what they have taken, and an error of one."""
         shares: dict[Stream, dict[Row, Outgoing]] = defaultdict(dict)
         for row, message in messages.items():
-            number = partition_of(row.key, str(row.id), len(self._streams))
+            number = partition_of(row.key, str(row.number), len(self._streams))
             shares[self._streams[number]][row] = message
         results = await asyncio.gather(
             *(self._publish_share(stream, share.values()) for stream, share in shares.items()),
@@ -142,8 +155,7 @@ class Outbox:
         for batch in batches(messages):
             await publish(self._broker, stream, batch)
 
-    def _park(self, rows: Sequence[Row]) -> None:
-        limit = self._broker.max_payload
+    def _park(self, rows: Sequence[Row], limit: int) -> None:
         reason = (
             f"The message is larger than the {limit} bytes that the broker takes, headers included."
             " Send less, or raise max_payload in the configuration of its servers and replay it."

@@ -85,11 +85,6 @@ def outgoing(
     return Outgoing(payload=payload.encode(), headers=headers)
 
 
-def too_large(messages: Iterable[Outgoing], max_payload: int) -> list[Outgoing]:
-    """Return the messages that the broker would not take: it would hang up instead."""
-    return [message for message in messages if message.size > max_payload]
-
-
 def batches(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
     """Yield *messages* in order, as many at a time as one batch may hold."""
     batch: list[Outgoing] = []

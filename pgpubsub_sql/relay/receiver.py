@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -34,8 +35,6 @@ logger = logging.getLogger("pgpubsub_sql.relay")
 
 LOOK_SECONDS = 10.0
 """Time between two looks for streams that nobody reads."""
-RESTART_SECONDS = 0.1
-"""Time after which a stream is begun again whose consumer has ended."""
 RESTART_SECONDS = 0.1
 """Time after which a stream is begun again whose consumer has ended."""
 AHEAD = 2
@@ -322,3 +321,40 @@ class Receiver:
 
 
 _POSITION = ("created", "sequence", "message_id")
+
+
+class Beside:
+    """A context manager: a receiver runs in a thread of its own, beside the block.
+
+    *ended* is called when it ends. What ended it, if anything did, is raised at the end.
+    """
+
+    def __init__(
+        self, receiver: Callable[[Shutdown], Receiver], ended: Callable[[], object]
+    ) -> None:
+        self._receiver, self._ended = receiver, ended
+        self._shutdown = Shutdown()
+        self._is_open = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="relay receiver", daemon=True)
+
+    def _run(self) -> None:
+        try:
+            with self._shutdown:
+                self._is_open.set()
+                self._receiver(self._shutdown).run()
+        except BaseException as error:  # noqa: BLE001 - the other thread raises it
+            self._error = error
+        finally:
+            self._is_open.set()
+            self._ended()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+        self._is_open.wait()
+
+    def __exit__(self, *exception: object) -> None:
+        self._shutdown.request()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error

@@ -66,6 +66,12 @@ class RelaySettings:
             raise _wrong("has no 'origin'. Give the name under which this project publishes")
         return self.origin
 
+    def senders(self) -> tuple[str, ...]:
+        """Return the sources; raise :class:`ImproperlyConfigured` if there is none."""
+        if not self.sources:
+            raise _wrong("has no 'sources'. Name the origins whose messages this project receives")
+        return self.sources
+
 
 def relay_settings() -> RelaySettings:
     """Return the value of ``PGPUBSUB_RELAY``.

@@ -62,6 +62,10 @@ OUTCOMES = ("handled", "failed", "parked", "discarded", "expired")
 NUMBERS = "pgpubsub_sql_notification_id_seq"
 """The sequence of ids, which also numbers messages."""
 
+RELAY = "relay"
+"""The built-in subscription of channels with ``relay = True``, whose messages the relay publishes.
+No listener may name it."""
+
 MAX_REASON = 200
 """Characters of a reason that are kept: an index has to hold them."""
 
@@ -158,6 +162,10 @@ INDEXES: Mapping[str, Mapping[str, str]] = {
             "USING btree (channel, subscription, id) "
             "INCLUDE (available_at, reason, failed_at, attempts) "
             "WHERE ((available_at IS NULL) OR (failed_at IS NOT NULL))"
+        ),
+        "pgpubsub_sql_outbox": (
+            "USING btree (channel, COALESCE(message, id)) "
+            "WHERE ((available_at IS NOT NULL) AND ((subscription)::text = 'relay'::text))"
         ),
     },
     LONG_PAYLOAD: {"pgpubsub_sql_longpayload_expires_at_a49de306": "USING btree (expires_at)"},

@@ -28,6 +28,9 @@ from pgpubsub_sql.sql import query, render
 TAIL = "pgpubsub_sql tail"
 """``application_name`` of a session that only watches."""
 
+RELAY = "pgpubsub_sql relay"
+"""``application_name`` of the session on which a relay listens for what it is to publish."""
+
 LISTEN, WORK, DISPLAY = "pgpubsub_sql listen", "pgpubsub_sql work", "pgpubsub_sql display"
 """``application_name`` of a worker's two connections, of which the query ``workers`` counts the
 first, and of that by which its supervisor shows what takes long. The name of the worker, or else
@@ -78,8 +81,13 @@ def adopt(using: str) -> None:
 def prepare(wrapper: Any, purpose: str, name: str = "") -> None:
     """Prepare a session that only the worker uses; *purpose* becomes its ``application_name``."""
     execute(wrapper, render("queries/prepare_session", local="false"))
+    set_setting(wrapper, "application_name", named(wrapper, purpose, name))
+
+
+def named(wrapper: Any, purpose: str, name: str) -> str:
+    """Return the ``application_name`` of a session that serves a *purpose*."""
     given = name or _parameters(wrapper.connection).get("application_name")
-    set_setting(wrapper, "application_name", f"{purpose} ({given})" if given else purpose)
+    return f"{purpose} ({given})" if given else purpose
 
 
 def follow(wrapper: Any) -> None:

@@ -94,6 +94,13 @@ class Counters:
         """Count messages that had expired when they were claimed."""
         self._counts[channel, subscription, ""].expired += messages
 
+    def add(self, channel: str, subscription: str, listener: str, counted: Count) -> None:
+        """Count what became of messages otherwise."""
+        count = self._counts[channel, subscription, listener]
+        for field in dataclasses.fields(Count):
+            total = getattr(count, field.name) + getattr(counted, field.name)
+            setattr(count, field.name, total)
+
     def values(self) -> dict[str, list[Any]]:
         """Return the values for the query ``count``."""
         channels, subscriptions, listeners = zip(*self._counts, strict=True)

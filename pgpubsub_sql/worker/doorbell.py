@@ -22,7 +22,9 @@ from pgpubsub_sql.worker.connections import (
     keep_alive,
     listening,
     listening_connection,
+    named,
     prepare,
+    set_setting,
 )
 from pgpubsub_sql.worker.forks import sever
 
@@ -154,6 +156,14 @@ class Doorbell:
         if not is_psycopg3:
             self._fetch_psycopg2()
         return rows
+
+    def show(self, purpose: str) -> None:
+        """Have the server show the session for another purpose."""
+        if purpose != self._purpose and self.is_open:
+            set_setting(
+                self._wrapper, "application_name", named(self._wrapper, purpose, self._name)
+            )
+        self._purpose = purpose
 
     def elect(self, name: str) -> bool:
         """Return whether this worker has to store raw NOTIFYs on a durable channel.

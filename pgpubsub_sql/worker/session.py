@@ -67,7 +67,7 @@ class Session:
 
         With *durable*, listeners may open durable blocks in it, which end with it.
         """
-        baseline = self._prepare()
+        baseline = self.prepare()
         block = atomic(self.using, admits_durable=durable)
         isolation = Isolation(self.connection, baseline, channel, self.reclaim)
         is_undone = True
@@ -182,7 +182,7 @@ class Session:
             leave_transaction(self.connection)
         hang_up(self.connection)
 
-    def _prepare(self) -> Baseline:
+    def prepare(self) -> Baseline:
         """Prepare the connection unless that is done; return its baseline.
 
         Raises :class:`NotReady` if Django is configured never to commit on it.
@@ -195,7 +195,7 @@ class Session:
             baseline = self._baseline = self._new()
         elif not self._depth and not baseline.is_idle():
             self.reclaim()
-            return self._prepare()
+            return self.prepare()
         baseline.refresh(self.execute)
         return baseline
 

@@ -132,7 +132,7 @@ class Shutdown:
     def request(self) -> None:
         """Request to stop, from any thread."""
         self._requests.add()
-        with suppress(OSError):  # full, so that the wait ends anyway, or closed
+        with suppress(OSError, AttributeError):  # full, so that the wait ends anyway, or not open
             self._waker.send(b"\0")
 
     def take_back_signals(self) -> None:

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
 from django.db import connections
@@ -20,7 +20,7 @@ from pgpubsub_sql.signals import worker_reconnected, worker_started, worker_stop
 from pgpubsub_sql.sql.readiness import check_workable, place
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.backlog import Backlog
-from pgpubsub_sql.worker.connections import adopt
+from pgpubsub_sql.worker.connections import LISTEN, adopt
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.doorbell import ECHO_SECONDS, Doorbell
 from pgpubsub_sql.worker.forks import disown, in_forks
@@ -58,6 +58,7 @@ class Worker:
     *expected_place* is the schema and database where it must work, as the query ``place`` spells
     them. The server shows its connections under *name*. A *lifeline* ties it to its supervisor, to
     which its *pulse* shows what it does. It ends when it has reached one of its *limits*.
+    *delivery* says what becomes of messages, and *purpose* how the server shows who listens.
 
     It alternates between three things:
 
@@ -85,6 +86,8 @@ class Worker:
         lifeline: Lifeline | None = None,
         pulse: Pulse | None = None,
         limits: Limits | None = None,
+        delivery: Callable[..., Delivery] = Delivery,
+        purpose: str = LISTEN,
     ) -> None:
         self.using = using
         self.is_spent = False
@@ -92,7 +95,7 @@ class Worker:
         self._limits = limits or Limits()
         self._pulse = pulse or Pulse()
         self.shutdown = Shutdown(aborts=lifeline is None, lifeline=lifeline)
-        self.delivery = Delivery(
+        self.delivery = delivery(
             channels,
             using=using,
             lanes=lanes,
@@ -101,7 +104,7 @@ class Worker:
             name=name,
             pulse=self._pulse,
         )
-        self.doorbell = Doorbell(self.delivery.channels, using=using, name=name)
+        self.doorbell = Doorbell(self.delivery.channels, using=using, name=name, purpose=purpose)
         lanes = self.delivery.lanes
         polled = [one for one in lanes if not is_notified(self.delivery.channels[one.channel])]
         self._sleeper = Sleeper(lanes, polled=polled)

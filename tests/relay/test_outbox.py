@@ -8,7 +8,7 @@ import datetime
 import json
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -24,10 +24,24 @@ from pgpubsub_sql.relay.outbox import Outbox, Row, message_id
 from pgpubsub_sql.relay.settings import RelaySettings
 from pgpubsub_sql.relay.streams import make
 from tests.app.channels import Job, Step
+from tests.ledger import sql
+from tests.relay.registration import registered
 from tests.relay.servers import Nats
 from tests.relay.test_publishing import held
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _registered(transactional_db: None) -> Iterator[None]:
+    """Messages of both channels are stored for the relay, beside their listeners here."""
+    with registered("app.Job"), registered("app.Step"):
+        yield
+
+
+def waiting() -> Any:
+    """Return the messages that are still to be published."""
+    return Notification.objects.filter(subscription="relay").order_by("id")
 
 
 @pytest.fixture
@@ -41,7 +55,8 @@ def send(*numbers: int) -> None:
 
 def counts(outbox: Outbox) -> tuple[int, int, int]:
     found = outbox.publish_next()
-    return found.published, found.parked, found.expired
+    found.check()
+    return found.published, len(found.parked), found.expired
 
 
 def test_messages_are_published_in_order_and_deleted(
@@ -51,13 +66,14 @@ def test_messages_are_published_in_order_and_deleted(
     assert counts(outbox) == (5, 0, 0)
     assert not outbox.publish_next()
     assert held(broker, stream) == list(range(5))
-    assert not Notification.objects.exists()
+    assert not waiting().exists()
+    assert Notification.objects.filter(subscription="").count() == 5  # for listeners here
 
 
 def test_a_message_that_is_not_due_stays(outbox: Outbox) -> None:
     notify(Job(1), delay=datetime.timedelta(hours=1))
     assert not outbox.publish_next()
-    assert Notification.objects.count() == 1
+    assert waiting().count() == 1
 
 
 def test_an_expired_message_is_deleted_unpublished(
@@ -66,7 +82,7 @@ def test_an_expired_message_is_deleted_unpublished(
     notify(Job(1), expires=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
     assert counts(outbox) == (0, 0, 1)
     assert info(stream)["state"]["messages"] == 0
-    assert not Notification.objects.exists()
+    assert not waiting().exists()
 
 
 def test_a_commit_that_fails_doubles_nothing(
@@ -85,7 +101,7 @@ def test_a_commit_that_fails_doubles_nothing(
         patch.setattr(Outbox, "_execute", die)
         with pytest.raises(SystemExit):
             outbox.publish_next()
-    assert Notification.objects.count() == 3
+    assert waiting().count() == 3
     send(3)
     assert counts(outbox) == (4, 0, 0)
     assert held(broker, stream) == [0, 1, 2, 3]
@@ -97,7 +113,7 @@ def test_a_message_that_is_too_large_is_parked_and_stops_nothing(
     notify_many([Job(0), Job(1, "x" * 1_048_576), Job(2)])
     assert counts(outbox) == (2, 1, 0)
     assert held(broker, stream) == [0, 2]
-    (parked,) = Notification.objects.all()
+    (parked,) = waiting()
     assert (parked.payload["number"], parked.available_at, parked.reason) == (1, None, "TooLarge")
     assert "raise max_payload in the configuration of its servers" in parked.last_error
 
@@ -113,8 +129,8 @@ def test_a_broker_that_is_down_charges_nobody(monkeypatch: pytest.MonkeyPatch) -
             send(0, 1)
             nats.kill()
             with pytest.raises(BrokerUnavailable):
-                outbox.publish_next()
-    found = Notification.objects.values_list("attempts", "last_error", "failed_at")
+                outbox.publish_next().check()
+    found = waiting().values_list("attempts", "last_error", "failed_at")
     assert list(found) == [(0, "", None)] * 2
 
 
@@ -125,8 +141,8 @@ def test_one_stream_that_fails_does_not_keep_another_from_going_on(
     broker.settings = dataclasses.replace(broker.settings, partitions=2)  # the second is missing
     send(*range(20))
     with pytest.raises(BrokerUnavailable, match="the stream does not exist"):
-        Outbox(broker, Job, using="default").publish_next()
-    left = [row.payload["number"] for row in Notification.objects.order_by("id")]
+        Outbox(broker, Job, using="default").publish_next().check()
+    left = [row.payload["number"] for row in waiting()]
     assert 0 < len(left) < 20
     assert sorted(held(broker, stream) + left) == list(range(20))
 
@@ -145,6 +161,15 @@ def test_equal_keys_share_a_stream(broker: Broker, stream: Stream) -> None:
     assert all(numbers == sorted(numbers) for numbers in found)
 
 
+def test_a_paused_channel_is_not_published(outbox: Outbox) -> None:
+    send(1)
+    pause = "UPDATE pgpubsub_sql_subscription SET paused_at = {} WHERE name = 'relay'"
+    sql(pause.format("clock_timestamp()"))
+    assert not outbox.publish_next()
+    sql(pause.format("NULL"))
+    assert counts(outbox) == (1, 0, 0)
+
+
 def test_only_one_publishes_a_channel_at_a_time(outbox: Outbox, broker: Broker) -> None:
     send(0, 1)
     results: list[bool] = []
@@ -159,20 +184,22 @@ def test_only_one_publishes_a_channel_at_a_time(outbox: Outbox, broker: Broker) 
         other.start()
         other.join(20)
     assert results == [False]
-    assert Notification.objects.count() == 2
+    assert waiting().count() == 2
 
 
 def test_an_id_is_the_same_each_time_and_has_the_time() -> None:
     at = datetime.datetime(2026, 1, 31, 10, 0, 0, 123456, tzinfo=datetime.UTC)
-    row = Row(id=7, payload="{}", key=None, created_at=at, has_expired=False, schema="public")
+    row = Row(
+        id=9, number=7, payload="{}", key=None, created_at=at, has_expired=False, schema="public"
+    )
     found = message_id("shop", row)
-    assert found == message_id("shop", row._replace(payload='{"a": 1}', key="b"))
+    assert found == message_id("shop", row._replace(id=10, payload='{"a": 1}', key="b"))
     parsed = uuid.UUID(found)
     assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
     assert int.from_bytes(parsed.bytes[:6], "big") == int(at.timestamp() * 1000)
     others = [
         message_id("crm", row),
-        message_id("shop", row._replace(id=8)),
+        message_id("shop", row._replace(number=8)),
         message_id("shop", row._replace(schema="tenant")),
         message_id("shop", row._replace(created_at=at + datetime.timedelta(microseconds=1))),
     ]

@@ -25,6 +25,7 @@ from pgpubsub_sql.relay import receiver
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream
 from pgpubsub_sql.relay.outbox import Outbox
+from pgpubsub_sql.relay.publisher import PublishingWorker
 from pgpubsub_sql.relay.receiver import Reader, Receiver
 from pgpubsub_sql.relay.settings import RelaySettings
 from pgpubsub_sql.relay.streams import make, streams_of
@@ -32,6 +33,7 @@ from pgpubsub_sql.worker.shutdown import Shutdown
 from tests.app.channels import Step
 from tests.app.models import Entry
 from tests.conftest import eventually
+from tests.relay.registration import registered
 from tests.relay.servers import Nats
 
 SECONDS = float(os.environ.get("RELAY_TORTURE_SECONDS", "2"))
@@ -49,7 +51,7 @@ pytestmark = [
 FAULTS = ("lost", "twice", "invented", "out of order")
 
 
-class Death(Exception):
+class Death(BaseException):
     """Stands for a process that dies: its transaction is rolled back, its connection is gone."""
 
 
@@ -67,6 +69,7 @@ class Trial:
         """Nothing is published any more."""
         self.written: dict[str, int] = defaultdict(int)
         self.counts: dict[str, int] = defaultdict(int)
+        self.publishers: list[PublishingWorker] = []
         self.errors: list[BaseException] = []
 
     def run(self, seconds: float) -> None:
@@ -85,7 +88,7 @@ class Trial:
             eventually(self._is_settled, within=SETTLE_SECONDS)
         finally:
             self.stopping.set()
-            self.ended.set()
+            self._stop_publishers()
             for shutdown in shutdowns:
                 shutdown.request()
             for thread in threads:
@@ -139,16 +142,19 @@ class Trial:
 
     def _publish(self) -> None:
         while not self.ended.is_set():
+            worker = PublishingWorker([Step], self.settings)
+            self.publishers.append(worker)
             try:
-                with Broker(self.settings) as broker:
-                    outbox = Outbox(broker, Step, using="default")
-                    while not self.ended.is_set():
-                        if not outbox.publish_next():
-                            time.sleep(0.01)
-            except (RelayError, DatabaseError, InterfaceError, Death):
+                worker.run()
+            except Death:
                 self.counts["publishers died"] += 1
+            finally:
                 connections["default"].close()
-                time.sleep(0.1)
+
+    def _stop_publishers(self) -> None:
+        self.ended.set()
+        for worker in self.publishers:
+            worker.shutdown.request()
 
     def _receive(self, shutdown: Shutdown) -> None:
         settings = dataclasses.replace(self.settings, sources=("shop",), origin=None)
@@ -182,9 +188,10 @@ class Trial:
 
     def _is_settled(self) -> bool:
         try:
-            return not Notification.objects.exists() and Notification.objects.using(
-                "other"
-            ).count() >= sum(self.written.values())
+            waiting = Notification.objects.filter(subscription="relay")
+            return not waiting.exists() and Notification.objects.using("other").count() >= sum(
+                self.written.values()
+            )
         except (DatabaseError, InterfaceError):
             connections.close_all()
             return False
@@ -212,6 +219,7 @@ def test_nothing_is_lost_doubled_invented_or_out_of_order(
 ) -> None:
     """The inbox would hide a reader's errors: the broker's own window is as long as this lasts."""
     monkeypatch.setattr(receiver, "LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(Step, "relay", True)
     seed = int(os.environ.get("RELAY_TORTURE_SEED", "1"))
     dice = random.Random(seed)
     publish, store = Outbox._execute, Reader.store
@@ -233,7 +241,7 @@ def test_nothing_is_lost_doubled_invented_or_out_of_order(
 
     monkeypatch.setattr(Outbox, "_execute", publishes)
     monkeypatch.setattr(Reader, "store", stores)
-    with Nats(3) as nats:
+    with registered("app.Step"), Nats(3) as nats:
         trial = Trial(nats, seed)
         trial.run(SECONDS)
         found = audit(trial)

@@ -18,7 +18,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
-from pgpubsub_sql.channels import BaseChannel, find_channel, select_channels
+from pgpubsub_sql.channels import (
+    BaseChannel,
+    find_channel,
+    relayed_channels,
+    select_channels,
+)
 from pgpubsub_sql.django_internals import is_called_from_command_line
 from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.installed import is_predecessor_installed
@@ -34,14 +39,14 @@ from pgpubsub_sql.management.lanes import select_lanes
 from pgpubsub_sql.management.reloading import Reloader, follow_reloader
 from pgpubsub_sql.management.summary import log_summary
 from pgpubsub_sql.migrations_ops.audit import Audit, audit
-from pgpubsub_sql.relay.receiver import Receiver, received_channels
-from pgpubsub_sql.relay.settings import NAME, relay_settings
+from pgpubsub_sql.relay.receiver import received_channels
+from pgpubsub_sql.relay.running import run
+from pgpubsub_sql.relay.settings import relay_settings
 from pgpubsub_sql.sql.privileges import Role, missing_for
 from pgpubsub_sql.sql.readiness import check_role, check_workable, place, search_path
 from pgpubsub_sql.worker.health import Answer, Endpoint, Slow, Text
 from pgpubsub_sql.worker.outages import await_database
 from pgpubsub_sql.worker.processes import ExitStatus, WorkerOptions, work
-from pgpubsub_sql.worker.shutdown import Shutdown
 from pgpubsub_sql.worker.supervisor import STARTERS, Supervisor
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -61,7 +66,7 @@ process that listens when they are sent.
   manage.py listen --subscriptions mail            what is stored for one subscription
   manage.py listen --drain                         handle what is stored, then exit
   manage.py listen --health-port 8080              answer /livez and /readyz
-  manage.py listen --relay                         receive messages of other databases
+  manage.py listen --relay                         publish to other databases, and receive
 
 A channel is named as in PostgreSQL (blog.AuthorChannel) or by its module path
 (blog.channels.AuthorChannel); a base class selects its subclasses. A database that is down or not
@@ -84,12 +89,14 @@ _REPLACES = {"--max-notifications", "--max-memory"}
 _SENSELESS = {
     "worker": _REPLACES | {"--health-port", "--shutdown-timeout", "--reload"},
     "drain": _REPLACES | {"--reload"},
-    "relay": _REPLACES | {"--health-port", "--shutdown-timeout", "--reload", "--drain"},
+    "relay": _REPLACES
+    | {"--health-port", "--shutdown-timeout", "--reload", "--drain"}
+    | {"--subscriptions", "--exclude-subscriptions"},
 }
 _WHY = {
     "worker": "has no supervisor, which these options are for",
     "drain": "ends by itself, and nothing replaces what has ended",
-    "relay": "receives in this process alone, and calls no listener",
+    "relay": "publishes and receives in this process alone, and calls no listener",
 }
 
 
@@ -98,7 +105,7 @@ def _given(options: dict[str, Any]) -> set[str]:
     return {
         f"--{name.replace('_', '-')}"
         for name, one in options.items()
-        if one is not None and one is not False
+        if one not in (None, False, [])
     }
 
 
@@ -179,7 +186,7 @@ class Command(DatabaseCommand):
         parser.add_argument(
             "--relay",
             action="store_true",
-            help="Receive messages of other databases from the broker, instead of listening.",
+            help="Publish to other databases and receive from them, instead of listening.",
         )
         parser.add_argument(
             "--reload",
@@ -262,7 +269,7 @@ class Command(DatabaseCommand):
         worker_options.configure_logging()
         if options["relay"]:
             with readable_errors(worker_options.database):
-                self._receive(worker_options)
+                self._relay(worker_options)
             return
         if not follow_reloader() and self._reloads(options):
             sys.exit(Reloader().run())
@@ -272,26 +279,25 @@ class Command(DatabaseCommand):
             if prepared:
                 self._run(prepared, options, endpoint)
 
-    def _receive(self, worker_options: WorkerOptions) -> None:
-        """Receive messages of other databases until it is stopped."""
+    def _relay(self, worker_options: WorkerOptions) -> None:
+        """Publish and receive until it is stopped."""
         using = worker_options.database
+        channels = [find_channel(name) for name in worker_options.channels]
         try:
             given = relay_settings()
+            if not set(channels).isdisjoint(relayed_channels()):
+                given.publisher()
+            if not set(channels).isdisjoint(received_channels()):
+                given.senders()
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
-        if not given.sources:
-            raise CommandError(
-                f"{NAME} has no 'sources'. Name the origins whose messages this project receives."
-            )
-        channels = [find_channel(name) for name in worker_options.channels]
 
         def prepare() -> bool:
             check_role(connections[using], Role.RECEIVER)
             return True
 
         if await_database(using, prepare, None):
-            with Shutdown(aborts=True) as shutdown:
-                Receiver(channels, given, using=using, shutdown=shutdown).run()
+            run(channels, given, using=using, name=worker_options.name)
 
     def _reloads(self, options: dict[str, Any]) -> bool:
         if options["reload"] is not None:
@@ -331,11 +337,14 @@ class Command(DatabaseCommand):
         return await_database(using, prepare, endpoint)
 
     def _worker_options(self, options: dict[str, Any]) -> WorkerOptions:
-        lanes = select_lanes(
-            self._channels(options), options["subscriptions"], options["exclude_subscriptions"]
-        )
+        channels, lanes = self._channels(options), []
+        if not options["relay"]:
+            lanes = select_lanes(
+                channels, options["subscriptions"], options["exclude_subscriptions"]
+            )
+        names = [lane.channel for lane in lanes] or [one.postgres_name() for one in channels]
         return WorkerOptions(
-            channels=tuple(dict.fromkeys(lane.channel for lane in lanes)),
+            channels=tuple(dict.fromkeys(names)),
             lanes=tuple(lanes),
             database=options["database"],
             drain=options["drain"],
@@ -406,7 +415,8 @@ class Command(DatabaseCommand):
         """Return the channels to listen to."""
         included, excluded = options["channels"], options["exclude"]
         try:
-            channels = received_channels() if options["relay"] else registry.channels()
+            relayed = dict.fromkeys([*relayed_channels(), *received_channels()])
+            channels = list(relayed) if options["relay"] else registry.channels()
             if included is not None:
                 channels = select_channels(included, channels)
             left_out = select_channels(excluded, channels) if excluded else []
@@ -415,8 +425,8 @@ class Command(DatabaseCommand):
         found = [channel for channel in channels if channel not in left_out]
         if not found and options["relay"]:
             raise CommandError(
-                "There is nothing to receive: none of these channels has received_from. Set "
-                'received_from = "nats" on a durable channel.'
+                "There is nothing to publish or receive: none of these channels has relay or "
+                'received_from. Set relay = True or received_from = "nats" on a durable channel.'
             )
         if not found:
             raise CommandError(

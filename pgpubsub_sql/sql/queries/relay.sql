@@ -64,17 +64,35 @@ SELECT pg_try_advisory_xact_lock(
 
 -- next_in_outbox --
 -- The next messages of a channel that are to be published, in order, up to a number and a size. Nobody else may
--- change them meanwhile.
-SELECT id, payload::text, key, created_at, coalesce(expires_at <= statement_timestamp(), false), current_schema
+-- change them meanwhile. There are none while the subscription is paused. A message that is not due holds up those with
+-- its key that follow. The bounds are rows, and the name of the subscription is a literal, so that the index
+-- pgpubsub_sql_outbox is taken: it alone has this order.
+WITH paused AS MATERIALIZED (
+    SELECT FROM pgpubsub_sql_subscription
+    WHERE channel = %(channel)s AND name = 'relay' AND paused_at IS NOT NULL
+), held_up AS MATERIALIZED (
+    SELECT key, min(coalesce(message, id)) AS number FROM pgpubsub_sql_notification
+    WHERE (channel, subscription, alone, available_at) > (%(channel)s, 'relay', false, statement_timestamp())
+        AND (channel, subscription, alone, available_at) <= (%(channel)s, 'relay', false, 'infinity')
+        AND available_at IS NOT NULL AND key IS NOT NULL
+    GROUP BY key
+)
+SELECT id, number, payload::text, key, created_at, coalesce(expires_at <= statement_timestamp(), false), current_schema
 FROM (
-    SELECT *, sum(pg_column_size(payload)) OVER (ORDER BY id) - pg_column_size(payload) AS before
+    SELECT *, sum(pg_column_size(payload)) OVER (ORDER BY number) - pg_column_size(payload) AS before
     FROM (
-        SELECT * FROM pgpubsub_sql_notification
-        WHERE channel = %(channel)s AND available_at <= statement_timestamp()
-        ORDER BY id LIMIT %(limit)s FOR UPDATE
+        SELECT *, coalesce(message, id) AS number FROM pgpubsub_sql_notification AS stored
+        WHERE (channel, coalesce(message, id)) >= (%(channel)s, -9223372036854775808)
+            AND (channel, coalesce(message, id)) <= (%(channel)s, 9223372036854775807)
+            AND subscription = 'relay' AND available_at IS NOT NULL AND available_at <= statement_timestamp()
+            AND NOT EXISTS (SELECT FROM paused)
+            AND NOT EXISTS (
+                SELECT FROM held_up WHERE held_up.key = stored.key AND held_up.number < coalesce(message, id)
+            )
+        ORDER BY channel, coalesce(message, id) LIMIT %(limit)s FOR UPDATE
     ) AS ready
 ) AS counted
-WHERE before < %(bytes)s ORDER BY id
+WHERE before < %(bytes)s ORDER BY number
 
 -- park_in_outbox --
 -- Park messages that cannot be published.
