@@ -206,7 +206,7 @@ class Walk:
             elif "manage.py listen" in command and not (
                 "--drain" in command or _REFUSED.search(output)
             ):
-                self.listen(command)
+                self.listen(command, output)
                 self.await_lines(output)
             else:
                 self.run(command, output)
@@ -304,7 +304,7 @@ class Walk:
             self.interpreter.communicate(timeout=DEADLINE_SECONDS)
             self.interpreter = None
 
-    def listen(self, command: str) -> None:
+    def listen(self, command: str, output: str) -> None:
         """Start the worker anew, and wait until it listens."""
         self.stop()
         with self.log.open("wb") as log:
@@ -316,7 +316,7 @@ class Walk:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        self.await_lines("…Receiving…" if "--relay" in command else "…Listening to…")
+        self.await_lines("…Receiving…" if "Receiving" in output else "…Listening to…")
 
     def serve(self, command: str) -> None:
         """Start a NATS server, and wait until it can be connected to."""

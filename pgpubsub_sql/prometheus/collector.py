@@ -44,6 +44,8 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "up": ("Whether the database could be asked", ("database",)),
     "listening_workers": ("Workers that listen", ("database",)),
     "workers_behind": ("Workers that have not read what was sent to them", ("database",)),
+    "relays": ("Processes of listen --relay that publish", ("database",)),
+    "relays_stuck": ("Those of them from which the broker takes nothing now", ("database",)),
     "notify_queue_usage_ratio": ("How full PostgreSQL's NOTIFY queue is, of 1", ("database",)),
     "dead_rows": ("Rows that vacuum has to remove from the table of messages", ("database",)),
     "oldest_transaction_seconds": ("Age of the oldest open transaction", ("database",)),
@@ -173,9 +175,11 @@ def _samples(alias: str) -> Iterator[_Sample]:
     yield "up", (), 1
     with connections[alias].cursor() as cursor:
         cursor.execute(query("workers"))
-        ((workers, behind),) = cursor.fetchall()
+        ((workers, behind, relays, stuck),) = cursor.fetchall()
     yield "listening_workers", (), workers
     yield "workers_behind", (), behind
+    yield "relays", (), relays
+    yield "relays_stuck", (), stuck
     care = table_care(alias)
     yield "notify_queue_usage_ratio", (), care.queue_usage
     yield "dead_rows", (), care.dead

@@ -14,6 +14,7 @@ from pgpubsub_sql.channels import BaseChannel, TriggerChannel, is_notified, key_
 from pgpubsub_sql.relay.consumer import Incoming
 from pgpubsub_sql.relay.names import Stream
 from pgpubsub_sql.relay.position import Position, identity
+from pgpubsub_sql.relay.publishing import CLOSED
 from pgpubsub_sql.sql import query, sqlstate
 from pgpubsub_sql.worker.outcomes import storable
 
@@ -62,7 +63,8 @@ class Inbox:
         after = position.after(messages)
         with transaction.atomic(using=self._using):
             self._advance(stream, position, after)
-            if new := self._new(stream, messages):
+            sent = [message for message in messages if message.message_id != CLOSED]
+            if new := self._new(stream, sent):
                 self._insert([message.payload for message in new])
                 if self._is_notified:
                     self._execute("ring", {"channels": [self._name]})

@@ -88,6 +88,11 @@ def parse(name: str) -> Stream | None:
     return Stream(origin=origin, channel=channel, generation=generation, partition=partition)
 
 
+def prefix(origin: str, channel: str) -> str:
+    """Return how the names of all streams of a channel of one origin begin."""
+    return _SEPARATOR.join((PREFIX, escape(origin), escape(channel), ""))
+
+
 def every_subject(origin: str, channel: str) -> str:
     """Return the pattern of all subjects of a channel of one origin."""
     return f"{PREFIX}.{escape(origin)}.{escape(channel)}.*.*"

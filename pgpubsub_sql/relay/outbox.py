@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 import datetime
 import hashlib
+import logging
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,19 +16,25 @@ from typing import Any, NamedTuple
 from django.db import connections, transaction
 
 from pgpubsub_sql.channels import BaseChannel
+from pgpubsub_sql.errors import BrokerUnavailable
 from pgpubsub_sql.relay.broker import Broker
-from pgpubsub_sql.relay.names import Stream, partition_of
+from pgpubsub_sql.relay.names import Stream, parse, partition_of, prefix
 from pgpubsub_sql.relay.publishing import (
     BATCH_BYTES,
     LARGEST_BATCH,
     Outgoing,
     batches,
+    marker,
     outgoing,
     publish,
 )
-from pgpubsub_sql.relay.streams import streams_of
+from pgpubsub_sql.relay.streams import existing, newest
 from pgpubsub_sql.sql import query
 
+logger = logging.getLogger("pgpubsub_sql.relay")
+
+LOOK_SECONDS = 10.0
+"""Time between two looks for streams of a newer generation."""
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -89,7 +97,10 @@ class Outbox:
         self._using = using
         self._name = channel.postgres_name()
         self._origin = broker.settings.publisher()
-        self._streams = streams_of(self._origin, self._name, broker.settings)
+        self._prefix = prefix(self._origin, self._name)
+        self._found: list[Stream] = []
+        """The streams of the channel that the broker had when it was asked last."""
+        self._look_at = 0.0
 
     def publish_next(self) -> Published:
         """Publish some messages, and delete them once the broker has them.
@@ -101,16 +112,20 @@ class Outbox:
         as other streams may have taken their messages.
         """
         largest = self._broker.max_payload  # before the transaction: it needs a connection
+        self._look()
         with transaction.atomic(using=self._using):
             if not self._execute("lock_outbox", {"channel": self._name})[0][0]:
                 return Published()
+            streams = self._current()
             values = {"channel": self._name, "limit": LARGEST_BATCH, "bytes": BATCH_BYTES}
             rows = [Row(*row) for row in self._execute("next_in_outbox", values)]
             messages = {row: self._outgoing(row) for row in rows if not row.has_expired}
             parked = [row for row, message in messages.items() if message.size > largest]
             self._park(parked, largest)
             sending = {row: one for row, one in messages.items() if row not in parked}
-            sent, error = self._broker.run(self._publish(sending)) if sending else ([], None)
+            sent, error = (
+                self._broker.run(self._publish(sending, streams)) if sending else ([], None)
+            )
             expired = [row for row in rows if row.has_expired]
             if gone := [row.id for row in [*sent, *expired]]:
                 self._execute("delete_from_outbox", {"ids": gone})
@@ -120,6 +135,42 @@ class Outbox:
             expired=len(expired),
             error=error,
         )
+
+    def _look(self) -> None:
+        """Ask the broker for the channel's streams, now and then."""
+        if time.monotonic() >= self._look_at:
+            self._found = self._broker.run(existing(self._broker, self._origin, self._name))
+            self._look_at = time.monotonic() + LOOK_SECONDS
+
+    def _current(self) -> list[Stream]:
+        """Return the streams to publish to, in order of their partitions.
+
+        What is published to is written down, so that everybody who holds the lock agrees. If there
+        is a newer generation, as the settings ask for, the streams of older ones are closed first.
+        """
+        rows = self._execute("outbox_streams", {"prefix": self._prefix})
+        current = newest(stream for (name,) in rows if (stream := parse(name)))
+        following = newest(self._found)
+        is_whole = len(following) == self._broker.settings.partitions
+        if is_whole and (not current or following[0].generation > current[0].generation):
+            self._close(one for one in self._found if one not in following)
+            names = [stream.name for stream in following]
+            self._execute("add_outbox_streams", {"streams": names})
+            return following
+        if not current:
+            self._look_at = 0.0
+            raise BrokerUnavailable(
+                f"The streams of {self._name} do not exist on the broker, or not as many as "
+                "PGPUBSUB_RELAY['partitions'] says. Run: python manage.py pgpubsub relay --setup"
+            )
+        return current
+
+    def _close(self, streams: Iterable[Stream]) -> None:
+        """Mark the end of *streams*; receivers begin newer ones once they have all marks."""
+        last = marker(self._origin, self._name)
+        for stream in streams:
+            self._broker.run(publish(self._broker, stream, [last]))
+            logger.info("Closed the stream %s: there is a newer generation", stream)
 
     def _outgoing(self, row: Row) -> Outgoing:
         return outgoing(
@@ -132,13 +183,13 @@ class Outbox:
         )
 
     async def _publish(
-        self, messages: dict[Row, Outgoing]
+        self, messages: dict[Row, Outgoing], streams: Sequence[Stream]
     ) -> tuple[list[Row], BaseException | None]:
         """Publish to all streams at once; return what they have taken, and an error of one."""
         shares: dict[Stream, dict[Row, Outgoing]] = defaultdict(dict)
         for row, message in messages.items():
-            number = partition_of(row.key, str(row.number), len(self._streams))
-            shares[self._streams[number]][row] = message
+            number = partition_of(row.key, str(row.number), len(streams))
+            shares[streams[number]][row] = message
         results = await asyncio.gather(
             *(self._publish_share(stream, share.values()) for stream, share in shares.items()),
             return_exceptions=True,

@@ -10,6 +10,7 @@ from typing import Any
 from pgpubsub_sql.errors import StreamBroken
 from pgpubsub_sql.relay.consumer import ConsumerGone, Incoming
 from pgpubsub_sql.relay.names import Stream
+from pgpubsub_sql.relay.publishing import CLOSED
 
 LONGEST_ID = 200
 """Most characters of a message's id that are kept as they are: an index has to hold them."""
@@ -72,6 +73,11 @@ class Position:
                 "before have expired unread",
             )
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the stream has ended here, because there is a newer generation."""
+        return self.message_id == CLOSED
+
     def is_held(self, info: Mapping[str, Any]) -> bool:
         """Whether the stream still holds the message at this position, by which it is known."""
         return self.message_id is not None and _first(info) <= self.sequence
@@ -84,6 +90,8 @@ class Reading:
         self._stream, self._position = stream, position
         self._awaits_known = is_held
         self._last = position.sequence
+        self.is_closed = False
+        """Whether the last message has come, which says that there is a newer generation."""
         self.skipped = ""
         """What the consumer has skipped, in words; empty if nothing."""
         self.start = position.sequence if is_held else position.sequence + 1
@@ -110,6 +118,9 @@ class Reading:
             if message.sequence == self._last + 1:
                 self._last += 1
                 yield message
+                if message.message_id == CLOSED:
+                    self.is_closed = True
+                    return
 
     def _check_known(self, first: Incoming) -> None:
         position = self._position

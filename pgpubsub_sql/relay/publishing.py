@@ -32,6 +32,8 @@ PUBLISH_SECONDS = 10.0
 RETRY_SECONDS = 0.05
 
 MESSAGE_ID = "Nats-Msg-Id"
+CLOSED = "pgpubsub-closed"
+"""Id of the last message of a stream, whose channel goes on in streams of a newer generation."""
 
 _DUPLICATE = 10201
 """``err_code`` for a batch of which some messages are in the stream already, or in it twice."""
@@ -83,6 +85,12 @@ def outgoing(
     if traceparent:
         headers["traceparent"] = _header(traceparent)
     return Outgoing(payload=payload.encode(), headers=headers)
+
+
+def marker(origin: str, channel: str) -> Outgoing:
+    """Return the message that closes a stream."""
+    now = datetime.datetime.now(datetime.UTC)
+    return outgoing(origin=origin, channel=channel, message_id=CLOSED, payload="{}", created_at=now)
 
 
 def batches(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:

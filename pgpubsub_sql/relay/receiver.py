@@ -24,6 +24,7 @@ from pgpubsub_sql.relay.consumer import Consumer, ConsumerGone, Incoming
 from pgpubsub_sql.relay.inbox import Inbox, Overtaken
 from pgpubsub_sql.relay.names import Stream, every_subject, parse
 from pgpubsub_sql.relay.position import Position, Reading, broken
+from pgpubsub_sql.relay.publishing import CLOSED
 from pgpubsub_sql.relay.settings import RelaySettings
 from pgpubsub_sql.relay.streams import existing
 from pgpubsub_sql.retry import Backoff
@@ -83,6 +84,11 @@ class Reader:
         if self._reading.skipped:
             raise ConsumerGone(self._reading.skipped)
         return len(following)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its last message has been stored."""
+        return self._reading.is_closed
 
     def go_on(self) -> None:
         """Let another batch be read."""
@@ -177,7 +183,7 @@ class Receiver:
             found = broker.run(self._streams(broker), ANSWER_SECONDS)
             for stream in found:
                 if stream not in self._readers:
-                    self._begin(broker, stream)
+                    self._begin(broker, stream, found)
             self._note_missing(found)
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
@@ -193,7 +199,8 @@ class Receiver:
 
     def _note_missing(self, found: list[Stream]) -> None:
         """Say which streams are gone that were read before, and which have never been there."""
-        known = [parse(name) for (name, *_) in self._execute("positions", {})]
+        rows = self._execute("positions", {})
+        known = [parse(name) for name, *_, last in rows if last != CLOSED]
         for stream in known:
             if stream and stream not in found and self._is_ours(stream):
                 self._stop(stream, str(broken(stream, "is gone, with all that it still held")))
@@ -210,13 +217,50 @@ class Receiver:
     def _is_ours(self, stream: Stream) -> bool:
         return stream.channel in self._channels and stream.origin in self._settings.sources
 
+    def _is_its_turn(self, broker: Broker, stream: Stream, found: list[Stream]) -> bool:
+        """Whether to read *stream*: it is not closed, and all of older generations are.
+
+        An older one that is read to its end counts, too, if there is something in the new one:
+        everything was published by then, and its mark has expired.
+        """
+        position = self._position(stream)
+        if position is not None and position.is_closed:
+            return False
+        older = [
+            one
+            for one in found
+            if (one.origin, one.channel) == (stream.origin, stream.channel)
+            and one.generation < stream.generation
+        ]
+        left = [one for one in older if not ((at := self._position(one)) and at.is_closed)]
+        if not left:
+            return True
+        is_used = self._info(broker, stream)["state"]["last_seq"] > 0
+        return is_used and all(self._is_read(broker, one) for one in left)
+
+    def _is_read(self, broker: Broker, stream: Stream) -> bool:
+        """Whether *stream* is empty, and was so before something expired unread."""
+        info = self._info(broker, stream)
+        at = self._position(stream) or Position.before_all(info)
+        return not info["state"]["messages"] and at.sequence >= int(info["state"]["last_seq"])
+
+    @staticmethod
+    def _info(broker: Broker, stream: Stream) -> dict[str, Any]:
+        return broker.run(broker.api(f"STREAM.INFO.{stream}"), ANSWER_SECONDS)
+
     # --- One stream
 
-    def _begin(self, broker: Broker, stream: Stream) -> None:
-        """Read a stream from its position on, unless another process does, or it is broken."""
+    def _begin(self, broker: Broker, stream: Stream, found: list[Stream]) -> None:
+        """Read a stream from its position on, unless another process does, or it is broken.
+
+        It waits for the older ones that were *found*.
+        """
         if not self._execute("lock_stream", {"stream": stream.name})[0][0]:
             return
         try:
+            if not self._is_its_turn(broker, stream, found):
+                self._unlock(stream)
+                return
             reader = self._reader(broker, stream)
         except (StreamBroken, BrokerRefused) as error:
             self._stop(stream, str(error))
@@ -236,7 +280,7 @@ class Receiver:
 
     def _reader(self, broker: Broker, stream: Stream) -> Reader:
         """Return what reads *stream*; raise :class:`StreamBroken` if it does not go on."""
-        info = broker.run(broker.api(f"STREAM.INFO.{stream}"), ANSWER_SECONDS)
+        info = self._info(broker, stream)
         position = self._position(stream) or self._first_position(stream, info)
         position.check(stream, info)
         if self._holes.get(stream, 0) >= HOLES:
@@ -271,7 +315,10 @@ class Receiver:
             except (ConsumerGone, Overtaken, StreamBroken) as error:
                 self._end(reader, error)
             else:
-                broker.loop.call_soon_threadsafe(reader.go_on)
+                if reader.is_closed:
+                    self._close(reader)
+                else:
+                    broker.loop.call_soon_threadsafe(reader.go_on)
 
     def _arrive(self, reader: Reader, messages: list[Incoming] | None) -> None:
         """Hand a batch, or the end of its reader, to the other thread. Called by the broker's."""
@@ -302,6 +349,14 @@ class Receiver:
         is_stuck = isinstance(error, ConsumerGone) and not reader.has_stored
         self._holes[stream] = self._holes.get(stream, 0) + 1 if is_stuck else 0
         self._look_at = min(self._look_at, time.monotonic() + RESTART_SECONDS)
+
+    def _close(self, reader: Reader) -> None:
+        """Leave a stream for good whose last message is stored, and look for newer ones."""
+        reader.task.cancel()
+        del self._readers[reader.stream]
+        self._unlock(reader.stream)
+        self._look_at = 0.0
+        logger.info("The stream %s is closed: newer ones follow it", reader.stream)
 
     def _stop(self, stream: Stream, problem: str) -> None:
         """Say why a stream is not read any further: in the log, once, and in the database."""

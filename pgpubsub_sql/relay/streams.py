@@ -12,8 +12,6 @@ from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream, every_subject, parse
 from pgpubsub_sql.relay.settings import NAME, RelaySettings
 
-GENERATION = 1
-"""The generation of every stream, as the number of partitions cannot be changed yet."""
 DUPLICATE_WINDOW = datetime.timedelta(minutes=2)
 """How long the broker itself recognizes a message that it is sent again."""
 
@@ -21,12 +19,33 @@ _NO_REPLICAS = (10074, 10005)
 """``err_code`` where there are fewer servers than replicas."""
 
 
-def streams_of(origin: str, channel: str, settings: RelaySettings) -> list[Stream]:
-    """Return the streams to which *origin* publishes a channel, as *settings* partition it."""
+def streams_of(
+    origin: str, channel: str, settings: RelaySettings, generation: int = 1
+) -> list[Stream]:
+    """Return the streams of a *generation* of a channel, as *settings* partition it."""
     return [
-        Stream(origin=origin, channel=channel, generation=GENERATION, partition=partition)
+        Stream(origin=origin, channel=channel, generation=generation, partition=partition)
         for partition in range(settings.partitions)
     ]
+
+
+def newest(streams: Iterable[Stream]) -> list[Stream]:
+    """Return those of the newest generation, in order."""
+    listed = sorted(streams)
+    return [stream for stream in listed if stream.generation == listed[-1].generation]
+
+
+def wanted(
+    origin: str, channel: str, settings: RelaySettings, known: Iterable[Stream]
+) -> list[Stream]:
+    """Return the streams that a channel should have, of which some are *known*.
+
+    Another number of partitions than that of the newest generation is a new one.
+    """
+    last = newest(known)
+    number = last[-1].generation if last else 1
+    same = streams_of(origin, channel, settings, number)
+    return same if not last or last == same else streams_of(origin, channel, settings, number + 1)
 
 
 def configuration(stream: Stream, settings: RelaySettings) -> dict[str, Any]:
@@ -85,14 +104,6 @@ async def problems(broker: Broker, stream: Stream) -> list[str]:
     ]
 
 
-async def other_partitions(broker: Broker, channel: str) -> list[Stream]:
-    """Return the streams of *channel* that the setting ``partitions`` does not ask for."""
-    origin = broker.settings.publisher()
-    wanted = streams_of(origin, channel, broker.settings)
-    found = await existing(broker, origin, channel)
-    return [stream for stream in found if stream not in wanted]
-
-
 async def existing(broker: Broker, origin: str, channel: str) -> list[Stream]:
     """Return the streams of a channel of one *origin* that exist, in order."""
     found: list[Stream] = []
@@ -107,11 +118,7 @@ async def existing(broker: Broker, origin: str, channel: str) -> list[Stream]:
 
 def publisher_permissions(streams: Iterable[Stream]) -> list[str]:
     """Return the subjects to which a user that publishes must be allowed to publish."""
-    return [
-        subject
-        for stream in streams
-        for subject in (stream.subject, f"$JS.API.STREAM.INFO.{stream}")
-    ]
+    return ["$JS.API.STREAM.NAMES", *(stream.subject for stream in streams)]
 
 
 def receiver_permissions(streams: Iterable[Stream]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from django.db import connections
 from django.db.utils import DatabaseError, InterfaceError, OperationalError
 
-from pgpubsub_sql.errors import NotReady, NotReadyYet
+from pgpubsub_sql.errors import NotReady, NotReadyYet, RelayError
 from pgpubsub_sql.retry import Backoff
 from pgpubsub_sql.sql import READ_ONLY_TRANSACTION, sqlstate
 from pgpubsub_sql.sql.readiness import check_workable, unreachable
@@ -61,10 +61,10 @@ def first_line(error: Exception) -> str:
 
 
 def needs_traceback(error: Exception) -> bool:
-    """Return whether *error* is more than a lost or read-only server."""
+    """Return whether *error* is more than a lost or read-only server, or a lost broker."""
     # psycopg2 raises a bare DatabaseError if the server goes away during COMMIT.
     return not (
-        isinstance(error, OperationalError | InterfaceError)
+        isinstance(error, OperationalError | InterfaceError | RelayError)
         or type(error) is DatabaseError
         or sqlstate(error) == READ_ONLY_TRANSACTION
     )

@@ -10,6 +10,7 @@ import pytest
 
 import pgpubsub_sql
 from pgpubsub_sql import checks
+from pgpubsub_sql.channels import declared_channels
 
 pytestmark = pytest.mark.usefixtures("blank")
 
@@ -51,6 +52,7 @@ def problems(**options: Any) -> list[str]:
         ("ordering_key", "", "Parcel has the ordering_key '': set the name of a field"),
         ("ordering_key", None, "Parcel has the ordering_key None"),
         ("received_from", "kafka", "Parcel has received_from = 'kafka': set \"nats\", or None."),
+        ("relay", "nats", "Parcel has relay = 'nats': set True or False."),
         ("ordering_key", {"number"}, "Parcel has the ordering_key {'number'}"),
     ],
 )
@@ -93,3 +95,45 @@ def test_e001_reports_an_ephemeral_channel_without_notify() -> None:
 
 def test_e001_accepts_an_ephemeral_channel_that_notifies() -> None:
     assert problems(lock_notifications=False, notify=True) == []
+
+
+def test_e001_reports_an_ephemeral_channel_that_is_relayed() -> None:
+    (problem,) = problems(lock_notifications=False, relay=True)
+    assert "has relay = True but is ephemeral" in problem
+
+
+SHOP = {"servers": ["nats://127.0.0.1:1"], "origin": "shop"}
+
+
+def test_e001_reports_a_channel_that_is_relayed_in_a_circle(settings: Any) -> None:
+    settings.PGPUBSUB_RELAY = SHOP
+    (problem,) = problems(relay=True, received_from="nats")
+    assert "relay = True and received_from = 'nats'" in problem
+    assert "on another channel" in problem
+
+
+@pytest.mark.parametrize("given", [None, {"servers": ["nats://127.0.0.1:1"]}])
+def test_w010_warns_of_a_relayed_channel_without_an_origin(settings: Any, given: Any) -> None:
+    """A warning: a copy of production must not publish, and still has to start."""
+    settings.PGPUBSUB_RELAY = given
+    (problem,) = problems(relay=True)
+    assert "PGPUBSUB_RELAY has no 'origin', so nothing publishes what" in problem
+
+
+def test_w010_warns_of_a_relayed_channel_without_nats_py(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.PGPUBSUB_RELAY = SHOP
+    assert problems(relay=True) == []
+    monkeypatch.setattr(checks.channels, "find_spec", lambda name: None)
+    assert "nats-py is not installed" in checks.check_channels()[0].msg
+
+
+def test_e015_reports_a_listener_with_the_subscription_of_the_relay(settings: Any) -> None:
+    settings.PGPUBSUB_RELAY = SHOP
+    assert problems(relay=True) == []
+    (channel,) = declared_channels()
+    assert checks.check_listeners() == []
+    pgpubsub_sql.listener(channel, subscription="relay")(lambda number: None)
+    found = [one.id for one in checks.check_listeners()]
+    assert "pgpubsub_sql.E015" in found

@@ -30,7 +30,21 @@ def test_checks_are_registered_once() -> None:
 @pytest.mark.parametrize(
     "identifier",
     [f"E00{n}" for n in range(1, 10)]
-    + ["E010", "E011", "E012", "E101", "W002", "W003", "W004", "W007", "W008", "W009", "W101"]
+    + [
+        "E010",
+        "E011",
+        "E012",
+        "E015",
+        "E101",
+        "W002",
+        "W003",
+        "W004",
+        "W007",
+        "W008",
+        "W009",
+        "W010",
+        "W101",
+    ]
     + ["W203", "W204", "W205"],
 )
 def test_the_table_of_checks_is_complete(identifier: str) -> None:

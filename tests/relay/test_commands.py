@@ -59,7 +59,7 @@ def test_setup_makes_what_is_missing_and_check_waits_for_a_receiver(
     configured: RelaySettings, broker: Broker
 ) -> None:
     stream = Stream(origin=configured.origin or "", channel="app.Job", generation=1, partition=0)
-    with pytest.raises(CommandError, match=r"Not everything is received: pgpubsub\.test"):
+    with pytest.raises(CommandError, match=r"Something is wrong with pgpubsub\.test"):
         run("relay", "--check")
     assert "has to publish this channel" in row()["problem"]
     assert run_json("relay", "--setup") == [{"stream": stream.name, "done": "made"}]
@@ -68,7 +68,8 @@ def test_setup_makes_what_is_missing_and_check_waits_for_a_receiver(
     assert row() == {
         "stream": stream.name,
         "channel": "app.Job",
-        "received": 0,
+        "way": "in",
+        "messages": 0,
         "waiting": 2,
         "problem": "Nothing was received yet. Run: python manage.py listen --relay",
     }
@@ -88,7 +89,8 @@ def test_what_was_made_anew_is_shown_and_accepted(
         {
             "stream": stream.name,
             "channel": "app.Job",
-            "received": 0,
+            "way": "in",
+            "messages": 0,
             "waiting": 2,
             "problem": "",
         }
@@ -132,8 +134,12 @@ def test_without_the_setting_it_says_what_to_set(settings: Any) -> None:
         ([], None, "PGPUBSUB_RELAY is not set"),
         ([], {"servers": ["nats://127.0.0.1:1"]}, "has no 'sources'"),
         (["--processes", "2"], {}, "--relay runs one process: leave out --processes"),
-        (["--drain"], {}, "--relay receives in this process alone.*: leave out --drain"),
-        (["--channels", "app.Step"], {}, "none of these channels has received_from"),
+        (
+            ["--drain"],
+            {},
+            "--relay publishes and receives in this process alone.*: leave out --drain",
+        ),
+        (["--channels", "app.Step"], {}, "none of these channels has relay or received_from"),
     ],
 )
 def test_listen_refuses_what_cannot_work(

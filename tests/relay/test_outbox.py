@@ -138,13 +138,25 @@ def test_one_stream_that_fails_does_not_keep_another_from_going_on(
     broker: Broker, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publishing, "PUBLISH_SECONDS", 0.1)
-    broker.settings = dataclasses.replace(broker.settings, partitions=2)  # the second is missing
+    broker.settings = dataclasses.replace(broker.settings, partitions=2)
+    second = dataclasses.replace(stream, partition=1)
+    broker.run(make(broker, second))
+    outbox = Outbox(broker, Job, using="default")
+    outbox.publish_next()
+    broker.run(broker.api(f"STREAM.DELETE.{second}"))
     send(*range(20))
     with pytest.raises(BrokerUnavailable, match="the stream does not exist"):
-        Outbox(broker, Job, using="default").publish_next().check()
+        outbox.publish_next().check()
     left = [row.payload["number"] for row in waiting()]
     assert 0 < len(left) < 20
     assert sorted(held(broker, stream) + left) == list(range(20))
+
+
+def test_without_its_streams_it_says_what_to_run(broker: Broker, stream: Stream) -> None:
+    broker.settings = dataclasses.replace(broker.settings, partitions=2)
+    send(1)
+    with pytest.raises(BrokerUnavailable, match=r"or not as many as .*relay --setup"):
+        Outbox(broker, Job, using="default").publish_next()
 
 
 def test_equal_keys_share_a_stream(broker: Broker, stream: Stream) -> None:

@@ -19,9 +19,10 @@ from pgpubsub_sql.relay.streams import (
     make,
     missing_replicas,
     nanoseconds,
-    other_partitions,
+    newest,
     problems,
     streams_of,
+    wanted,
 )
 from tests.conftest import eventually
 from tests.relay.servers import Nats
@@ -76,11 +77,15 @@ def test_streams_are_found_by_origin_and_channel(broker: Broker) -> None:
     assert broker.run(existing(broker, "nobody", "app.Job")) == []
 
 
-def test_another_number_of_partitions_is_noticed(broker: Broker, stream: Stream) -> None:
-    assert broker.run(other_partitions(broker, stream.channel)) == []
-    second = dataclasses.replace(stream, partition=1)
-    broker.run(make(broker, second))
-    assert broker.run(other_partitions(broker, stream.channel)) == [second]
+def test_another_number_of_partitions_is_a_newer_generation(relay: RelaySettings) -> None:
+    one = streams_of("shop", "app.Job", relay)
+    four = dataclasses.replace(relay, partitions=4)
+    assert wanted("shop", "app.Job", relay, []) == one
+    assert wanted("shop", "app.Job", relay, one) == one
+    assert wanted("shop", "app.Job", four, one) == streams_of("shop", "app.Job", four, 2)
+    half = [*one, *streams_of("shop", "app.Job", four, 2)[:3]]
+    assert wanted("shop", "app.Job", four, half) == streams_of("shop", "app.Job", four, 3)
+    assert newest(half) == half[1:]
 
 
 def test_more_replicas_than_servers_are_refused_with_a_remedy(

@@ -105,7 +105,7 @@ def _given(options: dict[str, Any]) -> set[str]:
     return {
         f"--{name.replace('_', '-')}"
         for name, one in options.items()
-        if one not in (None, False, [])
+        if one is not None and one is not False and one != []
     }
 
 

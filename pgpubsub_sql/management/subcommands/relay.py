@@ -3,45 +3,54 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
+from pgpubsub_sql.channels import relayed_channels
 from pgpubsub_sql.errors import StreamBroken
 from pgpubsub_sql.management.base import Options, Row, Subcommand, fetch
 from pgpubsub_sql.management.output import write_json, write_rows
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream, every_subject, parse
 from pgpubsub_sql.relay.position import Position
+from pgpubsub_sql.relay.publishing import CLOSED
 from pgpubsub_sql.relay.receiver import received_channels
 from pgpubsub_sql.relay.settings import RelaySettings, relay_settings
 from pgpubsub_sql.relay.streams import (
     existing,
     make,
+    newest,
+    problems,
+    publisher_permissions,
     receiver_permissions,
     server_configuration,
     streams_of,
+    wanted,
 )
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.privileges import Role
 
 _NOTHING = (
-    'No channel is received. Set received_from = "nats" on a durable channel, and name the origins '
-    "of its messages in PGPUBSUB_RELAY['sources']."
+    "No channel is published or received. Set relay = True on a durable channel, and the name of "
+    "this project in PGPUBSUB_RELAY['origin']; or set received_from = \"nats\", and name the "
+    "origins of its messages in PGPUBSUB_RELAY['sources']."
 )
 
 
 def relay(command: BaseCommand, options: Options) -> None:
-    """Make or check the streams of the broker that this project receives from.
+    """Make or check the streams of the broker that this project publishes to or receives from.
 
-    --setup makes the streams of origins that have none yet, and prints what a user of the broker
-    must be permitted to publish there, and to receive.
+    --setup makes the streams of channels with relay = True, and of origins that have none yet. It
+    prints what users of the broker must be permitted. After a change of the number of partitions it
+    makes new streams; the relay then closes the old ones.
 
-    --check shows where this database stands in each stream, how many messages wait there, and what
-    is wrong. It exits with 1 if anything is.
+    --check shows how many messages each stream has taken from this project (out), or this database
+    has received from it (in), how many wait there to be received, and what is wrong. It exits with
+    1 if anything is.
 
     --accept begins a stream again that was made anew or rolled back, that has lost messages, or
     whose messages have expired unread: everything that it still holds is read. What was received
@@ -79,50 +88,78 @@ SUBCOMMANDS = (Subcommand(relay, _add_arguments, Role.RECEIVER),)
 
 
 def _set_up(command: BaseCommand, options: Options, broker: Broker) -> None:
-    rows: list[Row] = []
+    known = [one for row in fetch(options, query("positions")) if (one := parse(row["stream"]))]
+    rows, published = [], []
+    for origin, channel in _published(broker.settings):
+        found = [*broker.run(existing(broker, origin, channel)), *_of(known, origin, channel)]
+        streams = wanted(origin, channel, broker.settings, found)
+        rows += [{"stream": one.name, "done": broker.run(make(broker, one))} for one in streams]
+        published += streams
+    received = []
     for origin, channel in _received(broker.settings):
         found = broker.run(existing(broker, origin, channel))
-        rows += [{"stream": stream.name, "done": "exists"} for stream in found]
-        for stream in [] if found else streams_of(origin, channel, broker.settings):
-            rows.append({"stream": stream.name, "done": broker.run(make(broker, stream))})
+        missing = [] if found else streams_of(origin, channel, broker.settings)
+        rows += [{"stream": one.name, "done": "exists"} for one in found]
+        rows += [{"stream": one.name, "done": broker.run(make(broker, one))} for one in missing]
+        received += [*found, *missing]
     write_rows(command, rows, as_json=options["json"], empty=_NOTHING)
-    streams = [one for one in (parse(row["stream"]) for row in rows) if one]
-    if streams and not options["json"]:
+    if rows and not options["json"]:
         command.stdout.write("\nThe least that users of the broker need, in its configuration:\n")
-        command.stdout.write(_permissions(streams))
+        command.stdout.write("\n".join(_permissions(published, received)))
 
 
-def _permissions(streams: list[Stream]) -> str:
-    receiver = server_configuration("receiver", receiver_permissions(streams))
-    senders = [
-        server_configuration(origin, [one.subject for one in streams if one.origin == origin])
-        for origin in sorted({one.origin for one in streams})
-    ]
-    return "\n".join([receiver, *senders])
+def _permissions(published: list[Stream], received: list[Stream]) -> Iterator[str]:
+    if published:
+        yield server_configuration("publisher", publisher_permissions(published))
+    if received:
+        yield server_configuration("receiver", receiver_permissions(received))
+    for origin in sorted({one.origin for one in received}):
+        subjects = [one.subject for one in received if one.origin == origin]
+        yield server_configuration(origin, subjects)
 
 
 def _check(command: BaseCommand, options: Options, broker: Broker) -> None:
     known = {row["stream"]: row for row in fetch(options, query("positions"))}
-    rows = list(_rows(broker, known))
+    rows = [*_outgoing_rows(broker, known), *_rows(broker, known)]
     write_rows(command, rows, as_json=options["json"], empty=_NOTHING)
     if broken := [row["stream"] for row in rows if row["problem"]]:
-        raise CommandError(f"Not everything is received: {', '.join(broken)}.")
+        raise CommandError(f"Something is wrong with {', '.join(broken)}.", returncode=1)
 
 
-def _rows(broker: Broker, known: dict[str, Row]) -> Iterator[Row]:
+def _outgoing_rows(broker: Broker, known: Mapping[str, Row]) -> Iterator[Row]:
+    """Yield a row for each stream that this project publishes to, or should."""
+    for origin, channel in _published(broker.settings):
+        found = broker.run(existing(broker, origin, channel))
+        used = _of(map(parse, known), origin, channel)
+        for stream in sorted({*newest(used), *wanted(origin, channel, broker.settings, found)}):
+            info = broker.run(broker.find(f"STREAM.INFO.{stream}"))
+            number = int(info["state"]["last_seq"]) if info else 0
+            problem = "; it ".join(broker.run(problems(broker, stream)))
+            problem = problem and f"It {problem}."
+            yield _cells(stream.name, channel, "out", number, None, problem)
+
+
+def _of(streams: Iterable[Stream | None], origin: str, channel: str) -> list[Stream]:
+    """Return those of *streams* that belong to a channel of one origin."""
+    return [one for one in streams if one and (one.origin, one.channel) == (origin, channel)]
+
+
+def _rows(broker: Broker, known: Mapping[str, Row]) -> Iterator[Row]:
     """Yield a row for each stream that exists, or that was read before, or is waited for."""
     for origin, channel in _received(broker.settings):
         found = broker.run(existing(broker, origin, channel))
-        gone = [
-            one
-            for one in map(parse, known)
-            if one and (one.origin, one.channel) == (origin, channel)
-        ]
-        streams = sorted({*found, *gone})
+        streams = sorted({*found, *_of(map(parse, known), origin, channel)})
         yield from (_row(broker, stream, known.get(stream.name)) for stream in streams)
         if not streams:
             problem = f"There is no stream yet: {origin} has to publish this channel."
-            yield _cells(every_subject(origin, channel), channel, 0, None, problem)
+            yield _cells(every_subject(origin, channel), channel, "in", 0, None, problem)
+
+
+def _published(settings: RelaySettings) -> Iterator[tuple[str, str]]:
+    """Yield each channel that is published, with this project's origin."""
+    if settings.origin is not None:
+        for channel in relayed_channels():
+            yield settings.origin, channel.postgres_name()
 
 
 def _received(settings: RelaySettings) -> Iterator[tuple[str, str]]:
@@ -137,10 +174,13 @@ def _row(broker: Broker, stream: Stream, position: Row | None) -> Row:
     received = position["sequence"] if position else 0
     if info is None:
         problem = position["problem"] if position else ""
-        return _cells(stream.name, stream.channel, received, None, problem or "It is gone.")
+        is_closed = position is not None and position["message_id"] == CLOSED
+        problem = problem or ("" if is_closed else "It is gone.")
+        return _cells(stream.name, stream.channel, "in", received, None, problem)
     problem = _problem(stream, info, position)
     last = int(info["state"]["last_seq"])
-    return _cells(stream.name, stream.channel, received, max(0, last - received), problem)
+    waiting = max(0, last - received)
+    return _cells(stream.name, stream.channel, "in", received, waiting, problem)
 
 
 def _problem(stream: Stream, info: dict[str, Any], position: Row | None) -> str:
@@ -154,11 +194,14 @@ def _problem(stream: Stream, info: dict[str, Any], position: Row | None) -> str:
     return str(position["problem"])
 
 
-def _cells(stream: str, channel: str, received: int, waiting: int | None, problem: str) -> Row:
+def _cells(
+    stream: str, channel: str, way: str, messages: int, waiting: int | None, problem: str
+) -> Row:
     return {
         "stream": stream,
         "channel": channel,
-        "received": received,
+        "way": way,
+        "messages": messages,
         "waiting": waiting,
         "problem": problem,
     }

@@ -35,6 +35,7 @@ from pgpubsub_sql.management.base import Options, Row, Subcommand, fetch, positi
 from pgpubsub_sql.management.output import output_width, pluralize, table, write_json
 from pgpubsub_sql.management.selection import add_channels, duration, resolve_channels
 from pgpubsub_sql.sql import query
+from pgpubsub_sql.sql.own_tables import RELAY
 from pgpubsub_sql.sql.privileges import Role
 from pgpubsub_sql.subscriptions import Lane
 
@@ -88,7 +89,8 @@ def status(command: BaseCommand, options: Options) -> None:
     calls = [one for one in long_calls(options["database"]) if one.channel in shown]
     problems = [
         *_channel_problems(rows, calls, options),
-        *_server_problems(server, care, options),
+        *_relay_problems(rows, server, options),
+        *_server_problems(rows, server, care, options),
         *_vacuum_problems(care, options),
     ]
     if options["json"]:
@@ -238,6 +240,16 @@ def _write(command: BaseCommand, rows: list[Backlog], server: Row, care: TableCa
         f"{pluralize(server['workers'], 'worker')} {listen} on this database; PostgreSQL's NOTIFY "
         f"queue is {care.queue_usage:.1%} full."
     )
+    if any(row.lane.subscription == RELAY for row in rows):
+        command.stdout.write(_relays(server))
+
+
+def _relays(server: Row) -> str:
+    """Return how many relays publish, and whether the broker takes it."""
+    publish = "publishes" if server["relays"] == 1 else "publish"
+    stuck = f"; the broker takes nothing from {server['relays_stuck']} of them now"
+    found = f"{pluralize(server['relays'], 'relay')} {publish} from this database"
+    return f"{found}{stuck if server['relays_stuck'] else ''}."
 
 
 def _for_table(row: Backlog) -> Row:
@@ -295,7 +307,7 @@ def _channel_problems(
                 f"No listener is declared for {row.lane}, so nobody handles "
                 f"{_messages(row.stored)}. Declare one, or use pgpubsub move or discard."
             )
-        elif (row.oldest or 0) > limit and row.paused_seconds is None:
+        elif _is_late(row, limit) and row.lane.subscription != RELAY:
             yield (
                 f"{row.lane}: the oldest message has been due for {_length(row.oldest)}. Run "
                 "more workers, or find out what keeps them busy."
@@ -310,6 +322,30 @@ def _channel_problems(
                 "channel."
             )
     yield from _failure_problems(rows, options["max_parked"])
+
+
+def _is_late(row: Backlog, limit: float) -> bool:
+    return (row.oldest or 0) > limit and row.paused_seconds is None
+
+
+def _relay_problems(rows: list[Backlog], server: Row, options: Options) -> Iterator[str]:
+    """Yield what keeps the relay from publishing, and the remedy."""
+    relayed = [row for row in rows if row.lane.subscription == RELAY]
+    names = ", ".join(row.lane.channel for row in relayed)
+    if relayed and not server["relays"]:
+        yield f"Nobody publishes {names}. To start a relay: python manage.py listen --relay"
+    if server["relays_stuck"]:
+        yield (
+            f"The broker does not take what the relay publishes: {names}. Messages wait. To see "
+            "why: python manage.py pgpubsub relay --check"
+        )
+    elif server["relays"]:
+        for row in relayed:
+            if _is_late(row, options["max_age"].total_seconds()):
+                yield (
+                    f"{row.lane}: the oldest message has been due for {_length(row.oldest)}. See "
+                    "the log of listen --relay, and: python manage.py pgpubsub relay --check"
+                )
 
 
 def _failure_problems(rows: list[Backlog], max_parked: int) -> Iterator[str]:
@@ -330,9 +366,11 @@ def _messages(number: int) -> str:
     return f"{capped(number)} message{'' if number == 1 else 's'}"
 
 
-def _server_problems(server: Row, care: TableCare, options: Options) -> Iterator[str]:
+def _server_problems(
+    rows: list[Backlog], server: Row, care: TableCare, options: Options
+) -> Iterator[str]:
     """Yield what is wrong with workers and the server, and the remedy."""
-    if not server["workers"]:
+    if not server["workers"] and not _are_all_relayed(rows):
         yield "No worker listens on this database. To start one: python manage.py listen"
     if server["behind"]:
         yield (
@@ -347,6 +385,10 @@ def _server_problems(server: Row, care: TableCare, options: Options) -> Iterator
             "writes fail. A session that listens and is in a long transaction holds it up: find it "
             "in pg_stat_activity."
         )
+
+
+def _are_all_relayed(rows: list[Backlog]) -> bool:
+    return bool(rows) and all(row.lane.subscription == RELAY for row in rows)
 
 
 def _vacuum_problems(care: TableCare, options: Options) -> Iterator[str]:

@@ -56,9 +56,10 @@ SELECT set_config('statement_timeout', %(milliseconds)s, true)
 SELECT to_regclass('pgpubsub_sql_notification') IS NOT NULL
 
 -- listening --
--- The sessions by which workers listen on this database, and whether they have not read what was sent to them.
+-- The sessions by which workers and relays listen on this database, and whether they have not read what was sent to them.
 SELECT pid, application_name, extract(epoch FROM statement_timestamp() - backend_start)::float8,
     coalesce(wait_event = 'ClientWrite', false)
 FROM pg_stat_activity
-WHERE datname = current_database() AND starts_with(application_name, 'pgpubsub_sql listen')
+WHERE datname = current_database()
+    AND (starts_with(application_name, 'pgpubsub_sql listen') OR starts_with(application_name, 'pgpubsub_sql relay'))
 ORDER BY backend_start, pid

@@ -39,7 +39,7 @@ RETURNING true
 
 -- positions --
 -- Where this database stands in each stream.
-SELECT stream, created, sequence, problem FROM pgpubsub_sql_position ORDER BY stream
+SELECT stream, created, sequence, problem, message_id FROM pgpubsub_sql_position ORDER BY stream
 
 -- remember --
 -- Add messages to the inbox; those that are returned were not in it.
@@ -61,6 +61,16 @@ DELETE FROM pgpubsub_sql_inbox WHERE id = ANY (ARRAY(
 SELECT pg_try_advisory_xact_lock(
     'pgpubsub_sql_notification'::regclass::oid::integer, hashtext('relay ' || %(channel)s)
 )
+
+-- outbox_streams --
+-- The streams that a channel has been published to.
+SELECT stream FROM pgpubsub_sql_position WHERE starts_with(stream, %(prefix)s)
+
+-- add_outbox_streams --
+-- Publish to these streams from now on.
+INSERT INTO pgpubsub_sql_position (stream, created, sequence)
+SELECT stream, '', 0 FROM unnest(%(streams)s::text[]) AS stream
+ON CONFLICT DO NOTHING
 
 -- next_in_outbox --
 -- The next messages of a channel that are to be published, in order, up to a number and a size. Nobody else may

@@ -149,12 +149,14 @@ WHERE notification.id = %(id)s AND worker.datname = current_database()
 
 -- workers --
 -- How many workers listen on this database, how many of them have not read what was sent to them, so that
--- the server waits to send more.
+-- the server waits to send more; how many relays publish, and from how many of them the broker takes nothing now.
 SELECT
-    count(*) AS workers,
-    count(*) FILTER (WHERE wait_event = 'ClientWrite') AS behind
-FROM pg_stat_activity
-WHERE datname = current_database() AND starts_with(application_name, 'pgpubsub_sql listen')
+    count(*) FILTER (WHERE NOT is_relay) AS workers,
+    count(*) FILTER (WHERE NOT is_relay AND wait_event = 'ClientWrite') AS behind,
+    count(*) FILTER (WHERE is_relay) AS relays,
+    count(*) FILTER (WHERE starts_with(application_name, 'pgpubsub_sql relay, stuck')) AS relays_stuck
+FROM pg_stat_activity CROSS JOIN LATERAL starts_with(application_name, 'pgpubsub_sql relay') AS is_relay
+WHERE datname = current_database() AND (is_relay OR starts_with(application_name, 'pgpubsub_sql listen'))
 
 -- table_care --
 -- How full the NOTIFY queue is, of 1; the dead and the live rows of our table, and for how many seconds it has not been
