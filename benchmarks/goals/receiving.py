@@ -92,7 +92,7 @@ def _latency(
         sender = stage.child(who, database)
         with stage.start(who, database) as receiver:
             receiver.begin("listen", kind="noop", expected=count)
-            _warm_up(receiver, lambda: sender.ask("send", first=0, count=1, rate=RATE))
+            warm_up(receiver, lambda: sender.ask("send", first=0, count=1, rate=RATE))
             commits = sender.ask("send", first=1, count=count, rate=rate, held=held)["commits"]
             receiver.wait_for("reached", within=WARM_UP_SECONDS)
             heard = receiver.stop_listening()
@@ -103,7 +103,7 @@ def _latency(
     return run
 
 
-def _warm_up(receiver: Child, send: Callable[[], object]) -> None:
+def warm_up(receiver: Child, send: Callable[[], object]) -> None:
     """Send messages until one is handled."""
     for _ in range(round(WARM_UP_SECONDS / PAUSE)):
         send()
@@ -183,7 +183,7 @@ def _dispatch(stage: Stage, who: Contestant) -> Callable[[], float]:
         sender = stage.child(who)
         with stage.start(who, database) as receiver:
             receiver.begin("listen", kind="ephemeral", expected=count)
-            _warm_up(receiver, lambda: sender.ask("publish", first=0, count=1))
+            warm_up(receiver, lambda: sender.ask("publish", first=0, count=1))
             sender.ask("publish", first=1, count=count)
             receiver.wait_for("reached")
             heard = receiver.stop_listening()

@@ -98,7 +98,8 @@ class Reader:
 class Receiver:
     """Receives the messages of *channels* from the broker into the database *using*.
 
-    Each stream is read by one process, which holds a lock on it. Others try now and then.
+    Each stream is read by one process, which holds a lock on it. Others try now and then. What
+    arrives is stored by an *inbox* for each stream.
     """
 
     def __init__(
@@ -108,11 +109,13 @@ class Receiver:
         *,
         using: str = "default",
         shutdown: Shutdown,
+        inbox: Callable[[str, type[BaseChannel]], Inbox] = Inbox,
     ) -> None:
         self._channels = {channel.postgres_name(): channel for channel in channels}
         self._settings = settings
         self._using = using
         self._shutdown = shutdown
+        self._inbox = inbox
         self._readers: dict[Stream, Reader] = {}
         self._arrived: deque[tuple[Reader, list[Incoming] | None]] = deque()
         self._problems: dict[Stream, str] = {}
@@ -289,7 +292,7 @@ class Receiver:
                 f"lacks the message {position.sequence + 1}, though it has later ones: somebody "
                 "has deleted messages",
             )
-        inbox = Inbox(self._using, self._channels[stream.channel])
+        inbox = self._inbox(self._using, self._channels[stream.channel])
         return Reader(stream, inbox, position, is_held=position.is_held(info))
 
     def _position(self, stream: Stream) -> Position | None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from example.relay.servers import Nats
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream
 from pgpubsub_sql.relay.settings import RelaySettings
 from pgpubsub_sql.relay.streams import make
-from tests.relay.servers import Nats
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Settings of a project that receives jobs from elsewhere; RELAY says from where."""
+"""Settings of a project that receives jobs from elsewhere, or publishes them; RELAY says which."""
 
 import json
 import os

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from example.relay.servers import Nats, free_ports
 from pgpubsub_sql.errors import BrokerRefused, BrokerUnavailable, NotReady
 from pgpubsub_sql.relay import broker as module
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.settings import RelaySettings
 from tests.conftest import eventually
-from tests.relay.servers import Nats, free_ports
 
 USERS = """
 authorization {

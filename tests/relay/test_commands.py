@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from example.relay.servers import Nats
 from pgpubsub_sql.errors import BrokerRefused
 from pgpubsub_sql.models import Inbox, Notification, Position
 from pgpubsub_sql.relay.broker import Broker
@@ -24,7 +25,6 @@ from tests.app.channels import Job
 from tests.conftest import Listen, eventually
 from tests.ledger import numbers
 from tests.management.support import run, run_json
-from tests.relay.servers import Nats
 from tests.relay.test_publishing import message
 
 

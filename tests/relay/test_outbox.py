@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from django.db import connections, transaction
 
+from example.relay.servers import Nats
 from pgpubsub_sql import notify, notify_many
 from pgpubsub_sql.errors import BrokerUnavailable
 from pgpubsub_sql.models import Notification
@@ -26,7 +27,6 @@ from pgpubsub_sql.relay.streams import make
 from tests.app.channels import Job, Step
 from tests.ledger import sql
 from tests.relay.registration import registered
-from tests.relay.servers import Nats
 from tests.relay.test_publishing import held
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from example.relay.servers import Nats
 from pgpubsub_sql.errors import BrokerRefused, BrokerUnavailable
 from pgpubsub_sql.relay import publishing
 from pgpubsub_sql.relay.broker import Broker
@@ -26,7 +27,6 @@ from pgpubsub_sql.relay.publishing import (
 )
 from pgpubsub_sql.relay.settings import RelaySettings
 from pgpubsub_sql.relay.streams import make
-from tests.relay.servers import Nats
 
 AT = datetime.datetime(2026, 1, 31, 10, tzinfo=datetime.UTC)
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from django.db import connections
 
+from example.relay.servers import Nats
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import BrokerUnavailable
 from pgpubsub_sql.models import Inbox, Notification, Position
@@ -29,7 +30,6 @@ from tests.app.channels import ItemChannel, Job, Step
 from tests.conftest import eventually
 from tests.ledger import sql
 from tests.registries import Ear
-from tests.relay.servers import Nats
 from tests.relay.test_publishing import AT, message
 
 Start = Callable[..., Receiver]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from example.relay.servers import Nats
 from pgpubsub_sql.errors import BrokerRefused
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream
@@ -25,7 +26,6 @@ from pgpubsub_sql.relay.streams import (
     wanted,
 )
 from tests.conftest import eventually
-from tests.relay.servers import Nats
 
 
 def test_a_stream_is_made_once_as_it_should_be(

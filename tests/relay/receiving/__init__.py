@@ -1,1 +1,1 @@
-"""An app of a project in which jobs come from elsewhere."""
+"""An app of a project in which jobs come from elsewhere, or go there."""

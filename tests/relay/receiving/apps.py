@@ -1,3 +1,5 @@
+import os
+
 from django.apps import AppConfig
 
 
@@ -8,4 +10,7 @@ class Receiving(AppConfig):
     def ready(self) -> None:
         from tests.app.channels import Job
 
-        Job.received_from = "nats"
+        if "origin" in os.environ["RELAY"]:
+            Job.relay = True
+        else:
+            Job.received_from = "nats"

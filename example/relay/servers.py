@@ -1,4 +1,7 @@
-"""nats-servers on loopback: one, or a cluster, in a temporary directory."""
+"""nats-servers on loopback: one, or a cluster, in a temporary directory.
+
+For the demo, the tests and the benchmark of the relay.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from functools import partial
@@ -16,9 +20,9 @@ from pathlib import Path
 from types import TracebackType
 
 from pgpubsub_sql.embedded.posix import die_with_parent
-from tests.conftest import eventually, in_memory
 
 BINARY = Path(sys.executable).with_name("nats-server")
+START_SECONDS = 30.0
 _PORTS = range(20_000, 32_000)
 """Below those that Linux gives to outgoing connections."""
 
@@ -53,7 +57,7 @@ class Node:
     def log(self) -> str:
         return (self.folder / f"{self.number}.log").read_text()
 
-    def configure(self, extra: str, routes: list[int]) -> None:
+    def configure(self, extra: str, routes: list[int], jetstream: str = "") -> None:
         cluster = ""
         if len(routes) > 1:
             urls = ", ".join(f"nats://127.0.0.1:{route}" for route in routes)
@@ -62,7 +66,7 @@ class Node:
         (self.folder / f"{self.number}.conf").write_text(
             f"server_name: n{self.number}\nlisten: 127.0.0.1:{self.port}\n"
             f"http: 127.0.0.1:{self.monitor}\n"
-            f'jetstream {{ store_dir: "{self.store}", max_mem: 64MB, max_file: 1GB }}\n'
+            f'jetstream {{ store_dir: "{self.store}", max_mem: 64MB, max_file: 1GB\n{jetstream}\n}}\n'
             f"{cluster}\n{extra}\n"
         )
 
@@ -92,18 +96,20 @@ class Node:
 
 
 class Nats:
-    """A context manager: *size* nats-servers that know each other, with *extra* configuration."""
+    """A context manager: *size* nats-servers that know each other.
 
-    def __init__(self, size: int = 1, extra: str = "") -> None:
-        with in_memory():
-            self.folder = Path(tempfile.mkdtemp(prefix="nats-"))
+    *extra* is added to the configuration of each, and *jetstream* to its section of that name.
+    """
+
+    def __init__(self, size: int = 1, extra: str = "", *, jetstream: str = "") -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="nats-"))
         ports = free_ports(3 * size)
         clients, monitors, routes = ports[:size], ports[size : 2 * size], ports[2 * size :]
         self.nodes = [
             Node(self.folder, number, clients[number], monitors[number]) for number in range(size)
         ]
         for node in self.nodes:
-            node.configure(extra.replace("FOLDER", str(self.folder)), routes)
+            node.configure(extra.replace("FOLDER", str(self.folder)), routes, jetstream)
 
     @property
     def urls(self) -> list[str]:
@@ -117,7 +123,10 @@ class Nats:
 
     def wait(self) -> None:
         """Wait until all that run are healthy."""
-        eventually(lambda: all(node.is_healthy() for node in self.nodes if node.process))
+        deadline = time.monotonic() + START_SECONDS
+        while not all(node.is_healthy() for node in self.nodes if node.process):
+            assert time.monotonic() < deadline, "\n".join(node.log for node in self.nodes)
+            time.sleep(0.02)
 
     def kill(self) -> None:
         for node in self.nodes:

@@ -1,0 +1,1 @@
+"""Two projects, each with a PostgreSQL of its own, and NATS between them."""
