@@ -32,9 +32,10 @@ KEYS = 1000
 TABLES = "pgpubsub_sql_notification, pgpubsub_sql_position, pgpubsub_sql_inbox"
 STORE = """
     INSERT INTO pgpubsub_sql_notification (channel, subscription, payload, key)
-    SELECT 'benchmark.Sent', 'relay', jsonb_build_object('number', number, 'key', number %% %(keys)s),
-        jsonb_build_array(number %% %(keys)s)::text
-    FROM generate_series(1, %(count)s) AS number"""
+    SELECT 'benchmark.Sent', 'relay', jsonb_build_object('number', number, 'key', key),
+        jsonb_build_array(key)::text
+    FROM generate_series(1, %(count)s) AS number
+    CROSS JOIN LATERAL (SELECT number %% %(keys)s AS key) AS keyed"""
 
 
 @dataclass

@@ -66,7 +66,8 @@ class Node:
         (self.folder / f"{self.number}.conf").write_text(
             f"server_name: n{self.number}\nlisten: 127.0.0.1:{self.port}\n"
             f"http: 127.0.0.1:{self.monitor}\n"
-            f'jetstream {{ store_dir: "{self.store}", max_mem: 64MB, max_file: 1GB\n{jetstream}\n}}\n'
+            f'jetstream {{ store_dir: "{self.store}", max_mem: 64MB, max_file: 1GB\n'
+            f"{jetstream}\n}}\n"
             f"{cluster}\n{extra}\n"
         )
 

@@ -6,8 +6,8 @@ import dataclasses
 import difflib
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import timedelta
 from contextlib import suppress
+from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any
 
