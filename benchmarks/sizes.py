@@ -32,6 +32,7 @@ class Sizes:
     large: int = _size(400, "messages of a megabyte; goal `memory`")
     idle_seconds: float = _size(30.0, "seconds of idleness; goals `idle` and `channels`")
     endurance: int = _size(10_000_000, "messages; goal `endurance`")
+    partitions: tuple[int, ...] = _size((1, 2, 4), "streams of a channel; goal `relay`")
     channels: int = _size(1_000, "channels of the large project; goal `channels`")
 
 
@@ -75,6 +76,7 @@ SMOKE = Sizes(
     large=2,
     idle_seconds=0.2,
     endurance=100,
+    partitions=(1,),
     channels=20,
 )
 SCALES = {"full": FULL, "quick": QUICK, "smoke": SMOKE}
