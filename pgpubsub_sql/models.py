@@ -13,9 +13,10 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
 
-from pgpubsub_sql.channels import notified_names
+from pgpubsub_sql.channels import declared_channels, notified_names
 from pgpubsub_sql.django_internals import LoadedMigrations, applied_migration, for_write
-from pgpubsub_sql.sql import query
+from pgpubsub_sql.keeping import copying, is_kept, keeping
+from pgpubsub_sql.sql import query, render
 from pgpubsub_sql.sql.own_tables import MAX_REASON, RELAY
 
 if TYPE_CHECKING:
@@ -169,6 +170,14 @@ def _make_ready(rows: NotificationQuerySet, **values: Any) -> list[str]:
 
 
 def _discard(rows: NotificationQuerySet) -> list[str]:
+    kept = {one.postgres_name(): one for one in declared_channels() if is_kept(one)}
+    text = render("queries/keep_chosen", kept=copying("'discarded'", "''"))
+    for name in rows.order_by("channel").values_list("channel", flat=True).distinct():
+        if name in kept:
+            ids = list(rows.filter(channel=name).values_list("pk", flat=True))
+            values = {"ids": ids, "channel": name, **keeping(kept[name])}
+            with connections[rows.db].cursor() as cursor:
+                cursor.execute(text, values)
     rows.delete()
     return []
 

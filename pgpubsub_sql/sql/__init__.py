@@ -14,6 +14,7 @@ from pgpubsub_sql.sql.quoting import (
 )
 from pgpubsub_sql.sql.sqlstates import (
     INVALID_PARAMETER_VALUE,
+    LOCK_NOT_AVAILABLE,
     OUT_OF_MEMORY,
     READ_ONLY_TRANSACTION,
     UNDEFINED_FUNCTION,
@@ -24,6 +25,7 @@ from pgpubsub_sql.sql.templates import SQL, part, query, render
 __all__ = [
     "DOLLAR_TAG",
     "INVALID_PARAMETER_VALUE",
+    "LOCK_NOT_AVAILABLE",
     "MAX_NAME_BYTES",
     "OUT_OF_MEMORY",
     "READ_ONLY_TRANSACTION",

@@ -40,6 +40,9 @@ LARGEST_BATCH = 500
 QUICKEST_GROWTH = 10
 """A batch is at most this many times as large as the one before."""
 
+SLOW_SECONDS = 0.01
+"""Shortest time that is kept of a message: less than what corrects its row of the history costs."""
+
 DONE = Done()
 FINAL = Done | Discarded | Expired | Park
 """Outcomes after which the next message with the same key may be handled."""
@@ -116,12 +119,15 @@ class Batch:
         limits: BatchLimits,
         is_stopping: Callable[[], bool],
         is_observed: bool,
+        is_kept: bool,
         in_flight: memoryview,
     ) -> None:
         self.claimed = claimed
         self.isolation = isolation
         self.outcomes: list[Outcome] = []
         """What became of the first messages of *claimed*, as far as they were reached."""
+        self.durations: dict[int, float] = {}
+        """Seconds that slow messages took, by id, if they are kept."""
         self.attempts: list[Attempt] = []
         """Attempts that have ended and that somebody will be told of."""
         self._attempt: Attempt | None = None
@@ -131,6 +137,7 @@ class Batch:
         """An attempt that has ended and that nobody has seen, which can be used again."""
         self._keeps_all = len(claimed) == 1 or is_observed
         """Whether to keep attempts that succeed; the only one is needed if COMMIT fails."""
+        self._is_kept = is_kept
         self._context = new_context()
         """What the contexts of all attempts are copies of."""
         self._using = isolation.using
@@ -222,12 +229,18 @@ class Batch:
         self._payload, started = one.payload, time.perf_counter()
         error = self.isolation.run(self._call, self._guard)
         self._attempt = None
+        if self._is_kept:
+            self._note_duration(one, time.perf_counter() - started)
         if error is None and not self._keeps_all:
             return DONE
         attempt.duration = time.perf_counter() - started
         self._spare = None
         self.attempts.append(attempt)
         return DONE if error is None else self._fail(attempt, error)
+
+    def _note_duration(self, one: Claimed, seconds: float) -> None:
+        if seconds >= SLOW_SECONDS:
+            self.durations[one.id] = seconds
 
     def _call(self) -> None:
         attempt = cast(Attempt, self._attempt)

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from pgpubsub_sql.filters import ClaimFilter
-from pgpubsub_sql.sql import part, render
+from pgpubsub_sql.sql import SQL, part, render
+from pgpubsub_sql.sql.templates import NOTHING
 from pgpubsub_sql.subscriptions import Lane
+from pgpubsub_sql.worker.history import History
 from pgpubsub_sql.worker.outcomes import Claimed
 from pgpubsub_sql.worker.session import Session
 
@@ -71,8 +73,8 @@ class Claims(Protocol):
         """Find again what was claimed last, from *first* on, because it was put back."""
 
 
-def statement(name: str, claim_filter: ClaimFilter) -> str:
-    """Return the text of the query *name* with the filter in it."""
+def statement(name: str, claim_filter: ClaimFilter, copying: SQL = NOTHING) -> str:
+    """Return the text of the query *name* with the filter in it, and what else it does."""
     unusual = part("queries/unusual")
     return render(
         f"queries/{name}",
@@ -81,6 +83,7 @@ def statement(name: str, claim_filter: ClaimFilter) -> str:
         found=part("queries/found", given_up=part("queries/given_up")),
         claimed=part("queries/claimed", unusual=unusual),
         abandoned=part("queries/abandoned", unusual=unusual),
+        kept=copying,
     )
 
 
@@ -129,10 +132,17 @@ class UnorderedClaims:
     """
 
     def __init__(
-        self, lane: Lane, session: Session, claim_filter: ClaimFilter, *, keyless: bool = False
+        self,
+        lane: Lane,
+        session: Session,
+        claim_filter: ClaimFilter,
+        history: History,
+        *,
+        keyless: bool = False,
     ) -> None:
         self._session = session
-        self._text = statement("take", claim_filter)
+        self._history = history
+        self._text = statement("take", claim_filter, history.copying)
         self._parameters = {**lane._asdict(), "keyless": keyless, **claim_filter.values}
         self._mark: Position | None = None
         self._is_at_end = True
@@ -180,4 +190,5 @@ class UnorderedClaims:
     def _execute(self, limit: int, position: Position) -> Any:
         after, after_id = position
         parameters = {"limit": limit, "bytes": CLAIM_BYTES, "after": after, "after_id": after_id}
-        return self._session.execute("take", self._parameters | parameters, text=self._text)
+        values = self._parameters | parameters | self._history.begin()
+        return self._session.execute("take", values, text=self._text)

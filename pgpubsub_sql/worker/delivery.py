@@ -21,10 +21,19 @@ from pgpubsub_sql.worker.counters import Counters
 from pgpubsub_sql.worker.crash_accounting import account_for, report_crashes
 from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.ephemeral import Ephemeral
+from pgpubsub_sql.worker.history import History, Retention
 from pgpubsub_sql.worker.isolation import Escaped, Isolation
 from pgpubsub_sql.worker.list_batch import SLOWEST_CALLS, ListBatch, ListSizing
 from pgpubsub_sql.worker.ordered_claims import OrderedClaims
-from pgpubsub_sql.worker.outcomes import Claimed, Done, Expired, Release, describe, postpone
+from pgpubsub_sql.worker.outcomes import (
+    Claimed,
+    Discarded,
+    Done,
+    Expired,
+    Release,
+    describe,
+    postpone,
+)
 from pgpubsub_sql.worker.pulse import Pulse
 from pgpubsub_sql.worker.raw_notifies import RawNotifies
 from pgpubsub_sql.worker.reporting import is_observed, is_reported, log_failure, report_outcome
@@ -62,7 +71,8 @@ class LaneState:
         """Seconds that the listeners of one message, or of one batch, may take together."""
         self.is_ordered = bool(channel.ordering_fields())
         claims = OrderedClaims if self.is_ordered else UnorderedClaims
-        self.claims: Claims = claims(lane, session, claim_filter)
+        self.history = History(channel, session)
+        self.claims: Claims = claims(lane, session, claim_filter, self.history)
         sizing = ListSizing if self.is_listed else BatchSizing
         self.sizing: BatchSizing | ListSizing = sizing(channel.batch_size)
         self.unresolved: Callable[[], None] | None = None
@@ -152,6 +162,7 @@ class Delivery:
             state.dispatch.calling = self._pulse.listener
         self.outcomes: Counter[type] = Counter()
         """Number of notifications by outcome; those that were handled count for ``NoneType``."""
+        self._retention = Retention(self.session)
         self._ephemeral = 0
         """Number of messages handled that were not stored."""
         self.paused: set[Lane] = set()
@@ -219,6 +230,10 @@ class Delivery:
     def sweep(self) -> None:
         """Delete long payloads that have expired."""
         self.session.execute("delete_long_payloads")
+
+    def forget(self) -> None:
+        """Delete what was kept for long enough."""
+        self._retention.run()
 
     def accepts(self, name: str, payload: str, pid: int) -> bool:
         """Return whether a NOTIFY from the server process *pid* may be handled or stored."""
@@ -301,6 +316,7 @@ class Delivery:
             limits=limits,
             is_stopping=self.is_stopping,
             is_observed=self._observe is not None or is_observed(),
+            is_kept=state.history.is_kept,
             in_flight=self._pulse.message,
         )
 
@@ -319,6 +335,7 @@ class Delivery:
         if rows:
             values: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
             self.session.execute("put_back", values | state.lane._asdict())
+        state.history.correct(batch)
         if batch.count(Release) and is_notified(state.channel):
             # Other workers may have gone to sleep meanwhile.
             self.session.execute("ring", {"channels": [state.lane.channel]})
@@ -394,7 +411,10 @@ class Delivery:
         innocent = postpone(describe(error)) if batch.isolation.is_lost else None
         outcome = attempt.fail(_cause(error), innocent)
         log_failure(attempt)
-        self.session.record_failure(claimed.id, claimed.attempts, outcome)
+        if isinstance(outcome, Discarded) and state.history.is_kept:
+            state.history.discard(claimed, outcome)
+        else:
+            self.session.record_failure(claimed.id, claimed.attempts, outcome)
         self._report(state, [attempt], is_undone=True)
 
     def _isolate(self, state: LaneState, batch: Batch, error: Exception) -> None:

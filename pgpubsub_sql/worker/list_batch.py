@@ -236,6 +236,9 @@ class ListBatch(Batch):
         if error is not None:  # all of it was undone
             return [others]
         self._settle(others, DONE)
+        if self._is_kept:
+            for item in others:
+                self._note_duration(item.claimed, item.attempt.duration or 0.0)
         return []
 
     def _unblocked(self, part: Part) -> Part:

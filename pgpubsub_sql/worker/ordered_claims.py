@@ -12,6 +12,7 @@ from pgpubsub_sql.filters import ClaimFilter
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import claims
 from pgpubsub_sql.worker.claims import Claim, Position, UnorderedClaims, claim_of, statement
+from pgpubsub_sql.worker.history import History
 from pgpubsub_sql.worker.outcomes import Claimed
 from pgpubsub_sql.worker.session import Session
 
@@ -55,10 +56,13 @@ class OrderedClaims:
     There is no low-water mark, because a message that failed has to come first again.
     """
 
-    def __init__(self, lane: Lane, session: Session, claim_filter: ClaimFilter) -> None:
+    def __init__(
+        self, lane: Lane, session: Session, claim_filter: ClaimFilter, history: History
+    ) -> None:
         self._session = session
-        self._keyless = UnorderedClaims(lane, session, claim_filter, keyless=True)
-        self._text = statement("take_ordered", claim_filter)
+        self._history = history
+        self._keyless = UnorderedClaims(lane, session, claim_filter, history, keyless=True)
+        self._text = statement("take_ordered", claim_filter, history.copying)
         self._parameters = {**lane._asdict(), **claim_filter.values}
         self._keyless_at = 0.0
         """When messages without a key had their turn, by the monotonic clock."""
@@ -135,5 +139,5 @@ class OrderedClaims:
             "bytes": claims.CLAIM_BYTES,
             "alone": alone,
         }
-        rows = self._session.execute("take_ordered", self._parameters | chosen, text=self._text)
-        return claim_of(rows)
+        values = self._parameters | chosen | self._history.begin()
+        return claim_of(self._session.execute("take_ordered", values, text=self._text))

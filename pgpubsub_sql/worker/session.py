@@ -124,8 +124,7 @@ class Session:
         This has no effect if it has been in flight since it had failed *attempts* times. If another
         worker has meanwhile recorded that its worker died, this replaces that record.
         """
-        died = describe(WorkerDied()).text
-        values = {"id": notification_id, "attempts_before": attempts, "died": died}
+        values = untouched(notification_id, attempts)
         if isinstance(outcome, Discarded):
             self.execute("delete_discarded", values)
         else:
@@ -219,3 +218,9 @@ class Session:
 
     def _prepare_locally(self) -> None:
         self.execute("prepare_session", text=render("queries/prepare_session", local="true"))
+
+
+def untouched(notification_id: int, attempts: int) -> dict[str, Any]:
+    """Return what identifies a notification that no other worker has had in flight since."""
+    died = describe(WorkerDied()).text
+    return {"id": notification_id, "attempts_before": attempts, "died": died}

@@ -15,6 +15,7 @@ from django.dispatch import Signal
 
 from pgpubsub_sql.channels import BaseChannel, is_notified
 from pgpubsub_sql.errors import NotReady, WrongPlace
+from pgpubsub_sql.keeping import check_history, is_kept
 from pgpubsub_sql.retry import Backoff
 from pgpubsub_sql.signals import worker_reconnected, worker_started, worker_stopped
 from pgpubsub_sql.sql.readiness import check_workable, place
@@ -47,6 +48,8 @@ LOOK_AHEAD_SHARE = 20
 """The time between two looks ahead is at least this many times as long as the last one took: with
 many lanes the query is not quick."""
 SWEEP_SECONDS = 60.0
+FORGET_SECONDS = 600.0
+"""Time between two looks for partitions of the history that can be emptied."""
 _RETRIED = (TryAgain, ReadAgain, Postpone)
 
 
@@ -125,6 +128,7 @@ class Worker:
         """When to look ahead although a lane is due, by the monotonic clock."""
         self._recorder = Recorder()
         self._sweep_at = 0.0
+        self._forget_at = 0.0
         self._echo_at = 0.0
         self._has_listened = False
 
@@ -328,20 +332,21 @@ class Worker:
         self.delivery.session.drop_if_broken()
 
     def _keep_house(self) -> None:
-        """Delete expired payloads, and ring the worker's own doorbell, each when it is due."""
+        """Delete what is old, and ring the worker's own doorbell, each when it is due."""
         now = time.monotonic()
         try:
             if self._sweep_at <= now:
                 self._sweep_at = now + SWEEP_SECONDS
                 self.delivery.sweep()
+            if self._forget_at <= now:
+                self._forget_at = now + FORGET_SECONDS
+                self.delivery.forget()
             if self._echo_at <= now:
                 self._echo_at = now + ECHO_SECONDS
                 self.delivery.session.execute("ring", {"channels": [self.doorbell.echo]})
                 self.doorbell.expect_echo()
         except Exception as error:
-            message = (
-                "Deleting long payloads, or testing LISTEN, failed: %s; it is tried again later"
-            )
+            message = "Deleting what is old, or testing LISTEN, failed: %s; it is tried again later"
             trace = needs_traceback(error)
             logger.warning(message, first_line(error), exc_info=trace)
             self.delivery.session.drop_if_broken()
@@ -458,6 +463,7 @@ class Worker:
                 "such as a command for tenants, has set up the latter."
             )
         self.delivery.schema = check_workable(connection)
+        check_history(connection, [one for one in self.delivery.channels.values() if is_kept(one)])
 
     def _guarding_forks(self) -> AbstractContextManager[None]:
         """Have processes that a listener forks give up the worker's connections."""

@@ -23,12 +23,13 @@ class Job(pgpubsub_sql.Channel):
 
 @dataclass
 class Step(pgpubsub_sql.Channel):
-    """Durable, in order for each account."""
+    """Durable, in order for each account, and kept for a week."""
 
     account: str | None
     number: int
     mood: str = "good"
     lock_notifications = True
+    keep = datetime.timedelta(days=7)
     ordering_key = "account"
     retry = pgpubsub_sql.Retry(max_attempts=3, delay=0.01, factor=1, jitter=0)
 

@@ -22,6 +22,7 @@ from pgpubsub_sql.sql import SQL, query
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import claims, ordered_claims
 from pgpubsub_sql.worker.delivery import Delivery
+from pgpubsub_sql.worker.history import History
 from tests.app.channels import Step
 from tests.app.listeners import called
 from tests.app.models import Entry
@@ -262,7 +263,10 @@ def test_a_row_that_changes_during_the_claim_ends_the_claim_of_its_key(
     steps("good", "good", "good")
     with delivery.session.isolation(), postponed_between_snapshot_and_lock(number) as condition:
         found = ordered_claims.OrderedClaims(
-            Lane("app.Step"), delivery.session, ClaimFilter(text=condition)
+            Lane("app.Step"),
+            delivery.session,
+            ClaimFilter(text=condition),
+            History(Step, delivery.session),
         )
         claim = found._take_keyed(10)
     assert [json.loads(one.payload)["number"] for one in claim.claimed] == taken
@@ -277,7 +281,10 @@ def test_a_row_that_changes_during_an_unordered_claim_is_left_out(
     jobs("good", "good", "good")
     with delivery.session.isolation(), postponed_between_snapshot_and_lock(number) as condition:
         found = claims.UnorderedClaims(
-            Lane("app.Job"), delivery.session, ClaimFilter(text=condition)
+            Lane("app.Job"),
+            delivery.session,
+            ClaimFilter(text=condition),
+            History(Job, delivery.session),
         )
         claim = found.take(10, thorough=True)
     assert [json.loads(one.payload)["number"] for one in claim.claimed] == taken

@@ -44,6 +44,7 @@ WITH paused AS MATERIALIZED (
     DELETE FROM pgpubsub_sql_notification
     WHERE ctid = ANY ((SELECT places FROM found WHERE given_up IS NULL)::tid[])
     RETURNING *
+:{kept}
 )
 (SELECT :{claimed} FROM taken ORDER BY available_at, id)
 UNION ALL
@@ -112,6 +113,7 @@ WITH run AS MATERIALIZED (
     DELETE FROM pgpubsub_sql_notification
     WHERE ctid = ANY ((SELECT places FROM found WHERE given_up IS NULL)::tid[])
     RETURNING *
+:{kept}
 )
 (SELECT :{claimed} FROM taken ORDER BY coalesce(message, id))
 UNION ALL

@@ -1,0 +1,65 @@
+"""Keeping: for how long a channel keeps messages that are handled, and in which partition."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from pgpubsub_sql.channels import BaseChannel, longest_keep
+from pgpubsub_sql.errors import NotReadyYet
+from pgpubsub_sql.sql import SQL, part, query
+from pgpubsub_sql.sql.own_tables import SLOTS
+from pgpubsub_sql.sql.privileges import Role
+from pgpubsub_sql.sql.readiness import check_role
+
+USED_SLOTS = 28
+"""Number of partitions that hold what is kept for longest. The others have been emptied, or will be
+before their turn comes again."""
+DAY = timedelta(days=1)
+
+
+def is_kept(channel: type[BaseChannel]) -> bool:
+    """Return whether handled messages of *channel* are kept."""
+    return channel.lock_notifications and channel.keep is not None
+
+
+def keeping(channel: type[BaseChannel]) -> dict[str, Any]:
+    """Return the parameters of a statement that copies messages of *channel*, now.
+
+    The slot need not be exact: what is in a partition says itself for how long it is kept.
+    """
+    keep = channel.keep or timedelta(0)
+    day = timedelta(seconds=time.time() + keep.total_seconds()) // DAY
+    return {"keep": keep, "slot": day // slot_days() % SLOTS}
+
+
+def slot_days() -> int:
+    """Return the number of days that have one slot, by the longest time that a channel keeps."""
+    return max(1, math.ceil((longest_keep() or DAY) / DAY / USED_SLOTS))
+
+
+def copying(outcome: str, reason: str) -> SQL:
+    """Return what copies the rows of ``taken`` into the history; both are SQL."""
+    return part("queries/kept", outcome=SQL(outcome), reason=SQL(reason))
+
+
+def check_history(connection: BaseDatabaseWrapper, channels: Sequence[type[BaseChannel]]) -> None:
+    """Raise :class:`NotReady` if nothing can be kept of these *channels*, which keep something."""
+    if not channels:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(query("history_parts"))
+        ((parts,),) = cursor.fetchall()
+    if parts < SLOTS:
+        alias = connection.alias
+        raise NotReadyYet(
+            f"Channel {channels[0].postgres_name()} keeps its messages, but the database {alias!r} "
+            "has no partitions for them, or not all. "
+            f"Run: python manage.py migrate --database {alias}"
+        )
+    check_role(connection, Role.HISTORIAN)

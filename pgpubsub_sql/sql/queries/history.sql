@@ -1,0 +1,65 @@
+-- The history: what is kept of messages that are handled.
+
+-- kept --
+-- Goes on with a statement that deletes messages, and copies them in the same breath.
+), kept AS (
+    INSERT INTO pgpubsub_sql_handled (
+        slot, id, channel, subscription, message, key, payload, created_at, handled_at, kept_until, outcome, reason,
+        attempts
+    )
+    SELECT
+        %(slot)s, id, channel, subscription, message, key, payload, created_at, statement_timestamp(),
+        statement_timestamp() + %(keep)s, :{outcome}, :{reason}, attempts
+    FROM taken
+
+-- unkeep --
+-- Remove from the history what its batch puts back.
+DELETE FROM pgpubsub_sql_handled AS handled
+USING unnest(%(ids)s::bigint[], %(created)s::timestamptz[]) AS back (id, created_at)
+WHERE handled.slot = %(slot)s AND handled.id = back.id AND handled.created_at = back.created_at
+
+-- correct_kept --
+-- Write into the history what only the end of the batch knows.
+UPDATE pgpubsub_sql_handled AS handled
+SET outcome = found.outcome, reason = found.reason, duration = found.duration, handled_at = clock_timestamp()
+FROM unnest(%(ids)s::bigint[], %(created)s::timestamptz[], %(outcomes)s::text[], %(reasons)s::text[], %(durations)s::real[])
+    AS found (id, created_at, outcome, reason, duration)
+WHERE handled.slot = %(slot)s AND handled.id = found.id AND handled.created_at = found.created_at
+
+-- keep_discarded --
+-- Delete a notification that its listener discarded, after its transaction was rolled back, as delete_discarded does,
+-- and keep it.
+WITH taken AS (
+    DELETE FROM pgpubsub_sql_notification WHERE id = %(id)s AND (attempts = %(attempts_before)s
+        OR (attempts = %(attempts_before)s + 1 AND last_error = %(died)s))
+    RETURNING *
+:{kept}
+)
+SELECT id FROM taken
+
+-- keep_chosen --
+-- Delete notifications that somebody discards, and keep them.
+WITH taken AS (
+    DELETE FROM pgpubsub_sql_notification WHERE id = ANY (%(ids)s) AND channel = %(channel)s
+    RETURNING *
+:{kept}
+)
+SELECT id FROM taken
+
+-- slots --
+-- The partitions of the history that hold something, and whether this role may have them emptied.
+SELECT
+    substring(relname from '[0-9]+$')::integer,
+    coalesce(has_function_privilege(to_regprocedure('pgpubsub_forget_v1(integer)'), 'EXECUTE'), false)
+FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+WHERE inhparent = to_regclass('pgpubsub_sql_handled') AND NOT inhdetachpending AND pg_relation_size(inhrelid) > 0
+ORDER BY 1
+
+-- forget_slot --
+-- Empty a partition unless something in it is still to be kept.
+SELECT pgpubsub_forget_v1(%(slot)s)
+
+-- history_parts --
+-- Number of the partitions of the history.
+SELECT count(*)::integer FROM pg_inherits
+WHERE inhparent = to_regclass('pgpubsub_sql_handled') AND NOT inhdetachpending
