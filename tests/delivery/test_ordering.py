@@ -23,7 +23,7 @@ from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import claims, ordered_claims
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.history import History
-from tests.app.channels import Step
+from tests.app.channels import Job, Step
 from tests.app.listeners import called
 from tests.app.models import Entry
 from tests.conftest import Listen, eventually
