@@ -26,12 +26,13 @@ from pgpubsub_sql.retry import Discard, Retry, RetryAfter
 from pgpubsub_sql.rows import Change
 
 if TYPE_CHECKING:
-    from pgpubsub_sql.models import Notification
+    from pgpubsub_sql.models import Handled, Notification
 
 __all__ = [
     "Change",
     "Channel",
     "Discard",
+    "Handled",
     "ListenerFilterProvider",
     "Notification",
     "PartialFailure",
@@ -62,9 +63,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Models can only be imported after the app registry is loaded, which imports this package.
-    if name == "Notification":
+    if name in ("Handled", "Notification"):
         require_installed()
-        from pgpubsub_sql.models import Notification
+        from pgpubsub_sql import models
 
-        return Notification
+        return getattr(models, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

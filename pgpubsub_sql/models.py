@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,13 +14,28 @@ from django.utils.translation import gettext_lazy as _
 
 from pgpubsub_sql.channels import declared_channels, notified_names
 from pgpubsub_sql.django_internals import LoadedMigrations, applied_migration, for_write
+from pgpubsub_sql.handled import Handled, Outcome
 from pgpubsub_sql.keeping import copying, is_kept, keeping
+from pgpubsub_sql.payloads.stored import PayloadDecoder
 from pgpubsub_sql.sql import query, render
 from pgpubsub_sql.sql.own_tables import MAX_REASON, RELAY
 
 if TYPE_CHECKING:
     from pgpubsub_sql.channels import BaseChannel
 
+
+__all__ = [
+    "Channel",
+    "Handled",
+    "InFlight",
+    "Inbox",
+    "LongPayload",
+    "Notification",
+    "NotificationQuerySet",
+    "Outcome",
+    "Position",
+    "State",
+]
 
 BATCH = 1000
 """Notifications changed in one transaction."""
@@ -192,21 +206,6 @@ def _move_to(subscription: str, rows: NotificationQuerySet) -> list[str]:
     return list(rows.order_by("channel").values_list("channel", flat=True).distinct())
 
 
-class PayloadDecoder(json.JSONDecoder):
-    """Decodes any JSON that may be stored.
-
-    What Python cannot decode, nested too deeply or with numbers of thousands of digits, becomes
-    ``{"$raw": text}``, so that the row can still be loaded.
-    """
-
-    def decode(self, s: str, *args: Any) -> Any:
-        """Return the value of the JSON *s*."""
-        try:
-            return super().decode(s, *args)
-        except (RecursionError, ValueError):
-            return {"$raw": s}
-
-
 class Notification(models.Model):
     """A message of a durable channel that is still to be handled, exactly once."""
 
@@ -336,63 +335,6 @@ class InFlight(models.Model):
 
     def __str__(self) -> str:
         return f"{self.listener} on {self.host} ({self.process})"
-
-
-class Outcome(models.TextChoices):
-    """What has become of a message that is kept."""
-
-    HANDLED = "handled", _("handled")
-    """Its listeners were called, and succeeded; or none of them wanted it."""
-    DISCARDED = "discarded", _("discarded")
-    """Its listener, or somebody with ``discard``, has discarded it."""
-    EXPIRED = "expired", _("expired")
-    """It had expired before a worker took it."""
-
-
-class Handled(models.Model):
-    """A message that is done with, of a durable channel with ``keep``.
-
-    Workers write it in the transaction in which they handle the message.
-    """
-
-    id = models.BigIntegerField(primary_key=True)
-    """Id that it had while it was stored to be handled."""
-    channel = models.CharField(max_length=63)
-    """Name of the channel in PostgreSQL."""
-    subscription = models.CharField(max_length=63, blank=True)
-    """Name of the subscription that it was stored for; empty for listeners without one."""
-    message = models.BigIntegerField(null=True, blank=True)
-    """Number that it shares with its copies for other subscriptions. None stands for the id."""
-    key = models.TextField(null=True, blank=True)
-    """Ordering key."""
-    payload = models.JSONField(decoder=PayloadDecoder)
-    """The message as it was sent."""
-    created_at = models.DateTimeField()
-    """When it was sent."""
-    handled_at = models.DateTimeField()
-    """When a worker took it; or when the batch ended, if it took at least 10 ms itself."""
-    kept_until = models.DateTimeField()
-    """When workers may delete it."""
-    outcome = models.CharField(max_length=10, choices=Outcome.choices)
-    """What has become of it, an :class:`Outcome`."""
-    reason = models.TextField(db_default="", blank=True)
-    """Why its listener has discarded it."""
-    attempts = models.IntegerField()
-    """Number of attempts that had failed before."""
-    duration = models.FloatField(null=True, blank=True)
-    """Seconds that its listeners took; None if that was less than 0.01, or none was called."""
-
-    class Meta:
-        app_label = "pgpubsub_sql"
-        required_db_vendor = "postgresql"
-        managed = False
-        verbose_name = _("kept message")
-        verbose_name_plural = _("history")
-        ordering = ("id",)
-        default_permissions = ("view",)
-
-    def __str__(self) -> str:
-        return f"{self.channel} #{self.pk}"
 
 
 class Position(models.Model):

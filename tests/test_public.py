@@ -17,6 +17,7 @@ PUBLIC = [
     "Change",
     "Channel",
     "Discard",
+    "Handled",
     "ListenerFilterProvider",
     "Notification",
     "PartialFailure",

@@ -11,7 +11,7 @@ from pgpubsub_sql.migrations_ops.shared_operations import (
     CreateSecret,
     CreateSubscriptions,
 )
-from pgpubsub_sql.models import PayloadDecoder
+from pgpubsub_sql.payloads.stored import PayloadDecoder
 
 
 class Migration(migrations.Migration):
@@ -166,6 +166,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Handled",
             fields=[
+                ("slot", models.SmallIntegerField()),
                 ("id", models.BigIntegerField(primary_key=True, serialize=False)),
                 ("channel", models.CharField(max_length=63)),
                 ("subscription", models.CharField(blank=True, max_length=63)),

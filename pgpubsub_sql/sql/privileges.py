@@ -59,8 +59,11 @@ class Role(enum.StrEnum):
     READER = "runs `pgpubsub status`, `failed`, `parked` or `show`"
     ONLOOKER = "sees there, or in the admin, what takes long, and how much is handled"
     METER = "exports metrics"
+    HISTORY_READER = "runs `pgpubsub history`"
     WATCHER = "runs `pgpubsub tail`"
     KEEPER = "runs `pgpubsub retry`, `replay`, `discard` or `move`"
+    REPLAYER = "runs `pgpubsub replay --handled`"
+    DISCARDER = "runs `pgpubsub discard` for channels with `keep`"
     PAUSER = "runs `pgpubsub pause` or `resume`"
     REGISTRAR = "runs `pgpubsub unsubscribe` or `move --subscription`"
     VERIFIER = "runs `pgpubsub verify`, `ls` or `sql`"
@@ -141,11 +144,19 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
         *_table(SUBSCRIPTION, "SELECT"),
         *_table(COUNTER, "SELECT"),
     ),
+    Role.HISTORY_READER: _table(HANDLED, "SELECT"),
     Role.WATCHER: (*_table(NOTIFICATION, "SELECT"), *_table(LONG_PAYLOAD, "SELECT")),
     Role.KEEPER: (
         *_table(NOTIFICATION, "SELECT", "UPDATE", "DELETE"),
         *_call_postgres("pg_notify"),
     ),
+    Role.REPLAYER: (
+        *_table(HANDLED, "SELECT"),
+        *_table(NOTIFICATION, "INSERT"),
+        *_STORING,
+        *_call_postgres("pg_notify"),
+    ),
+    Role.DISCARDER: _table(HANDLED, "INSERT"),
     Role.PAUSER: (
         *_table(NOTIFICATION, "SELECT"),
         *_table(SUBSCRIPTION, "SELECT", "INSERT", "UPDATE"),

@@ -14,7 +14,7 @@ from django.db.models import Model
 from pgpubsub_sql.channels import BaseChannel, TriggerChannel, select_channels
 from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.listeners import Reference, field_names
-from pgpubsub_sql.models import PayloadDecoder
+from pgpubsub_sql.payloads.stored import PayloadDecoder
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.testing.lookups import MISSING, differences, show
 from pgpubsub_sql.worker.decoding import Message as Decoded

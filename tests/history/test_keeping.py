@@ -142,6 +142,7 @@ def test_a_batch_that_a_listener_commits_is_corrected(delivery: Delivery, mood: 
 def test_the_time_that_a_message_took_is_kept_if_it_was_long(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("pgpubsub_sql.worker.batch.SLOW_SECONDS", 1000.0)
     jobs("good", "good")
     drain(delivery)
     assert {row.duration for row in Handled.objects.all()} == {None}

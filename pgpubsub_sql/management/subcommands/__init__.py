@@ -10,6 +10,7 @@ from pgpubsub_sql.management.base import Subcommand
 from pgpubsub_sql.management.subcommands import (
     adopt,
     channels,
+    history,
     leave,
     messages,
     pausing,
@@ -28,6 +29,7 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     *triggers.SUBCOMMANDS,
     *status.SUBCOMMANDS,
     *messages.SUBCOMMANDS,
+    *history.SUBCOMMANDS,
     *replay.SUBCOMMANDS,
     *pausing.SUBCOMMANDS,
     *subscriptions.SUBCOMMANDS,

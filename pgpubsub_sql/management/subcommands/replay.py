@@ -21,6 +21,11 @@ from pgpubsub_sql.management.selection import (
     select,
     stored_messages,
 )
+from pgpubsub_sql.management.subcommands.history import (
+    add_replaying,
+    replay_handled,
+    require_handled,
+)
 from pgpubsub_sql.management.subcommands.subscriptions import rename_subscription
 from pgpubsub_sql.models import NotificationQuerySet
 from pgpubsub_sql.sql.privileges import Role
@@ -36,7 +41,16 @@ def replay(command: BaseCommand, options: Options) -> None:
       manage.py pgpubsub replay blog.AuthorChannel --dry-run
       manage.py pgpubsub replay --error timeout
       manage.py pgpubsub replay --id 7 8
+
+    With --handled, it sends messages again that were handled, of a channel that keeps them (keep):
+    each once, in order, as new messages. An interrupted one says how to go on.
+
+      manage.py pgpubsub replay --handled blog.Orders --since 2d --subscription search
     """
+    if options["handled"]:
+        replay_handled(command, options)
+        return
+    require_handled(options)
     rows = _selected(options, stored_messages(options).parked())
     question = "Handle {} again?" if options["all"] else ""
     _change(command, options, rows, rows.replay, done="replayed", question=question)
@@ -102,6 +116,11 @@ def _add_selection(parser: ArgumentParser) -> None:
     add_noinput(parser)
 
 
+def _add_replay(parser: ArgumentParser) -> None:
+    _add_selection(parser)
+    add_replaying(parser)
+
+
 def _add_two_channels(parser: ArgumentParser) -> None:
     parser.add_argument("old", metavar="OLD", help="The channel that has the messages.")
     parser.add_argument(
@@ -124,7 +143,7 @@ def _add_dry_run(parser: ArgumentParser) -> None:
 
 
 SUBCOMMANDS = (
-    Subcommand(replay, _add_selection, Role.KEEPER),
+    Subcommand(replay, _add_replay, Role.KEEPER),
     Subcommand(retry, _add_selection, Role.KEEPER),
     Subcommand(discard, _add_selection, Role.KEEPER),
     Subcommand(move, _add_two_channels, Role.KEEPER),

@@ -63,3 +63,32 @@ SELECT pgpubsub_forget_v1(%(slot)s)
 -- Number of the partitions of the history.
 SELECT count(*)::integer FROM pg_inherits
 WHERE inhparent = to_regclass('pgpubsub_sql_handled') AND NOT inhdetachpending
+
+-- lacking_subscription --
+-- Those of these channels for which nothing is stored for a subscription.
+SELECT name FROM unnest(%(names)s::text[]) AS chosen (name)
+WHERE %(subscription)s::text NOT IN (
+    SELECT subscription.name FROM pgpubsub_sql_subscription AS subscription WHERE subscription.channel = chosen.name
+    UNION ALL
+    SELECT '' WHERE NOT EXISTS (SELECT FROM pgpubsub_sql_subscription AS other WHERE other.channel = chosen.name)
+)
+
+-- send_again --
+-- Store messages of the history as new ones, in order, for each subscription of their channel or for one.
+INSERT INTO pgpubsub_sql_notification (channel, subscription, message, payload, key)
+SELECT again.channel, coalesce(subscription.name, ''), again.number, again.payload, again.key
+FROM (
+    SELECT sorted.*, nextval('pgpubsub_sql_notification_id_seq') AS number
+    FROM (
+        SELECT handled.channel, handled.payload, handled.key
+        FROM unnest(%(slots)s::smallint[], %(ids)s::bigint[], %(numbers)s::bigint[], %(channels)s::text[])
+            AS chosen (slot, id, number, channel)
+        JOIN pgpubsub_sql_handled AS handled
+            ON handled.slot = chosen.slot AND handled.id = chosen.id AND handled.channel = chosen.channel
+                AND coalesce(handled.message, handled.id) = chosen.number
+        ORDER BY chosen.number
+    ) AS sorted
+) AS again
+LEFT JOIN pgpubsub_sql_subscription AS subscription ON subscription.channel = again.channel
+WHERE %(subscription)s::text IS NULL OR coalesce(subscription.name, '') = %(subscription)s
+ORDER BY again.number

@@ -1,0 +1,182 @@
+"""The history: messages that were handled, and sending them again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections, models, transaction
+from django.db.models.functions import Coalesce
+from django.utils.translation import gettext_lazy as _
+
+from pgpubsub_sql.channels import notified_names
+from pgpubsub_sql.django_internals import for_write
+from pgpubsub_sql.payloads.stored import PayloadDecoder
+from pgpubsub_sql.sql import query
+
+if TYPE_CHECKING:
+    from pgpubsub_sql.channels import BaseChannel
+
+PAGE = 1000
+"""Messages sent again in one transaction."""
+
+NUMBER = Coalesce("message", "id")
+"""What the copies of a message share, and what orders messages."""
+
+
+class Outcome(models.TextChoices):
+    """What has become of a message that is kept."""
+
+    HANDLED = "handled", _("handled")
+    """Its listeners were called, and succeeded; or none of them wanted it."""
+    DISCARDED = "discarded", _("discarded")
+    """Its listener, or somebody with ``discard``, has discarded it."""
+    EXPIRED = "expired", _("expired")
+    """It had expired before a worker took it."""
+
+
+class HandledQuerySet(models.QuerySet["Handled"]):
+    """Messages of the history, and sending them again."""
+
+    def bounds(self) -> tuple[int, int, int]:
+        """Return how many messages these are, each counted once, and the lowest and highest number.
+
+        All are 0 if there is none.
+        """
+        numbers = self.order_by().annotate(number=NUMBER)
+        found = numbers.aggregate(
+            count=models.Count("number", distinct=True),
+            first=models.Min("number"),
+            last=models.Max("number"),
+        )
+        return found["count"], found["first"] or 0, found["last"] or 0
+
+    def replay(
+        self,
+        *,
+        subscription: str | None = None,
+        rate: float | None = None,
+        after: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> int:
+        """Send these messages again, in the order in which they were sent; return their number.
+
+        ::
+
+            Handled.from_channel(AuthorChannel).filter(handled_at__gte=monday).replay()
+
+        Each is sent once, however many subscriptions it was kept for. It becomes a new message, of
+        all subscriptions of its channel or of *subscription* alone, and has not been tried yet.
+        *rate* is how many are sent in a second at most.
+
+        They are sent a thousand per transaction. After each, *progress* is called with how many
+        were sent and with the number of the last one. To go on after an interruption, pass that as
+        *after*, and select the same messages: those that were sent again are kept, too.
+
+        Raises :class:`LookupError` if a channel has no such subscription.
+        """
+        using, started, sent = for_write(self), time.monotonic(), 0
+        for page in self._pages(after, PAGE if rate is None else max(1, min(PAGE, int(rate)))):
+            if rate is not None:
+                time.sleep(max(0.0, started + sent / rate - time.monotonic()))
+            with transaction.atomic(using=using):
+                _send_again(using, page, subscription)
+            sent += len(page)
+            if progress:
+                progress(sent, page[-1][0])
+        return sent
+
+    def _pages(self, after: int | None, size: int) -> Iterator[list[Kept]]:
+        """Yield these, each once and in order, up to the last one that there is now."""
+        _count, first, last = self.bounds()
+        done = first - 1 if after is None else max(after, first - 1)
+        numbers = self.annotate(number=NUMBER).order_by("number", "id").distinct("number")
+        while done < last:
+            rows = numbers.filter(number__gt=done, number__lte=last)
+            page = list(rows.values_list("number", "slot", "id", "channel")[:size])
+            if not page:
+                return
+            yield page
+            done = page[-1][0]
+
+
+Kept = tuple[int, int, int, str]
+"""Number, slot, id and channel."""
+
+
+def _send_again(using: str, page: Sequence[Kept], subscription: str | None) -> None:
+    numbers, slots, ids, channels = zip(*page, strict=True)
+    values: dict[str, Any] = {
+        "slots": list(slots),
+        "ids": list(ids),
+        "numbers": list(numbers),
+        "channels": list(channels),
+        "subscription": subscription,
+    }
+    names = sorted({*channels})
+    with connections[using].cursor() as cursor:
+        if subscription is not None:
+            cursor.execute(query("lacking_subscription"), {**values, "names": names})
+            if lacking := cursor.fetchall():
+                raise LookupError(
+                    f"The channel {lacking[0][0]} has no subscription {subscription!r}, so nothing "
+                    "was sent again. Declare a listener of it, and run migrate."
+                )
+        cursor.execute(query("send_again"), values)
+        cursor.execute(query("ring"), {"channels": notified_names(names)})
+
+
+class Handled(models.Model):
+    """A message that is done with, of a durable channel with ``keep``.
+
+    Workers write it in the transaction in which they handle the message.
+    """
+
+    slot = models.SmallIntegerField()
+    """Number of its partition."""
+    id = models.BigIntegerField(primary_key=True)
+    """Id that it had while it was stored to be handled."""
+    channel = models.CharField(max_length=63)
+    """Name of the channel in PostgreSQL."""
+    subscription = models.CharField(max_length=63, blank=True)
+    """Name of the subscription that it was stored for; empty for listeners without one."""
+    message = models.BigIntegerField(null=True, blank=True)
+    """Number that it shares with its copies for other subscriptions. None stands for the id."""
+    key = models.TextField(null=True, blank=True)
+    """Ordering key."""
+    payload = models.JSONField(decoder=PayloadDecoder)
+    """The message as it was sent."""
+    created_at = models.DateTimeField()
+    """When it was sent."""
+    handled_at = models.DateTimeField()
+    """When a worker took it; or when the batch ended, if it took at least 10 ms itself."""
+    kept_until = models.DateTimeField()
+    """When workers may delete it."""
+    outcome = models.CharField(max_length=10, choices=Outcome.choices)
+    """What has become of it, an :class:`Outcome`."""
+    reason = models.TextField(db_default="", blank=True)
+    """Why its listener has discarded it."""
+    attempts = models.IntegerField()
+    """Number of attempts that had failed before."""
+    duration = models.FloatField(null=True, blank=True)
+    """Seconds that its listeners took; None if that was less than 0.01, or none was called."""
+
+    objects = HandledQuerySet.as_manager()
+
+    class Meta:
+        app_label = "pgpubsub_sql"
+        required_db_vendor = "postgresql"
+        managed = False
+        verbose_name = _("kept message")
+        verbose_name_plural = _("history")
+        ordering = ("id",)
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.channel} #{self.pk}"
+
+    @classmethod
+    def from_channel(cls, channel: type[BaseChannel]) -> HandledQuerySet:
+        """Return what is kept of *channel*."""
+        return cls.objects.filter(channel=channel.postgres_name())
