@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import shlex
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
@@ -10,12 +11,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
+from django.db.models import DurationField, ExpressionWrapper, F
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from pgpubsub_sql.channels import declared_channels
 from pgpubsub_sql.management.base import Options, Row, Subcommand, positive
 from pgpubsub_sql.management.output import (
-    one_line,
     output_width,
     pluralize,
     progress_bar,
@@ -29,6 +31,7 @@ from pgpubsub_sql.management.selection import (
     duration,
     resolve_channels,
 )
+from pgpubsub_sql.management.subcommands.messages import ago
 from pgpubsub_sql.management.subcommands.sending import moment
 from pgpubsub_sql.models import Handled, Outcome
 from pgpubsub_sql.sql.privileges import Role
@@ -39,6 +42,7 @@ _COLUMNS = (
     *("id", "channel", "subscription", "message", "created_at", "handled_at", "kept_until"),
     *("outcome", "reason", "attempts", "duration", "key", "payload"),
 )
+_AGE = ExpressionWrapper(Now() - F("handled_at"), output_field=DurationField())
 _FOREIGN = ("id", "older_than", "error")
 """Options of ``replay`` that are about parked messages."""
 _OWN = ("since", "until", "rate", "after")
@@ -63,7 +67,7 @@ def history(command: BaseCommand, options: Options) -> None:
         rows = rows.filter(outcome=options["outcome"])
     rows = _within(rows, options).order_by("-id")
     limit = max(0, options["limit"])
-    found = list(rows.values(*_COLUMNS)[: limit + 1])
+    found = list(rows.annotate(age=_AGE).values(*_COLUMNS, "age")[: limit + 1])
     shown, is_cut = found[:limit], len(found) > limit
     if options["json"]:
         write_json(command, {"messages": shown, "more": is_cut})
@@ -237,11 +241,11 @@ def _brief(row: Row) -> Row:
     return {
         "id": row["id"],
         "channel": str(Lane(row["channel"], row["subscription"])),
-        "handled": row["handled_at"],
+        "handled": ago(row["age"]),
         "outcome": row["outcome"],
         "attempts": row["attempts"] + (row["outcome"] == Outcome.HANDLED),
         "took": "" if row["duration"] is None else f"{row['duration']:.2f} s",
-        "payload": one_line(str(row["payload"])),
+        "payload": json.dumps(row["payload"], ensure_ascii=False),
     }
 
 

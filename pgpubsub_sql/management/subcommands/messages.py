@@ -172,7 +172,7 @@ def _brief(row: Row) -> Row:
     return {
         "id": row["id"],
         "channel": str(_lane(row)),
-        "failed": _ago(row["failed"]),
+        "failed": ago(row["failed"]),
         "attempts": _attempts(row),
         "next": _next(row),
         "error": row["error"],
@@ -201,10 +201,11 @@ def _duration(passed: datetime.timedelta) -> str:
 
 
 def _past(moment: datetime.datetime | None, passed: datetime.timedelta | None) -> str:
-    return f"{_moment(moment)} ({_ago(passed)})" if moment else ""
+    return f"{_moment(moment)} ({ago(passed)})" if moment else ""
 
 
-def _ago(passed: datetime.timedelta | None) -> str:
+def ago(passed: datetime.timedelta | None) -> str:
+    """Return how long ago something was, such as ``25 s ago``; empty if that is not known."""
     return "" if passed is None else f"{_duration(passed)} ago"
 
 
