@@ -112,3 +112,13 @@ def test_other_sessions_may_notify(doorbell: Doorbell) -> None:
     with stranger() as cursor:
         cursor.execute("NOTIFY \"app.Job\", 'from afar'")
     assert heard(doorbell) == [Notify("app.Job", "from afar")]
+
+
+def test_the_server_shows_it_for_another_purpose(doorbell: Doorbell) -> None:
+    """If its connection is lost meanwhile, that is an error like any other."""
+    doorbell.show("pgpubsub_sql other")
+    (pid,) = backends("pgpubsub_sql other")
+    sql("SELECT pg_terminate_backend(%s)", pid)
+    eventually(lambda: not backends("pgpubsub_sql other"))
+    with pytest.raises(doorbell.errors):
+        doorbell.show("pgpubsub_sql listen")

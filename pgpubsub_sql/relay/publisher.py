@@ -161,4 +161,5 @@ class PublishingWorker(Worker):
 
     def _poll(self) -> None:
         super()._poll()
-        self.doorbell.show(STUCK if self.delivery.is_stuck else PURPOSE)
+        if self.doorbell.is_open:  # else it is shown once it is connected again
+            self.doorbell.show(STUCK if self.delivery.is_stuck else PURPOSE)

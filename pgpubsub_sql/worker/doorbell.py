@@ -24,7 +24,6 @@ from pgpubsub_sql.worker.connections import (
     listening_connection,
     named,
     prepare,
-    set_setting,
 )
 from pgpubsub_sql.worker.forks import sever
 
@@ -37,6 +36,7 @@ ECHO_SECONDS = 20.0
 READ_TOGETHER = 1000
 """When so many NOTIFYs were read, they are handled before more are read."""
 
+_SETTING = {"name": "application_name", "local": False}
 LOCK_TIMEOUT = {"name": "lock_timeout", "value": "1s", "local": False}
 """Nothing waits for longer on this connection, which hears no NOTIFY meanwhile."""
 
@@ -159,10 +159,9 @@ class Doorbell:
 
     def show(self, purpose: str) -> None:
         """Have the server show the session for another purpose."""
-        if purpose != self._purpose and self.is_open:
-            set_setting(
-                self._wrapper, "application_name", named(self._wrapper, purpose, self._name)
-            )
+        if purpose != self._purpose:
+            shown = named(self._wrapper, purpose, self._name)
+            self.execute(query("set_setting"), _SETTING | {"value": shown})
         self._purpose = purpose
 
     def elect(self, name: str) -> bool:
