@@ -257,6 +257,16 @@ class TestBack:
         assert change["new"]["name"] == "new"
         assert change["context"] == {"user": 7}
 
+    def test_the_copy_of_each_subscription_goes_back(self) -> None:
+        """Their ids were no integers, which the old table has."""
+        execute("INSERT INTO pgpubsub_sql_subscription (channel, name) VALUES ('app.Job', 'mail')")
+        keep(safe_name(Job), job(1))
+        notify(Job(number=2))
+        run("adopt")
+        assert Notification.from_channel(Job).count() == 4
+        run("adopt", "--back", "--noinput")
+        assert sorted(payload["kwargs"]["number"] for _, _, payload in left()) == [1, 1, 2, 2]
+
     def test_the_times_of_messages_go_back_too(self) -> None:
         """M15: its workers go by them, and its trigger sets them to now."""
         keep(safe_name(Job), job(1))

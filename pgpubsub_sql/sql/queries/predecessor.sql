@@ -124,7 +124,7 @@ SELECT channel, count(*) FROM pgpubsub_sql_notification WHERE channel = ANY (%(c
 -- The oldest messages of a channel that are in flight in no worker, each with its old id or a new one of the old table, and
 -- with the time that it was sent.
 SELECT id, CASE
-    WHEN id < 0 THEN id + 2147483648
+    WHEN id BETWEEN -2147483648 AND -1 THEN id + 2147483648  -- below are copies for further subscriptions
     ELSE nextval(pg_get_serial_sequence('pgpubsub_notification', 'id'))
 END, created_at::text
 FROM (
