@@ -9,7 +9,7 @@ from django.db import connections
 
 from pgpubsub_sql.channels import Channel, TriggerChannel
 from pgpubsub_sql.django_internals import count_blocks
-from pgpubsub_sql.listeners import Callback, Reference, register, timed_events
+from pgpubsub_sql.listeners import Callback, Reference, Start, register, timed_events
 from pgpubsub_sql.rows import Change
 
 C = TypeVar("C", bound=Channel)
@@ -19,21 +19,29 @@ R = TypeVar("R")
 
 @overload
 def batch_listener(
-    channel: type[TriggerChannel], *, events: Iterable[str], subscription: str = ""
+    channel: type[TriggerChannel],
+    *,
+    events: Iterable[str],
+    subscription: str = "",
+    start: Start | None = None,
 ) -> Callable[
     [Callable[Concatenate[list[Change[Any]], P], R]],
     Callable[Concatenate[list[Change[Any]], P], R],
 ]: ...
 @overload
 def batch_listener(
-    channel: type[C], *, subscription: str = ""
+    channel: type[C], *, subscription: str = "", start: Start | None = None
 ) -> Callable[[Callable[Concatenate[list[C], P], R]], Callable[Concatenate[list[C], P], R]]: ...
 @overload
 def batch_listener(
-    channel: str, *, events: Iterable[str] = (), subscription: str = ""
+    channel: str, *, events: Iterable[str] = (), subscription: str = "", start: Start | None = None
 ) -> Callable[[Callback], Callback]: ...
 def batch_listener(
-    channel: Reference, *, events: Iterable[str] | None = None, subscription: str = ""
+    channel: Reference,
+    *,
+    events: Iterable[str] | None = None,
+    subscription: str = "",
+    start: Start | None = None,
 ) -> Any:
     """Call the function with a list of messages of *channel*, as many as were claimed together.
 
@@ -47,13 +55,13 @@ def batch_listener(
     each row. *events* are those of :func:`trigger_listener`, and a trigger channel requires them;
     ``()`` installs no trigger. The function may name ``notifications`` and ``contexts``, which are
     lists of the same length. The channel has to be durable, and the function the only listener of
-    its *subscription*, or the only one that names none: see :func:`listener`.
+    its *subscription*, or the only one that names none: see :func:`listener`, also for *start*.
 
     If it raises, what it wrote is undone, and it is called again with each half of the list, until
     those that fail alone are found. :class:`PartialFailure` names them at once.
 
     Raises :class:`ChannelNotFound` as :func:`listener` does, :class:`TypeError` if *events* are
-    missing, and :class:`ValueError` for an unknown event or an impossible name.
+    missing, and :class:`ValueError` for an unknown event, an impossible name or *start*.
     """
     if events is None and isinstance(channel, type) and issubclass(channel, TriggerChannel):
         raise TypeError(
@@ -61,7 +69,7 @@ def batch_listener(
             'events=("insert", "update"), for example. events=() installs no trigger.'
         )
     wanted = timed_events(events or (), "after")
-    return register(channel, wanted, subscription=subscription, is_batch=True)
+    return register(channel, wanted, subscription=subscription, start=start, is_batch=True)
 
 
 class PartialFailure(Exception):

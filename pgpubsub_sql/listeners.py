@@ -33,6 +33,8 @@ from pgpubsub_sql.subscriptions import Lane, check_name
 
 Callback = TypeVar("Callback", bound=Callable[..., Any])
 Reference = type[BaseChannel] | str
+Start = Literal["history"]
+"""With what a subscription begins that is new."""
 Select = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
 
 EXTRAS = ("context", "notification")
@@ -59,6 +61,8 @@ class Listener:
     timed_events: frozenset[str] = frozenset()
     """The row events that it needs, with their timing, such as ``after_insert``; if none, it gets
     every message."""
+    start: Start | None = None
+    """``"history"``: its subscription begins with what was sent before it was registered."""
     is_batch: bool = False
     """Whether it is called with a list of messages."""
     module: ModuleSpec | None = dataclasses.field(default=None, compare=False)
@@ -160,7 +164,7 @@ class Registry:
         """Register *listener*, unless it is registered already."""
         key = (
             *(listener.identity, listener.channel, listener.subscription),
-            *(listener.timed_events, listener.is_batch),
+            *(listener.timed_events, listener.is_batch, listener.start),
         )
         self._listeners.setdefault(key, listener)
 
@@ -203,7 +207,8 @@ class Registry:
                 key = listener.identity, listener.subscription, listener.is_batch
                 first = merged.get(key, listener)
                 union = first.timed_events | listener.timed_events
-                merged[key] = dataclasses.replace(first, timed_events=union)
+                start = first.start or listener.start
+                merged[key] = dataclasses.replace(first, timed_events=union, start=start)
         return list(merged.values())
 
     def lanes_of(self, channels: Iterable[type[BaseChannel]]) -> list[Lane]:
@@ -216,6 +221,17 @@ class Registry:
             for channel in channels
             for name in self._subscriptions_of(channel)
         ]
+
+    def lanes_from_history(self) -> set[Lane]:
+        """Return the subscriptions that begin with what was sent before they were registered.
+
+        Raises :class:`ChannelNotFound` if the channel of one is not declared.
+        """
+        return {
+            Lane(listener.find_channel().postgres_name(), listener.subscription)
+            for listener in self.listeners()
+            if listener.start == "history"
+        }
 
     def _subscriptions_of(self, channel: type[BaseChannel]) -> Iterable[str]:
         heard = self.listeners_of(channel) if channel.lock_notifications else []
@@ -259,13 +275,16 @@ def register(
     timed_events: Iterable[str],
     *,
     subscription: str = "",
+    start: Start | None = None,
     is_batch: bool = False,
 ) -> Callable[[Callback], Callback]:
     """Return a decorator that registers a listener of these events.
 
     Raises :class:`ChannelNotFound` if *channel* is neither a channel nor a string, and the
-    decorator :class:`ValueError` for a name that a subscription cannot have.
+    decorator :class:`ValueError` for a name or a *start* that a subscription cannot have.
     """
+    if start not in (None, "history"):
+        raise ValueError(f'start must be "history" or None, not {start!r}.')
     if not isinstance(channel, str):
         find_channel(channel)  # may raise; a string may name a channel declared later
     module = loading_module()
@@ -278,6 +297,7 @@ def register(
             function=function,
             channel=channel,
             subscription=subscription,
+            start=start,
             timed_events=frozenset(timed_events),
             is_batch=is_batch,
             module=module,
@@ -335,7 +355,9 @@ def _place(function: Callable[..., Any]) -> object:
     return (code.co_filename, code.co_firstlineno, code.co_name) if code else id(function)
 
 
-def listener(channel: Reference, *, subscription: str = "") -> Callable[[Callback], Callback]:
+def listener(
+    channel: Reference, *, subscription: str = "", start: Start | None = None
+) -> Callable[[Callback], Callback]:
     """Call the function with every message of *channel*.
 
     ::
@@ -352,10 +374,13 @@ def listener(channel: Reference, *, subscription: str = "") -> Callable[[Callbac
     by itself. A name has up to 63 of the characters ``A-Z a-z 0-9 _ . -``. After a change, run
     ``migrate``.
 
+    A new subscription receives what is sent once it is registered. With ``start="history"`` it
+    first receives what was sent before, as far as it is still stored.
+
     Raises :class:`ChannelNotFound` if *channel* is neither a channel nor a string, and
-    :class:`ValueError` for a name that a subscription cannot have.
+    :class:`ValueError` for a name or a *start* that a subscription cannot have.
     """
-    return register(channel, (), subscription=subscription)
+    return register(channel, (), subscription=subscription, start=start)
 
 
 def trigger_listener(
@@ -364,23 +389,24 @@ def trigger_listener(
     events: Iterable[str] = ("insert", "update"),
     when: Literal["after", "before"] = "after",
     subscription: str = "",
+    start: Start | None = None,
 ) -> Callable[[Callback], Callback]:
     """Call the function when rows of the channel's model change, whatever changes them.
 
     The other decorators are shorthands for this one. ``events=()`` installs no trigger: write your
-    own in SQL, and the function receives every message of the channel. *subscription* is that of
-    :func:`listener`.
+    own in SQL, and the function receives every message of the channel. *subscription* and *start*
+    are those of :func:`listener`.
 
-    Raises :class:`ValueError` for an unknown event or time, and for a name that a subscription
-    cannot have.
+    Raises :class:`ValueError` for an unknown event or time, and for a name or a *start* that a
+    subscription cannot have.
     """
     if when not in ("after", "before"):
         raise ValueError(f"when must be 'after' or 'before', not {when!r}.")
-    return register(channel, timed_events(events, when), subscription=subscription)
+    return register(channel, timed_events(events, when), subscription=subscription, start=start)
 
 
 def post_insert_listener(
-    channel: Reference, *, subscription: str = ""
+    channel: Reference, *, subscription: str = "", start: Start | None = None
 ) -> Callable[[Callback], Callback]:
     """Call the function after a row was inserted, with ``old`` None and ``new`` the row.
 
@@ -389,68 +415,76 @@ def post_insert_listener(
         @pgpubsub_sql.post_insert_listener(AuthorChannel)
         def welcome(new: Author): ...
     """
-    return trigger_listener(channel, events=("insert",), subscription=subscription)
+    return trigger_listener(channel, events=("insert",), subscription=subscription, start=start)
 
 
 def post_update_listener(
-    channel: Reference, *, subscription: str = ""
+    channel: Reference, *, subscription: str = "", start: Start | None = None
 ) -> Callable[[Callback], Callback]:
     """Call the function after a row was updated, with ``old`` and ``new``."""
-    return trigger_listener(channel, events=("update",), subscription=subscription)
+    return trigger_listener(channel, events=("update",), subscription=subscription, start=start)
 
 
 def post_delete_listener(
-    channel: Reference, *, subscription: str = ""
+    channel: Reference, *, subscription: str = "", start: Start | None = None
 ) -> Callable[[Callback], Callback]:
     """Call the function after a row was deleted, with ``old`` the row and ``new`` None."""
-    return trigger_listener(channel, events=("delete",), subscription=subscription)
+    return trigger_listener(channel, events=("delete",), subscription=subscription, start=start)
 
 
 def post_save_listener(
-    channel: Reference, *, subscription: str = ""
+    channel: Reference, *, subscription: str = "", start: Start | None = None
 ) -> Callable[[Callback], Callback]:
     """Call the function after a row was inserted or updated."""
-    return trigger_listener(channel, events=("insert", "update"), subscription=subscription)
+    return trigger_listener(
+        channel, events=("insert", "update"), subscription=subscription, start=start
+    )
 
 
 def post_truncate_listener(
-    channel: Reference, *, subscription: str = ""
+    channel: Reference, *, subscription: str = "", start: Start | None = None
 ) -> Callable[[Callback], Callback]:
     """Call the function after the table was truncated, with ``old`` and ``new`` both None."""
-    return trigger_listener(channel, events=("truncate",), subscription=subscription)
+    return trigger_listener(channel, events=("truncate",), subscription=subscription, start=start)
 
 
 def pre_insert_listener(
-    channel: Reference, *, subscription: str = ""
+    channel: Reference, *, subscription: str = "", start: Start | None = None
 ) -> Callable[[Callback], Callback]:
     """Call the function after a row was inserted, with ``new`` as it was just before.
 
     Like all listeners, ``pre_`` listeners are called once the write is committed. Only the row is
     from before the write: it lacks changes that other triggers then made to it.
     """
-    return trigger_listener(channel, events=("insert",), when="before", subscription=subscription)
+    return trigger_listener(
+        channel, events=("insert",), when="before", subscription=subscription, start=start
+    )
 
 
 def pre_update_listener(
-    channel: Reference, *, subscription: str = ""
+    channel: Reference, *, subscription: str = "", start: Start | None = None
 ) -> Callable[[Callback], Callback]:
     """Call the function after an update, with ``old`` and ``new`` as they were just before."""
-    return trigger_listener(channel, events=("update",), when="before", subscription=subscription)
+    return trigger_listener(
+        channel, events=("update",), when="before", subscription=subscription, start=start
+    )
 
 
 def pre_delete_listener(
-    channel: Reference, *, subscription: str = ""
+    channel: Reference, *, subscription: str = "", start: Start | None = None
 ) -> Callable[[Callback], Callback]:
     """Call the function after a row was deleted, with ``old`` as it was just before."""
-    return trigger_listener(channel, events=("delete",), when="before", subscription=subscription)
+    return trigger_listener(
+        channel, events=("delete",), when="before", subscription=subscription, start=start
+    )
 
 
 def pre_save_listener(
-    channel: Reference, *, subscription: str = ""
+    channel: Reference, *, subscription: str = "", start: Start | None = None
 ) -> Callable[[Callback], Callback]:
     """Call the function after an insert or update, with the row as it was just before."""
     return trigger_listener(
-        channel, events=("insert", "update"), when="before", subscription=subscription
+        channel, events=("insert", "update"), when="before", subscription=subscription, start=start
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import connections, transaction
 
+from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.models import Notification, NotificationQuerySet
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.subscriptions import Lane, columns
@@ -26,16 +27,28 @@ def rename(using: str, lane: Lane, new: str) -> datetime.datetime | None:
 
     Each message is stored for one of them, and never for both. If both are registered already,
     nothing changes; return since when *new* is.
+
+    Raises :class:`NotReady` while one of them is being filled from the history.
     """
     other = Lane(lane.channel, new)
     with transaction.atomic(using=using):
         before = _execute(using, "registered_at", lane._asdict())
         after = _execute(using, "registered_at", other._asdict())
+        for one, found in ((lane, before), (other, after)):
+            _refuse_filling(one, found)
         if before and not after:
             _execute(using, "rename", lane._asdict() | {"new": new})
         elif not after:
-            _execute(using, "register", columns([other]))
+            _execute(using, "register", columns([other]) | {"filled": [False]})
     return after[0][0] if before and after else None
+
+
+def _refuse_filling(lane: Lane, found: list[tuple[datetime.datetime, bool]]) -> None:
+    if found and found[0][1]:
+        raise NotReady(
+            f"{lane} is being filled with what was sent before it was registered. Rename it after "
+            "that: status says how far it is."
+        )
 
 
 def movable(using: str, lane: Lane, since: datetime.datetime | None = None) -> NotificationQuerySet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -69,11 +70,13 @@ def _table(connection: BaseDatabaseWrapper) -> tuple[bool, bool]:
 
 
 def register(connection: BaseDatabaseWrapper) -> None:
-    """Register all that is declared."""
+    """Register all that is declared; what begins with the history is filled by workers."""
     registered = registered_lanes(connection)
     if missing := [lane for lane in declared_lanes() if lane not in registered]:
         with connection.cursor() as cursor:
-            cursor.execute(query("register"), columns(missing))
+            filled = registry.lanes_from_history()
+            values: dict[str, Any] = {**columns(missing), "filled": [lane in filled for lane in missing]}
+            cursor.execute(query("register"), values)
 
 
 def undeclared_problems(connection: BaseDatabaseWrapper, database: str) -> Iterator[Problem]:

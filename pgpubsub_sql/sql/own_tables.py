@@ -107,6 +107,9 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
         "name": Column(type=_NAME, filler="''"),
         "created_at": Column(type=_TIME, default=_NOW),
         "paused_at": Column(type=_TIME, is_required=False),
+        "fill_xid": Column(type="xid8", is_required=False),
+        "filled_to": Column(type="bigint", is_required=False),
+        "fill_until": Column(type="bigint", is_required=False),
     },
     COUNTER: {
         "minute": Column(type=_TIME, filler="'-infinity'"),

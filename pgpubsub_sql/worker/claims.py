@@ -79,6 +79,7 @@ def statement(name: str, claim_filter: ClaimFilter, copying: SQL = NOTHING) -> s
     return render(
         f"queries/{name}",
         filter=claim_filter.text,
+        filled_to=part("queries/filled_to"),
         size=part("queries/size"),
         found=part("queries/found", given_up=part("queries/given_up")),
         claimed=part("queries/claimed", unusual=unusual),

@@ -24,6 +24,7 @@ from pgpubsub_sql.worker.backlog import Backlog
 from pgpubsub_sql.worker.connections import LISTEN, adopt
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.doorbell import ECHO_SECONDS, Doorbell
+from pgpubsub_sql.worker.filling import Filler
 from pgpubsub_sql.worker.forks import disown, in_forks
 from pgpubsub_sql.worker.limits import Limits
 from pgpubsub_sql.worker.outages import first_line, needs_traceback
@@ -127,6 +128,7 @@ class Worker:
         self._look_ahead_at = 0.0
         """When to look ahead although a lane is due, by the monotonic clock."""
         self._recorder = Recorder()
+        self._filler = Filler(self.delivery.channels, lanes, self.delivery.session)
         self._sweep_at = 0.0
         self._forget_at = 0.0
         self._echo_at = 0.0
@@ -178,6 +180,7 @@ class Worker:
             lanes = self.delivery.lanes
             while lanes and not self.shutdown.is_requested():
                 lanes = [lane for lane in lanes if self._handle_stored(lane)]
+                lanes += self._filler.fill().difference(lanes)
                 if self._recorder.patience(self.delivery.counters) <= 0:
                     self._recorder.write_drained(self.delivery.counters, self.delivery.session)
             self._recorder.write_drained(self.delivery.counters, self.delivery.session)
@@ -214,6 +217,8 @@ class Worker:
         try:
             self._poll()
             if not self.shutdown.is_requested():
+                for lane in self._filler.fill():
+                    self._bring_forward(lane, AT_ONCE)
                 self._look_ahead()
                 self._keep_house()
                 if self._recorder.patience(self.delivery.counters) <= 0:
@@ -373,7 +378,8 @@ class Worker:
         if self._ephemeral or self.doorbell.has_notifies:
             return 0.0
         due = min(self._poll_at.values()) - time.monotonic()
-        return max(0.0, min(due, self._recorder.patience(self.delivery.counters)))
+        recorded = self._recorder.patience(self.delivery.counters)
+        return max(0.0, min(due, recorded, self._filler.patience))
 
     def _read(self) -> None:
         """Read all NOTIFYs, so that they do not fill the server's queue; sort them by kind."""
@@ -444,6 +450,7 @@ class Worker:
                 self._pulse.listens(True)
                 logger.info("Listening to %s", ", ".join(map(str, self.delivery.lanes)))
                 self._poll_at = dict.fromkeys(self.delivery.lanes, time.monotonic())
+                self._filler.restart()
                 self._echo_at = time.monotonic() + ECHO_SECONDS
                 if self._has_listened:
                     self._send(worker_reconnected)

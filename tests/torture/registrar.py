@@ -84,7 +84,7 @@ def add(name: str) -> None:
     """Register a subscription."""
     Name.objects.create(name=name, first=name)
     with connection.cursor() as cursor:
-        cursor.execute(query("register"), columns([lane(name)]))
+        cursor.execute(query("register"), columns([lane(name)]) | {"filled": [False]})
 
 
 def registered() -> set[str]:

@@ -5,12 +5,14 @@
 -- to be handled alone. If earlier claims of some were rolled back without a record, claim nothing and
 -- return those, without their payloads, which may be what killed a worker. Arrays and MATERIALIZED make
 -- each part run once: a LIMIT that is evaluated again under locks would claim too many. By ctid, which
--- saves a second lookup in an index. A subscription that is paused has nothing to claim. The bounds are rows, as
--- the index has them: without statistics, as after a bulk load, PostgreSQL takes "channel = …" for rare, and would
--- sort all of its messages for each claim.
-WITH paused AS MATERIALIZED (
-    SELECT FROM pgpubsub_sql_subscription
-    WHERE channel = %(channel)s AND name = %(subscription)s AND paused_at IS NOT NULL
+-- saves a second lookup in an index. A subscription that is paused has nothing to claim, and one that is being filled
+-- nothing beyond what it is filled to. The bounds are rows, as the index has them: without statistics, as after a bulk
+-- load, PostgreSQL takes "channel = …" for rare, and would sort all of its messages for each claim.
+WITH subscription AS MATERIALIZED (
+    SELECT paused_at, filled_to FROM pgpubsub_sql_subscription
+    WHERE channel = %(channel)s AND name = %(subscription)s
+), paused AS (
+    SELECT FROM subscription WHERE paused_at IS NOT NULL
 ), lone AS MATERIALIZED (
     SELECT ctid AS place, xmax AS mark FROM pgpubsub_sql_notification
     WHERE channel = %(channel)s AND subscription = %(subscription)s AND alone
@@ -32,6 +34,7 @@ WITH paused AS MATERIALIZED (
             AND (channel, subscription, alone, available_at)
                 <= (%(channel)s, %(subscription)s, false, statement_timestamp())
             AND available_at IS NOT NULL
+            AND coalesce(message, id) <= :{filled_to}
             AND (key IS NULL OR NOT %(keyless)s)
             AND (:{filter})
         ORDER BY channel, subscription, alone, available_at, id
@@ -54,22 +57,24 @@ SELECT :{abandoned} FROM pgpubsub_sql_notification WHERE ctid = ANY ((SELECT giv
 -- Lock keys of a subscription whose first notification is ready, in the order of the keys, starting after one:
 -- up to a number of them, or what that many steps find. One index probe a key, however many notifications
 -- wait for it. None of a subscription that is paused.
-WITH RECURSIVE walk (key, is_locked, alone, locked, steps) AS (
+WITH RECURSIVE subscription AS MATERIALIZED (
+    SELECT paused_at, filled_to FROM pgpubsub_sql_subscription
+    WHERE channel = %(channel)s AND name = %(subscription)s
+), walk (key, is_locked, alone, locked, steps) AS (
     SELECT %(after)s::text, false, false, 0, 0
-    WHERE NOT EXISTS (
-        SELECT FROM pgpubsub_sql_subscription
-        WHERE channel = %(channel)s AND name = %(subscription)s AND paused_at IS NOT NULL
-    )
+    WHERE NOT EXISTS (SELECT FROM subscription WHERE paused_at IS NOT NULL)
     UNION ALL
     SELECT next.key, next.is_locked, next.alone, walk.locked + next.is_locked::integer, walk.steps + 1
     FROM walk CROSS JOIN LATERAL (
-        SELECT first.key, first.alone, CASE WHEN first.available_at <= statement_timestamp()
+        SELECT first.key, first.alone, CASE
+            WHEN first.available_at <= statement_timestamp()
+                AND first.number <= coalesce((SELECT filled_to FROM subscription), 9223372036854775807)
             THEN pg_try_advisory_xact_lock(hashtextextended(
                 concat_ws(' ', %(channel)s::text, %(subscription)s::text, first.key), first.tableoid::bigint
             ))
             ELSE false END AS is_locked
         FROM (
-            SELECT key, available_at, alone, tableoid FROM pgpubsub_sql_notification
+            SELECT key, available_at, alone, tableoid, coalesce(message, id) AS number FROM pgpubsub_sql_notification
             WHERE channel = %(channel)s AND subscription = %(subscription)s AND key > walk.key
                 AND available_at IS NOT NULL
             ORDER BY key, coalesce(message, id) LIMIT 1
@@ -84,11 +89,14 @@ SELECT key, is_locked, alone FROM walk WHERE steps > 0 ORDER BY steps
 -- others, changed meanwhile, or whose "alone" differs from what is claimed now. If earlier claims of some
 -- were rolled back without a record, claim nothing and return those, without their payloads. This is a
 -- statement of its own because one that also locked the keys would not see what was put back meanwhile.
-WITH run AS MATERIALIZED (
+WITH subscription AS MATERIALIZED (
+    SELECT filled_to FROM pgpubsub_sql_subscription WHERE channel = %(channel)s AND name = %(subscription)s
+), run AS MATERIALIZED (
     SELECT first.* FROM unnest(%(keys)s::text[]) AS chosen (key)
     CROSS JOIN LATERAL (
         SELECT coalesce(message, id) AS number, key, ctid AS place,
-            available_at <= statement_timestamp() AND alone = %(alone)s AND (:{filter}) AS is_wanted
+            available_at <= statement_timestamp() AND alone = %(alone)s AND coalesce(message, id) <= :{filled_to}
+                AND (:{filter}) AS is_wanted
         FROM pgpubsub_sql_notification
         WHERE channel = %(channel)s AND subscription = %(subscription)s AND key = chosen.key
             AND available_at IS NOT NULL
@@ -139,6 +147,10 @@ CASE WHEN attempts <> 0 OR unreadable <> 0 OR last_error <> '' OR reason <> '' O
         'expired', coalesce(expires_at <= statement_timestamp(), false)
     )::text
 END
+
+-- filled_to --
+-- Up to which number a subscription takes messages: all, unless it is being filled.
+coalesce((SELECT filled_to FROM subscription), 9223372036854775807)
 
 -- size --
 -- About the number of bytes of a payload, without reading one that is stored apart. Compression leaves a tenth or

@@ -10,8 +10,9 @@ FROM to_regclass('pgpubsub_sql_subscription') AS found
 SELECT channel, name FROM pgpubsub_sql_subscription ORDER BY channel, name
 
 -- registered_at --
--- When a subscription was registered; no row if it is not. No other session can change that meanwhile.
-SELECT created_at FROM pgpubsub_sql_subscription
+-- When a subscription was registered, and whether it is being filled; no row if it is not registered. No other session
+-- can change that meanwhile.
+SELECT created_at, filled_to IS NOT NULL FROM pgpubsub_sql_subscription
 WHERE channel = %(channel)s AND name = %(subscription)s FOR UPDATE
 
 -- rename --
@@ -25,6 +26,8 @@ DELETE FROM pgpubsub_sql_subscription
 WHERE channel = %(channel)s AND name = %(subscription)s RETURNING name
 
 -- register --
--- Register subscriptions, unless they are.
-INSERT INTO pgpubsub_sql_subscription (channel, name)
-SELECT * FROM unnest(%(channels)s::text[], %(subscriptions)s::text[]) ON CONFLICT DO NOTHING
+-- Register subscriptions, unless they are. Those that begin with the history have nothing of it yet.
+INSERT INTO pgpubsub_sql_subscription (channel, name, filled_to, fill_xid)
+SELECT channel, name, CASE WHEN is_filled THEN -9223372036854775808 END, CASE WHEN is_filled THEN pg_current_xact_id() END
+FROM unnest(%(channels)s::text[], %(subscriptions)s::text[], %(filled)s::boolean[]) AS listed (channel, name, is_filled)
+ON CONFLICT DO NOTHING

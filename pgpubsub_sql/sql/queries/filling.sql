@@ -1,0 +1,95 @@
+-- Subscriptions that begin with the history: they are filled with what was stored before they were registered.
+
+-- filling --
+-- Those that are being filled: up to which number they are, and up to which they will be; NULL if nobody knows yet.
+SELECT channel, name, filled_to, fill_until FROM pgpubsub_sql_subscription
+WHERE filled_to IS NOT NULL ORDER BY channel, name
+
+-- is_registration_seen --
+-- Whether every statement that stores messages sees that a subscription is registered: no session has a snapshot any
+-- longer that is older. A transaction that seems to be in the future is another server's, from which this database was
+-- restored.
+SELECT fill_xid >= pg_snapshot_xmax(pg_current_snapshot()) OR NOT EXISTS (
+    SELECT FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+        AND backend_type NOT IN ('walsender', 'autovacuum worker')
+        AND backend_xmin IS NOT NULL AND age(backend_xmin) >= age(fill_xid::xid)
+)
+FROM pgpubsub_sql_subscription WHERE channel = %(channel)s AND name = %(subscription)s AND filled_to IS NOT NULL
+
+-- next_transaction --
+-- An id that is above those of all transactions that have written so far.
+SELECT pg_snapshot_xmax(pg_current_snapshot())::text
+
+-- have_ended --
+-- Whether all transactions with an id below this one have ended.
+SELECT pg_snapshot_xmin(pg_current_snapshot()) >= %(before)s::xid8
+
+-- begin_filling --
+-- Note how far to fill a subscription: what it is not stored for itself is committed by now.
+UPDATE pgpubsub_sql_subscription SET fill_until = (
+    SELECT coalesce(max(coalesce(message, id)), filled_to) FROM pgpubsub_sql_notification AS notification
+    WHERE notification.channel = %(channel)s AND notification.subscription <> %(subscription)s
+)
+WHERE channel = %(channel)s AND name = %(subscription)s AND filled_to IS NOT NULL AND fill_until IS NULL
+
+-- fill --
+-- Copy the next messages for a subscription, in their order, unless it has them, which were stored since it was
+-- registered. One statement has one snapshot, so nothing is missed that is handled meanwhile. Whoever has another view of
+-- how far it is filled does nothing. Copies are due since the registration, and so are taken before what was sent since;
+-- a delay still counts. Returns how many were copied, up to which number, and whether that was all.
+WITH subscription AS MATERIALIZED (
+    SELECT channel, name, created_at, filled_to, fill_until FROM pgpubsub_sql_subscription
+    WHERE channel = %(channel)s AND name = %(subscription)s AND filled_to = %(filled_to)s AND fill_until IS NOT NULL
+    FOR NO KEY UPDATE SKIP LOCKED
+), stored AS MATERIALIZED (
+    SELECT coalesce(notification.message, notification.id) AS number, notification.id,
+        notification.subscription = subscription.name AS is_there
+    FROM subscription JOIN pgpubsub_sql_notification AS notification ON notification.channel = subscription.channel
+    WHERE notification.id > filled_to
+        AND coalesce(notification.message, notification.id) > filled_to
+        AND coalesce(notification.message, notification.id) <= fill_until
+), step AS MATERIALIZED (
+    SELECT filled_to, created_at, coalesce(
+        (SELECT number FROM stored ORDER BY number OFFSET %(limit)s - 1 LIMIT 1), fill_until
+    ) AS up_to, fill_until
+    FROM subscription
+), missing AS MATERIALIZED (
+    SELECT number, min(id) AS id FROM stored
+    WHERE number <= (SELECT up_to FROM step)
+    GROUP BY number HAVING NOT bool_or(is_there)
+), copied AS (
+    INSERT INTO pgpubsub_sql_notification
+        (channel, subscription, message, payload, key, created_at, available_at, expires_at)
+    SELECT %(channel)s, %(subscription)s, number, payload, key, notification.created_at,
+        CASE WHEN failed_at IS NULL THEN greatest(available_at, step.created_at) ELSE step.created_at END,
+        expires_at
+    FROM step CROSS JOIN missing JOIN pgpubsub_sql_notification AS notification USING (id)
+    WHERE expires_at IS NULL OR expires_at > statement_timestamp()
+    ORDER BY number
+    RETURNING 1
+)
+UPDATE pgpubsub_sql_subscription AS filled
+SET filled_to = nullif(up_to, step.fill_until), fill_until = CASE WHEN up_to < step.fill_until THEN step.fill_until END,
+    fill_xid = CASE WHEN up_to < step.fill_until THEN fill_xid END
+FROM step
+WHERE channel = %(channel)s AND name = %(subscription)s
+RETURNING (SELECT count(*) FROM copied), up_to, up_to = step.fill_until
+
+-- count_filled --
+-- How many copies wait for their first attempt: they are due since the registration. More than the limit do not count.
+SELECT count(*) FROM (
+    SELECT FROM pgpubsub_sql_notification
+    WHERE channel = %(channel)s AND subscription = %(subscription)s AND NOT alone
+        AND available_at <= (
+            SELECT created_at FROM pgpubsub_sql_subscription
+            WHERE channel = %(channel)s AND name = %(subscription)s
+        )
+    LIMIT %(limit)s
+) AS waiting
+
+-- end_filling --
+-- Have these subscriptions take what is stored for them, and leave the rest.
+UPDATE pgpubsub_sql_subscription SET filled_to = NULL, fill_until = NULL, fill_xid = NULL
+WHERE filled_to IS NOT NULL
+    AND (channel, name) IN (SELECT * FROM unnest(%(channels)s::text[], %(subscriptions)s::text[]))
