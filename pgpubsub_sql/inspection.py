@@ -15,7 +15,7 @@ from pgpubsub_sql.channels import BaseChannel, find_channel, is_notified
 from pgpubsub_sql.errors import ChannelNotFound, PayloadError
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.sql import query
-from pgpubsub_sql.subscriptions import Lane, columns
+from pgpubsub_sql.subscriptions import Filled, Lane, columns
 from pgpubsub_sql.worker.decoding import decode_message
 
 MOST = 10_000
@@ -142,6 +142,8 @@ class Backlog:
     """Who has those in flight, the longest first."""
     paused_seconds: float | None
     """For how many seconds it has been paused; None if it is not."""
+    filled: Filled | None
+    """How far it is filled with the history; None if it is not being filled."""
 
     @property
     def ready(self) -> int:
@@ -178,6 +180,14 @@ def paused_lanes(using: str) -> dict[Lane, float]:
     with connections[using].cursor() as cursor:
         cursor.execute(query("paused"))
         return {Lane(*row): seconds for *row, seconds in cursor.fetchall()}
+
+
+def filled_lanes(using: str) -> dict[Lane, Filled]:
+    """Return the subscriptions that are being filled with the history."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(query("filling"))
+        found = [Filled(*row) for row in cursor.fetchall()]
+    return {one.lane: one for one in found}
 
 
 class OpenTransaction(NamedTuple):
@@ -247,13 +257,16 @@ def backlogs(using: str, lanes: Iterable[Lane]) -> dict[Lane, Backlog]:
     with connections[using].cursor() as cursor:
         cursor.execute(query("status"), columns(lanes))
         rows = cursor.fetchall()
-    paused = paused_lanes(using)
+    paused, filled = paused_lanes(using), filled_lanes(using)
     found = [(Lane(*row[:2]), row[2:]) for row in rows]
-    return {lane: _backlog(lane, *numbers, paused.get(lane)) for lane, numbers in found}
+    return {
+        lane: _backlog(lane, *numbers, paused.get(lane), filled.get(lane))
+        for lane, numbers in found
+    }
 
 
 def _backlog(lane: Lane, *numbers: Any) -> Backlog:
-    due, in_flight, waiting, failed, parked, oldest, holders, paused_seconds = numbers
+    due, in_flight, waiting, failed, parked, oldest, holders, paused_seconds, filled = numbers
     return Backlog(
         lane=lane,
         due=due,
@@ -264,4 +277,5 @@ def _backlog(lane: Lane, *numbers: Any) -> Backlog:
         oldest=oldest,
         holders=tuple(Holder(*one) for one in json.loads(holders)),
         paused_seconds=paused_seconds,
+        filled=filled,
     )

@@ -21,6 +21,34 @@ class Lane(NamedTuple):
         return f"{self.channel} ({self.subscription})" if self.subscription else self.channel
 
 
+class Filled(NamedTuple):
+    """A subscription that begins with the history, and how far it is filled with it.
+
+    In the column order of the query ``filling``.
+    """
+
+    channel: str
+    subscription: str
+    filled_to: int
+    """Number of the message up to which it has all."""
+    fill_until: int | None
+    """Number of the last message that it is to get; None while that is not known."""
+
+    @property
+    def lane(self) -> Lane:
+        """The subscription."""
+        return Lane(self.channel, self.subscription)
+
+    def __str__(self) -> str:
+        """Return a sentence about it."""
+        what = f"{self.lane} is being filled with what was sent before it was registered"
+        if self.fill_until is None:
+            return f"{what}, once transactions have ended that may still store without it."
+        if self.filled_to < 0:
+            return f"{what}: nothing yet, of what is stored up to number {self.fill_until:,}."
+        return f"{what}: up to number {self.filled_to:,} of {self.fill_until:,}."
+
+
 def columns(lanes: Iterable[Lane]) -> dict[str, list[str]]:
     """Return the parameters of a query about *lanes*."""
     listed = list(lanes)

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import datetime
 import random
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 import pgpubsub_sql
 from pgpubsub_sql import Channel, notify, notify_many
+from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.migrations_ops import maintenance
 from pgpubsub_sql.models import Notification
+from pgpubsub_sql.subscribing import rename
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import filling
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.filling import Filler
 from pgpubsub_sql.worker.session import Session
+from pgpubsub_sql.worker.worker import Worker
+from tests.app.models import Entry
 from tests.conftest import eventually
 from tests.ledger import sql, stranger
+from tests.management.support import run, run_json
 from tests.registries import blank
 
 __all__ = ("blank",)
@@ -80,9 +88,7 @@ def filler(channel: type[Channel]) -> Filler:
 def fill(channel: type[Channel]) -> None:
     """Fill to the end."""
     one = filler(channel)
-    eventually(lambda: one.fill() or not is_filling())
-    while is_filling():
-        one.fill()
+    eventually(lambda: one.fill() is None or not is_filling())
 
 
 def is_filling() -> bool:
@@ -232,6 +238,83 @@ def test_several_subscriptions_have_copies_of_a_message(sale: type[Channel]) -> 
     assert numbers() == [0, 1, 2]
 
 
+# --- What was handled, and is kept
+
+
+def keep(number: int, slot: int = 0, **values: Any) -> None:
+    """Have a message be in the history, and not stored any more."""
+    (row,) = Notification.objects.filter(payload__number=number)
+    sql(
+        "INSERT INTO pgpubsub_sql_handled (slot, id, channel, subscription, message, key, payload,"
+        " created_at, handled_at, kept_until, outcome, attempts) SELECT %s, id, channel, %s,"
+        " message, key, payload, created_at, now(), now() + interval '1 day', %s, 0"
+        " FROM pgpubsub_sql_notification WHERE id = %s",
+        *(slot, values.get("subscription", ""), values.get("outcome", "handled"), row.pk),
+    )
+    if not values.get("is_stored"):
+        row.delete()
+
+
+@pytest.fixture
+def slots() -> Iterator[None]:
+    """Some partitions of the history."""
+    for number in range(4):
+        name = f"pgpubsub_sql_handled_{number}"
+        sql(f"CREATE TABLE {name} PARTITION OF pgpubsub_sql_handled FOR VALUES IN ({number})")
+    yield
+    for number in range(4):
+        sql(f"DROP TABLE pgpubsub_sql_handled_{number}")
+
+
+@pytest.mark.usefixtures("slots")
+def test_it_gets_what_was_handled_and_is_kept_in_order(
+    sale: type[Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling, "STEP_MESSAGES", 3)
+    notify_many([sale(number=n) for n in range(12)])
+    for number in (0, 1, 4, 7, 8, 9, 10):
+        keep(number, slot=number % 4)
+    keep(5, slot=1, is_stored=True)
+    heard = join(sale)
+    notify(sale, number=12)
+    one = filler(sale)
+    while is_filling():
+        one.fill()
+        drain(sale)
+    drain(sale)
+    assert heard == list(range(13))
+
+
+@pytest.mark.usefixtures("slots")
+def test_the_copies_that_several_subscriptions_have_handled_are_one_message(
+    sale: type[Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those of its own, from an earlier life: it was ended, and begins anew."""
+    monkeypatch.setattr(filling, "STEP_MESSAGES", 2)
+    for number in range(3):
+        notify(sale, number=number)
+        for name in ("", "mail", "search"):
+            keep(number, subscription=name, is_stored=name != "search")
+    heard = join(sale)
+    one = filler(sale)
+    while is_filling():
+        one.fill()
+        drain(sale)
+    assert heard == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("slots")
+def test_what_had_expired_is_no_history(sale: type[Channel]) -> None:
+    notify_many([sale(number=n) for n in range(3)])
+    keep(0, outcome="discarded")
+    keep(1, outcome="expired")
+    keep(2)
+    heard = join(sale)
+    fill(sale)
+    drain(sale)
+    assert heard == [0, 2]
+
+
 # --- Who stores meanwhile
 
 
@@ -363,3 +446,159 @@ def test_nothing_is_missed_and_nothing_comes_twice_whoever_writes(
     drain(sale)
     committed = [number for writer in writers for number in writer.committed]
     assert Counter(heard) == Counter(committed)
+
+
+# --- Workers
+
+
+PROGRAM = """
+import sys
+sys.path[:] = {path!r}
+import django
+django.setup()
+from django.db import connection
+connection.settings_dict["NAME"] = {database!r}
+from tests.test_filling import work
+work()
+"""
+
+
+def note(number: int) -> None:
+    """Listen; what was done can be seen from other processes."""
+    Entry.objects.create(listener="note", data={"number": number})
+
+
+def work() -> None:
+    """Fill and handle a few messages at a time, for ever."""
+    sale = declare()
+    pgpubsub_sql.listener(sale, subscription="search")(note)
+    filling.STEP_MESSAGES = 5
+    one, delivery = filler(sale), Delivery([sale], using="default")
+    while True:
+        one.fill()
+        delivery.handle_stored(*SEARCH)
+
+
+def test_who_is_killed_while_filling_leaves_nothing_behind(
+    sale: type[Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others go on where it was."""
+    monkeypatch.setattr(filling, "STEP_MESSAGES", 5000)
+    notify_many([sale(number=n) for n in range(3000)])
+    join(sale)
+    values = {"path": sys.path, "database": connection.settings_dict["NAME"]}
+    program = [sys.executable, "-c", PROGRAM.format(**values)]
+    for _ in range(2):
+        before = Entry.objects.count()
+        with subprocess.Popen(program) as process:
+            eventually(lambda before=before: Entry.objects.count() > before + 50)
+            process.kill()
+    assert is_filling()
+    handled = [entry.data["number"] for entry in Entry.objects.all()]
+    fill(sale)
+    assert sorted([*handled, *numbers()]) == list(range(3000))
+
+
+def test_a_drain_fills_and_handles(sale: type[Channel], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "STEP_MESSAGES", 2)
+    notify_many([sale(number=n) for n in range(5)])
+    heard = join(sale)
+    notify(sale, number=5)
+    Worker([sale], lanes=[SEARCH]).drain()
+    assert heard == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_worker_fills_and_handles(sale: type[Channel], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "STEP_MESSAGES", 2)
+    notify_many([sale(number=n) for n in range(5)])
+    heard = join(sale)
+    worker = Worker([sale], lanes=[SEARCH])
+    with worker.shutdown, closing(worker.doorbell):
+        worker._connect()
+        while len(heard) < 5:
+            worker.step()
+    assert heard == [0, 1, 2, 3, 4]
+    assert not is_filling()
+
+
+def test_what_keeps_it_from_filling_is_logged_and_tried_again(
+    sale: type[Channel], caplog: pytest.LogCaptureFixture
+) -> None:
+    join(sale)
+    one = filler(sale)
+    sql("ALTER TABLE pgpubsub_sql_handled RENAME TO hidden")
+    assert one.fill() == set()
+    assert "cannot be filled with what was sent before its registration: rel" in caplog.text
+    assert one.patience > 0
+    sql("ALTER TABLE hidden RENAME TO pgpubsub_sql_handled")
+    fill(sale)
+
+
+def test_a_step_of_another_worker_is_not_made_again(sale: type[Channel]) -> None:
+    """Whoever has looked before it does nothing."""
+    notify_many([sale(number=n) for n in range(5)])
+    join(sale)
+    one, other = filler(sale), filler(sale)
+    one.fill()
+    (looked,) = other._filling()
+    assert other._copy(looked) == 0.0
+    assert other._copy(looked) == filling.BUSY_SECONDS
+    assert numbers() == list(range(5))
+
+
+# --- What is said of it
+
+
+def test_it_is_not_renamed_meanwhile(sale: type[Channel]) -> None:
+    """Copies under the former name would be made again under the new one."""
+    join(sale)
+    with pytest.raises(NotReady, match=r"sale \(search\) is being filled"):
+        rename("default", SEARCH, "find")
+    with pytest.raises(NotReady, match=r"sale \(search\) is being filled"):
+        rename("default", Lane(NAME, ""), "search")
+    fill(sale)
+    rename("default", SEARCH, "find")
+    sql("DELETE FROM pgpubsub_sql_subscription WHERE name = 'find'")
+
+
+def test_status_and_verify_say_how_far_it_is(
+    sale: type[Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling, "STEP_MESSAGES", 2)
+    what = "sale (search) is being filled with what was sent before it was registered"
+    notify_many([sale(number=n) for n in range(5)])
+    numbered = Notification.objects.order_by("id").values_list("message", flat=True)
+    second, last = numbered[1], numbered[4]
+    join(sale)
+    one = filler(sale)
+    said = f"{what}, once transactions have ended that may still store without it."
+    assert said in run("status")
+    one.fill()
+    said = f"{what}: nothing yet, of what is stored up to number {last:,}."
+    assert said in run("status")
+    one.fill()
+    said = f"{what}: up to number {second:,} of {last:,}."
+    assert said in run("status")
+    assert said in run("verify", NAME)
+    (row,) = [one for one in run_json("status")["channels"] if one["subscription"]]
+    assert (row["filled_to"], row["fill_until"]) == (second, last)
+    while is_filling():
+        drain(sale)
+        one.fill()
+    assert what not in run("status")
+
+
+def test_what_waits_to_be_filled_is_not_late(sale: type[Channel]) -> None:
+    notify(sale, number=1)
+    join(sale)
+    notify(sale, number=2)
+    Notification.objects.update(available_at="2026-01-31T00:00Z")
+    problems = run_json("status")["problems"]
+    assert [one for one in problems if "oldest message has been due" in one] == [
+        one for one in problems if one.startswith("sale: ")
+    ]
+
+
+def test_a_start_that_does_not_exist_is_refused(sale: type[Channel]) -> None:
+    with pytest.raises(ValueError, match="start must be \"history\" or None, not 'now'"):
+        pgpubsub_sql.listener(sale, start="now")  # type: ignore[arg-type]

@@ -167,6 +167,8 @@ def _notes(row: ChannelRow) -> Iterator[str]:
         yield gettext("ephemeral")
     if row.is_polled:
         yield gettext("workers poll it")
+    if row.backlog.filled:
+        yield gettext("being filled with what was sent before")
     if (seconds := row.backlog.paused_seconds) is not None:
         since = timezone.now() - datetime.timedelta(seconds=seconds)
         words = gettext("paused for %(duration)s, since %(time)s")

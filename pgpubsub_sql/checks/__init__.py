@@ -17,6 +17,7 @@
 | E013 | a batch listener is not alone in its subscription, or not durable      |
 | E014 | a listener of an ephemeral channel names a subscription                |
 | E015 | a listener names the subscription of the relay                        |
+| E016 | a listener of an ephemeral channel begins with its history             |
 | E101 | a setting of this package has an invalid value                         |
 | E102 | channels are declared, but the app is not in INSTALLED_APPS            |
 | E201 | a database cannot be reached (--database)                              |
@@ -29,6 +30,7 @@
 | W008 | a channel overrides a method of django-pgpubsub that nobody calls      |
 | W009 | django-pgpubsub is installed, too, and has a command of the same name  |
 | W010 | a channel is relayed, but nothing can publish it                       |
+| W011 | a listener begins with the history of a channel that keeps none        |
 | W101 | a notification context outlives its transaction                        |
 | W201 | migrations do not install what the code declares (--deploy)            |
 | W202 | a database lacks what its migrations install (--database)              |

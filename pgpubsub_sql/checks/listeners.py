@@ -1,4 +1,4 @@
-"""Checks of listeners: E004 to E007, E013 to E015."""
+"""Checks of listeners: E004 to E007, E013 to E016, and W011."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def check_listeners(**kwargs: Any) -> list[checks.CheckMessage]:
-    """E004 to E007, E013 to E015: does every listener fit its channel?"""
+    """E004 to E007, E013 to E016, and W011: does every listener fit its channel?"""
     return [
         *(problem for listener in registry.listeners() for problem in _check(listener)),
         *_batch_listeners(),
@@ -67,13 +67,31 @@ def _check(listener: Listener) -> Iterator[checks.CheckMessage]:
             hint="Set lock_notifications = True on the channel, or leave out the subscription.",
             id="pgpubsub_sql.E014",
         )
-
     if listener.subscription == RELAY and listener.function is not publish:
         yield checks.Error(
             f"{listener.path} names the subscription {RELAY!r} of {dotted_path(channel)}, which is "
             "that of the relay.",
             hint="Give it another name. To publish the channel, set relay = True on it.",
             id="pgpubsub_sql.E015",
+        )
+    if listener.start:
+        yield from _start(listener, channel)
+
+
+def _start(listener: Listener, channel: type[BaseChannel]) -> Iterator[checks.CheckMessage]:
+    what = f'{listener.path} begins with the history of {dotted_path(channel)} (start="history")'
+    if not channel.lock_notifications:
+        yield checks.Error(
+            f"{what}, which is ephemeral: its messages are not stored.",
+            hint="Set lock_notifications = True on the channel, or leave out start.",
+            id="pgpubsub_sql.E016",
+        )
+    elif channel.keep is None:
+        yield checks.Warning(
+            f"{what}, which keeps none: it gets only messages that another subscription has not "
+            "handled yet.",
+            hint="Set keep on the channel, such as keep = datetime.timedelta(days=7).",
+            id="pgpubsub_sql.W011",
         )
 
 

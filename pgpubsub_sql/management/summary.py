@@ -56,6 +56,8 @@ def _described(stored: Backlog) -> Iterator[str]:
         yield counts
     if stored.paused_seconds is not None:
         yield "paused"
+    if stored.filled:
+        yield "being filled with what was sent before"
     name = stored.lane.subscription if channel.lock_notifications else None
     yield f"calls {', '.join(one.path for one in registry.listeners_of(channel, name))}"
 

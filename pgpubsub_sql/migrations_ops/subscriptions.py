@@ -12,7 +12,7 @@ from pgpubsub_sql.errors import ChannelNotFound
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.migrations_ops.problems import Problem
 from pgpubsub_sql.sql import query
-from pgpubsub_sql.subscriptions import Lane, columns
+from pgpubsub_sql.subscriptions import Filled, Lane, columns
 
 
 def declared_lanes() -> list[Lane]:
@@ -69,13 +69,25 @@ def _table(connection: BaseDatabaseWrapper) -> tuple[bool, bool]:
     return is_there, is_readable
 
 
+def filled_lanes(connection: BaseDatabaseWrapper) -> list[Filled]:
+    """Return what is being filled with the history; nothing without SELECT on the table."""
+    if not _table(connection)[1]:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(query("filling"))
+        return [Filled(*row) for row in cursor.fetchall()]
+
+
 def register(connection: BaseDatabaseWrapper) -> None:
     """Register all that is declared; what begins with the history is filled by workers."""
     registered = registered_lanes(connection)
     if missing := [lane for lane in declared_lanes() if lane not in registered]:
         with connection.cursor() as cursor:
             filled = registry.lanes_from_history()
-            values: dict[str, Any] = {**columns(missing), "filled": [lane in filled for lane in missing]}
+            values: dict[str, Any] = {
+                **columns(missing),
+                "filled": [lane in filled for lane in missing],
+            }
             cursor.execute(query("register"), values)
 
 

@@ -55,6 +55,7 @@ class Role(enum.StrEnum):
     COUNTER = "runs `listen`, and counts (`PGPUBSUB_COUNTERS`)"
     HISTORIAN = "runs `listen` for channels with `keep`"
     FORGETTER = "runs `listen`, and deletes what was kept for long enough"
+    FILLER = 'runs `listen` for subscriptions with `start="history"`'
     RECEIVER = "runs `listen --relay`"
     READER = "runs `pgpubsub status`, `failed`, `parked` or `show`"
     ONLOOKER = "sees there, or in the admin, what takes long, and how much is handled"
@@ -129,6 +130,12 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
     Role.COUNTER: _table(COUNTER, "SELECT", "INSERT", "UPDATE", "DELETE"),
     Role.HISTORIAN: _table(HANDLED, "SELECT", "INSERT", "UPDATE", "DELETE"),
     Role.FORGETTER: _call("pgpubsub_forget_v1"),
+    Role.FILLER: (
+        *_table(NOTIFICATION, "SELECT", "INSERT"),
+        *_table(HANDLED, "SELECT"),
+        *_table(SUBSCRIPTION, "SELECT", "UPDATE"),
+        *_call_postgres("pg_notify"),
+    ),
     Role.RECEIVER: (
         *_table(POSITION, "SELECT", "INSERT", "UPDATE"),
         *_table(INBOX, "SELECT", "INSERT", "DELETE"),

@@ -75,7 +75,12 @@ class Drain:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Hear what listeners send in the block, and guard the test's transaction from them."""
+        """Hear what listeners send in the block, and guard the test's transaction from them.
+
+        Nobody waits for transactions to end before a subscription is filled with the history: that
+        of the test does not.
+        """
+        ask(self._using, "end_filling", **columns(self._delivery.lanes))
         with ExitStack() as stack:
             stack.enter_context(self._tap.open())
             stack.enter_context(self._guard.active())

@@ -12,11 +12,10 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from pgpubsub_sql.channels import BaseChannel, is_notified
 from pgpubsub_sql.listeners import registry
-from pgpubsub_sql.subscriptions import Lane
+from pgpubsub_sql.subscriptions import Filled, Lane
 from pgpubsub_sql.worker.outages import first_line, needs_traceback
 from pgpubsub_sql.worker.session import Session
 
@@ -30,22 +29,6 @@ BARRIER_SECONDS = 0.1
 """Time between two looks whether transactions have ended that began before the registration."""
 BUSY_SECONDS = 0.05
 """Time until the next step while the listeners have not handled what was copied."""
-
-
-class Filled(NamedTuple):
-    """How far a subscription is filled, in the column order of the query ``filling``."""
-
-    channel: str
-    subscription: str
-    filled_to: int
-    """Number of the last message up to which it has all."""
-    fill_until: int | None
-    """Number of the last message that it is to get; None while that is not known."""
-
-    @property
-    def lane(self) -> Lane:
-        """The subscription."""
-        return Lane(self.channel, self.subscription)
 
 
 class Filler:

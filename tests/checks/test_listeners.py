@@ -1,7 +1,8 @@
-"""E004 to E007, and E013: whether listeners fit their channels."""
+"""E004 to E007, E013, E016 and W011: whether listeners fit their channels."""
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -214,3 +215,23 @@ def test_stacked_batch_decorators_are_one_listener() -> None:
     assert found() == []
     (one,) = registry.listeners_of(channel)
     assert one.timed_events == {"after_insert", "after_delete"}
+
+
+def start(**options: Any) -> None:
+    channel = declare(pgpubsub_sql.Channel, "Sale", **options)
+    pgpubsub_sql.listener(channel, start="history")(lambda: None)
+
+
+def test_e016_reports_the_history_of_an_ephemeral_channel() -> None:
+    start()
+    assert 'of example.blog.channels.Sale (start="history"), which is ephemeral' in report("E016")
+
+
+def test_w011_reports_a_history_that_nobody_keeps() -> None:
+    start(lock_notifications=True)
+    assert "which keeps none: it gets only messages that" in report("W011")
+
+
+def test_w011_accepts_a_history_that_is_kept() -> None:
+    start(lock_notifications=True, keep=datetime.timedelta(days=7))
+    assert found() == []

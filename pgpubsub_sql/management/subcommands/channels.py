@@ -26,7 +26,9 @@ from pgpubsub_sql.migrations_ops import maintenance
 from pgpubsub_sql.migrations_ops.audit import Audit, audit
 from pgpubsub_sql.migrations_ops.known_channels import KnownChannels, expected_keys
 from pgpubsub_sql.migrations_ops.recorded_triggers import Key
+from pgpubsub_sql.migrations_ops.subscriptions import filled_lanes
 from pgpubsub_sql.sql import quote_literal
+from pgpubsub_sql.subscriptions import Filled
 
 
 def ls(command: BaseCommand, options: Options) -> None:
@@ -72,9 +74,14 @@ def verify(command: BaseCommand, options: Options) -> None:
         write_json(command, rows)
     else:
         lines = [f"{one.sentence} {one.remedy}" for one in problems]
-        command.stdout.write("\n".join(lines) or "Code, migrations and database agree.")
+        lines = lines or ["Code, migrations and database agree."]
+        command.stdout.write("\n".join([*lines, *map(str, _filled(options))]))
     if problems:
         raise CommandError(f"{pluralize(len(problems), 'problem')} found.", returncode=1)
+
+
+def _filled(options: Options) -> list[Filled]:
+    return filled_lanes(connections[options["database"]])
 
 
 def sql(command: BaseCommand, options: Options) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand, CommandError
@@ -24,6 +25,7 @@ from pgpubsub_sql.inspection import (
     backlogs,
     capped,
     declared,
+    filled_lanes,
     is_polled,
     long_calls,
     paused_lanes,
@@ -103,6 +105,9 @@ def status(command: BaseCommand, options: Options) -> None:
         _write(command, rows, server, care)
         for line in [*map(_long, calls), *_pauses(rows)]:
             command.stdout.write(line)
+        for row in rows:
+            if row.filled:
+                command.stdout.write(str(row.filled))
         if not options["check"]:
             command.stdout.write("\n".join(problems))
     if problems and options["check"]:
@@ -183,7 +188,8 @@ SUBCOMMANDS = (
 
 def _rows(options: Options) -> list[Backlog]:
     using = options["database"]
-    lanes = dict.fromkeys([*_listened_to(), *stored_lanes(using), *paused_lanes(using)])
+    known = [stored_lanes(using), paused_lanes(using), filled_lanes(using)]
+    lanes = dict.fromkeys([*_listened_to(), *chain.from_iterable(known)])
     names = dict.fromkeys(lane.channel for lane in lanes)
     chosen = resolve_channels(options["channels"], names) or list(names)
     found = backlogs(using, lanes)
@@ -207,6 +213,8 @@ def _as_json(row: Backlog) -> Row:
         "in_flight_seconds": longest and longest.seconds,
         "in_flight_pid": longest and longest.pid,
         "paused_seconds": row.paused_seconds,
+        "filled_to": row.filled and row.filled.filled_to,
+        "fill_until": row.filled and row.filled.fill_until,
         "has_listener": row.lane in _listened_to(),
         "is_polled": _is_polled(row.lane.channel),
     }
@@ -325,7 +333,8 @@ def _channel_problems(
 
 
 def _is_late(row: Backlog, limit: float) -> bool:
-    return (row.oldest or 0) > limit and row.paused_seconds is None
+    is_held_up = row.paused_seconds is not None or row.filled is not None
+    return (row.oldest or 0) > limit and not is_held_up
 
 
 def _relay_problems(rows: list[Backlog], server: Row, options: Options) -> Iterator[str]:

@@ -27,9 +27,16 @@ SELECT pg_snapshot_xmin(pg_current_snapshot()) >= %(before)s::xid8
 
 -- begin_filling --
 -- Note how far to fill a subscription: what it is not stored for itself is committed by now.
-UPDATE pgpubsub_sql_subscription SET fill_until = (
-    SELECT coalesce(max(coalesce(message, id)), filled_to) FROM pgpubsub_sql_notification AS notification
-    WHERE notification.channel = %(channel)s AND notification.subscription <> %(subscription)s
+UPDATE pgpubsub_sql_subscription SET fill_until = greatest(
+    filled_to,
+    (
+        SELECT max(coalesce(message, id)) FROM pgpubsub_sql_notification AS notification
+        WHERE notification.channel = %(channel)s AND notification.subscription <> %(subscription)s
+    ),
+    (
+        SELECT coalesce(message, id) FROM pgpubsub_sql_handled AS kept
+        WHERE kept.channel = %(channel)s ORDER BY coalesce(message, id) DESC LIMIT 1
+    )
 )
 WHERE channel = %(channel)s AND name = %(subscription)s AND filled_to IS NOT NULL AND fill_until IS NULL
 
@@ -39,38 +46,52 @@ WHERE channel = %(channel)s AND name = %(subscription)s AND filled_to IS NOT NUL
 -- how far it is filled does nothing. Copies are due since the registration, and so are taken before what was sent since;
 -- a delay still counts. Returns how many were copied, up to which number, and whether that was all.
 WITH subscription AS MATERIALIZED (
-    SELECT channel, name, created_at, filled_to, fill_until FROM pgpubsub_sql_subscription
+    SELECT created_at, filled_to, fill_until FROM pgpubsub_sql_subscription
     WHERE channel = %(channel)s AND name = %(subscription)s AND filled_to = %(filled_to)s AND fill_until IS NOT NULL
     FOR NO KEY UPDATE SKIP LOCKED
 ), stored AS MATERIALIZED (
-    SELECT coalesce(notification.message, notification.id) AS number, notification.id,
-        notification.subscription = subscription.name AS is_there
-    FROM subscription JOIN pgpubsub_sql_notification AS notification ON notification.channel = subscription.channel
-    WHERE notification.id > filled_to
-        AND coalesce(notification.message, notification.id) > filled_to
-        AND coalesce(notification.message, notification.id) <= fill_until
+    SELECT coalesce(message, id) AS number, id, subscription = %(subscription)s AS is_there
+    FROM pgpubsub_sql_notification
+    WHERE channel = %(channel)s AND id > %(filled_to)s AND coalesce(message, id) > %(filled_to)s
+        AND coalesce(message, id) <= (SELECT fill_until FROM subscription)
+), kept AS MATERIALIZED (
+    SELECT coalesce(message, id) AS number, payload, key, created_at FROM pgpubsub_sql_handled
+    WHERE channel = %(channel)s AND coalesce(message, id) > %(filled_to)s
+        AND coalesce(message, id) <= (SELECT fill_until FROM subscription)
+        AND outcome <> 'expired'
+    ORDER BY coalesce(message, id) LIMIT %(limit)s
 ), step AS MATERIALIZED (
-    SELECT filled_to, created_at, coalesce(
-        (SELECT number FROM stored ORDER BY number OFFSET %(limit)s - 1 LIMIT 1), fill_until
-    ) AS up_to, fill_until
+    SELECT created_at, fill_until, coalesce((
+        SELECT number FROM (SELECT number FROM stored UNION ALL SELECT number FROM kept) AS every
+        ORDER BY number OFFSET %(limit)s - 1 LIMIT 1
+    ), fill_until) AS up_to
     FROM subscription
 ), missing AS MATERIALIZED (
-    SELECT number, min(id) AS id FROM stored
+    SELECT number, min(id) AS id
+    FROM (SELECT * FROM stored UNION ALL SELECT number, NULL, false FROM kept) AS every
     WHERE number <= (SELECT up_to FROM step)
     GROUP BY number HAVING NOT bool_or(is_there)
 ), copied AS (
     INSERT INTO pgpubsub_sql_notification
         (channel, subscription, message, payload, key, created_at, available_at, expires_at)
-    SELECT %(channel)s, %(subscription)s, number, payload, key, notification.created_at,
-        CASE WHEN failed_at IS NULL THEN greatest(available_at, step.created_at) ELSE step.created_at END,
-        expires_at
-    FROM step CROSS JOIN missing JOIN pgpubsub_sql_notification AS notification USING (id)
-    WHERE expires_at IS NULL OR expires_at > statement_timestamp()
+    SELECT %(channel)s, %(subscription)s, number, payload, key, source.created_at,
+        greatest(available_at, step.created_at), expires_at
+    FROM step CROSS JOIN (
+        SELECT number, payload, key, created_at, CASE WHEN failed_at IS NULL THEN available_at END AS available_at,
+            expires_at
+        FROM missing JOIN pgpubsub_sql_notification USING (id)
+        WHERE expires_at IS NULL OR expires_at > statement_timestamp()
+        UNION ALL
+        SELECT number, payload, key, created_at, NULL, NULL
+        FROM (SELECT DISTINCT ON (number) * FROM kept ORDER BY number) AS one JOIN missing USING (number)
+        WHERE id IS NULL
+    ) AS source
     ORDER BY number
     RETURNING 1
 )
-UPDATE pgpubsub_sql_subscription AS filled
-SET filled_to = nullif(up_to, step.fill_until), fill_until = CASE WHEN up_to < step.fill_until THEN step.fill_until END,
+UPDATE pgpubsub_sql_subscription
+SET filled_to = CASE WHEN up_to < step.fill_until THEN up_to END,
+    fill_until = CASE WHEN up_to < step.fill_until THEN step.fill_until END,
     fill_xid = CASE WHEN up_to < step.fill_until THEN fill_xid END
 FROM step
 WHERE channel = %(channel)s AND name = %(subscription)s
