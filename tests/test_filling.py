@@ -82,7 +82,9 @@ def join(channel: type[Channel]) -> list[int]:
 
 
 def filler(channel: type[Channel]) -> Filler:
-    return Filler({NAME: channel}, [SEARCH], Session("default"))
+    found = Filler({NAME: channel}, [SEARCH], Session("default"))
+    found.start()
+    return found
 
 
 def fill(channel: type[Channel]) -> None:
@@ -337,7 +339,7 @@ def test_it_waits_for_what_was_stored_in_an_open_transaction(sale: type[Channel]
         heard, one = join(sale), filler(sale)
         store(writer, 2)
         for _ in range(3):
-            one._due = 0.0
+            one.start()
             assert not one.fill()
         writer.execute("COMMIT")
     fill(sale)
@@ -351,7 +353,7 @@ def test_it_waits_for_a_snapshot_that_may_still_store(sale: type[Channel]) -> No
         heard, one = join(sale), filler(sale)
         notify(sale, number=1)
         for _ in range(3):
-            one._due = 0.0
+            one.start()
             assert not one.fill()
         store(writer, 2)
         writer.execute("COMMIT")

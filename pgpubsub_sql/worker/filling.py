@@ -49,13 +49,13 @@ class Filler:
         self._session = session
         self._barriers: dict[Lane, str] = {}
         """By subscription whose registration every statement sees by now: what has to end."""
-        self._due = 0.0
+        self._due = math.inf
         """When to look again, by the monotonic clock."""
         is_declared = bool(self._lanes & registry.lanes_from_history())
         self._look_seconds = LOOK_SECONDS if is_declared else math.inf
 
-    def restart(self) -> None:
-        """Look again at once, on whatever server it is now."""
+    def start(self) -> None:
+        """Look at once, on whatever server it is now."""
         self._barriers.clear()
         self._due = 0.0
 

@@ -178,6 +178,7 @@ class Worker:
             adopt(self.using)
             self._check_database()
             lanes = self.delivery.lanes
+            self._filler.start()
             while lanes and not self.shutdown.is_requested():
                 lanes = [lane for lane in lanes if self._handle_stored(lane)]
                 lanes += self._filler.fill().difference(lanes)
@@ -450,7 +451,7 @@ class Worker:
                 self._pulse.listens(True)
                 logger.info("Listening to %s", ", ".join(map(str, self.delivery.lanes)))
                 self._poll_at = dict.fromkeys(self.delivery.lanes, time.monotonic())
-                self._filler.restart()
+                self._filler.start()
                 self._echo_at = time.monotonic() + ECHO_SECONDS
                 if self._has_listened:
                     self._send(worker_reconnected)

@@ -61,6 +61,8 @@ def test_messages_are_counted_by_state(db: None) -> None:
         "in_flight_seconds": None,
         "in_flight_pid": None,
         "paused_seconds": None,
+        "filled_to": None,
+        "fill_until": None,
         "has_listener": True,
         "is_polled": False,
     }
