@@ -20,7 +20,7 @@ from django.utils import timezone
 import pgpubsub_sql
 from pgpubsub_sql import Channel, notify, notify_many
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.migrations_ops import maintenance
+from pgpubsub_sql.migrations_ops import maintenance, shared_operations
 from pgpubsub_sql.models import Notification
 from pgpubsub_sql.subscribing import rename
 from pgpubsub_sql.subscriptions import Lane
@@ -259,13 +259,10 @@ def keep(number: int, slot: int = 0, **values: Any) -> None:
 
 @pytest.fixture
 def slots() -> Iterator[None]:
-    """Some partitions of the history."""
-    for number in range(4):
-        name = f"pgpubsub_sql_handled_{number}"
-        sql(f"CREATE TABLE {name} PARTITION OF pgpubsub_sql_handled FOR VALUES IN ({number})")
+    """The partitions of the history."""
+    sql(shared_operations.slots("public"))
     yield
-    for number in range(4):
-        sql(f"DROP TABLE pgpubsub_sql_handled_{number}")
+    sql("TRUNCATE pgpubsub_sql_handled")
 
 
 @pytest.mark.usefixtures("slots")
@@ -420,10 +417,12 @@ class Writer(threading.Thread):
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.usefixtures("slots")
 def test_nothing_is_missed_and_nothing_comes_twice_whoever_writes(
-    sale: type[Channel], seed: int, monkeypatch: pytest.MonkeyPatch
+    seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Filled and handled by two workers at once, while six writers write."""
+    """Filled by two workers at once, while six writers write, and others handle what is stored."""
+    sale = declare(keep=datetime.timedelta(days=1))
     monkeypatch.setattr(filling, "STEP_MESSAGES", 20)
     monkeypatch.setattr(filling, "BARRIER_SECONDS", 0.0)
     stopping = threading.Event()
@@ -433,12 +432,15 @@ def test_nothing_is_missed_and_nothing_comes_twice_whoever_writes(
         writer.start()
     try:
         eventually(lambda: Notification.objects.count() > 50)
+        delivery = Delivery([sale], using="default", lanes=[Lane(NAME)])
+        delivery.handle_stored(NAME)
         heard, fillers = join(sale), [filler(sale), filler(sale)]
-        delivery = Delivery([sale], using="default", lanes=[SEARCH])
+        delivery = Delivery([sale], using="default")
         while is_filling():
             for one in fillers:
                 one.fill()
-                delivery.handle_stored(*SEARCH)
+                for lane in delivery.lanes:
+                    delivery.handle_stored(*lane)
         before = Notification.objects.count()
         eventually(lambda: Notification.objects.count() > before + 50)
     finally:
