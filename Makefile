@@ -11,7 +11,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 SUITE = -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-relay demo-site test test-long test-kit test-matrix test-ecosystem test-browser screenshots torture torture-relay bench bench-quick coverage lint types docs build check clean
+.PHONY: help demo demo-relay demo-site test test-docs test-long test-kit test-matrix test-ecosystem test-browser screenshots torture torture-relay bench bench-quick coverage lint types docs build check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,8 +25,11 @@ demo-relay: $(VENV)/.demo-relay ## From one database to another by a cluster, of
 demo-site: $(VENV)/.demo ## Serve the admin of the example, with live traffic and a listener that fails
 	@$(BIN)/python example/manage.py demo_site --settings example.site_settings
 
-test: $(VENV)/.develop ## Run the whole everyday suite
-	$(BIN)/python $(SUITE)
+test: $(VENV)/.develop ## Run the everyday suite
+	$(BIN)/python $(SUITE) --ignore tests/test_docs.py
+
+test-docs: $(VENV)/.develop ## Follow every page of the documentation, block by block
+	$(BIN)/python $(SUITE) tests/test_docs.py
 
 test-long: $(VENV)/.develop ## Let many random projects live long, and a network fall silent
 	$(BIN)/python -m pytest --hypothesis-profile long --timeout 0 -o faulthandler_timeout=0 tests/migrations/test_any_order.py tests/test_silence.py
