@@ -3,10 +3,12 @@
 from django.contrib import admin
 
 from pgpubsub_sql.admin.channels import ChannelAdmin
+from pgpubsub_sql.admin.history import HandledAdmin
 from pgpubsub_sql.admin.notifications import NotificationAdmin
-from pgpubsub_sql.models import Channel, Notification
+from pgpubsub_sql.models import Channel, Handled, Notification
 
-__all__ = ["ChannelAdmin", "NotificationAdmin"]
+__all__ = ["ChannelAdmin", "HandledAdmin", "NotificationAdmin"]
 
 admin.site.register(Channel, ChannelAdmin)
+admin.site.register(Handled, HandledAdmin)
 admin.site.register(Notification, NotificationAdmin)

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
+from django.db.models import Model
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext, ngettext_lazy
@@ -40,6 +41,8 @@ class Change:
     """Says how many it was done to."""
     must_confirm: bool = False
     """Whether to ask even for those that were chosen one by one."""
+    model: type[Model] = Notification
+    """What it is done to."""
     is_wanted: Callable[[NotificationQuerySet], NotificationQuerySet] = lambda rows: rows
     """Leaves out those that it is not for."""
 
@@ -67,7 +70,7 @@ class Change:
         """Record in the admin's log that it was done, once for all messages."""
         LogEntry.objects.create(
             user_id=user.pk,
-            content_type_id=ContentType.objects.get_for_model(Notification).pk,
+            content_type_id=ContentType.objects.get_for_model(self.model).pk,
             object_id=None if pk is None else str(pk),
             object_repr=Truncator(what).chars(200),
             action_flag=DELETION if self.name == "discard" else CHANGE,

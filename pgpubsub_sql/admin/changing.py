@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import connections
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -15,21 +15,17 @@ from django.urls import path, reverse
 
 from pgpubsub_sql.admin.changes import CHANGES, Change, skipped
 from pgpubsub_sql.admin.limits import page
+from pgpubsub_sql.admin.readonly import ReadOnlyAdmin
 from pgpubsub_sql.admin.selection import InvalidSelection, Selection
-from pgpubsub_sql.models import Notification, NotificationQuerySet
+from pgpubsub_sql.models import NotificationQuerySet
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.time_limit import limited
-
-if TYPE_CHECKING:
-    _ModelAdmin = admin.ModelAdmin[Notification]
-else:
-    _ModelAdmin = admin.ModelAdmin
 
 MOST_CHOSEN = 1000
 """How many ids one form may have."""
 
 
-class ChangingAdmin(_ModelAdmin):
+class ChangingAdmin(ReadOnlyAdmin):
     """Replays, retries and discards messages, after a page that says what will happen."""
 
     def get_urls(self) -> list[Any]:

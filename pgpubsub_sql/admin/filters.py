@@ -112,12 +112,7 @@ class FailedAtFilter(FailedFilter):
     template = "admin/pgpubsub_sql/failed_at_filter.html"
 
     def found(self, rows: Any) -> Choices:
-        words = {
-            "m": ngettext_lazy("past %(number)d minute", "past %(number)d minutes", "number"),
-            "h": ngettext_lazy("past hour", "past %(number)d hours", "number"),
-            "d": ngettext_lazy("past day", "past %(number)d days", "number"),
-        }
-        return [(one, words[one[-1]] % {"number": int(one[:-1])}) for one in RECENT]
+        return recent_choices()
 
     def expected_parameters(self) -> list[str | None]:
         return ["since", "until"]
@@ -154,6 +149,16 @@ class AttemptsFilter(FailedFilter):
 
 OF_FAILED = ("reason", "since", "until", "attempts")
 """Parameters that narrow what has failed."""
+
+
+def recent_choices() -> Choices:
+    """Return how long ago something was at most, in words."""
+    words = {
+        "m": ngettext_lazy("past %(number)d minute", "past %(number)d minutes", "number"),
+        "h": ngettext_lazy("past hour", "past %(number)d hours", "number"),
+        "d": ngettext_lazy("past day", "past %(number)d days", "number"),
+    }
+    return [(one, words[one[-1]] % {"number": int(one[:-1])}) for one in RECENT]
 
 
 def _with(chosen: str | None, found: Iterable[str]) -> list[str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from pgpubsub_sql.admin import detail
@@ -23,12 +22,12 @@ from pgpubsub_sql.admin.filters import (
 )
 from pgpubsub_sql.admin.limits import page
 from pgpubsub_sql.admin.listing import MessageList
+from pgpubsub_sql.admin.readonly import id_of
 from pgpubsub_sql.admin.selection import Shown, in_words
 from pgpubsub_sql.inspection import last_line
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.time_limit import limited
 
-LARGEST_ID = 2**63 - 1
 SHOWN_ERROR = 200
 """Characters of an error that the list shows."""
 
@@ -59,37 +58,14 @@ class NotificationAdmin(ChangingAdmin):
         FailedAtFilter,
         AttemptsFilter,
     )
-    list_per_page = 100
-    list_max_show_all = 0
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER
-    sortable_by = ()
-    search_fields = ("id",)
     search_help_text = _("Search by the id of a message, in any state")
     actions = tuple(map(_action, CHANGES.values()))
     change_list_template = "admin/pgpubsub_sql/message_list.html"
-    change_form_template = "admin/pgpubsub_sql/message.html"
 
     # --- Permissions
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_replay_permission(self, request: HttpRequest) -> bool:
-        return CHANGES["replay"].allows(request.user)
-
     def has_discard_permission(self, request: HttpRequest) -> bool:
         return CHANGES["discard"].allows(request.user)
-
-    def has_payload_permission(self, request: HttpRequest) -> bool:
-        """Whether to show payload, key, context and error."""
-        return bool(request.user.has_perm("pgpubsub_sql.view_payload"))
 
     # --- The list
 
@@ -99,18 +75,6 @@ class NotificationAdmin(ChangingAdmin):
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Refuse ``?payload__to__startswith=…``, which would tell what nobody may see."""
         return lookup in ("show", "channel", "subscription", *OF_FAILED)
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: Any, search_term: str
-    ) -> tuple[Any, bool]:
-        """Search for an id, and for nothing else."""
-        if not search_term:
-            return queryset, False
-        text = search_term.strip().removeprefix("#")
-        if text.isascii() and text.isdigit() and int(text) <= LARGEST_ID:
-            return queryset.filter(pk=int(text)), False
-        messages.warning(request, gettext("Only ids of messages can be searched for."))
-        return queryset.none(), False
 
     def get_list_display(self, request: HttpRequest) -> Any:
         shows_failed = _shows_failed(request)
@@ -192,9 +156,8 @@ class NotificationAdmin(ChangingAdmin):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
         """Return the message, with what the page shows of it."""
-        if not object_id.isascii() or not object_id.isdigit() or int(object_id) > LARGEST_ID:
-            return None
-        found: Any = detail.load_message(self._rows(request), int(object_id))
+        pk = id_of(object_id)
+        found: Any = None if pk is None else detail.load_message(self._rows(request), pk)
         if found is not None:
             found.inspection = detail.inspection(found)
         return found
@@ -208,9 +171,6 @@ class NotificationAdmin(ChangingAdmin):
                 (_("What went wrong"), {"fields": ("traceback",)}),
             ]
         return fieldsets
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [name for _, options in self.get_fieldsets(request) for name in options["fields"]]
 
     @admin.display(description=_("state"))
     def shown_state(self, obj: Any) -> str:

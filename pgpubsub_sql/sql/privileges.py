@@ -60,7 +60,7 @@ class Role(enum.StrEnum):
     READER = "runs `pgpubsub status`, `failed`, `parked` or `show`"
     ONLOOKER = "sees there, or in the admin, what takes long, and how much is handled"
     METER = "exports metrics"
-    HISTORY_READER = "runs `pgpubsub history`"
+    HISTORY_READER = "runs `pgpubsub history`, or sees it in the admin"
     WATCHER = "runs `pgpubsub tail`"
     KEEPER = "runs `pgpubsub retry`, `replay`, `discard` or `move`"
     REPLAYER = "runs `pgpubsub replay --handled`"

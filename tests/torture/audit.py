@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.ledger import sql
-from tests.torture.channels import OrderedRows, Rows
+from tests.torture.channels import Message, Ordered, OrderedBundle, OrderedRows, Rows, Shared
 from tests.torture.stage import DECOY
 
 LOCKED = "locked"
@@ -20,6 +20,18 @@ PARKED = """
 
 ROWS = tuple(channel.postgres_name() for channel in (Rows, OrderedRows))
 """Channels on which nothing is stored that its trigger did not send."""
+
+KEPT = tuple(one.postgres_name() for one in (Message, Ordered, OrderedBundle, Shared))
+"""Channels whose history is compared with what was handled."""
+
+HISTORY = """
+    SELECT channel || coalesce(' (' || nullif(subscription, '') || ')', '') AS channel,
+        (payload->>'writer')::integer AS writer, (payload->>'number')::integer AS number
+    FROM pgpubsub_sql_handled WHERE outcome = 'handled'"""
+
+LEDGER = f"""
+    SELECT channel, writer, number FROM torture_handled
+    WHERE split_part(channel, ' ', 1) IN {KEPT}"""
 
 QUERIES = {
     # Committed, and neither handled nor, where nobody can handle it, parked.
@@ -58,6 +70,9 @@ QUERIES = {
     "left": """
         SELECT channel, id, attempts FROM pgpubsub_sql_notification
         WHERE available_at IS NOT NULL""",
+    # Handled and not kept, or kept and not handled; each as often as it was.
+    "another history": f"""
+        ({LEDGER} EXCEPT ALL {HISTORY}) UNION ALL ({HISTORY} EXCEPT ALL {LEDGER})""",
     # Written while a listener's search_path was in force.
     "in a wrong schema": f"""
         SELECT channel, id, attempts FROM {DECOY}.pgpubsub_sql_notification UNION ALL

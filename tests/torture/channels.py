@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
 
 from django.db.models import Q
@@ -13,6 +14,8 @@ FEW_ATTEMPTS = 3
 
 NAMES = tuple(f"s{number:02}" for number in range(24))
 """Of the subscriptions of :class:`Changing`. None is given twice."""
+
+WEEK = datetime.timedelta(days=7)
 
 OFTEN = pgpubsub_sql.Retry(max_attempts=10_000, delay=0.05, factor=2, longest=0.5)
 """Nothing is parked by chance: calamities are charged to whatever message is in flight."""
@@ -28,6 +31,7 @@ class Message(pgpubsub_sql.Channel):
     failures: int = 0
     lock_notifications = True
     retry = OFTEN
+    keep = WEEK
 
 
 @dataclass
@@ -55,6 +59,7 @@ class Ordered(pgpubsub_sql.Channel):
     failures: int = 0
     lock_notifications = True
     retry = OFTEN
+    keep = WEEK
     ordering_key = "key"
 
 
@@ -81,6 +86,7 @@ class OrderedBundle(pgpubsub_sql.Channel):
     failures: int = 0
     lock_notifications = True
     retry = OFTEN
+    keep = WEEK
     ordering_key = "key"
 
 
@@ -95,6 +101,7 @@ class Shared(pgpubsub_sql.Channel):
     failures: int = 0
     lock_notifications = True
     retry = OFTEN
+    keep = WEEK
     ordering_key = "key"
 
 

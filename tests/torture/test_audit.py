@@ -170,3 +170,26 @@ def test_who_came_or_went_meanwhile_may_have_got_it_once() -> None:
 def test_what_nobody_has_handled_yet_is_named() -> None:
     Notification.objects.create(channel=CHANNEL, payload={})
     assert [*audit()] == ["left"]
+
+
+KEEP = """
+INSERT INTO pgpubsub_sql_handled (
+    slot, id, channel, subscription, payload, created_at, handled_at, kept_until, outcome, attempts
+) SELECT 0, 1, %s, %s, jsonb_build_object('writer', 1, 'number', 2), now(), now(), now(), %s, 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("subscription", "channel"), [("", "tests.Shared"), ("mail", "tests.Shared (mail)")]
+)
+def test_another_history_than_what_was_handled_is_named(subscription: str, channel: str) -> None:
+    difference = {"another history": [(channel, 1, 2)]}
+    Handled.objects.filter(writer=1, number=2).update(channel=channel)
+    Written.objects.filter(writer=1, number=2).update(channel=channel)
+    assert audit() == difference
+    sql(KEEP, "tests.Shared", subscription, "discarded")
+    assert audit() == difference
+    sql(KEEP, "tests.Shared", subscription, "handled")
+    assert audit() == {}
+    sql(KEEP, "tests.Shared", subscription, "handled")
+    assert audit() == difference

@@ -92,3 +92,20 @@ FROM (
 LEFT JOIN pgpubsub_sql_subscription AS subscription ON subscription.channel = again.channel
 WHERE %(subscription)s::text IS NULL OR coalesce(subscription.name, '') = %(subscription)s
 ORDER BY again.number
+
+-- kept_channels --
+-- The channels of which something is kept: one index probe each.
+WITH RECURSIVE kept (channel) AS (
+    (SELECT channel FROM pgpubsub_sql_handled ORDER BY channel, coalesce(message, id) LIMIT 1)
+    UNION ALL
+    SELECT next.* FROM kept CROSS JOIN LATERAL (
+        SELECT channel FROM pgpubsub_sql_handled WHERE channel > kept.channel
+        ORDER BY channel, coalesce(message, id) LIMIT 1
+    ) AS next
+)
+SELECT channel FROM kept
+
+-- first_kept_since --
+-- The lowest id of what was handled since a time; NULL if nothing was. An index on the time finds that, if the one of
+-- ids, which "+ 0" keeps out, is not searched from its start.
+SELECT min(id + 0) FROM pgpubsub_sql_handled WHERE handled_at >= %(since)s
