@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.goals import draining, options, receiving, relaying, working, writing
+from benchmarks.goals import (
+    draining,
+    options,
+    receiving,
+    relaying,
+    subscribing,
+    working,
+    writing,
+)
 from benchmarks.running import Outcome
 from benchmarks.stage import Stage
 
@@ -54,6 +62,7 @@ GOALS = {
         Goal(12, "endurance", working.endurance),
         Goal(13, "channels", working.channels),
         Goal(14, "relay", relaying.relay),
+        Goal(15, "subscriptions", subscribing.subscribing),
         Goal(None, "options", options.options),
     )
 }

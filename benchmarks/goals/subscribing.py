@@ -1,0 +1,82 @@
+"""Goal 15: what further subscriptions of a channel cost those who write.
+
+What counts is the processor time of the backend, which other processes do not change.
+What a batch listener gains is a part of goal 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.goals.writing import CHANNEL, INSERT, ROWS, TRUNCATE, copy
+from benchmarks.running import Outcome, Table, Verdict, interleave, ratio
+from benchmarks.stage import Stage
+
+NAMES = {"no name": (), "one": ("one",), "two": ("one", "two"), "three": ("one", "two", "three")}
+"""What is registered, by contestant."""
+UNREGISTER = f"DELETE FROM pgpubsub_sql_subscription WHERE channel = '{CHANNEL}'"
+REGISTER = f"INSERT INTO pgpubsub_sql_subscription (channel, name) VALUES ('{CHANNEL}', %s)"
+WARM = 20
+"""Statements that are executed before, so that all is planned and cached."""
+
+
+def subscribing(stage: Stage) -> Outcome:
+    """Take the processor time of writers whose messages are stored for several subscriptions."""
+    session = Session(stage)
+    single, many = stage.sizes.statements, stage.sizes.rows
+    cases = {
+        f"{single:,} statements of one row": (INSERT, single),
+        f"{many:,} rows in one statement": (ROWS.format(count=many), 1),
+    }
+    tables, verdicts = [], []
+    for title, (statement, times) in cases.items():
+        runs = {name: session.run(names, statement, times) for name, names in NAMES.items()}
+        figures = interleave(runs, stage.sizes.runs)
+        tables.append(
+            Table(
+                title=title,
+                unit="ms of processor time",
+                figures=figures,
+                best_is_high=False,
+                ours=tuple(figures),
+            )
+        )
+        verdicts.append(
+            Verdict(
+                what=f"{title}: two / one",
+                value=ratio(figures, "two", "one"),
+                bound=1.6,
+                at_least=False,
+            )
+        )
+    return Outcome(tables=tables, verdicts=verdicts)
+
+
+class Session:
+    """A writer's session, and the processor time of its backend."""
+
+    def __init__(self, stage: Stage) -> None:
+        connection = stage.connect(copy(stage))
+        self.execute = connection.cursor().execute
+        self._statistics = Path(f"/proc/{connection.info.backend_pid}/schedstat")
+
+    def run(self, names: tuple[str, ...], statement: str, times: int) -> Callable[[], float]:
+        """Return a run: the milliseconds that *times* statements take."""
+
+        def run() -> float:
+            self.execute(TRUNCATE)
+            self.execute(UNREGISTER)
+            for name in names:
+                self.execute(REGISTER, (name,))
+            for _ in range(WARM):
+                self.execute(INSERT)
+            before = self._worked()
+            for _ in range(times):
+                self.execute(statement)
+            return (self._worked() - before) / 1e6
+
+        return run
+
+    def _worked(self) -> int:
+        return int(self._statistics.read_text().split()[0])
