@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.readiness import check_ready, check_workable
 from tests.ledger import sql
 from tests.privileges.support import session
@@ -44,6 +45,20 @@ def test_a_listener_is_told_which_grant_it_lacks(left_out: int | None) -> None:
         sql(statement)
     with session("powerless"):
         check_workable(connection)
+
+
+def test_a_publisher_of_the_relay_needs_no_more_than_the_page_says() -> None:
+    """What ``listen`` needs, and the table of positions."""
+    sql("GRANT USAGE ON SCHEMA public TO powerless")
+    for grant in LISTENER:
+        sql(grant)
+    sql("GRANT SELECT, INSERT, UPDATE ON pgpubsub_sql_position TO powerless")
+    values = {"channel": "app.Job", "limit": 9, "bytes": 9, "prefix": "", "streams": ["x"]}
+    with session("powerless"), connection.cursor() as cursor:
+        for name in ("lock_outbox", "outbox_streams", "add_outbox_streams", "next_in_outbox"):
+            cursor.execute(query(name), values)
+        for name in ("park_in_outbox", "delete_from_outbox"):
+            cursor.execute(query(name), {"ids": [1], "error": "too large"})
 
 
 @pytest.mark.parametrize("function", ["pg_notify", "pg_try_advisory_lock"])

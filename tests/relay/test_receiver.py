@@ -21,7 +21,7 @@ from pgpubsub_sql.relay import consumer, receiver
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream
 from pgpubsub_sql.relay.publishing import Outgoing, batches, outgoing, publish
-from pgpubsub_sql.relay.receiver import Receiver
+from pgpubsub_sql.relay.receiver import Beside, Receiver
 from pgpubsub_sql.relay.settings import RelaySettings
 from pgpubsub_sql.relay.streams import make
 from pgpubsub_sql.worker.doorbell import Notify
@@ -440,3 +440,14 @@ def test_messages_that_expired_unread_are_noticed(
     start(settings=own_settings)
     eventually(lambda: "begins at 4, but only 1 was received" in problem())
     assert stored() == [0]
+
+
+def test_what_ends_a_receiver_ends_what_runs_beside_it() -> None:
+    class Broken(Receiver):
+        def run(self) -> None:
+            raise ZeroDivisionError
+
+    ended = threading.Event()
+    broken = Broken([], RelaySettings(servers=()), shutdown=Shutdown())
+    with pytest.raises(ZeroDivisionError), Beside(lambda shutdown: broken, ended.set):
+        assert ended.wait(20)

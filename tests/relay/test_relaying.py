@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import signal
 from collections.abc import Callable, Iterator
@@ -14,7 +15,9 @@ from pgpubsub_sql import notify_many
 from pgpubsub_sql.models import Notification
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream
+from pgpubsub_sql.relay.publishing import outgoing, publish
 from pgpubsub_sql.relay.settings import RelaySettings
+from pgpubsub_sql.relay.streams import make
 from tests.app.channels import Job
 from tests.conftest import Listen, eventually
 from tests.ledger import WAIT_LOCK, listeners_wait, sql, waiting
@@ -25,6 +28,13 @@ from tests.relay.test_publishing import held
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 STREAM = Stream(origin="shop", channel="app.Job", generation=1, partition=0)
+STEPS = Stream(origin="crm", channel="app.Step", generation=1, partition=0)
+SENT: dict[str, Any] = {
+    "origin": "crm",
+    "channel": "app.Step",
+    "message_id": "1",
+    "created_at": datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC),
+}
 USERS = """authorization {{ users: [
     {{ user: admin, password: a }}
     {{ user: receiver, password: r }}
@@ -66,7 +76,10 @@ def test_a_permission_that_is_missing_and_a_death_before_commit_lose_and_double_
     monkeypatch: pytest.MonkeyPatch,
     commits_wait: None,
 ) -> None:
-    """The least permissions that ``--setup`` prints are enough; a second relay takes over."""
+    """The least permissions that ``--setup`` prints are enough; a second relay takes over.
+
+    That one also receives, beside publishing.
+    """
     monkeypatch.setattr(Job, "relay", True)
     extra = USERS.format(publisher=NOT_PERMITTED)
     with registered("app.Job"), Nats(extra=extra) as nats:
@@ -91,15 +104,21 @@ def test_a_permission_that_is_missing_and_a_death_before_commit_lose_and_double_
             node.configure(USERS.format(publisher=permitted), [])
             assert node.process is not None
             node.process.send_signal(signal.SIGHUP)
-            admin = RelaySettings(servers=tuple(nats.urls), user="admin", password="a")
+            admin = RelaySettings(servers=tuple(nats.urls), user="admin", password="a", replicas=1)
             with Broker(admin) as broker:
                 eventually(lambda: waiting() == 1, within=60)
                 assert held(broker, STREAM) == list(range(20))
                 publisher.kill()
                 eventually(lambda: waiting() == 0)
-                second = listen("--relay", **project(nats, "publisher", origin="shop")).ready()
+                both = project(nats, "admin", origin="shop", sources=["crm"])
+                second = listen("--relay", **both).ready()
                 eventually(lambda: waiting() == 1)
         notify_many(Job(number) for number in range(20, 25))
         eventually(lambda: arrived() == list(range(25)))
+        with Broker(admin) as broker:
+            broker.run(make(broker, STEPS))
+            step = outgoing(payload='{"account": "a", "number": 1}', **SENT)
+            broker.run(publish(broker, STEPS, [step]))
+        eventually(lambda: Notification.objects.filter(channel="app.Step").exists())
         assert second.stop() == 0, second.log
     assert not Notification.objects.filter(subscription="relay").exists()

@@ -1,3 +1,4 @@
+import json
 import os
 
 from django.apps import AppConfig
@@ -8,9 +9,9 @@ class Receiving(AppConfig):
     label = "receiving"
 
     def ready(self) -> None:
-        from tests.app.channels import Job
+        from tests.app.channels import Job, Step
 
-        if "origin" in os.environ["RELAY"]:
-            Job.relay = True
-        else:
-            Job.received_from = "nats"
+        given = json.loads(os.environ["RELAY"])
+        Job.relay = "origin" in given
+        if "sources" in given:
+            (Step if Job.relay else Job).received_from = "nats"
