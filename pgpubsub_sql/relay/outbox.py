@@ -17,6 +17,7 @@ from django.db import connections, transaction
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import BrokerUnavailable
+from pgpubsub_sql.keeping import copying, is_kept, keeping
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream, parse, partition_of, prefix
 from pgpubsub_sql.relay.publishing import (
@@ -29,7 +30,9 @@ from pgpubsub_sql.relay.publishing import (
     publish,
 )
 from pgpubsub_sql.relay.streams import existing, newest
-from pgpubsub_sql.sql import query
+from pgpubsub_sql.sql import query, render
+from pgpubsub_sql.sql.templates import NOTHING
+from pgpubsub_sql.worker.history import CLAIMED
 
 logger = logging.getLogger("pgpubsub_sql.relay")
 
@@ -95,7 +98,9 @@ class Outbox:
     def __init__(self, broker: Broker, channel: type[BaseChannel], *, using: str) -> None:
         self._broker = broker
         self._using = using
+        self._channel = channel
         self._name = channel.postgres_name()
+        self._copying = copying(CLAIMED, "''") if is_kept(channel) else NOTHING
         self._origin = broker.settings.publisher()
         self._prefix = prefix(self._origin, self._name)
         self._found: list[Stream] = []
@@ -128,7 +133,7 @@ class Outbox:
             )
             expired = [row for row in rows if row.has_expired]
             if gone := [row.id for row in [*sent, *expired]]:
-                self._execute("delete_from_outbox", {"ids": gone})
+                self._delete(gone)
         return Published(
             published=len(sent),
             parked=[row.id for row in parked],
@@ -214,7 +219,12 @@ class Outbox:
         if rows:
             self._execute("park_in_outbox", {"ids": [row.id for row in rows], "error": reason})
 
-    def _execute(self, name: str, values: dict[str, Any]) -> list[Any]:
+    def _delete(self, ids: list[int]) -> None:
+        kept = keeping(self._channel) if is_kept(self._channel) else {}
+        text = render("queries/delete_from_outbox", kept=self._copying)
+        self._execute("delete_from_outbox", {"ids": ids, **kept}, text)
+
+    def _execute(self, name: str, values: dict[str, Any], text: str = "") -> list[Any]:
         with connections[self._using].cursor() as cursor:
-            cursor.execute(query(name), values)
+            cursor.execute(text or query(name), values)
             return list(cursor.fetchall()) if cursor.description else []

@@ -70,6 +70,19 @@ def test_messages_are_published_in_order_and_deleted(
     assert Notification.objects.filter(subscription="").count() == 5  # for listeners here
 
 
+def test_what_is_published_is_kept_if_its_channel_says_so(
+    broker: Broker, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Job, "keep", datetime.timedelta(days=1))
+    send(1)
+    notify(Job(2), expires=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
+    Outbox(broker, Job, using="default").publish_next()
+    kept = (
+        "SELECT payload ->> 'number', outcome, subscription FROM pgpubsub_sql_handled ORDER BY id"
+    )
+    assert sql(kept) == [("1", "handled", "relay"), ("2", "expired", "relay")]
+
+
 def test_a_message_that_is_not_due_stays(outbox: Outbox) -> None:
     notify(Job(1), delay=datetime.timedelta(hours=1))
     assert not outbox.publish_next()
@@ -93,10 +106,10 @@ def test_a_commit_that_fails_doubles_nothing(
     with monkeypatch.context() as patch:
         execute = Outbox._execute
 
-        def die(self: Outbox, name: str, values: dict[str, Any]) -> list[Any]:
+        def die(self: Outbox, name: str, values: dict[str, Any], text: str = "") -> list[Any]:
             if name == "delete_from_outbox":
                 raise SystemExit
-            return execute(self, name, values)
+            return execute(self, name, values, text)
 
         patch.setattr(Outbox, "_execute", die)
         with pytest.raises(SystemExit):

@@ -239,10 +239,10 @@ def test_nothing_is_lost_doubled_invented_or_out_of_order(
     dice = random.Random(seed)
     publish, store = Outbox._execute, Reader.store
 
-    def publishes(self: Outbox, name: str, values: dict[str, Any]) -> list[Any]:
-        if name == "delete_from_outbox" and values["ids"] and dice.random() < PUBLISHED_SHARE:
+    def publishes(self: Outbox, name: str, values: dict[str, Any], text: str = "") -> list[Any]:
+        if name == "delete_from_outbox" and dice.random() < PUBLISHED_SHARE:
             raise Death
-        return publish(self, name, values)
+        return publish(self, name, values, text)
 
     def stores(self: Reader, messages: Any) -> int:
         if dice.random() < SHARE / 2:

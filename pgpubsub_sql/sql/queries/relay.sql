@@ -111,5 +111,10 @@ SET available_at = NULL, last_error = %(error)s, reason = 'TooLarge', failed_at 
 WHERE id = ANY (%(ids)s)
 
 -- delete_from_outbox --
--- Delete messages that were published, or have expired.
-DELETE FROM pgpubsub_sql_notification WHERE id = ANY (%(ids)s)
+-- Delete messages that were published, or have expired, and keep those of a channel that says so.
+WITH taken AS (
+    DELETE FROM pgpubsub_sql_notification WHERE id = ANY (%(ids)s)
+    RETURNING *
+:{kept}
+)
+SELECT FROM taken
