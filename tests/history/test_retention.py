@@ -6,6 +6,7 @@ import datetime
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -176,25 +177,44 @@ def test_a_worker_handles_while_a_partition_waits_to_be_emptied(delivery: Delive
     assert 3 in numbers("do_job")
 
 
+ANOTHER = """
+INSERT INTO pgpubsub_sql_handled (
+    slot, id, channel, subscription, payload, created_at, handled_at, kept_until, outcome, attempts
+) SELECT %s, 9, 'app.Job', '', '{}', now(), now(), now() + interval '1 day', 'handled', 0
+"""
+
+
 @pytest.mark.usefixtures("expired")
-def test_what_a_worker_of_another_version_writes_meanwhile_is_kept(delivery: Delivery) -> None:
+def test_what_a_worker_of_another_version_writes_meanwhile_is_kept() -> None:
     """Its slots may be others. It commits between the first look and the second."""
     ((old,),) = sql("SELECT min(slot) FROM pgpubsub_sql_handled WHERE kept_until < now()")
-    with stranger() as other:
+    sql("ALTER FUNCTION pgpubsub_forget_v1(integer) SET lock_timeout = '60s'")
+    results: list[Any] = []
+    with stranger() as other, stranger() as worker:
+
+        def forget() -> None:
+            worker.execute(f"SELECT pgpubsub_forget_v1({old})")
+            results.extend(worker.fetchall())
+
         other.execute("BEGIN")
-        other.execute(
-            "INSERT INTO pgpubsub_sql_handled SELECT %s, 9, 'app.Job', '', NULL, NULL, '{}',"
-            " now(), now(), now() + interval '1 day', 'handled', '', 0, NULL",
-            [old],
-        )
-        delivery.forget()
+        other.execute(ANOTHER, [old])
+        emptying = threading.Thread(target=forget)
+        emptying.start()
+        eventually(lambda: sql("SELECT 1 FROM pg_locks WHERE NOT granted AND mode ^@ 'ShareRow'"))
         other.execute("COMMIT")
-    delivery.forget()
+        emptying.join()
+    sql("ALTER FUNCTION pgpubsub_forget_v1(integer) SET lock_timeout = '100ms'")
+    assert results == [(False,)]
     assert Handled.objects.filter(pk=9).exists()
+
+
+@pytest.mark.usefixtures("expired")
+def test_above_read_committed_nothing_is_emptied() -> None:
+    """The second look would see the past."""
     with stranger() as other:
         other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         with pytest.raises(connection.Database.Error, match="READ COMMITTED transactions only"):
-            other.execute(f"SELECT pgpubsub_forget_v1({old})")
+            other.execute("SELECT pgpubsub_forget_v1(0)")
 
 
 @pytest.mark.usefixtures("expired")

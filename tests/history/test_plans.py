@@ -1,0 +1,129 @@
+"""What PostgreSQL does for our queries with hundreds of thousands of kept messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from pgpubsub_sql import Handled
+from pgpubsub_sql.filters import ClaimFilter
+from pgpubsub_sql.sql import query
+from pgpubsub_sql.subscriptions import Lane
+from pgpubsub_sql.worker.claims import CLAIM_BYTES, statement
+from pgpubsub_sql.worker.delivery import Delivery
+from pgpubsub_sql.worker.history import History
+from tests.app.channels import Job, Step
+from tests.delivery.plans import explained
+from tests.delivery.sending import jobs
+from tests.ledger import sql
+
+pytestmark = pytest.mark.django_db(transaction=True)
+KEPT = 300_000
+ROWS = f"""
+INSERT INTO pgpubsub_sql_handled (
+    slot, id, channel, subscription, message, payload, created_at, handled_at, kept_until, outcome,
+    attempts
+)
+SELECT number * 3 / ({KEPT} + 1), number, 'plans.' || number % 5, '', number, '{{"number": 1}}',
+    to_timestamp(number), now(), now() + (number - 100001) * interval '1 s', 'handled', 0
+FROM generate_series(1, {KEPT}) AS number
+"""
+"""Three partitions; in the first, nothing is to be kept any longer."""
+
+
+@pytest.fixture
+def many(delivery: Delivery) -> Iterator[None]:
+    sql(ROWS)
+    sql("VACUUM (ANALYZE) pgpubsub_sql_handled")
+    yield
+    sql("TRUNCATE pgpubsub_sql_handled")
+
+
+def scans(text: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what a statement reads of the history; undo it."""
+    with transaction.atomic():
+        nodes = explained(text, parameters)
+        transaction.set_rollback(True)
+    return [
+        one
+        for one in nodes
+        if "sql_handled" in one.get("Relation Name", "") and one["Node Type"] != "ModifyTable"
+    ]
+
+
+def read(node: dict[str, Any]) -> float:
+    return float(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+    )
+
+
+@pytest.mark.usefixtures("many")
+def test_no_statement_of_a_batch_searches_the_history(delivery: Delivery) -> None:
+    """A claim only adds to it; a correction finds its rows by an index, in one partition."""
+    jobs(*["good"] * 100)
+    history = History(Job, delivery.session)
+    start = {"keyless": False, "after": "-infinity", "after_id": 0, "limit": 500}
+    values = {**start, "bytes": CLAIM_BYTES, **Lane("app.Job")._asdict(), **history.begin()}
+    take = statement("take", ClaimFilter(), history.copying)
+    assert "INSERT INTO pgpubsub_sql_handled" in take
+    assert scans(take, values) == []
+    chosen = {"keys": ["a"], "alone": False, "limit": 500, "bytes": CLAIM_BYTES}
+    keyed = statement("take_ordered", ClaimFilter(), History(Step, delivery.session).copying)
+    assert scans(keyed, chosen | Lane("app.Step")._asdict() | history.begin()) == []
+    ids = [200_001 + number for number in range(100)]
+    moments = ["1970-01-01"] * 100
+    located = {"slot": 2, "ids": ids, "created": moments}
+    corrections = {
+        "unkeep": located,
+        "correct_kept": located
+        | {"outcomes": ["handled"] * 100, "reasons": [""] * 100, "durations": [None] * 100},
+    }
+    for name, parameters in corrections.items():
+        found = scans(query(name), parameters)
+        assert {one["Relation Name"] for one in found} == {"pgpubsub_sql_handled_2"}
+        for one in found:
+            assert one["Node Type"] != "Seq Scan"
+            assert read(one) <= 100
+
+
+@pytest.mark.usefixtures("many")
+def test_a_replay_goes_through_an_index() -> None:
+    """A page of 60,000 messages reads no more than a page."""
+    found: list[dict[str, Any]] = []
+
+    def explain(execute: Any, text: str, values: Any, many: bool, context: Any) -> Any:
+        if "sql_handled" in text and "count(" not in text.lower() and "EXPLAIN" not in text:
+            found.extend(scans(text, values))
+        return execute(text, values, many, context)
+
+    def stop(sent: int, number: int) -> None:
+        raise InterruptedError
+
+    with connection.execute_wrapper(explain), pytest.raises(InterruptedError):
+        Handled.objects.filter(channel="plans.0").replay(progress=stop)
+    assert found
+    for one in found:
+        assert one["Node Type"] != "Seq Scan" or read(one) == 0
+        assert read(one) <= 1100, one
+
+
+@pytest.mark.usefixtures("many")
+def test_retention_looks_into_an_index(delivery: Delivery) -> None:
+    """The very text that the function executes, with its setting: it reads a part of the pages."""
+    look = "SELECT EXISTS (SELECT FROM {} WHERE kept_until > statement_timestamp())"
+    ((source,),) = sql("SELECT prosrc FROM pg_proc WHERE proname = 'pgpubsub_forget_v1'")
+    assert source.count(look.format("%s")) == 2
+    sql("SET enable_seqscan = off")
+    try:
+        for slot in range(3):
+            for one in scans(look.format(f"pgpubsub_sql_handled_{slot}"), {}):
+                assert one["Node Type"] == "Bitmap Heap Scan"
+                assert read(one) <= 20_000
+    finally:
+        sql("RESET enable_seqscan")
+    delivery.forget()
+    slots = Handled.objects.order_by().values_list("slot", flat=True).distinct()
+    assert sorted(slots) == [1, 2]
