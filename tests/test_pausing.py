@@ -137,7 +137,6 @@ def test_a_paused_channel_neither_keeps_a_worker_awake_nor_has_writers_notify(
 def test_resuming_wakes_the_workers(worker: Worker, caplog: Logs) -> None:
     run("pause", "app.Job")
     worker._poll()
-    worker._filler.fill()
     worker._has_looked_ahead = False
     worker._look_ahead()
     assert worker._sleeper._states[Lane("app.Job")] is State.PAUSED

@@ -76,7 +76,7 @@ class Filler:
         except Exception as error:
             self._due = time.monotonic() + LOOK_SECONDS
             message = (
-                "A subscription cannot be filled with what was sent before its registration: %s; "
+                "Filling subscriptions with what was sent before they were registered failed: %s; "
                 "it is tried again in %g seconds"
             )
             trace = needs_traceback(error)

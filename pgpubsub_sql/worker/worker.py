@@ -452,6 +452,7 @@ class Worker:
                 logger.info("Listening to %s", ", ".join(map(str, self.delivery.lanes)))
                 self._poll_at = dict.fromkeys(self.delivery.lanes, time.monotonic())
                 self._filler.start()
+                self._filler.fill()
                 self._echo_at = time.monotonic() + ECHO_SECONDS
                 if self._has_listened:
                     self._send(worker_reconnected)
