@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from pgpubsub_sql.channels import declared_channels
+from pgpubsub_sql.handled import NUMBER
 from pgpubsub_sql.management.base import Options, Row, Subcommand, positive
 from pgpubsub_sql.management.output import (
     output_width,
@@ -65,7 +66,9 @@ def history(command: BaseCommand, options: Options) -> None:
         rows = rows.filter(subscription=options["subscription"])
     if options["outcome"]:
         rows = rows.filter(outcome=options["outcome"])
-    rows = _within(rows, options).order_by("-id")
+    # Of one channel an index has the numbers in order; of several, that of all ids is as good.
+    newest = (NUMBER.desc(), "-id") if len(options["channels"]) == 1 else ("-id",)
+    rows = _within(rows, options).order_by(*newest)
     limit = max(0, options["limit"])
     found = list(rows.annotate(age=_AGE).values(*_COLUMNS, "age")[: limit + 1])
     shown, is_cut = found[:limit], len(found) > limit
