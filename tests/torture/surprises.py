@@ -27,7 +27,7 @@ LOST = re.compile(
     r"Stored messages of channel \S+( \(\S+\))? cannot be handled now: "
     r"|Asking when stored messages are due failed: "
     r"|Filling subscriptions with what was sent before they were registered failed: "
-    r"|Deleting long payloads, or testing LISTEN, failed: |Signatures cannot be checked: "
+    r"|Deleting what is old, or testing LISTEN, failed: |Signatures cannot be checked: "
     r"|What takes long cannot be shown: (?!.*(GRANT|migrate|pooler))"
     r"|Counters cannot be written: .*(timeout|terminating|closed|starting up|recovery)"
     r"|Cannot store raw NOTIFYs on |.* trying again in [\d.]+ seconds$"
