@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from tests.ledger import sql
-from tests.torture.channels import Message, Ordered, OrderedBundle, OrderedRows, Rows, Shared
+from tests.torture.channels import (
+    Changing,
+    Message,
+    Ordered,
+    OrderedBundle,
+    OrderedRows,
+    Rows,
+    Shared,
+)
 from tests.torture.stage import DECOY
 
 LOCKED = "locked"
@@ -21,13 +29,15 @@ PARKED = """
 ROWS = tuple(channel.postgres_name() for channel in (Rows, OrderedRows))
 """Channels on which nothing is stored that its trigger did not send."""
 
-KEPT = tuple(one.postgres_name() for one in (Message, Ordered, OrderedBundle, Shared))
+KEPT = tuple(one.postgres_name() for one in (Message, Ordered, OrderedBundle, Shared, Changing))
 """Channels whose history is compared with what was handled."""
 
 HISTORY = """
-    SELECT channel || coalesce(' (' || nullif(subscription, '') || ')', '') AS channel,
+    SELECT channel || coalesce(' (' || nullif(coalesce(first, subscription), '') || ')', '')
+            AS channel,
         (payload->>'writer')::integer AS writer, (payload->>'number')::integer AS number
-    FROM pgpubsub_sql_handled WHERE outcome = 'handled'"""
+    FROM pgpubsub_sql_handled LEFT JOIN torture_name ON name = subscription
+    WHERE outcome = 'handled'"""
 
 LEDGER = f"""
     SELECT channel, writer, number FROM torture_handled

@@ -17,6 +17,9 @@ NAMES = tuple(f"s{number:02}" for number in range(24))
 
 WEEK = datetime.timedelta(days=7)
 
+FILLED = ("h0", "h1")
+"""Of subscriptions that come later, and begin with the history."""
+
 OFTEN = pgpubsub_sql.Retry(max_attempts=10_000, delay=0.05, factor=2, longest=0.5)
 """Nothing is parked by chance: calamities are charged to whatever message is in flight."""
 
@@ -107,7 +110,7 @@ class Shared(pgpubsub_sql.Channel):
 
 @dataclass
 class Changing(pgpubsub_sql.Channel):
-    """For subscriptions that come, go, and are renamed meanwhile."""
+    """For subscriptions that come, go, and are renamed meanwhile. The history has it all."""
 
     writer: int
     number: int
@@ -115,6 +118,7 @@ class Changing(pgpubsub_sql.Channel):
     failures: int = 0
     lock_notifications = True
     retry = OFTEN
+    keep = WEEK
 
 
 @dataclass

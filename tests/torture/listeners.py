@@ -13,10 +13,11 @@ from django.db import transaction
 
 import pgpubsub_sql
 from pgpubsub_sql.subscriptions import Lane
-from pgpubsub_sql.worker import list_batch, outcomes
+from pgpubsub_sql.worker import filling, list_batch, outcomes
 from tests.app.listeners import behave, fail
 from tests.ledger import stranger
 from tests.torture.channels import (
+    FILLED,
     NAMES,
     Alone,
     Brittle,
@@ -60,6 +61,9 @@ as usual."""
 
 list_batch.FREE_OUTAGES = 1
 """A few messages that are all bad are soon told from an outage."""
+
+filling.STEP_MESSAGES, filling.LOOK_SECONDS = 20, 0.5
+"""The history is short, but it takes many steps; and it is found soon that it is wanted."""
 
 LONG_SECONDS = 0.2
 """How long a listener takes that takes its time, on average: so that calamities find it at work."""
@@ -183,6 +187,8 @@ KNOWN = NAMES[: int(os.environ.get("TORTURE_NAMES", len(NAMES)))]
 """Those that this code knows. There are workers of older code, which does not know all."""
 for name in KNOWN:
     pgpubsub_sql.listener(Changing, subscription=name)(handle_meanwhile)
+for name in FILLED:
+    pgpubsub_sql.listener(Changing, subscription=name, start="history")(handle_meanwhile)
 
 
 @pgpubsub_sql.listener(Brittle)

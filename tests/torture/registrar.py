@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections import Counter
 from contextlib import closing
 
@@ -13,8 +14,8 @@ from pgpubsub_sql.sql import query
 from pgpubsub_sql.subscribing import movable, rename, unregister
 from pgpubsub_sql.subscriptions import Lane, columns
 from tests.ledger import sql
-from tests.torture.channels import NAMES, Changing
-from tests.torture.models import Name
+from tests.torture.channels import FILLED, NAMES, Changing
+from tests.torture.models import Name, Written
 
 MOST = 3
 """Most subscriptions at a time."""
@@ -30,6 +31,11 @@ class Registrar(threading.Thread):
         self.counts = Counter[str]()
         self._random = random.Random(f"{seed} registrar")
         self._pause = seconds / len(NAMES)
+        self._begun = time.monotonic()
+        self._filled = {
+            name: seconds * number / (len(FILLED) + 1) for number, name in enumerate(FILLED, 1)
+        }
+        """Seconds after which each subscription comes that begins with the history."""
 
     def run(self) -> None:
         """Change something, again and again, whatever the server is doing."""
@@ -41,7 +47,12 @@ class Registrar(threading.Thread):
                     connection.close()
 
     def _change(self) -> None:
-        there, given = _names(), set(Name.objects.values_list("name", flat=True))
+        given = set(Name.objects.values_list("name", flat=True))
+        for name, after in self._filled.items():
+            if name not in given and time.monotonic() > self._begun + after:
+                add(name, is_filled=True)
+                self.counts["subscriptions from history"] += 1
+        there = [name for name in _names() if name in NAMES]
         free = [name for name in NAMES if name not in given]
         self._move_the_rest(there)
         chosen = self._random.choice(there)
@@ -80,11 +91,34 @@ def begin() -> None:
 
 
 @transaction.atomic
-def add(name: str) -> None:
+def add(name: str, *, is_filled: bool = False) -> None:
     """Register a subscription."""
     Name.objects.create(name=name, first=name)
     with connection.cursor() as cursor:
-        cursor.execute(query("register"), columns([lane(name)]) | {"filled": [False]})
+        cursor.execute(query("register"), columns([lane(name)]) | {"filled": [is_filled]})
+
+
+def is_filling() -> bool:
+    """Whether some have not got their history yet."""
+    statement = "SELECT count(*) FROM pgpubsub_sql_subscription WHERE filled_to IS NOT NULL"
+    return sql(statement) != [(0,)]
+
+
+def complete_the_books() -> None:
+    """Enter that subscriptions from history are to have got everything, once.
+
+    Each message has been entered for at least one that was there.
+    """
+    for name in Name.objects.filter(name__in=FILLED).values_list("name", flat=True):
+        own = str(lane(name))
+        Written.objects.filter(channel=own).update(is_certain=True)
+        sql(
+            "INSERT INTO torture_written (writer, number, channel, kind, is_to_park, is_certain)"
+            " SELECT DISTINCT writer, number, %s, kind, false, true FROM torture_written AS any_one"
+            " WHERE channel ^@ %s AND NOT EXISTS (SELECT FROM torture_written AS own"
+            " WHERE (own.writer, own.number, own.channel) = (any_one.writer, any_one.number, %s))",
+            *(own, f"{Changing.postgres_name()} (", own),
+        )
 
 
 def registered() -> set[str]:

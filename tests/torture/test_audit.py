@@ -12,7 +12,7 @@ from pgpubsub_sql.models import Notification
 from tests.ledger import sql
 from tests.torture.audit import audit
 from tests.torture.channels import OrderedRows
-from tests.torture.models import Dirt, Handled, Overheard, Written
+from tests.torture.models import Dirt, Handled, Name, Overheard, Written
 from tests.torture.stage import DECOY, make_decoys
 
 CHANNEL = "torture.Ordered"
@@ -22,7 +22,7 @@ CHANNEL = "torture.Ordered"
 def books(db: None) -> None:
     """Two writers' events, all of them as they should be, and one that nobody can read."""
     with connection.schema_editor() as editor:
-        for model in (Written, Handled, Overheard, Dirt):
+        for model in (Written, Handled, Name, Overheard, Dirt):
             editor.create_model(model)
     make_decoys()
     notification = 0
