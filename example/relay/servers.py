@@ -22,7 +22,7 @@ from types import TracebackType
 from pgpubsub_sql.embedded.posix import die_with_parent
 
 BINARY = Path(sys.executable).with_name("nats-server")
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 _PORTS = range(20_000, 32_000)
 """Below those that Linux gives to outgoing connections."""
 

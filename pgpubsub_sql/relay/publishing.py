@@ -12,7 +12,7 @@ import datetime
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from urllib.parse import quote
 
@@ -44,7 +44,7 @@ _BATCH_HEADERS = 120
 _PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Outgoing:
     """A message to publish."""
 
@@ -53,7 +53,7 @@ class Outgoing:
     headers: Mapping[str, str]
     """NATS headers. The id among them is what receivers know it by, should they get it twice."""
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Most bytes that count for the broker's ``max_payload``."""
         lines = sum(len(name) + len(value.encode()) + 4 for name, value in self.headers.items())
