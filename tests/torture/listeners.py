@@ -62,7 +62,7 @@ as usual."""
 list_batch.FREE_OUTAGES = 1
 """A few messages that are all bad are soon told from an outage."""
 
-filling.STEP_MESSAGES, filling.LOOK_SECONDS = 20, 0.5
+filling.STEP_MESSAGES, filling.LOOK_SECONDS = 20, 0.05
 """The history is short, but it takes many steps; and it is found soon that it is wanted."""
 
 LONG_SECONDS = 0.2

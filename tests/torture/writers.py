@@ -234,14 +234,17 @@ EVERY_WAY: tuple[Way, ...] = (
     *(Writer.notify_changing,) * 2,
 )
 
+CHANGING_WAYS = (*EVERY_WAY, *(Writer.notify_changing,) * 9)
+"""Of those whose messages are known the latest whose subscriptions have changed meanwhile."""
+
 KINDS: dict[str, tuple[tuple[Way, ...], str]] = {
     "notify()": ((Writer.notify, Writer.notify_changing), ""),
     "notify_many()": ((Writer.notify_many,), ""),
     "ORM": ((Writer.create, Writer.bulk_create, Writer.save), ""),
     "COPY": ((Writer.copy,), ""),
     "SQL": ((Writer.insert, Writer.update, Writer.pgpubsub_notify), ""),
-    "REPEATABLE READ": (EVERY_WAY, "REPEATABLE READ"),
+    "REPEATABLE READ": (CHANGING_WAYS, "REPEATABLE READ"),
     "SERIALIZABLE": (EVERY_WAY, "SERIALIZABLE"),
-    "long": (EVERY_WAY, ""),
+    "long": (CHANGING_WAYS, ""),
 }
 """Each kind of writer: its ways to write, and its isolation level if not the usual one."""
