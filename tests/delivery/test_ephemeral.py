@@ -187,7 +187,7 @@ def test_messages_that_do_not_query_share_a_block_that_begins_nothing(
         variable.set(number)
 
     monkeypatch.setattr(listeners, "note", note)
-    delivery.session._prepare()
+    delivery.session.prepare()
     with CaptureQueriesContext(connection) as queries:
         shout(delivery, ["good"] * 100, together=True)
     assert [one["sql"] for one in queries] == ["BEGIN", "COMMIT"]

@@ -74,7 +74,7 @@ def test_a_savepoint_is_issued_only_for_messages_that_query(
     jobs(*["quiet"] * 10)
     sent.clear()
     delivery.handle_stored("app.Job")
-    assert [one[:25] for one in sent] == ["WITH paused AS MATERIALIZ", "SELECT pg_current_xact_id"]
+    assert [one[:25] for one in sent] == ["WITH subscription AS MATE", "SELECT pg_current_xact_id"]
 
 
 def test_a_message_costs_one_round_trip_besides_its_own(
