@@ -136,6 +136,7 @@ def test_a_broker_that_is_down_is_seen_and_charges_nobody(
         notify(Job(1))
         eventually(lambda: "The broker does not take what the relay publishes" in problems())
         assert "the broker takes nothing from 1 of them now" in run("status")
+        assert "what the relay publishes" not in run("status", "app.Step")
         with nats, Broker(settings) as broker:
             eventually(lambda: "relay --setup" in caplog.text)
             broker.run(make(broker, stream))

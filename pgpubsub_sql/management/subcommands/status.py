@@ -343,12 +343,12 @@ def _relay_problems(rows: list[Backlog], server: Row, options: Options) -> Itera
     names = ", ".join(row.lane.channel for row in relayed)
     if relayed and not server["relays"]:
         yield f"Nobody publishes {names}. To start a relay: python manage.py listen --relay"
-    if server["relays_stuck"]:
+    elif relayed and server["relays_stuck"]:
         yield (
             f"The broker does not take what the relay publishes: {names}. Messages wait. To see "
             "why: python manage.py pgpubsub relay --check"
         )
-    elif server["relays"]:
+    else:
         for row in relayed:
             if _is_late(row, options["max_age"].total_seconds()):
                 yield (
