@@ -286,6 +286,12 @@ def test_a_message_that_is_not_due_holds_up_its_key(
 
 def test_the_outbox_is_read_by_its_index() -> None:
     """Also without statistics, as after a bulk load: no sort of all that waits."""
+    sql("TRUNCATE pgpubsub_sql_notification")
+    sql("VACUUM ANALYZE pgpubsub_sql_notification")
+    sql(
+        "INSERT INTO pgpubsub_sql_notification (channel, subscription, payload)"
+        " SELECT 'app.Job', 'relay', '{}' FROM generate_series(1, 5000)"
+    )
     text = query("next_in_outbox") % {"channel": "'app.Job'", "limit": 1000, "bytes": 1000}
     plan = "\n".join(row for (row,) in sql(f"EXPLAIN {text}"))
     assert "Index Scan using pgpubsub_sql_outbox" in plan
