@@ -49,7 +49,8 @@ class Row(NamedTuple):
     """What it shares with its copies for other subscriptions."""
     payload: str
     key: str | None
-    created_at: datetime.datetime
+    stored_at: int
+    """Microseconds since 1970, whatever time zone the project's settings have."""
     has_expired: bool
     schema: str
 
@@ -61,10 +62,9 @@ def message_id(origin: str, row: Row) -> str:
     by another process, or after a restore. A message of the same number that a restored database
     stores later has another time.
     """
-    moment = (row.created_at - _EPOCH) // datetime.timedelta(milliseconds=1)
-    text = "\0".join([origin, row.schema, str(row.number), row.created_at.isoformat()])
+    text = "\0".join([origin, row.schema, str(row.number), str(row.stored_at)])
     digest = hashlib.sha256(text.encode()).digest()
-    value = int.from_bytes(moment.to_bytes(6, "big") + digest[:10], "big")
+    value = int.from_bytes((row.stored_at // 1000).to_bytes(6, "big") + digest[:10], "big")
     value = value & ~(0xF << 76) | 7 << 76
     return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
 
@@ -183,7 +183,7 @@ class Outbox:
             channel=self._name,
             message_id=message_id(self._origin, row),
             payload=row.payload,
-            created_at=row.created_at,
+            created_at=_EPOCH + datetime.timedelta(microseconds=row.stored_at),
             key=row.key,
         )
 

@@ -213,22 +213,44 @@ def test_only_one_publishes_a_channel_at_a_time(outbox: Outbox, broker: Broker) 
 
 
 def test_an_id_is_the_same_each_time_and_has_the_time() -> None:
-    at = datetime.datetime(2026, 1, 31, 10, 0, 0, 123456, tzinfo=datetime.UTC)
+    at = 1_769_853_600_123_456
     row = Row(
-        id=9, number=7, payload="{}", key=None, created_at=at, has_expired=False, schema="public"
+        id=9, number=7, payload="{}", key=None, stored_at=at, has_expired=False, schema="public"
     )
     found = message_id("shop", row)
     assert found == message_id("shop", row._replace(id=10, payload='{"a": 1}', key="b"))
     parsed = uuid.UUID(found)
     assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
-    assert int.from_bytes(parsed.bytes[:6], "big") == int(at.timestamp() * 1000)
+    assert int.from_bytes(parsed.bytes[:6], "big") == 1_769_853_600_123
     others = [
         message_id("crm", row),
         message_id("shop", row._replace(number=8)),
         message_id("shop", row._replace(schema="tenant")),
-        message_id("shop", row._replace(created_at=at + datetime.timedelta(microseconds=1))),
+        message_id("shop", row._replace(stored_at=at + 1)),
     ]
     assert len({found, *others}) == 5
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+def test_times_do_not_depend_on_the_settings(
+    outbox: Outbox, broker: Broker, stream: Stream, settings: Any, is_used: bool
+) -> None:
+    """Without USE_TZ, Django's times are those of a place, and have no zone."""
+    settings.USE_TZ, settings.TIME_ZONE = is_used, "Asia/Tokyo"
+    notify(Job(1))
+    ((stored, milliseconds),) = sql(
+        "SELECT to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'),"
+        " floor(extract(epoch FROM created_at) * 1000)::bigint"
+        " FROM pgpubsub_sql_notification WHERE subscription = 'relay'"
+    )
+    assert counts(outbox) == (1, 0, 0)
+    found = broker.run(broker.api(f"STREAM.MSG.GET.{stream}", {"seq": 1}))["message"]
+    headers = base64.b64decode(found["hdrs"]).decode()
+    given = dict(line.split(": ", 1) for line in headers.split("\r\n")[1:] if line)
+    told = datetime.datetime.fromisoformat(given["ce-time"])
+    assert told.utcoffset() == datetime.timedelta()
+    assert told.replace(tzinfo=None) == datetime.datetime.fromisoformat(stored)
+    assert int.from_bytes(uuid.UUID(given["Nats-Msg-Id"]).bytes[:6], "big") == milliseconds
 
 
 def test_a_payload_arrives_as_it_was_stored(outbox: Outbox, broker: Broker, stream: Stream) -> None:

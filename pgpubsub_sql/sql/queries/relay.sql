@@ -87,7 +87,8 @@ WITH paused AS MATERIALIZED (
         AND available_at IS NOT NULL AND key IS NOT NULL
     GROUP BY key
 )
-SELECT id, number, payload::text, key, created_at, coalesce(expires_at <= statement_timestamp(), false), current_schema
+SELECT id, number, payload::text, key, (extract(epoch FROM created_at) * 1000000)::bigint,
+    coalesce(expires_at <= statement_timestamp(), false), current_schema
 FROM (
     SELECT *, sum(pg_column_size(payload)) OVER (ORDER BY number) - pg_column_size(payload) AS before
     FROM (
