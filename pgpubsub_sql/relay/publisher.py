@@ -10,6 +10,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
+from django.db.utils import DatabaseError, InterfaceError
+
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import BrokerUnavailable, RelayError
 from pgpubsub_sql.listeners import batch_listener_of
@@ -27,7 +29,7 @@ from pgpubsub_sql.worker.worker import Worker
 logger = logging.getLogger("pgpubsub_sql.relay")
 
 STUCK = f"{PURPOSE}, stuck"
-"""``application_name`` of its LISTEN connection while the broker does not take messages."""
+"""``application_name`` of its LISTEN connection while a channel cannot be published."""
 CONNECT_AGAIN_SECONDS = 5.0
 """Time between two attempts to connect to the broker, for all channels together."""
 
@@ -41,8 +43,8 @@ class Publisher(Delivery):
 
     def __init__(self, *args: Any, settings: RelaySettings, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.is_stuck = False
-        """Whether the broker did not take what was published last."""
+        self._stuck: set[str] = set()
+        """Channels of which nothing could be published when that was tried last."""
         self._settings = settings
         self._stack = ExitStack()
         self._outboxes: dict[str, Outbox] = {}
@@ -68,21 +70,29 @@ class Publisher(Delivery):
     def handle_stored(self, name: str, subscription: str = "", *, thorough: bool = True) -> bool:
         """Publish one batch; return whether to look again at once.
 
-        Raises :class:`RelayError`, and what Django raises if the server is gone.
+        Raises :class:`RelayError`, :class:`NotReady` if the client of the broker cannot be used,
+        and what Django raises if the server is gone.
         """
         self._raw_notifies[name].store()
         started = time.monotonic()
+        self.session.prepare()
         try:
-            self.session.prepare()
             found = self._outbox(name).publish_next()
             self._count(Lane(name, subscription), found, time.monotonic() - started)
             found.check()
-        except RelayError:
-            self.is_stuck = True
+        except (DatabaseError, InterfaceError):
             raise
-        self.is_stuck = False
+        except Exception:
+            self._stuck.add(name)
+            raise
+        self._stuck.discard(name)
         self.session.tidy_up()
         return bool(found)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a channel cannot be published, for a reason that is not the database's."""
+        return bool(self._stuck)
 
     def _outbox(self, name: str) -> Outbox:
         if not self._outboxes:

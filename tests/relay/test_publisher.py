@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError
-from django.db import connections, transaction
+from django.db import DataError, connections, transaction
 
 from example.relay.servers import Nats
 from pgpubsub_sql import notify, notify_many
+from pgpubsub_sql.errors import BrokerUnavailable, NotReady
 from pgpubsub_sql.management.lanes import select_lanes
 from pgpubsub_sql.models import Notification, Position
 from pgpubsub_sql.relay import outbox as outboxes
@@ -170,6 +171,36 @@ def test_a_stream_that_is_full_is_seen_and_mends_itself(
             run("relay", "--check")
         broker.run(make(broker, stream))
         eventually(lambda: held(broker, stream) == [1, 2], within=60)
+
+
+def test_each_channel_is_stuck_by_itself(
+    relay: RelaySettings, broker: Broker, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A success of another one hides nothing."""
+    monkeypatch.setattr(Step, "relay", True)
+    delivery = PublishingWorker([Job, Step], relay).delivery
+    with registered("app.Step"), delivery:
+        with pytest.raises(BrokerUnavailable, match=r"The streams of app\.Step do not exist"):
+            delivery.handle_stored("app.Step", "relay")
+        delivery.handle_stored("app.Job", "relay")
+        assert delivery.is_stuck
+        broker.run(make(broker, dataclasses.replace(stream, channel="app.Step")))
+        delivery.handle_stored("app.Step", "relay")
+        assert not delivery.is_stuck
+
+
+def test_whatever_is_wrong_but_the_database_is_being_stuck(
+    relay: RelaySettings, broker: Broker, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with PublishingWorker([Job], dataclasses.replace(relay, tls_ca="/nowhere")).delivery as broken:
+        with pytest.raises(NotReady, match="cannot be read"):
+            broken.handle_stored("app.Job", "relay")
+        assert broken.is_stuck
+    with PublishingWorker([Job], relay).delivery as delivery:
+        monkeypatch.setattr(Outbox, "publish_next", lambda outbox: sql("SELECT 1 / 0"))
+        with pytest.raises(DataError):
+            delivery.handle_stored("app.Job", "relay")
+        assert not delivery.is_stuck
 
 
 def send_one_by_one(*numbers: int) -> None:
