@@ -17,6 +17,8 @@ DUPLICATE_WINDOW = datetime.timedelta(minutes=2)
 
 _NO_REPLICAS = (10074, 10005)
 """``err_code`` where there are fewer servers than replicas."""
+_OVERLAP = 10065
+"""``err_code`` for a subject that another stream takes."""
 
 
 def streams_of(
@@ -106,14 +108,21 @@ async def problems(broker: Broker, stream: Stream) -> list[str]:
 
 async def existing(broker: Broker, origin: str, channel: str) -> list[Stream]:
     """Return the streams of a channel of one *origin* that exist, in order."""
-    found: list[Stream] = []
+    names = await _names(broker, every_subject(origin, channel))
+    found = [stream for name in names if (stream := parse(name))]
+    return sorted(one for one in found if (one.origin, one.channel) == (origin, channel))
+
+
+async def _names(broker: Broker, subject: str) -> list[str]:
+    """Return the names of all streams that take messages of *subject*, whoever has made them."""
+    found: list[str] = []
     while True:
-        body = {"subject": every_subject(origin, channel), "offset": len(found)}
+        body = {"subject": subject, "offset": len(found)}
         answer = await broker.api("STREAM.NAMES", body)
         names = answer.get("streams") or []
-        found += [stream for name in names if (stream := parse(name))]
+        found += names
         if not names or len(found) >= int(answer["total"]):
-            return sorted(one for one in found if (one.origin, one.channel) == (origin, channel))
+            return found
 
 
 def publisher_permissions(streams: Iterable[Stream]) -> list[str]:
@@ -161,6 +170,13 @@ async def _apply(broker: Broker, verb: str, stream: Stream, wanted: dict[str, An
             raise BrokerRefused(
                 f"The stream {stream} cannot have {wanted['num_replicas']} replicas: {error} Start "
                 f"as many servers in one cluster, or set 'replicas' in {NAME}.",
+                error.number,
+            ) from error
+        if error.number == _OVERLAP:
+            others = await _names(broker, stream.subject)
+            raise BrokerRefused(
+                f"The stream {stream} cannot be made: {', '.join(others)} takes its messages. "
+                f"Remove the subject {stream.subject} from that one, then run --setup again.",
                 error.number,
             ) from error
         raise

@@ -77,6 +77,17 @@ def test_streams_are_found_by_origin_and_channel(broker: Broker) -> None:
     assert broker.run(existing(broker, "nobody", "app.Job")) == []
 
 
+def test_a_stream_of_somebody_else_is_left_out_and_named(broker: Broker, stream: Stream) -> None:
+    """It takes subjects of the channel, and is listed among its streams for good."""
+    second = dataclasses.replace(stream, generation=2)
+    name = f"greedy-{stream.origin}"
+    greedy = {"name": name, "subjects": [second.subject]}
+    broker.run(broker.api(f"STREAM.CREATE.{name}", greedy))
+    assert broker.run(existing(broker, stream.origin, stream.channel), 10) == [stream]
+    with pytest.raises(BrokerRefused, match=rf"{name} takes its messages. Remove the subject"):
+        broker.run(make(broker, second))
+
+
 def test_another_number_of_partitions_is_a_newer_generation(relay: RelaySettings) -> None:
     one = streams_of("shop", "app.Job", relay)
     four = dataclasses.replace(relay, partitions=4)
