@@ -359,6 +359,34 @@ def test_it_waits_for_a_snapshot_that_may_still_store(sale: type[Channel]) -> No
     assert sorted(heard) == [1, 2]
 
 
+@pytest.fixture
+def unprivileged() -> Iterator[str]:
+    """A role that may fill, and sees of the sessions of others next to nothing."""
+    role = "filling"
+    sql(f"CREATE ROLE {role}")
+    sql(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+    sql(f"GRANT ALL ON ALL FUNCTIONS IN SCHEMA public TO {role}")
+    sql(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}")
+    yield role
+    sql("RESET ROLE")
+    sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_it_waits_for_the_snapshot_of_a_role_whose_sessions_it_may_not_see(
+    sale: type[Channel], unprivileged: str
+) -> None:
+    with writing("REPEATABLE READ") as writer:
+        heard = join(sale)
+        sql(f"SET ROLE {unprivileged}")
+        assert sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type IS NULL") != [(0,)]
+        assert not filler(sale).fill()
+        store(writer, 1)
+        writer.execute("COMMIT")
+    fill(sale)
+    drain(sale)
+    assert heard == [1]
+
+
 def test_a_transaction_that_began_since_holds_nothing_up(sale: type[Channel]) -> None:
     heard = join(sale)
     with writing("REPEATABLE READ") as writer:

@@ -7,12 +7,13 @@ WHERE filled_to IS NOT NULL ORDER BY channel, name
 
 -- is_registration_seen --
 -- Whether every statement that stores messages sees that a subscription is registered: no session has a snapshot any
--- longer that is older. A transaction that seems to be in the future is another server's, from which this database was
--- restored.
+-- longer that is older. Autovacuum has no role. Who may not see the sessions of a role sees their backend_xmin, and
+-- their backend_type as NULL. A transaction that seems to be in the future is another server's, from which this database
+-- was restored.
 SELECT fill_xid >= pg_snapshot_xmax(pg_current_snapshot()) OR NOT EXISTS (
     SELECT FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
-        AND backend_type NOT IN ('walsender', 'autovacuum worker')
+        AND usesysid IS NOT NULL AND backend_type IS DISTINCT FROM 'walsender'
         AND backend_xmin IS NOT NULL AND age(backend_xmin) >= age(fill_xid::xid)
 )
 FROM pgpubsub_sql_subscription WHERE channel = %(channel)s AND name = %(subscription)s AND filled_to IS NOT NULL
