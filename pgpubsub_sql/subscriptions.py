@@ -33,6 +33,8 @@ class Filled(NamedTuple):
     """Number of the message up to which it has all."""
     fill_until: int | None
     """Number of the last message that it is to get; None while that is not known."""
+    fill_xid: str
+    """Id of the transaction that has registered it."""
 
     @property
     def lane(self) -> Lane:

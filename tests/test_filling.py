@@ -387,6 +387,42 @@ def test_it_waits_for_the_snapshot_of_a_role_whose_sessions_it_may_not_see(
     assert heard == [1]
 
 
+def test_what_was_learned_of_one_registration_does_not_count_for_the_next(
+    sale: type[Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling, "BARRIER_SECONDS", 1e-9)
+    with writing("READ COMMITTED") as writer:
+        store(writer, 1)
+        heard, one = join(sale), filler(sale)
+        assert not one.fill()
+        writer.execute("COMMIT")
+    with writing("REPEATABLE READ") as writer:
+        sql("DELETE FROM pgpubsub_sql_subscription WHERE channel = %s", NAME)
+        maintenance.register_subscriptions("default")
+        for _ in range(3):
+            assert not one.fill()
+        store(writer, 2)
+        writer.execute("COMMIT")
+    while is_filling():
+        one.fill()
+    drain(sale)
+    assert heard == [1, 2]
+
+
+def test_a_registration_that_is_gone_does_not_begin(sale: type[Channel]) -> None:
+    join(sale)
+    one = filler(sale)
+    (looked,) = one._filling()
+    sql("DELETE FROM pgpubsub_sql_subscription WHERE channel = %s", NAME)
+    with writing("REPEATABLE READ"):
+        maintenance.register_subscriptions("default")
+        one._barriers[SEARCH, looked.fill_xid] = looked.fill_xid
+        one._begin(looked)
+        assert sql("SELECT fill_until FROM pgpubsub_sql_subscription WHERE name = 'search'") == [
+            (None,)
+        ]
+
+
 def test_a_transaction_that_began_since_holds_nothing_up(sale: type[Channel]) -> None:
     heard = join(sale)
     with writing("REPEATABLE READ") as writer:

@@ -47,8 +47,9 @@ class Filler:
         self._channels = channels
         self._lanes = set(lanes)
         self._session = session
-        self._barriers: dict[Lane, str] = {}
-        """By subscription whose registration every statement sees by now: what has to end."""
+        self._barriers: dict[tuple[Lane, str], str] = {}
+        """By registration, a subscription and a transaction, that every statement sees by now: what
+        has to end."""
         self._due = math.inf
         """When to look again, by the monotonic clock."""
         is_declared = bool(self._lanes & registry.lanes_from_history())
@@ -104,17 +105,19 @@ class Filler:
 
         Returns how long to wait before that is tried again.
         """
-        lane = one.lane
-        if lane not in self._barriers:
+        lane, registration = one.lane, (one.lane, one.fill_xid)
+        if registration not in self._barriers:
             rows = self._session.execute("is_registration_seen", lane._asdict())
             if rows != [(True,)]:
                 return BARRIER_SECONDS
             # Who has stored as before is in a transaction that has an id by now.
-            ((self._barriers[lane],),) = self._session.execute("next_transaction")
-        if self._session.execute("have_ended", {"before": self._barriers[lane]}) != [(True,)]:
+            ((self._barriers[registration],),) = self._session.execute("next_transaction")
+        if self._session.execute("have_ended", {"before": self._barriers[registration]}) != [
+            (True,)
+        ]:
             return BARRIER_SECONDS
-        self._session.execute("begin_filling", lane._asdict())
-        del self._barriers[lane]
+        self._session.execute("begin_filling", lane._asdict() | {"fill_xid": one.fill_xid})
+        del self._barriers[registration]
         return 0.0
 
     def _copy(self, one: Filled) -> float:

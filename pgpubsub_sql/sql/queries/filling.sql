@@ -2,7 +2,7 @@
 
 -- filling --
 -- Those that are being filled: up to which number they are, and up to which they will be; NULL if nobody knows yet.
-SELECT channel, name, filled_to, fill_until FROM pgpubsub_sql_subscription
+SELECT channel, name, filled_to, fill_until, fill_xid::text FROM pgpubsub_sql_subscription
 WHERE filled_to IS NOT NULL ORDER BY channel, name
 
 -- is_registration_seen --
@@ -27,7 +27,8 @@ SELECT pg_snapshot_xmax(pg_current_snapshot())::text
 SELECT pg_snapshot_xmin(pg_current_snapshot()) >= %(before)s::xid8
 
 -- begin_filling --
--- Note how far to fill a subscription: what it is not stored for itself is committed by now.
+-- Note how far to fill a subscription: what it is not stored for itself is committed by now, if it is registered by this
+-- transaction.
 UPDATE pgpubsub_sql_subscription SET fill_until = greatest(
     filled_to,
     (
@@ -40,6 +41,7 @@ UPDATE pgpubsub_sql_subscription SET fill_until = greatest(
     )
 )
 WHERE channel = %(channel)s AND name = %(subscription)s AND filled_to IS NOT NULL AND fill_until IS NULL
+    AND fill_xid = %(fill_xid)s::xid8
 
 -- fill --
 -- Copy the next messages for a subscription, in their order, unless it has them, which were stored since it was
