@@ -22,9 +22,11 @@ WHERE pg_relation_size(class) > 0 OR (SELECT relkind = 'p' FROM pg_class WHERE o
 UNION ALL
 SELECT inhrelid::regclass::text FROM pg_inherits
 WHERE inhparent = to_regclass('pgpubsub_sql_handled') AND pg_relation_size(inhrelid) > 0
+UNION ALL
+SELECT 'pgpubsub_sql_counter' WHERE pg_relation_size(to_regclass('pgpubsub_sql_counter')) > 0
 """
-"""Tables that have a page, and all that are partitioned, which never have one; and partitions of
-the history, which Django would leave alone."""
+"""Tables that have a page, and all that are partitioned, which never have one; and the history and
+counters, which Django would leave alone."""
 
 
 def flush_little() -> None:
