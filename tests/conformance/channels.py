@@ -1,4 +1,4 @@
-"""Two channels that say the same: one durable, one ephemeral."""
+"""Channels that say the same: durable, ephemeral, and durable for several subscriptions."""
 
 from __future__ import annotations
 
@@ -37,3 +37,11 @@ class Durable(Said):
 @dataclass
 class Ephemeral(Said):
     channel_name = "conformance.Ephemeral"
+
+
+@dataclass
+class Shared(Said):
+    channel_name = "conformance.Shared"
+    lock_notifications = True
+    retry = Durable.retry
+    keep = datetime.timedelta(days=7)

@@ -22,9 +22,10 @@ from pgpubsub_sql import Notification, TriggerChannel, ignore, notify
 from pgpubsub_sql.models import LongPayload, State
 from tests.app.channels import ItemChannel, ItemNews, Job, Shout
 from tests.app.models import Entry, Item
-from tests.conformance.channels import Durable, Ephemeral, Said
+from tests.conformance.channels import Durable, Ephemeral, Said, Shared
 from tests.conformance.drivers import environment, is_installed
 from tests.conftest import DEADLINE_SECONDS, Listen, eventually
+from tests.ledger import sql
 
 FIRST_OF_THE_LAST = 1_000_000
 LAST = itertools.count(FIRST_OF_THE_LAST)
@@ -203,6 +204,7 @@ def clear() -> None:
     eventually(lambda: Notification.objects.all().delete() and not Notification.objects.exists())
     LongPayload.objects.all().delete()
     Entry.objects.all().delete()
+    sql("TRUNCATE pgpubsub_sql_handled")
 
 
 @pytest.fixture
@@ -227,6 +229,16 @@ def durable_line(listening: Listening) -> Line:
 
 def ephemeral_line(listening: Listening) -> Line:
     return Line(listening, Ephemeral, ItemNews, Shout, "pg_notify")
+
+
+@pytest.fixture
+def subscribed(listening: Listening) -> Iterator[Listening]:
+    """It listens for two subscriptions, which `migrate` would have registered."""
+    register = "INSERT INTO pgpubsub_sql_subscription (channel, name) VALUES (%s, %s)"
+    for name in ("mail", "search"):
+        sql(register, Shared.postgres_name(), name)
+    yield listening
+    sql("DELETE FROM pgpubsub_sql_subscription WHERE channel = %s", Shared.postgres_name())
 
 
 @pytest.fixture

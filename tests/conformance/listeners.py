@@ -10,7 +10,7 @@ import pgpubsub_sql
 from tests.app.channels import ItemChannel, ItemNews
 from tests.app.listeners import behave
 from tests.app.models import Entry, Item
-from tests.conformance.channels import Durable, Ephemeral, Said
+from tests.conformance.channels import Durable, Ephemeral, Said, Shared
 
 Notification = pgpubsub_sql.Notification
 
@@ -51,3 +51,20 @@ def hear_row(old: Item | None, new: Item, notification: Notification, context: d
     was = old and repr((old.name, old.amount, old.data))
     now = repr((new.name, new.amount, new.data))
     entry("hear_row", notification, was=was, now=now, context=dict(context)).save()
+
+
+@pgpubsub_sql.listener(Shared, subscription="mail")
+def send_mail(number: int, mood: str, notification: Notification) -> None:
+    entry("send_mail", notification, number=number).save()
+    behave(mood)
+
+
+@pgpubsub_sql.batch_listener(Shared, subscription="search")
+def index(messages: list[Shared], notifications: list[Notification]) -> None:
+    """Index all at once, unless one of them says otherwise."""
+    Entry.objects.bulk_create(
+        entry("index", notification, number=message.number)
+        for message, notification in zip(messages, notifications, strict=True)
+    )
+    if any(message.text == "not to be indexed" for message in messages):
+        raise ValueError("One of these cannot be indexed.")

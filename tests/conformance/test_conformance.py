@@ -17,11 +17,11 @@ from decimal import Decimal
 from django.db import connections, transaction
 from django.utils import timezone
 
-from pgpubsub_sql import Notification, notification_context, notify, notify_many
+from pgpubsub_sql import Handled, Notification, notification_context, notify, notify_many
 from pgpubsub_sql.embedded import Server
 from pgpubsub_sql.models import LongPayload
 from tests.app.models import Entry, Item
-from tests.conformance.channels import Place, Said
+from tests.conformance.channels import Place, Said, Shared
 from tests.conformance.conftest import Line, Listening, durable_line, ephemeral_line
 from tests.conftest import eventually
 from tests.ledger import backends, listeners_wait, sql, stranger, waiting
@@ -212,6 +212,44 @@ def test_sigterm_lets_messages_in_flight_finish_and_leaves_no_process(line: Line
     pids = [int(pid) for pid in re.findall(r"as process (\d+)", listen.log)]
     assert len(pids) == line.listening.processes
     assert not any(map(alive, pids))
+
+
+# --- Subscriptions, batches, history
+
+
+def handled_by(listener: str) -> list[int]:
+    """Return the numbers that a listener has handled, in order."""
+    entries = Entry.objects.filter(listener=listener)
+    return sorted(number for (number,) in entries.values_list("data__number"))
+
+
+def test_each_subscription_handles_every_message_by_itself(subscribed: Listening) -> None:
+    """Neither the other's failures nor those of its neighbours in a batch concern it."""
+    messages = [Shared(number) for number in range(20)]
+    messages[3].mood = "bad"
+    messages[5].text = "not to be indexed"
+    notify_many(messages)
+    eventually(lambda: Notification.from_channel(Shared).parked().count() == 2)
+    eventually(lambda: Notification.from_channel(Shared).count() == 2)
+    parked = Notification.from_channel(Shared).values_list("subscription", "payload__number")
+    assert sorted(parked) == [("mail", 3), ("search", 5)]
+    assert handled_by("send_mail") == [number for number in range(20) if number != 3]
+    assert handled_by("index") == [number for number in range(20) if number != 5]
+    assert subscribed.is_unharmed
+
+
+def test_what_was_handled_is_kept_and_sent_again_to_one_subscription(
+    subscribed: Listening,
+) -> None:
+    notify_many([Shared(number) for number in range(10)])
+    kept = Handled.objects.filter(channel=Shared.postgres_name())
+    eventually(lambda: kept.filter(outcome="handled").count() == 20)
+    found = kept.values_list("subscription", "payload__number")
+    assert sorted(found) == [(name, n) for name in ("mail", "search") for n in range(10)]
+    assert kept.replay(subscription="search") == 10
+    eventually(lambda: len(handled_by("index")) == 20)
+    assert handled_by("index") == sorted([*range(10)] * 2)
+    assert handled_by("send_mail") == [*range(10)]
 
 
 # --- Where the modes differ
