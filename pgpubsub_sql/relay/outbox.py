@@ -10,7 +10,7 @@ import logging
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.db import connections, transaction
@@ -22,6 +22,7 @@ from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream, parse, partition_of, prefix
 from pgpubsub_sql.relay.publishing import (
     BATCH_BYTES,
+    CLOSED,
     LARGEST_BATCH,
     Outgoing,
     batches,
@@ -118,22 +119,26 @@ class Outbox:
         """
         largest = self._broker.max_payload  # before the transaction: it needs a connection
         self._look()
-        with transaction.atomic(using=self._using):
-            if not self._execute("lock_outbox", {"channel": self._name})[0][0]:
-                return Published()
-            streams = self._current()
-            values = {"channel": self._name, "limit": LARGEST_BATCH, "bytes": BATCH_BYTES}
-            rows = [Row(*row) for row in self._execute("next_in_outbox", values)]
-            messages = {row: self._outgoing(row) for row in rows if not row.has_expired}
-            parked = [row for row, message in messages.items() if message.size > largest]
-            self._park(parked, largest)
-            sending = {row: one for row, one in messages.items() if row not in parked}
-            sent, error = (
-                self._broker.run(self._publish(sending, streams)) if sending else ([], None)
-            )
-            expired = [row for row in rows if row.has_expired]
-            if gone := [row.id for row in [*sent, *expired]]:
-                self._delete(gone)
+        while True:
+            with transaction.atomic(using=self._using, durable=True):
+                if not self._execute("lock_outbox", {"channel": self._name})[0][0]:
+                    return Published()
+                known = self._known()
+                if not self._begin_newer(newest(known)):
+                    self._close_older(known)
+                    return self._publish_stored(newest(known), largest)
+
+    def _publish_stored(self, streams: Sequence[Stream], largest: int) -> Published:
+        values = {"channel": self._name, "limit": LARGEST_BATCH, "bytes": BATCH_BYTES}
+        rows = [Row(*row) for row in self._execute("next_in_outbox", values)]
+        messages = {row: self._outgoing(row) for row in rows if not row.has_expired}
+        parked = [row for row, message in messages.items() if message.size > largest]
+        self._park(parked, largest)
+        sending = {row: one for row, one in messages.items() if row not in parked}
+        sent, error = self._broker.run(self._publish(sending, streams)) if sending else ([], None)
+        expired = [row for row in rows if row.has_expired]
+        if gone := [row.id for row in [*sent, *expired]]:
+            self._delete(gone)
         return Published(
             published=len(sent),
             parked=[row.id for row in parked],
@@ -147,35 +152,47 @@ class Outbox:
             self._found = self._broker.run(existing(self._broker, self._origin, self._name))
             self._look_at = time.monotonic() + LOOK_SECONDS
 
-    def _current(self) -> list[Stream]:
-        """Return the streams to publish to, in order of their partitions.
+    def _known(self) -> dict[Stream, bool]:
+        """Return the streams that were published to, and whether each is closed.
 
-        What is published to is written down, so that everybody who holds the lock agrees. If there
-        is a newer generation, as the settings ask for, the streams of older ones are closed first.
+        They are written down, so that everybody who holds the lock agrees.
         """
         rows = self._execute("outbox_streams", {"prefix": self._prefix})
-        current = newest(stream for (name,) in rows if (stream := parse(name)))
-        following = newest(self._found)
-        is_whole = len(following) == self._broker.settings.partitions
-        if is_whole and (not current or following[0].generation > current[0].generation):
-            self._close(one for one in self._found if one not in following)
-            names = [stream.name for stream in following]
-            self._execute("add_outbox_streams", {"streams": names})
-            return following
-        if not current:
-            self._look_at = 0.0
-            raise BrokerUnavailable(
-                f"The streams of {self._name} do not exist on the broker, or not as many as "
-                "PGPUBSUB_RELAY['partitions'] says. Run: python manage.py pgpubsub relay --setup"
-            )
-        return current
+        return {stream: last == CLOSED for name, last in rows if (stream := parse(name))}
 
-    def _close(self, streams: Iterable[Stream]) -> None:
-        """Mark the end of *streams*; receivers begin newer ones once they have all marks."""
+    def _begin_newer(self, current: Sequence[Stream]) -> bool:
+        """Write down the generation to publish to, if the broker has a newer one than *current*.
+
+        Return whether it has. Nothing is sent before that is committed: once an older stream is
+        closed, nobody may publish to it, whatever becomes of this process.
+        """
+        found = newest(self._found)
+        if current and (not found or found[0].generation <= current[0].generation):
+            return False
+        if len(found) == self._broker.settings.partitions:
+            self._execute("add_outbox_streams", {"streams": [stream.name for stream in found]})
+            return True
+        self._look_at = 0.0
+        raise BrokerUnavailable(
+            f"The broker has {len(found)} streams of generation {found[0].generation} for "
+            f"{self._name}, newer ones than those that were published to, but "
+            f"{self._broker.settings.partitions} is the value of PGPUBSUB_RELAY['partitions'] "
+            "here. Give all relays the same value, then run: python manage.py pgpubsub relay "
+            "--setup"
+            if current
+            else f"The streams of {self._name} do not exist on the broker, or not as many as "
+            "PGPUBSUB_RELAY['partitions'] says. Run: python manage.py pgpubsub relay --setup"
+        )
+
+    def _close_older(self, known: Mapping[Stream, bool]) -> None:
+        """Mark the end of older streams; receivers begin newer ones once they have all marks."""
+        current = newest(known)[0].generation
         last = marker(self._origin, self._name)
-        for stream in streams:
-            self._broker.run(publish(self._broker, stream, [last]))
-            logger.info("Closed the stream %s: there is a newer generation", stream)
+        for stream in self._found:
+            if stream.generation < current and not known.get(stream):
+                self._broker.run(publish(self._broker, stream, [last]))
+                self._execute("close_outbox_stream", {"stream": stream.name, "closed": CLOSED})
+                logger.info("Closed the stream %s: there is a newer generation", stream)
 
     def _outgoing(self, row: Row) -> Outgoing:
         return outgoing(

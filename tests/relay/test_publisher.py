@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError
-from django.db import DataError, connections, transaction
+from django.db import DataError, connections
 
 from example.relay.servers import Nats
 from pgpubsub_sql import notify, notify_many
@@ -23,6 +23,7 @@ from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream
 from pgpubsub_sql.relay.outbox import Outbox
 from pgpubsub_sql.relay.publisher import PublishingWorker
+from pgpubsub_sql.relay.publishing import CLOSED
 from pgpubsub_sql.relay.receiver import Receiver
 from pgpubsub_sql.relay.settings import RelaySettings
 from pgpubsub_sql.relay.streams import configuration, make, streams_of
@@ -256,23 +257,42 @@ def test_another_number_of_partitions_goes_on_in_order(
         assert "+2+" in run_json("relay", "--setup")[0]["stream"]
         assert len(run_json("relay", "--setup")) == 3
         send(40)
-        with transaction.atomic():  # it dies before COMMIT, once the marks are sent
-            assert new.publish_next().published == 40
-            transaction.set_rollback(True)
-        assert new.publish_next().published == 40
-        send(80)
+        for step in ("close_outbox_stream", "delete_from_outbox"):  # with marks, and after them
+            dies(new, at=step)
+        published(2)
         assert old.publish_next().published == 40  # it learns of the new ones from the database
         Position.objects.filter(stream__contains="+2+").delete()  # as by a restore
+        send(80)
+        with pytest.raises(BrokerUnavailable, match=r"3 streams of generation 2 .* but 2 is the"):
+            old.publish_next()
+        published(3)
+        assert new.publish_next().published == 40
         send(120)
         assert Outbox(broker, Step, using="default").publish_next().published == 40
-    assert sorted(Position.objects.values_list("stream", flat=True)) == sorted(
-        one.name for n, g in ((2, 1), (3, 2)) for one in generation(relay, n, g)
-    )
+    assert dict(Position.objects.values_list("stream", "message_id")) == {
+        one.name: CLOSED if number == 1 else None
+        for partitions, number in ((2, 1), (3, 2))
+        for one in generation(relay, partitions, number)
+    }
     rows = received(relay, 160)
     for account in {row["account"] for row in rows}:
         numbers = [row["number"] for row in rows if row["account"] == account]
         assert numbers == sorted(numbers)
     assert len(rows) == 160
+
+
+def dies(outbox: Outbox, *, at: str) -> None:
+    """Let a relay die that has sent something, before it executes the statement *at*."""
+
+    def execute(name: str, *arguments: Any) -> list[Any]:
+        if name == at:
+            raise SystemExit
+        return Outbox._execute(outbox, name, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outbox, "_execute", execute)
+        with pytest.raises(SystemExit):
+            outbox.publish_next()
 
 
 def generation(relay: RelaySettings, partitions: int, number: int) -> list[Stream]:

@@ -63,14 +63,19 @@ SELECT pg_try_advisory_xact_lock(
 )
 
 -- outbox_streams --
--- The streams that a channel has been published to.
-SELECT stream FROM pgpubsub_sql_position WHERE starts_with(stream, %(prefix)s)
+-- The streams that a channel has been published to, with the mark of those that are closed.
+SELECT stream, message_id FROM pgpubsub_sql_position WHERE starts_with(stream, %(prefix)s)
 
 -- add_outbox_streams --
 -- Publish to these streams from now on.
 INSERT INTO pgpubsub_sql_position (stream, created, sequence)
 SELECT stream, '', 0 FROM unnest(%(streams)s::text[]) AS stream
 ON CONFLICT DO NOTHING
+
+-- close_outbox_stream --
+-- Note that a stream has the mark of its end.
+INSERT INTO pgpubsub_sql_position (stream, created, sequence, message_id) VALUES (%(stream)s, '', 0, %(closed)s)
+ON CONFLICT (stream) DO UPDATE SET message_id = excluded.message_id
 
 -- next_in_outbox --
 -- The next messages of a channel that are to be published, in order, up to a number and a size. Nobody else may
