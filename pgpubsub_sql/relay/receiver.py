@@ -41,6 +41,9 @@ RESTART_SECONDS = 0.1
 AHEAD = 2
 """Batches of a stream that are read before they are stored."""
 SWEEP_SECONDS = 60.0
+"""Time between two sweeps of the inbox."""
+SWEPT = 10_000
+"""Most messages that one sweep deletes. If there were as many, another follows at once."""
 HOLES = 3
 """So often a stream may go on with another message than the next before it counts as broken."""
 ANSWER_SECONDS = 15.0
@@ -190,7 +193,9 @@ class Receiver:
             self._note_missing(found)
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
-            self._execute("forget", {"seconds": self._settings.kept.total_seconds()})
+            values = {"seconds": self._settings.kept.total_seconds(), "limit": SWEPT}
+            if self._execute("forget", values)[0][0] == SWEPT:
+                self._sweep_at = now
 
     async def _streams(self, broker: Broker) -> list[Stream]:
         return [

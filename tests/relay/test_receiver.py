@@ -314,6 +314,21 @@ def test_the_inbox_forgets_what_the_broker_has_forgotten(
     eventually(lambda: Inbox.objects.count() == 1)
 
 
+def test_a_sweep_of_the_inbox_that_is_not_done_goes_on_at_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More may arrive in a minute than one sweep deletes."""
+    monkeypatch.setattr(receiver, "SWEPT", 2)
+    monkeypatch.setattr(receiver, "SWEEP_SECONDS", 3600.0)
+    sql(
+        "INSERT INTO pgpubsub_sql_inbox (id, arrived_at)"
+        " SELECT gen_random_uuid(), clock_timestamp() - interval '9 days'"
+        " FROM generate_series(1, 5)"
+    )
+    start()
+    eventually(lambda: not Inbox.objects.exists())
+
+
 def test_a_source_without_a_stream_is_told_once(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:

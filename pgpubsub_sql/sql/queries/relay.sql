@@ -49,12 +49,16 @@ ON CONFLICT DO NOTHING
 RETURNING id::text
 
 -- forget --
--- Delete what arrived so long ago that the broker does not hold it any more.
-DELETE FROM pgpubsub_sql_inbox WHERE id = ANY (ARRAY(
-    SELECT id FROM pgpubsub_sql_inbox
-    WHERE arrived_at < clock_timestamp() - %(seconds)s * interval '1 s'
-    ORDER BY arrived_at LIMIT 10000
-))
+-- Delete what arrived so long ago that the broker does not hold it any more, and return the number of rows.
+WITH forgotten AS (
+    DELETE FROM pgpubsub_sql_inbox WHERE id = ANY (ARRAY(
+        SELECT id FROM pgpubsub_sql_inbox
+        WHERE arrived_at < clock_timestamp() - %(seconds)s * interval '1 s'
+        ORDER BY arrived_at LIMIT %(limit)s
+    ))
+    RETURNING true
+)
+SELECT count(*) FROM forgotten
 
 -- lock_outbox --
 -- Publish a channel in one transaction only, so that its messages keep their order.
