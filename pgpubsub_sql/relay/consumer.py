@@ -37,6 +37,10 @@ class ConsumerGone(Exception):
     """The consumer has ended, so another has to be made at the stored position."""
 
 
+class MessagesSkipped(ConsumerGone):
+    """The consumer has left messages out: it was made anew, or the stream lacks them."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Incoming:
     """A message of a stream."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pgpubsub_sql.errors import StreamBroken
-from pgpubsub_sql.relay.consumer import ConsumerGone, Incoming
+from pgpubsub_sql.relay.consumer import Incoming, MessagesSkipped
 from pgpubsub_sql.relay.names import Stream
 from pgpubsub_sql.relay.publishing import CLOSED
 
@@ -88,7 +88,8 @@ class Reading:
 
     def __init__(self, stream: Stream, position: Position, *, is_held: bool) -> None:
         self._stream, self._position = stream, position
-        self._awaits_known = is_held
+        self.awaits_known = is_held
+        """Whether the message at the position is still to come, by which the stream is known."""
         self._last = position.sequence
         self.is_closed = False
         """Whether the last message has come, which says that there is a newer generation."""
@@ -101,12 +102,12 @@ class Reading:
         """Return those of *messages* that follow the last one without a gap.
 
         If there is a gap, :attr:`skipped` says so, and the consumer must be replaced. Raises
-        :class:`ConsumerGone` if it began too late, and :class:`StreamBroken` if the message at the
-        position is another than it was.
+        :class:`MessagesSkipped` if it began too late, and :class:`StreamBroken` if the message at
+        the position is another than it was.
         """
-        if self._awaits_known:
+        if self.awaits_known:
             self._check_known(messages[0])
-            self._awaits_known = False
+            self.awaits_known = False
         return list(self._follow(messages))
 
     def _follow(self, messages: list[Incoming]) -> Iterator[Incoming]:
@@ -125,7 +126,7 @@ class Reading:
     def _check_known(self, first: Incoming) -> None:
         position = self._position
         if first.sequence != position.sequence:
-            raise ConsumerGone(f"it began at {first.sequence}, not at {position.sequence}")
+            raise MessagesSkipped(f"it began at {first.sequence}, not at {position.sequence}")
         if identity(first) != position.message_id:
             raise broken(
                 self._stream,

@@ -20,7 +20,7 @@ from django.db.utils import DatabaseError, InterfaceError
 from pgpubsub_sql.channels import BaseChannel, declared_channels
 from pgpubsub_sql.errors import BrokerRefused, BrokerUnavailable, RelayError, StreamBroken
 from pgpubsub_sql.relay.broker import Broker
-from pgpubsub_sql.relay.consumer import Consumer, ConsumerGone, Incoming
+from pgpubsub_sql.relay.consumer import Consumer, ConsumerGone, Incoming, MessagesSkipped
 from pgpubsub_sql.relay.inbox import Inbox, Overtaken
 from pgpubsub_sql.relay.names import Stream, every_subject, parse
 from pgpubsub_sql.relay.position import Position, Reading, broken
@@ -85,8 +85,13 @@ class Reader:
             self._position = self._inbox.store(self.stream, self._position, following)
             self.has_stored = True
         if self._reading.skipped:
-            raise ConsumerGone(self._reading.skipped)
+            raise MessagesSkipped(self._reading.skipped)
         return len(following)
+
+    @property
+    def is_recognized(self) -> bool:
+        """Whether the stream was seen to go on where it was left, as far as can be seen."""
+        return not self._reading.awaits_known
 
     @property
     def is_closed(self) -> bool:
@@ -278,8 +283,9 @@ class Receiver:
             logger.warning("Cannot receive from the stream %s yet: %s", stream, error)
             self._unlock(stream)
             return
-        self._problems.pop(stream, None)
         self._readers[stream] = reader
+        if reader.is_recognized:
+            self._recover(stream)
         reader.task = asyncio.run_coroutine_threadsafe(
             reader.read(broker, partial(self._arrive, reader)), broker.loop
         )
@@ -319,10 +325,13 @@ class Receiver:
                 self._ended(reader)
                 continue
             try:
-                self.received += reader.store(messages)
+                new = reader.store(messages)
             except (ConsumerGone, Overtaken, StreamBroken) as error:
                 self._end(reader, error)
             else:
+                self.received += new
+                if not new:  # only the message that the stream is recognized by
+                    self._recover(reader.stream)
                 if reader.is_closed:
                     self._close(reader)
                 else:
@@ -354,8 +363,10 @@ class Receiver:
             self._stop(stream, str(error))
             return
         logger.info("The consumer of the stream %s has ended: %s", stream, error or "overtaken")
-        is_stuck = isinstance(error, ConsumerGone) and not reader.has_stored
-        self._holes[stream] = self._holes.get(stream, 0) + 1 if is_stuck else 0
+        if reader.has_stored:
+            self._holes.pop(stream, None)
+        elif isinstance(error, MessagesSkipped):
+            self._holes[stream] = self._holes.get(stream, 0) + 1
         self._look_at = min(self._look_at, time.monotonic() + RESTART_SECONDS)
 
     def _close(self, reader: Reader) -> None:
@@ -373,6 +384,11 @@ class Receiver:
             self._problems[stream] = problem
             logger.error("Not receiving from the stream %s: %s", stream, problem)
         self._execute("note_problem", {"stream": stream.name, "problem": problem})
+
+    def _recover(self, stream: Stream) -> None:
+        """Forget why a stream was not read, now that it is."""
+        self._problems.pop(stream, None)
+        self._execute("note_problem", {"stream": stream.name, "problem": ""})
 
     def _unlock(self, stream: Stream) -> None:
         self._execute("unlock_stream", {"stream": stream.name})

@@ -296,8 +296,42 @@ def test_a_consumer_that_is_deleted_is_replaced(
     for number in range(3):
         fill(broker, stream, *jobs(number))
         eventually(has_stored(*range(number + 1)))
-        for name in broker.run(broker.api(f"CONSUMER.NAMES.{stream}"))["consumers"] or []:
+        for name in consumers(broker, stream):
             broker.run(broker.api(f"CONSUMER.DELETE.{stream}.{name}"))
+
+
+def test_a_consumer_that_only_ends_is_no_hole(
+    broker: Broker, stream: Stream, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As at a change of the leader, or in silence: no message was left out."""
+    fill(broker, stream, *jobs(0))
+    start()
+    eventually(has_stored(0))
+    for _ in range(receiver.HOLES + 2):
+        eventually(lambda: bool(consumers(broker, stream)))
+        for name in consumers(broker, stream):
+            broker.run(broker.api(f"CONSUMER.DELETE.{stream}.{name}"))
+    fill(broker, stream, *jobs(1))
+    eventually(has_stored(0, 1))
+    assert "Not receiving" not in caplog.text
+
+
+def consumers(broker: Broker, stream: Stream) -> list[str]:
+    return broker.run(broker.api(f"CONSUMER.NAMES.{stream}"))["consumers"] or []
+
+
+@pytest.mark.parametrize("numbers", [(), (0,)])
+def test_a_problem_is_forgotten_once_the_stream_is_read(
+    broker: Broker, stream: Stream, start: Start, numbers: tuple[int, ...]
+) -> None:
+    """Even if nothing new comes."""
+    fill(broker, stream, *jobs(*numbers))
+    one: Any = start()
+    eventually(lambda: stored() == list(numbers) and Position.objects.exists())
+    one.stop()
+    Position.objects.update(problem="A permission is missing.")
+    start()
+    eventually(lambda: problem() == "")
 
 
 def test_the_inbox_forgets_what_the_broker_has_forgotten(
