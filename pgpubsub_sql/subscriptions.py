@@ -35,6 +35,8 @@ class Filled(NamedTuple):
     """Number of the last message that it is to get; None while that is not known."""
     fill_xid: str
     """Id of the transaction that has registered it."""
+    is_paused: bool
+    """Whether nobody takes what it is filled with."""
 
     @property
     def lane(self) -> Lane:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import random
 import subprocess
 import sys
@@ -573,6 +574,63 @@ def test_a_drain_fills_and_handles(sale: type[Channel], monkeypatch: pytest.Monk
     notify(sale, number=5)
     Worker([sale], lanes=[SEARCH]).drain()
     assert heard == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_drain_waits_for_transactions_and_says_so_once(
+    sale: type[Channel], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It reported success, and had filled nothing."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(filling, "BARRIER_SECONDS", 0.001)
+    with writing("READ COMMITTED") as writer:
+        store(writer, 1)
+        heard, waits = join(sale), iter(range(5))
+        worker = Worker([sale], lanes=[SEARCH])
+        wait = worker.shutdown.wait
+
+        def look(**options: Any) -> list[Any]:
+            if next(waits) == 4:
+                writer.execute("COMMIT")
+            return wait(**options)
+
+        monkeypatch.setattr(worker.shutdown, "wait", look)
+        worker.drain()
+    assert heard == [1]
+    assert caplog.text.count("once transactions have ended") == 1
+
+
+def test_a_drain_waits_for_another_worker_that_fills(
+    sale: type[Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notify(sale, number=1)
+    heard = join(sale)
+    assert filler(sale).fill() == {SEARCH}
+    worker = Worker([sale], lanes=[SEARCH])
+    with stranger() as other:
+        other.execute("BEGIN")
+        other.execute("SELECT FROM pgpubsub_sql_subscription WHERE name = 'search' FOR UPDATE")
+        wait = worker.shutdown.wait
+
+        def end(**options: Any) -> list[Any]:
+            other.execute("COMMIT")
+            return wait(**options)
+
+        monkeypatch.setattr(worker.shutdown, "wait", end)
+        worker.drain()
+    assert heard == [1]
+
+
+def test_a_drain_does_not_wait_for_what_is_paused(
+    sale: type[Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, worker = join(sale), Worker([sale], lanes=[SEARCH])
+    monkeypatch.setattr(worker.shutdown, "wait", lambda **options: pytest.fail("waits"))
+    sql("UPDATE pgpubsub_sql_subscription SET paused_at = now() WHERE name = 'search'")
+    with writing("READ COMMITTED") as writer:
+        store(writer, 1)
+        sql("UPDATE pgpubsub_sql_subscription SET fill_xid = pg_current_xact_id()")
+        worker.drain()
+    assert heard == []
 
 
 def test_a_worker_fills_and_handles(sale: type[Channel], monkeypatch: pytest.MonkeyPatch) -> None:

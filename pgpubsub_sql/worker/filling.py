@@ -50,6 +50,10 @@ class Filler:
         self._barriers: dict[tuple[Lane, str], str] = {}
         """By registration, a subscription and a transaction, that every statement sees by now: what
         has to end."""
+        self._told: set[tuple[Lane, str]] = set()
+        """Registrations of which the log says that transactions hold them up."""
+        self.unfinished: set[Lane] = set()
+        """Those that were being filled at the last look, without those that are paused."""
         self._due = math.inf
         """When to look again, by the monotonic clock."""
         is_declared = bool(self._lanes & registry.lanes_from_history())
@@ -58,6 +62,7 @@ class Filler:
     def start(self) -> None:
         """Look at once, on whatever server it is now."""
         self._barriers.clear()
+        self.unfinished.clear()
         self._due = 0.0
 
     @property
@@ -87,7 +92,9 @@ class Filler:
 
     def _step(self) -> set[Lane]:
         pauses: dict[Lane, float] = {}
-        for one in self._filling():
+        filling = self._filling()
+        self.unfinished = {one.lane for one in filling if not one.is_paused}
+        for one in filling:
             pauses[one.lane] = self._begin(one) if one.fill_until is None else self._copy(one)
         self._due = time.monotonic() + min([*pauses.values(), self._look_seconds])
         changed = {lane for lane, pause in pauses.items() if not pause}
@@ -109,16 +116,21 @@ class Filler:
         if registration not in self._barriers:
             rows = self._session.execute("is_registration_seen", lane._asdict())
             if rows != [(True,)]:
-                return BARRIER_SECONDS
+                return self._hold_up(one)
             # Who has stored as before is in a transaction that has an id by now.
             ((self._barriers[registration],),) = self._session.execute("next_transaction")
-        if self._session.execute("have_ended", {"before": self._barriers[registration]}) != [
-            (True,)
-        ]:
-            return BARRIER_SECONDS
+        before = {"before": self._barriers[registration]}
+        if self._session.execute("have_ended", before) != [(True,)]:
+            return self._hold_up(one)
         self._session.execute("begin_filling", lane._asdict() | {"fill_xid": one.fill_xid})
         del self._barriers[registration]
         return 0.0
+
+    def _hold_up(self, one: Filled) -> float:
+        if (registration := (one.lane, one.fill_xid)) not in self._told:
+            self._told.add(registration)
+            logger.info("%s", one, extra=one.lane._asdict())
+        return BARRIER_SECONDS
 
     def _copy(self, one: Filled) -> float:
         """Copy some messages; return how long to wait for the next ones."""

@@ -171,7 +171,8 @@ class Worker:
     def drain(self) -> bool:
         """Handle the stored messages that are ready; return whether none of them failed.
 
-        This ignores ephemeral messages, and logs a summary at the end.
+        This ignores ephemeral messages, and logs a summary at the end. Subscriptions that begin
+        with the history are filled to the end, unless they are paused.
         Raises :class:`NotReady` or one of Django's database errors if that is impossible.
         """
         with self.shutdown, self._guarding_forks(), self._signalling():
@@ -184,8 +185,17 @@ class Worker:
                 lanes += self._filler.fill().difference(lanes)
                 if self._recorder.patience(self.delivery.counters) <= 0:
                     self._recorder.write_drained(self.delivery.counters, self.delivery.session)
+                lanes = lanes or self._await_filling()
             self._recorder.write_drained(self.delivery.counters, self.delivery.session)
             return self._sum_up()
+
+    def _await_filling(self) -> list[Lane]:
+        """Wait until it is time to fill subscriptions further; return them."""
+        if lanes := list(self._filler.unfinished):
+            self._pulse.idle()
+            self.shutdown.wait(timeout=max(0.0, self._filler.patience))
+            self._pulse.working()
+        return lanes
 
     def _sum_up(self) -> bool:
         """Log how many messages had which outcome; return whether none failed."""

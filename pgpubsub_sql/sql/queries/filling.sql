@@ -1,8 +1,10 @@
 -- Subscriptions that begin with the history: they are filled with what was stored before they were registered.
 
 -- filling --
--- Those that are being filled: up to which number they are, and up to which they will be; NULL if nobody knows yet.
-SELECT channel, name, filled_to, fill_until, fill_xid::text FROM pgpubsub_sql_subscription
+-- Those that are being filled: up to which number they are, and up to which they will be; NULL if nobody knows yet. By
+-- which transaction they were registered, and whether they are paused.
+SELECT channel, name, filled_to, fill_until, fill_xid::text, paused_at IS NOT NULL
+FROM pgpubsub_sql_subscription
 WHERE filled_to IS NOT NULL ORDER BY channel, name
 
 -- is_registration_seen --
