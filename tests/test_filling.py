@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 import pgpubsub_sql
@@ -343,6 +343,23 @@ def test_it_waits_for_what_was_stored_in_an_open_transaction(sale: type[Channel]
     fill(sale)
     drain(sale)
     assert heard == [1, 2]
+
+
+def test_it_waits_for_who_stored_while_the_registration_was_not_committed(
+    sale: type[Channel],
+) -> None:
+    """Its id is above that of the registration, and nobody with a higher one has ended."""
+    with stranger() as writer:
+        writer.execute("BEGIN")
+        with transaction.atomic():
+            heard = join(sale)
+            store(writer, 1)
+        one = filler(sale)
+        assert not one.fill()
+        writer.execute("COMMIT")
+    fill(sale)
+    drain(sale)
+    assert heard == [1]
 
 
 def test_it_waits_for_a_snapshot_that_may_still_store(sale: type[Channel]) -> None:

@@ -21,8 +21,9 @@ SELECT fill_xid >= pg_snapshot_xmax(pg_current_snapshot()) OR NOT EXISTS (
 FROM pgpubsub_sql_subscription WHERE channel = %(channel)s AND name = %(subscription)s AND filled_to IS NOT NULL
 
 -- next_transaction --
--- An id that is above those of all transactions that have written so far.
-SELECT pg_snapshot_xmax(pg_current_snapshot())::text
+-- An id that is above those of all transactions that have written so far: a new one. The xmax of a snapshot is only above
+-- those of transactions that have ended.
+SELECT pg_current_xact_id()::text
 
 -- have_ended --
 -- Whether all transactions with an id below this one have ended.
