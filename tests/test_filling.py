@@ -179,6 +179,22 @@ def test_it_is_not_filled_faster_than_it_is_handled(
     assert numbers() == [0, 1, 5, 6, 7, 8]
 
 
+def test_what_was_due_before_the_registration_does_not_stop_it(
+    sale: type[Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sender said since when it is due; nobody takes it before it is filled up to it."""
+    monkeypatch.setattr(filling, "STEP_MESSAGES", 2)
+    notify_many([sale(number=n) for n in range(3)])
+    heard = join(sale)
+    for number in (3, 4):
+        notify(sale(number=number), at=timezone.now() - datetime.timedelta(days=1))
+    one = filler(sale)
+    for _ in range(4):
+        one.fill()
+        drain(sale)
+    assert sorted(heard) == [0, 1, 2, 3, 4]
+
+
 def test_the_messages_of_a_key_keep_their_order(
     keyed: type[Channel], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,11 +134,10 @@ class Filler:
 
     def _copy(self, one: Filled) -> float:
         """Copy some messages; return how long to wait for the next ones."""
-        lane, limit = one.lane._asdict(), {"limit": STEP_MESSAGES}
-        ((waiting,),) = self._session.execute("count_filled", lane | limit)
+        values = one.lane._asdict() | {"limit": STEP_MESSAGES, "filled_to": one.filled_to}
+        ((waiting,),) = self._session.execute("count_filled", values)
         if waiting >= STEP_MESSAGES:
             return BUSY_SECONDS
-        values = lane | limit | {"filled_to": one.filled_to}
         rows = self._session.execute("fill", values)
         if not rows:
             return BUSY_SECONDS  # another worker does it

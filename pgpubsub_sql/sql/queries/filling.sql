@@ -104,7 +104,8 @@ WHERE channel = %(channel)s AND name = %(subscription)s
 RETURNING (SELECT count(*) FROM copied), up_to, up_to = step.fill_until
 
 -- count_filled --
--- How many copies wait for their first attempt: they are due since the registration. More than the limit do not count.
+-- How many copies wait for their first attempt: they are due since the registration. So may others be that nobody takes
+-- yet, as they are beyond what it is filled to. More than the limit do not count.
 SELECT count(*) FROM (
     SELECT FROM pgpubsub_sql_notification
     WHERE channel = %(channel)s AND subscription = %(subscription)s AND NOT alone
@@ -112,6 +113,7 @@ SELECT count(*) FROM (
             SELECT created_at FROM pgpubsub_sql_subscription
             WHERE channel = %(channel)s AND name = %(subscription)s
         )
+        AND coalesce(message, id) <= %(filled_to)s
     LIMIT %(limit)s
 ) AS waiting
 
