@@ -10,7 +10,8 @@ import logging
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice, starmap
 from typing import Any, NamedTuple
 
 from django.db import connections, transaction
@@ -25,13 +26,14 @@ from pgpubsub_sql.relay.publishing import (
     CLOSED,
     LARGEST_BATCH,
     Outgoing,
-    batches,
+    acknowledged,
+    deadline,
     marker,
     outgoing,
     publish,
 )
 from pgpubsub_sql.relay.streams import existing, newest
-from pgpubsub_sql.sql import query, render
+from pgpubsub_sql.sql import part, query, render
 from pgpubsub_sql.sql.templates import NOTHING
 from pgpubsub_sql.worker.history import CLAIMED
 
@@ -39,6 +41,7 @@ logger = logging.getLogger("pgpubsub_sql.relay")
 
 LOOK_SECONDS = 10.0
 """Time between two looks for streams of a newer generation."""
+NEXT = render("queries/next_in_outbox", size=part("queries/size"))
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -79,7 +82,7 @@ class Published:
     """Ids of the messages that are too large for the broker."""
     expired: int = 0
     error: BaseException | None = None
-    """Why one of the streams has not taken its messages, which are still stored."""
+    """Why one of the streams has not taken all of its messages, which are still stored."""
 
     def __bool__(self) -> bool:
         return bool(self.published or self.parked or self.expired)
@@ -115,7 +118,7 @@ class Outbox:
         parked; the broker's own failures charge no message.
 
         Raises :class:`BrokerUnavailable` without a connection. What has failed later is returned,
-        as other streams may have taken their messages.
+        as some messages may have been taken.
         """
         largest = self._broker.max_payload  # before the transaction: it needs a connection
         self._look()
@@ -125,17 +128,20 @@ class Outbox:
                     return Published()
                 known = self._known()
                 if not self._begin_newer(newest(known)):
-                    self._close_older(known)
-                    return self._publish_stored(newest(known), largest)
+                    until = deadline()
+                    self._close_older(known, until)
+                    return self._publish_stored(newest(known), largest, until)
 
-    def _publish_stored(self, streams: Sequence[Stream], largest: int) -> Published:
+    def _publish_stored(self, streams: Sequence[Stream], largest: int, until: float) -> Published:
         values = {"channel": self._name, "limit": LARGEST_BATCH, "bytes": BATCH_BYTES}
-        rows = [Row(*row) for row in self._execute("next_in_outbox", values)]
+        rows = [Row(*row) for row in self._execute("next_in_outbox", values, NEXT)]
         messages = {row: self._outgoing(row) for row in rows if not row.has_expired}
         parked = [row for row, message in messages.items() if message.size > largest]
         self._park(parked, largest)
         sending = {row: one for row, one in messages.items() if row not in parked}
-        sent, error = self._broker.run(self._publish(sending, streams)) if sending else ([], None)
+        sent, error = (
+            self._broker.run(self._publish(sending, streams, until)) if sending else ([], None)
+        )
         expired = [row for row in rows if row.has_expired]
         if gone := [row.id for row in [*sent, *expired]]:
             self._delete(gone)
@@ -184,13 +190,13 @@ class Outbox:
             "PGPUBSUB_RELAY['partitions'] says. Run: python manage.py pgpubsub relay --setup"
         )
 
-    def _close_older(self, known: Mapping[Stream, bool]) -> None:
+    def _close_older(self, known: Mapping[Stream, bool], until: float) -> None:
         """Mark the end of older streams; receivers begin newer ones once they have all marks."""
         current = newest(known)[0].generation
         last = marker(self._origin, self._name)
         for stream in self._found:
             if stream.generation < current and not known.get(stream):
-                self._broker.run(publish(self._broker, stream, [last]))
+                self._broker.run(publish(self._broker, stream, [last], until))
                 self._execute("close_outbox_stream", {"stream": stream.name, "closed": CLOSED})
                 logger.info("Closed the stream %s: there is a newer generation", stream)
 
@@ -205,28 +211,24 @@ class Outbox:
         )
 
     async def _publish(
-        self, messages: dict[Row, Outgoing], streams: Sequence[Stream]
+        self, messages: dict[Row, Outgoing], streams: Sequence[Stream], until: float
     ) -> tuple[list[Row], BaseException | None]:
         """Publish to all streams at once; return what they have taken, and an error of one."""
         shares: dict[Stream, dict[Row, Outgoing]] = defaultdict(dict)
         for row, message in messages.items():
             number = partition_of(row.key, str(row.number), len(streams))
             shares[streams[number]][row] = message
-        results = await asyncio.gather(
-            *(self._publish_share(stream, share.values()) for stream, share in shares.items()),
-            return_exceptions=True,
-        )
-        sent = [
-            row
-            for share, result in zip(shares.values(), results, strict=True)
-            if result is None
-            for row in share
-        ]
-        return sent, next((result for result in results if result is not None), None)
+        sent: list[Row] = []
 
-    async def _publish_share(self, stream: Stream, messages: Iterable[Outgoing]) -> None:
-        for batch in batches(messages):
-            await publish(self._broker, stream, batch)
+        async def publish_share(stream: Stream, share: dict[Row, Outgoing]) -> None:
+            rows = iter(share)
+            async for count in acknowledged(self._broker, stream, share.values(), until):
+                sent.extend(islice(rows, count))
+
+        results = await asyncio.gather(
+            *starmap(publish_share, shares.items()), return_exceptions=True
+        )
+        return sent, next((result for result in results if result is not None), None)
 
     def _park(self, rows: Sequence[Row], limit: int) -> None:
         reason = (

@@ -11,7 +11,15 @@ import dataclasses
 import datetime
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from functools import cached_property, partial
 from typing import Any
 from urllib.parse import quote
@@ -27,8 +35,8 @@ BATCH_BYTES = 4_000_000
 ACKNOWLEDGE_SECONDS = 2.0
 """How long one acknowledgement is awaited before the same is sent again."""
 PUBLISH_SECONDS = 10.0
-"""How long a batch is sent again and again. A stream that has lost its leader answers after up to
-6 seconds."""
+"""How long one transaction publishes, and sends again what is not acknowledged. A stream that has
+lost its leader answers after up to 6 seconds."""
 RETRY_SECONDS = 0.05
 
 MESSAGE_ID = "Nats-Msg-Id"
@@ -107,31 +115,49 @@ def batches(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
         yield batch
 
 
-async def publish(broker: Broker, stream: Stream, batch: Sequence[Outgoing]) -> None:
-    """Publish one of :func:`batches` to *stream*; return once all of it is acknowledged.
+def deadline() -> float:
+    """Return until when a transaction that begins now publishes, by the monotonic clock."""
+    return time.monotonic() + PUBLISH_SECONDS
 
-    It may be sent again after any failure, and then stands in the stream once: the broker knows the
-    ids of the last two minutes, and receivers those before.
 
-    Raises :class:`BrokerUnavailable` if that takes more than :data:`PUBLISH_SECONDS`, and
+async def publish(
+    broker: Broker, stream: Stream, messages: Iterable[Outgoing], until: float | None = None
+) -> None:
+    """Do what :func:`acknowledged` does, and return once all *messages* are acknowledged."""
+    async for _ in acknowledged(broker, stream, messages, until or deadline()):
+        pass
+
+
+async def acknowledged(
+    broker: Broker, stream: Stream, messages: Iterable[Outgoing], until: float
+) -> AsyncIterator[int]:
+    """Publish *messages* to *stream* in order; yield how many more it has, each time it has some.
+
+    They may be sent again after any failure, and then stand in the stream once: the broker knows
+    the ids of the last two minutes, and receivers those before.
+
+    Raises :class:`BrokerUnavailable` if that takes longer than *until*, and
     :class:`BrokerRefused`.
     """
-    if len(batch) > 1 and await _insist(lambda: _at_once(broker, stream, batch)):
-        return
-    for message in batch:
-        await _insist(partial(_one, broker, stream, message))
+    for batch in batches(messages):
+        if len(batch) > 1 and await _insist(partial(_at_once, broker, stream, batch), until):
+            yield len(batch)
+            continue
+        for message in batch:
+            await _insist(partial(_one, broker, stream, message), until)
+            yield 1
 
 
-async def _insist(send: Callable[[], Awaitable[bool]]) -> bool:
+async def _insist(send: Callable[[], Awaitable[bool]], until: float) -> bool:
     """Send again while the broker is unavailable, for a while; return what *send* does."""
-    until = time.monotonic() + PUBLISH_SECONDS
-    while True:
+    failure = BrokerUnavailable(f"The broker has not taken all within {PUBLISH_SECONDS:g} s.")
+    while time.monotonic() < until:
         try:
             return await send()
-        except BrokerUnavailable:
-            if time.monotonic() > until:
-                raise
+        except BrokerUnavailable as error:
+            failure = error
         await asyncio.sleep(RETRY_SECONDS)
+    raise failure
 
 
 async def _at_once(broker: Broker, stream: Stream, batch: Sequence[Outgoing]) -> bool:

@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.relay.outbox import NEXT
 from pgpubsub_sql.sql import query, render
 from pgpubsub_sql.sql.readiness import check_ready, check_workable
 from pgpubsub_sql.sql.templates import NOTHING
@@ -59,7 +60,7 @@ def test_a_publisher_of_the_relay_needs_no_more_than_the_page_says() -> None:
     with session("powerless"), connection.cursor() as cursor:
         for name in ("lock_outbox", "outbox_streams", "add_outbox_streams", "close_outbox_stream"):
             cursor.execute(query(name), values)
-        cursor.execute(query("next_in_outbox"), values)
+        cursor.execute(NEXT, values)
         cursor.execute(query("park_in_outbox"), {"ids": [1], "error": "too large"})
         cursor.execute(render("queries/delete_from_outbox", kept=NOTHING), {"ids": [1]})
 

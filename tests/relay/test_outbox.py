@@ -18,10 +18,12 @@ from example.relay.servers import Nats
 from pgpubsub_sql import notify, notify_many
 from pgpubsub_sql.errors import BrokerUnavailable
 from pgpubsub_sql.models import Notification
+from pgpubsub_sql.relay import outbox as outboxes
 from pgpubsub_sql.relay import publishing
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream
 from pgpubsub_sql.relay.outbox import Outbox, Row, message_id
+from pgpubsub_sql.relay.publishing import publish
 from pgpubsub_sql.relay.settings import RelaySettings
 from pgpubsub_sql.relay.streams import make
 from tests.app.channels import Job, Step
@@ -132,7 +134,7 @@ def test_a_message_that_is_too_large_is_parked_and_stops_nothing(
 
 
 def test_a_broker_that_is_down_charges_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publishing, "PUBLISH_SECONDS", 0.2)
+    monkeypatch.setattr(publishing, "PUBLISH_SECONDS", 1.0)
     with Nats() as nats:
         settings = RelaySettings(servers=tuple(nats.urls), origin="shop", replicas=1)
         with Broker(settings) as broker:
@@ -150,7 +152,7 @@ def test_a_broker_that_is_down_charges_nobody(monkeypatch: pytest.MonkeyPatch) -
 def test_one_stream_that_fails_does_not_keep_another_from_going_on(
     broker: Broker, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "PUBLISH_SECONDS", 0.1)
+    monkeypatch.setattr(publishing, "PUBLISH_SECONDS", 1.0)
     broker.settings = dataclasses.replace(broker.settings, partitions=2)
     second = dataclasses.replace(stream, partition=1)
     broker.run(make(broker, second))
@@ -163,6 +165,55 @@ def test_one_stream_that_fails_does_not_keep_another_from_going_on(
     left = [row.payload["number"] for row in waiting()]
     assert 0 < len(left) < 20
     assert sorted(held(broker, stream) + left) == list(range(20))
+
+
+class Clock:
+    """A clock that goes on when it is told to."""
+
+    now = 1.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_one_transaction_publishes_for_a_while_and_keeps_what_was_taken(
+    outbox: Outbox, broker: Broker, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relay has died, so all is sent again one by one; each takes four seconds."""
+    send(*range(5))
+    broker.run(publish(broker, stream, [outbox._outgoing(first_row(outbox))]))
+    clock, request = Clock(), broker.request
+
+    async def slow(*arguments: Any, **options: Any) -> dict[str, Any]:
+        clock.now += 4
+        return await request(*arguments, **options)
+
+    outbox._look()
+    monkeypatch.setattr(publishing, "time", clock)
+    monkeypatch.setattr(broker, "request", slow)
+    found = outbox.publish_next()
+    assert found.published == 2
+    with pytest.raises(BrokerUnavailable, match="has not taken all within 10 s"):
+        found.check()
+    assert [row.payload["number"] for row in waiting()] == [2, 3, 4]
+    assert counts(outbox) == (3, 0, 0)
+    assert held(broker, stream) == list(range(5))
+
+
+def first_row(outbox: Outbox) -> Row:
+    with transaction.atomic():
+        values = {"channel": "app.Job", "limit": 1, "bytes": 1}
+        return Row(*outbox._execute("next_in_outbox", values, outboxes.NEXT)[0])
+
+
+def test_what_is_compressed_counts_for_more(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that one transaction sends is in memory, as it was before it was stored."""
+    monkeypatch.setattr(outboxes, "BATCH_BYTES", 20_000)
+    notify_many(Job(number, "x" * 100_000) for number in range(2))
+    assert counts(outbox) == (1, 0, 0)
+    assert counts(outbox) == (1, 0, 0)
 
 
 def test_without_its_streams_it_says_what_to_run(broker: Broker, stream: Stream) -> None:
@@ -199,13 +250,13 @@ def test_only_one_publishes_a_channel_at_a_time(outbox: Outbox, broker: Broker) 
     send(0, 1)
     results: list[bool] = []
 
-    def publish() -> None:
+    def run() -> None:
         results.append(bool(outbox.publish_next()))
         connections.close_all()
 
     with transaction.atomic():
         assert outbox._execute("lock_outbox", {"channel": "app.Job"}) == [(True,)]
-        other = threading.Thread(target=publish)
+        other = threading.Thread(target=run)
         other.start()
         other.join(20)
     assert results == [False]

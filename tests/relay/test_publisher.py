@@ -21,13 +21,12 @@ from pgpubsub_sql.relay import outbox as outboxes
 from pgpubsub_sql.relay import publisher, publishing
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream
-from pgpubsub_sql.relay.outbox import Outbox
+from pgpubsub_sql.relay.outbox import NEXT, Outbox
 from pgpubsub_sql.relay.publisher import PublishingWorker
 from pgpubsub_sql.relay.publishing import CLOSED
 from pgpubsub_sql.relay.receiver import Receiver
 from pgpubsub_sql.relay.settings import RelaySettings
 from pgpubsub_sql.relay.streams import configuration, make, streams_of
-from pgpubsub_sql.sql import query
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import sleeping
 from pgpubsub_sql.worker import worker as workers
@@ -45,7 +44,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "othe
 @pytest.fixture(autouse=True)
 def _relayed(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(Job, "relay", True)
-    monkeypatch.setattr(publishing, "PUBLISH_SECONDS", 0.2)
+    monkeypatch.setattr(publishing, "PUBLISH_SECONDS", 1.0)
     sql("TRUNCATE pgpubsub_sql_counter")  # no flush empties it
     with registered("app.Job"):
         yield
@@ -343,7 +342,7 @@ def test_the_outbox_is_read_by_its_index() -> None:
         "INSERT INTO pgpubsub_sql_notification (channel, subscription, payload)"
         " SELECT 'app.Job', 'relay', '{}' FROM generate_series(1, 5000)"
     )
-    text = query("next_in_outbox") % {"channel": "'app.Job'", "limit": 1000, "bytes": 1000}
+    text = NEXT % {"channel": "'app.Job'", "limit": 1000, "bytes": 1000}
     plan = "\n".join(row for (row,) in sql(f"EXPLAIN {text}"))
     assert "Index Scan using pgpubsub_sql_outbox" in plan
 

@@ -99,9 +99,9 @@ WITH paused AS MATERIALIZED (
 SELECT id, number, payload::text, key, (extract(epoch FROM created_at) * 1000000)::bigint,
     coalesce(expires_at <= statement_timestamp(), false), current_schema
 FROM (
-    SELECT *, sum(pg_column_size(payload)) OVER (ORDER BY number) - pg_column_size(payload) AS before
+    SELECT *, sum(size) OVER (ORDER BY number) - size AS before
     FROM (
-        SELECT *, coalesce(message, id) AS number FROM pgpubsub_sql_notification AS stored
+        SELECT *, coalesce(message, id) AS number, :{size} AS size FROM pgpubsub_sql_notification AS stored
         WHERE (channel, coalesce(message, id)) >= (%(channel)s, -9223372036854775808)
             AND (channel, coalesce(message, id)) <= (%(channel)s, 9223372036854775807)
             AND subscription = 'relay' AND available_at IS NOT NULL AND available_at <= statement_timestamp()
