@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import math
 import random
 import subprocess
 import sys
@@ -21,17 +22,20 @@ from django.utils import timezone
 import pgpubsub_sql
 from pgpubsub_sql import Channel, notify, notify_many
 from pgpubsub_sql.errors import NotReady
+from pgpubsub_sql.filters import ClaimFilter
 from pgpubsub_sql.migrations_ops import maintenance, shared_operations
 from pgpubsub_sql.models import Notification
 from pgpubsub_sql.subscribing import rename
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import filling
+from pgpubsub_sql.worker.claims import CLAIM_BYTES, statement
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.filling import Filler
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.worker import Worker
 from tests.app.models import Entry
 from tests.conftest import eventually
+from tests.delivery.plans import explained
 from tests.ledger import sql, stranger
 from tests.management.support import run, run_json
 from tests.registries import blank
@@ -193,6 +197,38 @@ def test_what_was_due_before_the_registration_does_not_stop_it(
         one.fill()
         drain(sale)
     assert sorted(heard) == [0, 1, 2, 3, 4]
+
+
+def test_what_is_paused_is_not_filled(sale: type[Channel]) -> None:
+    notify(sale, number=1)
+    join(sale)
+    sql("UPDATE pgpubsub_sql_subscription SET paused_at = now() WHERE name = 'search'")
+    one = filler(sale)
+    assert not one.fill()
+    assert one.patience > filling.BARRIER_SECONDS
+    assert numbers() == []
+    sql("UPDATE pgpubsub_sql_subscription SET paused_at = NULL WHERE name = 'search'")
+    fill(sale)
+    assert numbers() == [1]
+
+
+def test_nobody_searches_what_is_stored_before_the_filling_begins(
+    keyed: type[Channel],
+) -> None:
+    """Each poll read all that was sent since the registration, and took nothing."""
+    join(keyed)
+    notify_many([keyed(number=n, key="a") for n in range(3)])
+    start = {"keyless": False, "after": "-infinity", "after_id": 0, "limit": 500}
+    take = start | SEARCH._asdict() | {"bytes": CLAIM_BYTES}
+    nodes = explained(statement("take", ClaimFilter()), take)
+    probes = [one for one in nodes if one["Node Type"].startswith(("Index", "Bitmap"))]
+    assert {one["Actual Loops"] for one in probes if "notification" in str(one)} == {0}
+    keys = {**SEARCH._asdict(), "after": "", "limit": 9, "steps": 9}
+    assert Session("default").execute("lock_keys", keys) == []
+    delivery = Delivery([keyed], using="default", lanes=[SEARCH])
+    assert delivery.look({SEARCH: True}) == {SEARCH: math.inf}
+    assert delivery.next_ready() == {}
+    assert delivery.paused == set()
 
 
 def test_the_messages_of_a_key_keep_their_order(

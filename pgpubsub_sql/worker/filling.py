@@ -24,8 +24,9 @@ logger = logging.getLogger("pgpubsub_sql.worker")
 STEP_MESSAGES = 1000
 """Most messages that are copied at once, so that transactions stay short."""
 LOOK_SECONDS = 5.0
-"""Time between two looks whether somebody has registered a subscription that is to be filled."""
-BARRIER_SECONDS = 0.1
+"""Time between two looks whether somebody has registered a subscription that is to be filled, or
+has resumed one that is paused."""
+BARRIER_SECONDS = 1.0
 """Time between two looks whether transactions have ended that began before the registration."""
 BUSY_SECONDS = 0.05
 """Time until the next step while the listeners have not handled what was copied."""
@@ -95,7 +96,7 @@ class Filler:
         filling = self._filling()
         self.unfinished = {one.lane for one in filling if not one.is_paused}
         for one in filling:
-            pauses[one.lane] = self._begin(one) if one.fill_until is None else self._copy(one)
+            pauses[one.lane] = self._advance(one)
         self._due = time.monotonic() + min([*pauses.values(), self._look_seconds])
         changed = {lane for lane, pause in pauses.items() if not pause}
         names = {lane.channel for lane in changed if is_notified(self._channels[lane.channel])}
@@ -106,6 +107,12 @@ class Filler:
     def _filling(self) -> list[Filled]:
         rows = [Filled(*row) for row in self._session.execute("filling")]
         return [one for one in rows if one.lane in self._lanes]
+
+    def _advance(self, one: Filled) -> float:
+        """Make the next step of a subscription; return how long to wait before another one."""
+        if one.is_paused:
+            return LOOK_SECONDS
+        return self._begin(one) if one.fill_until is None else self._copy(one)
 
     def _begin(self, one: Filled) -> float:
         """Learn how far to fill, once nobody can store any more as before the registration.

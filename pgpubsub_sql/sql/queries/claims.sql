@@ -5,14 +5,15 @@
 -- to be handled alone. If earlier claims of some were rolled back without a record, claim nothing and
 -- return those, without their payloads, which may be what killed a worker. Arrays and MATERIALIZED make
 -- each part run once: a LIMIT that is evaluated again under locks would claim too many. By ctid, which
--- saves a second lookup in an index. A subscription that is paused has nothing to claim, and one that is being filled
--- nothing beyond what it is filled to. The bounds are rows, as the index has them: without statistics, as after a bulk
--- load, PostgreSQL takes "channel = …" for rare, and would sort all of its messages for each claim.
+-- saves a second lookup in an index. A subscription that is paused has nothing to claim, nor has one whose filling has not
+-- begun; one that is being filled has nothing beyond what it is filled to. The bounds are rows, as the index has them:
+-- without statistics, as after a bulk load, PostgreSQL takes "channel = …" for rare, and would sort all of its messages
+-- for each claim.
 WITH subscription AS MATERIALIZED (
-    SELECT paused_at, filled_to FROM pgpubsub_sql_subscription
+    SELECT paused_at, filled_to, fill_until FROM pgpubsub_sql_subscription
     WHERE channel = %(channel)s AND name = %(subscription)s
 ), paused AS (
-    SELECT FROM subscription WHERE paused_at IS NOT NULL
+    SELECT FROM subscription WHERE paused_at IS NOT NULL OR (filled_to IS NOT NULL AND fill_until IS NULL)
 ), lone AS MATERIALIZED (
     SELECT ctid AS place, xmax AS mark FROM pgpubsub_sql_notification
     WHERE channel = %(channel)s AND subscription = %(subscription)s AND alone
@@ -56,13 +57,15 @@ SELECT :{abandoned} FROM pgpubsub_sql_notification WHERE ctid = ANY ((SELECT giv
 -- lock_keys --
 -- Lock keys of a subscription whose first notification is ready, in the order of the keys, starting after one:
 -- up to a number of them, or what that many steps find. One index probe a key, however many notifications
--- wait for it. None of a subscription that is paused.
+-- wait for it. None of a subscription that is paused, or whose filling has not begun.
 WITH RECURSIVE subscription AS MATERIALIZED (
-    SELECT paused_at, filled_to FROM pgpubsub_sql_subscription
+    SELECT paused_at, filled_to, fill_until FROM pgpubsub_sql_subscription
     WHERE channel = %(channel)s AND name = %(subscription)s
+), paused AS (
+    SELECT FROM subscription WHERE paused_at IS NOT NULL OR (filled_to IS NOT NULL AND fill_until IS NULL)
 ), walk (key, is_locked, alone, locked, steps) AS (
     SELECT %(after)s::text, false, false, 0, 0
-    WHERE NOT EXISTS (SELECT FROM subscription WHERE paused_at IS NOT NULL)
+    WHERE NOT EXISTS (SELECT FROM paused)
     UNION ALL
     SELECT next.key, next.is_locked, next.alone, walk.locked + next.is_locked::integer, walk.steps + 1
     FROM walk CROSS JOIN LATERAL (
@@ -187,8 +190,8 @@ END
 
 -- look --
 -- Seconds until each subscription's first notification after a position is ready, infinity if it has none or is
--- paused, and the time of this statement. Two index probes a subscription. A day is the limit because an interval cannot
--- be infinite.
+-- paused or its filling has not begun, and the time of this statement. Two index probes a subscription. A day is the
+-- limit because an interval cannot be infinite.
 SELECT
     channel, subscription,
     coalesce(extract(epoch FROM first.available_at - statement_timestamp())::float8, 'infinity'),
@@ -215,14 +218,15 @@ CROSS JOIN LATERAL (
         )
     ) AS either
     WHERE (place.channel, place.subscription) NOT IN (
-        SELECT channel::text, name::text FROM pgpubsub_sql_subscription WHERE paused_at IS NOT NULL
+        SELECT channel::text, name::text FROM pgpubsub_sql_subscription
+        WHERE paused_at IS NOT NULL OR (filled_to IS NOT NULL AND fill_until IS NULL)
     )
 ) AS first
 
 -- next_ready --
 -- Seconds until each subscription's next notification is ready, of those that were not ready at the time
--- "after"; two index probes a subscription. NULL for one that is paused. And the time of this statement, which is
--- the next "after".
+-- "after"; two index probes a subscription. NULL for one that is paused; no row for one whose filling has not begun. And
+-- the time of this statement, which is the next "after".
 SELECT listened.channel, listened.subscription,
     extract(epoch FROM min(next.available_at) - statement_timestamp())::float8,
     statement_timestamp()::text
@@ -236,7 +240,8 @@ CROSS JOIN LATERAL (
     ORDER BY available_at LIMIT 1
 ) AS next
 WHERE (listened.channel, listened.subscription) NOT IN (
-    SELECT channel::text, name::text FROM pgpubsub_sql_subscription WHERE paused_at IS NOT NULL
+    SELECT channel::text, name::text FROM pgpubsub_sql_subscription
+    WHERE paused_at IS NOT NULL OR (filled_to IS NOT NULL AND fill_until IS NULL)
 )
 GROUP BY listened.channel, listened.subscription
 UNION ALL
