@@ -25,6 +25,7 @@ from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.filters import ClaimFilter
 from pgpubsub_sql.migrations_ops import maintenance, shared_operations
 from pgpubsub_sql.models import Notification
+from pgpubsub_sql.sql import query
 from pgpubsub_sql.subscribing import rename
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import filling
@@ -291,6 +292,32 @@ def test_several_subscriptions_have_copies_of_a_message(sale: type[Channel]) -> 
     join(sale)
     fill(sale)
     assert numbers() == [0, 1, 2]
+
+
+def test_no_message_of_another_channel_is_read(sale: type[Channel]) -> None:
+    sql(
+        "INSERT INTO pgpubsub_sql_notification (channel, payload, available_at)"
+        " SELECT 'other', '{}', CASE WHEN n % 2 = 0 THEN now() END"
+        " FROM generate_series(1, 20000) AS n"
+    )
+    notify_many([sale(number=n) for n in range(20)])
+    Notification.objects.filter(channel=NAME, payload__number__lt=10).update(available_at=None)
+    sql("ANALYZE pgpubsub_sql_notification")
+    join(sale)
+    one = filler(sale)
+    (looked,) = one._filling()
+    values = {**SEARCH._asdict(), "filled_to": looked.filled_to, "limit": 1000}
+    for name in ("begin_filling", "fill"):
+        nodes = explained(query(name), values | {"fill_xid": looked.fill_xid})
+        scans = [one for one in nodes if one.get("Relation Name") == "pgpubsub_sql_notification"]
+        read = [
+            (one["Actual Rows"] + one.get("Rows Removed by Filter", 0)) * one["Actual Loops"]
+            for one in scans
+            if one["Node Type"] != "ModifyTable"
+        ]
+        assert read
+        assert max(read) <= 20
+    assert numbers() == list(range(20))
 
 
 # --- What was handled, and is kept

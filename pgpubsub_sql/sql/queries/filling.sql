@@ -31,12 +31,17 @@ SELECT pg_snapshot_xmin(pg_current_snapshot()) >= %(before)s::xid8
 
 -- begin_filling --
 -- Note how far to fill a subscription: what it is not stored for itself is committed by now, if it is registered by this
--- transaction.
+-- transaction. What is parked is read by an index of its own.
 UPDATE pgpubsub_sql_subscription SET fill_until = greatest(
     filled_to,
     (
         SELECT max(coalesce(message, id)) FROM pgpubsub_sql_notification AS notification
         WHERE notification.channel = %(channel)s AND notification.subscription <> %(subscription)s
+            AND available_at IS NOT NULL
+    ),
+    (
+        SELECT max(coalesce(message, id)) FROM pgpubsub_sql_notification AS parked
+        WHERE parked.channel = %(channel)s AND parked.subscription <> %(subscription)s AND available_at IS NULL
     ),
     (
         SELECT coalesce(message, id) FROM pgpubsub_sql_handled AS kept
@@ -56,9 +61,15 @@ WITH subscription AS MATERIALIZED (
     WHERE channel = %(channel)s AND name = %(subscription)s AND filled_to = %(filled_to)s AND fill_until IS NOT NULL
     FOR NO KEY UPDATE SKIP LOCKED
 ), stored AS MATERIALIZED (
+    -- In two parts, each of which has an index that begins with the channel.
     SELECT coalesce(message, id) AS number, id, subscription = %(subscription)s AS is_there
     FROM pgpubsub_sql_notification
-    WHERE channel = %(channel)s AND id > %(filled_to)s AND coalesce(message, id) > %(filled_to)s
+    WHERE channel = %(channel)s AND available_at IS NOT NULL AND coalesce(message, id) > %(filled_to)s
+        AND coalesce(message, id) <= (SELECT fill_until FROM subscription)
+    UNION ALL
+    SELECT coalesce(message, id), id, subscription = %(subscription)s
+    FROM pgpubsub_sql_notification
+    WHERE channel = %(channel)s AND available_at IS NULL AND coalesce(message, id) > %(filled_to)s
         AND coalesce(message, id) <= (SELECT fill_until FROM subscription)
 ), kept AS MATERIALIZED (
     SELECT coalesce(message, id) AS number, payload, key, created_at FROM pgpubsub_sql_handled
