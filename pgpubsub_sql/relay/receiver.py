@@ -130,6 +130,8 @@ class Receiver:
         """Streams that are not read, and why."""
         self._holes: dict[Stream, int] = {}
         """How often a stream has gone on with another message than the next, at one position."""
+        self._elsewhere: set[Stream] = set()
+        """Streams that another session has the lock on."""
         self._awaited: set[str] = set()
         """Subjects for which there was no stream."""
         self._look_at = self._sweep_at = 0.0
@@ -269,7 +271,11 @@ class Receiver:
         It waits for the older ones that were *found*.
         """
         if not self._execute("lock_stream", {"stream": stream.name})[0][0]:
+            if stream not in self._elsewhere:
+                self._elsewhere.add(stream)
+                logger.info("Another session reads the stream %s: waiting for its end", stream)
             return
+        self._elsewhere.discard(stream)
         try:
             if not self._is_its_turn(broker, stream, found):
                 self._unlock(stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import io
 import json
 import re
@@ -18,7 +19,7 @@ from pgpubsub_sql.errors import BrokerRefused
 from pgpubsub_sql.models import Inbox, Notification, Position
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream
-from pgpubsub_sql.relay.publishing import publish
+from pgpubsub_sql.relay.publishing import CLOSED, publish
 from pgpubsub_sql.relay.settings import RelaySettings
 from pgpubsub_sql.relay.streams import make
 from tests.app.channels import Job
@@ -95,6 +96,24 @@ def test_what_was_made_anew_is_shown_and_accepted(
             "problem": "",
         }
     ]
+
+
+@pytest.mark.django_db
+def test_a_receiver_that_has_stopped_is_shown(
+    configured: RelaySettings, broker: Broker, stream: Stream, info: Callable[..., dict[str, Any]]
+) -> None:
+    """Something waits, and nothing has come for minutes."""
+    broker.run(publish(broker, stream, [message(1), message(2)]))
+    created = info(stream)["created"]
+    position = Position.objects.create(stream=stream.name, created=created, sequence=1)
+    assert row()["problem"] == ""
+    moved = position.moved_at - datetime.timedelta(minutes=7)
+    Position.objects.update(moved_at=moved)
+    assert row()["problem"].startswith("Messages wait, but none was received for 7 minutes.")
+    Position.objects.update(sequence=2)
+    assert row()["problem"] == ""
+    Position.objects.update(sequence=1, message_id=CLOSED)
+    assert row()["problem"] == ""
 
 
 @pytest.mark.django_db

@@ -24,6 +24,7 @@ from pgpubsub_sql.relay.publishing import Outgoing, batches, outgoing, publish
 from pgpubsub_sql.relay.receiver import Beside, Receiver
 from pgpubsub_sql.relay.settings import RelaySettings
 from pgpubsub_sql.relay.streams import make
+from pgpubsub_sql.sql import query
 from pgpubsub_sql.worker.doorbell import Notify
 from pgpubsub_sql.worker.shutdown import Shutdown
 from tests.app.channels import ItemChannel, Job, Step
@@ -154,6 +155,31 @@ def test_two_receivers_store_everything_once(broker: Broker, stream: Stream, sta
     active.stop()
     fill(broker, stream, *jobs(40))
     eventually(has_stored(*range(41)))
+
+
+def test_a_stream_that_another_session_has_is_told_once(
+    broker: Broker,
+    stream: Stream,
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    execute, tried = Receiver._execute, []
+
+    def count(self: Receiver, name: str, values: dict[str, Any]) -> list[Any]:
+        if name == "lock_stream":
+            tried.append(values)
+        return execute(self, name, values)
+
+    monkeypatch.setattr(Receiver, "_execute", count)
+    fill(broker, stream, *jobs(0))
+    sql(query("lock_stream") % {"stream": f"'{stream}'"})
+    with caplog.at_level(logging.INFO, "pgpubsub_sql.relay"):
+        start()
+        eventually(lambda: len(tried) > 2)
+        sql(query("unlock_stream") % {"stream": f"'{stream}'"})
+        eventually(has_stored(0))
+    assert caplog.text.count("Another session reads the stream") == 1
 
 
 def test_without_the_lock_the_position_decides(

@@ -34,6 +34,8 @@ from pgpubsub_sql.relay.streams import (
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.privileges import Role
 
+LATE_SECONDS = 300.0
+"""If messages wait, and none was received for so long, something is wrong."""
 _NOTHING = (
     "No channel is published or received. Set relay = True on a durable channel, and the name of "
     "this project in PGPUBSUB_RELAY['origin']; or set received_from = \"nats\", and name the "
@@ -177,9 +179,9 @@ def _row(broker: Broker, stream: Stream, position: Row | None) -> Row:
         is_closed = position is not None and position["message_id"] == CLOSED
         problem = problem or ("" if is_closed else "It is gone.")
         return _cells(stream.name, stream.channel, "in", received, None, problem)
-    problem = _problem(stream, info, position)
     last = int(info["state"]["last_seq"])
     waiting = max(0, last - received)
+    problem = _problem(stream, info, position) or (_late(position) if position and waiting else "")
     return _cells(stream.name, stream.channel, "in", received, waiting, problem)
 
 
@@ -192,6 +194,16 @@ def _problem(stream: Stream, info: dict[str, Any], position: Row | None) -> str:
     except StreamBroken as error:
         return str(error)
     return str(position["problem"])
+
+
+def _late(position: Row) -> str:
+    """Return what is wrong if messages wait that nobody receives."""
+    if position["message_id"] == CLOSED or position["age"] < LATE_SECONDS:
+        return ""
+    return (
+        f"Messages wait, but none was received for {position['age'] // 60:.0f} minutes. See the "
+        "log of: python manage.py listen --relay"
+    )
 
 
 def _cells(

@@ -38,8 +38,9 @@ WHERE stream = %(stream)s
 RETURNING true
 
 -- positions --
--- Where this database stands in each stream.
-SELECT stream, created, sequence, problem, message_id FROM pgpubsub_sql_position ORDER BY stream
+-- Where this database stands in each stream, and for how many seconds.
+SELECT stream, created, sequence, problem, extract(epoch FROM clock_timestamp() - moved_at)::float AS age, message_id
+FROM pgpubsub_sql_position ORDER BY stream
 
 -- remember --
 -- Add messages to the inbox; those that are returned were not in it.
