@@ -137,7 +137,7 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
         *_call_postgres("pg_notify"),
     ),
     Role.RECEIVER: (
-        *_table(POSITION, "SELECT", "INSERT", "UPDATE"),
+        *_table(POSITION, "SELECT", "INSERT", "UPDATE", "DELETE"),
         *_table(INBOX, "SELECT", "INSERT", "DELETE"),
         *_table(NOTIFICATION, "INSERT"),
         *_STORING,

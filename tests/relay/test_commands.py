@@ -122,6 +122,8 @@ def test_a_stream_that_is_gone_is_shown(configured: RelaySettings, stream: Strea
     Position.objects.create(stream=gone.name, created="2026-01-31", sequence=7)
     with pytest.raises(CommandError, match=f"{re.escape(gone.name)}\\.$"):
         run("relay", "--check")
+    assert "It is gone, and its position here is forgotten" in run("relay", "--accept", gone.name)
+    assert row()["stream"] == stream.name
 
 
 @pytest.mark.django_db
@@ -137,6 +139,36 @@ def test_only_a_stream_that_was_read_can_be_accepted(
 ) -> None:
     with pytest.raises(CommandError, match="was never read here"):
         run("relay", "--accept", stream.name)
+
+
+@pytest.mark.django_db
+def test_what_this_project_publishes_is_not_accepted(
+    relay: RelaySettings, settings: Any, stream: Stream
+) -> None:
+    """Its position says which generation is published to."""
+    settings.PGPUBSUB_RELAY = {"servers": list(relay.servers), "origin": relay.origin}
+    gone = dataclasses.replace(stream, partition=1)
+    for one in (stream, gone):
+        Position.objects.create(stream=one.name, created="", sequence=0)
+        with pytest.raises(CommandError, match="was never read here"):
+            run("relay", "--accept", one.name)
+    assert Position.objects.count() == 2
+
+
+@pytest.mark.django_db
+def test_a_publisher_may_close_older_generations(
+    relay: RelaySettings, settings: Any, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So its permissions name them."""
+    monkeypatch.setattr(Job, "relay", True)
+    settings.PGPUBSUB_RELAY = {
+        "servers": list(relay.servers),
+        "origin": relay.origin,
+        "replicas": 1,
+        "partitions": 2,
+    }
+    _, _, printed = run("relay", "--setup").partition("in its configuration:")
+    assert re.findall(r'app=2EJob\.(\d\.\d)"', printed) == ["1.0", "2.0", "2.1"]
 
 
 @pytest.mark.django_db

@@ -34,6 +34,11 @@ from pgpubsub_sql.relay.streams import (
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.privileges import Role
 
+_NO_STREAM = (
+    "There is no stream {!r} on the broker, and none was read here. This lists them: python "
+    "manage.py pgpubsub relay --check"
+)
+_NEVER_READ = "The stream {} was never read here, so nothing is to be accepted."
 LATE_SECONDS = 300.0
 """If messages wait, and none was received for so long, something is wrong."""
 _NOTHING = (
@@ -56,7 +61,8 @@ def relay(command: BaseCommand, options: Options) -> None:
 
     --accept begins a stream again that was made anew or rolled back, that has lost messages, or
     whose messages have expired unread: everything that it still holds is read. What was received
-    before is not stored again. What is missing stays missing, so have it published again first.
+    before is not stored again. What is missing stays missing, so have it published again first. A
+    stream that is gone is forgotten.
 
       manage.py pgpubsub relay --setup
       manage.py pgpubsub relay --check
@@ -96,7 +102,7 @@ def _set_up(command: BaseCommand, options: Options, broker: Broker) -> None:
         found = [*broker.run(existing(broker, origin, channel)), *_of(known, origin, channel)]
         streams = wanted(origin, channel, broker.settings, found)
         rows += [{"stream": one.name, "done": broker.run(make(broker, one))} for one in streams]
-        published += streams
+        published += sorted({*found, *streams})  # older ones are closed
     received = []
     for origin, channel in _received(broker.settings):
         found = broker.run(existing(broker, origin, channel))
@@ -222,21 +228,26 @@ def _cells(
 def _accept(command: BaseCommand, options: Options, broker: Broker) -> None:
     name = options["accept"]
     stream = parse(name)
+    if stream and stream.origin == broker.settings.origin:
+        raise CommandError(_NEVER_READ.format(name))
     info = broker.run(broker.find(f"STREAM.INFO.{name}")) if stream else None
-    if stream is None or info is None:
-        raise CommandError(
-            f"There is no stream {name!r} on the broker. This lists them: python manage.py "
-            "pgpubsub relay --check"
-        )
-    first = Position.before_all(info)
-    values = {"stream": name, "created": first.created, "sequence": first.sequence}
-    with connections[options["database"]].cursor() as cursor:
-        cursor.execute(query("accept_stream"), values)
-        if not cursor.fetchone():
-            raise CommandError(
-                f"The stream {name} was never read here, so nothing is to be accepted."
-            )
+    if info is None:
+        done = "It is gone, and its position here is forgotten"
+        _change(options, "forget_stream", {"stream": name}, otherwise=_NO_STREAM.format(name))
+    else:
+        first = Position.before_all(info)
+        done = f"It is read from message {first.sequence + 1} on"
+        values = {"stream": name, "created": first.created, "sequence": first.sequence}
+        _change(options, "accept_stream", values, otherwise=_NEVER_READ.format(name))
     if options["json"]:
         write_json(command, [{"stream": name, "done": "accepted"}])
-        return
-    command.stdout.write(f"{name}: accepted. It is read from message {first.sequence + 1} on.")
+    else:
+        command.stdout.write(f"{name}: accepted. {done}.")
+
+
+def _change(options: Options, name: str, values: dict[str, Any], *, otherwise: str) -> None:
+    """Execute a query; raise :class:`CommandError` with the text *otherwise* if it finds no row."""
+    with connections[options["database"]].cursor() as cursor:
+        cursor.execute(query(name), values)
+        if not cursor.fetchone():
+            raise CommandError(otherwise)

@@ -37,6 +37,11 @@ SET created = %(created)s, sequence = %(sequence)s, message_id = NULL, problem =
 WHERE stream = %(stream)s
 RETURNING true
 
+-- forget_stream --
+-- Forget where this database stands in a stream that is gone.
+DELETE FROM pgpubsub_sql_position WHERE stream = %(stream)s
+RETURNING true
+
 -- positions --
 -- Where this database stands in each stream, and for how many seconds.
 SELECT stream, created, sequence, problem, extract(epoch FROM clock_timestamp() - moved_at)::float AS age, message_id
