@@ -117,6 +117,27 @@ def test_a_receiver_that_has_stopped_is_shown(
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("days", "said"), [(6, ""), (7, ""), (8, "It keeps messages for 8 days"), (0, "without end")]
+)
+def test_a_stream_that_outlasts_the_inbox_is_shown(
+    configured: RelaySettings,
+    broker: Broker,
+    stream: Stream,
+    info: Callable[..., dict[str, Any]],
+    days: int,
+    said: str,
+) -> None:
+    """What is read again, as after --accept, is only dropped as long as it is known."""
+    found = info(stream)
+    changed = found["config"] | {"max_age": days * 86_400 * 10**9}
+    broker.run(broker.api(f"STREAM.UPDATE.{stream}", changed))
+    Position.objects.create(stream=stream.name, created=found["created"], sequence=0)
+    assert said in row()["problem"]
+    assert bool(said) == bool(row()["problem"])
+
+
+@pytest.mark.django_db
 def test_a_stream_that_is_gone_is_shown(configured: RelaySettings, stream: Stream) -> None:
     gone = dataclasses.replace(stream, partition=1)
     Position.objects.create(stream=gone.name, created="2026-01-31", sequence=7)

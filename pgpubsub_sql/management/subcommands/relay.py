@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -23,6 +24,7 @@ from pgpubsub_sql.relay.settings import RelaySettings, relay_settings
 from pgpubsub_sql.relay.streams import (
     existing,
     make,
+    nanoseconds,
     newest,
     problems,
     publisher_permissions,
@@ -187,7 +189,11 @@ def _row(broker: Broker, stream: Stream, position: Row | None) -> Row:
         return _cells(stream.name, stream.channel, "in", received, None, problem)
     last = int(info["state"]["last_seq"])
     waiting = max(0, last - received)
-    problem = _problem(stream, info, position) or (_late(position) if position and waiting else "")
+    problem = (
+        _problem(stream, info, position)
+        or (_late(position) if position and waiting else "")
+        or _kept_longer(broker.settings, info)
+    )
     return _cells(stream.name, stream.channel, "in", received, waiting, problem)
 
 
@@ -209,6 +215,18 @@ def _late(position: Row) -> str:
     return (
         f"Messages wait, but none was received for {position['age'] // 60:.0f} minutes. See the "
         "log of: python manage.py listen --relay"
+    )
+
+
+def _kept_longer(settings: RelaySettings, info: dict[str, Any]) -> str:
+    """Return what is wrong if the stream keeps messages for longer than the inbox knows them."""
+    kept = info["config"]["max_age"]
+    if 0 < kept <= nanoseconds(settings.max_age):
+        return ""
+    age = f"for {datetime.timedelta(microseconds=kept // 1000)}" if kept else "without end"
+    return (
+        f"It keeps messages {age}, longer than PGPUBSUB_RELAY['max_age'] says here. One that is "
+        "read again after that may be handled twice. Give both projects the same value"
     )
 
 
