@@ -76,7 +76,6 @@ def outgoing(
     payload: str,
     created_at: datetime.datetime,
     key: str | None = None,
-    traceparent: str | None = None,
 ) -> Outgoing:
     """Return a message with its id, and the attributes that CloudEvents wants in headers."""
     headers = {
@@ -90,8 +89,6 @@ def outgoing(
     }
     if key is not None:
         headers["ce-partitionkey"] = _header(key)
-    if traceparent:
-        headers["traceparent"] = _header(traceparent)
     return Outgoing(payload=payload.encode(), headers=headers)
 
 
