@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models, transaction
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
 
 from pgpubsub_sql.channels import notified_names
@@ -39,18 +39,10 @@ class Outcome(models.TextChoices):
 class HandledQuerySet(models.QuerySet["Handled"]):
     """Messages of the history, and sending them again."""
 
-    def bounds(self) -> tuple[int, int, int]:
-        """Return how many messages these are, each counted once, and the lowest and highest number.
-
-        All are 0 if there is none.
-        """
-        numbers = self.order_by().annotate(number=NUMBER)
-        found = numbers.aggregate(
-            count=models.Count("number", distinct=True),
-            first=models.Min("number"),
-            last=models.Max("number"),
-        )
-        return found["count"], found["first"] or 0, found["last"] or 0
+    def count_again(self) -> int:
+        """Return how many messages :meth:`replay` would send: these, each once, unless expired."""
+        numbers = self._unexpired().order_by().annotate(number=NUMBER)
+        return int(numbers.aggregate(count=models.Count("number", distinct=True))["count"])
 
     def replay(
         self,
@@ -66,7 +58,8 @@ class HandledQuerySet(models.QuerySet["Handled"]):
 
             Handled.from_channel(AuthorChannel).filter(handled_at__gte=monday).replay()
 
-        Each is sent once, however many subscriptions it was kept for. It becomes a new message, of
+        Each is sent once, however many subscriptions it was kept for, unless it has expired since.
+        It becomes a new message, of
         all subscriptions of its channel or of *subscription* alone, and has not been tried yet.
         *rate* is how many are sent in a second at most.
 
@@ -87,11 +80,17 @@ class HandledQuerySet(models.QuerySet["Handled"]):
                 progress(sent, page[-1][0])
         return sent
 
+    def _unexpired(self) -> HandledQuerySet:
+        return self.filter(models.Q(expires_at=None) | models.Q(expires_at__gt=Now()))
+
     def _pages(self, after: int | None, size: int) -> Iterator[list[Kept]]:
         """Yield these, each once and in order, up to the last one that there is now."""
-        _count, first, last = self.bounds()
+        ends = {"first": models.Min("number"), "last": models.Max("number")}
+        found = self.order_by().annotate(number=NUMBER).aggregate(**ends)
+        first, last = found["first"] or 0, found["last"] or 0
         done = first - 1 if after is None else max(after, first - 1)
-        numbers = self.annotate(number=NUMBER).order_by("number", "id").distinct("number")
+        numbers = self._unexpired().annotate(number=NUMBER)
+        numbers = numbers.order_by("number", "id").distinct("number")
         while done < last:
             rows = numbers.filter(number__gt=done, number__lte=last)
             page = list(rows.values_list("number", "slot", "id", "channel")[:size])
@@ -161,6 +160,8 @@ class Handled(models.Model):
     """Number of attempts that had failed before."""
     duration = models.FloatField(null=True, blank=True)
     """Seconds that its listeners took; None if that was less than 0.01, or none was called."""
+    expires_at = models.DateTimeField(null=True, blank=True)
+    """From when on it is not to be handled; None if it does not expire."""
 
     objects = HandledQuerySet.as_manager()
 

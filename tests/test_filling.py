@@ -328,8 +328,9 @@ def keep(number: int, slot: int = 0, **values: Any) -> None:
     (row,) = Notification.objects.filter(payload__number=number)
     sql(
         "INSERT INTO pgpubsub_sql_handled (slot, id, channel, subscription, message, key, payload,"
-        " created_at, handled_at, kept_until, outcome, attempts) SELECT %s, id, channel, %s,"
-        " message, key, payload, created_at, now(), now() + interval '1 day', %s, 0"
+        " created_at, handled_at, kept_until, outcome, attempts, expires_at)"
+        " SELECT %s, id, channel, %s, message, key, payload, created_at, now(),"
+        " now() + interval '1 day', %s, 0, expires_at"
         " FROM pgpubsub_sql_notification WHERE id = %s",
         *(slot, values.get("subscription", ""), values.get("outcome", "handled"), row.pk),
     )
@@ -392,6 +393,20 @@ def test_what_had_expired_is_no_history(sale: type[Channel]) -> None:
     fill(sale)
     drain(sale)
     assert heard == [0, 2]
+
+
+@pytest.mark.usefixtures("slots")
+def test_what_has_expired_since_it_was_handled_is_left_out(sale: type[Channel]) -> None:
+    """And what has not still expires in time."""
+    hour = timezone.now() + datetime.timedelta(hours=1)
+    for number in (1, 2):
+        notify(sale(number=number), expires=hour)
+        keep(number)
+    sql("UPDATE pgpubsub_sql_handled SET expires_at = now() WHERE payload->>'number' = '1'")
+    join(sale)
+    fill(sale)
+    (row,) = Notification.objects.filter(subscription="search")
+    assert (row.payload["number"], row.expires_at) == (2, hour)
 
 
 # --- Who stores meanwhile

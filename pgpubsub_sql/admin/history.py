@@ -198,7 +198,7 @@ class HandledAdmin(ReadOnlyAdmin):
 
     def confirm(self, request: HttpRequest, ids: Sequence[int]) -> HttpResponse:
         """Return the page that says how many messages would be sent again."""
-        number, _first, _last = self._rows(request).filter(pk__in=ids).bounds()
+        number = self._rows(request).filter(pk__in=ids).count_again()
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,

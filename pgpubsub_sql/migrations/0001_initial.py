@@ -190,6 +190,7 @@ class Migration(migrations.Migration):
                 ("reason", models.TextField(blank=True, db_default="")),
                 ("attempts", models.IntegerField()),
                 ("duration", models.FloatField(blank=True, null=True)),
+                ("expires_at", models.DateTimeField(blank=True, null=True)),
             ],
             options={
                 "verbose_name": "kept message",

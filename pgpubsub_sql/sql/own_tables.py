@@ -147,6 +147,7 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
         "reason": Column(type="text", default="''::text"),
         "attempts": Column(type="integer", filler="0"),
         "duration": Column(type="real", is_required=False),
+        "expires_at": Column(type=_TIME, is_required=False),
     },
     SECRET: {"secret": Column(type="bytea", default=_RANDOM)},
 }

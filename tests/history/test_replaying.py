@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -71,6 +72,19 @@ def test_a_message_of_several_subscriptions_is_sent_once_to_each_or_to_one() -> 
     Notification.objects.all().delete()
     assert Handled.objects.replay(subscription="") == 3
     assert stored() == [("", 1), ("", 2), ("", 3)]
+
+
+def test_what_has_expired_since_it_was_handled_is_not_sent_again(delivery: Delivery) -> None:
+    """And what has not still expires in time."""
+    hour = timezone.now() + datetime.timedelta(hours=1)
+    for number in (1, 2):
+        notify(Job(number=number), expires=hour)
+    drain(delivery)
+    sql("UPDATE pgpubsub_sql_handled SET expires_at = now() WHERE payload->>'number' = '1'")
+    assert Handled.objects.count_again() == 1
+    assert Handled.objects.replay() == 1
+    (row,) = Notification.objects.all()
+    assert (row.payload["number"], row.expires_at) == (2, hour)
 
 
 def test_a_subscription_that_is_not_registered_is_an_error(delivery: Delivery) -> None:

@@ -41,7 +41,7 @@ from pgpubsub_sql.subscriptions import Lane
 
 _COLUMNS = (
     *("id", "channel", "subscription", "message", "created_at", "handled_at", "kept_until"),
-    *("outcome", "reason", "attempts", "duration", "key", "payload"),
+    *("outcome", "reason", "attempts", "duration", "expires_at", "key", "payload"),
 )
 _AGE = ExpressionWrapper(Now() - F("handled_at"), output_field=DurationField())
 _FOREIGN = ("id", "older_than", "error")
@@ -97,7 +97,7 @@ def replay_handled(command: BaseCommand, options: Options) -> None:
         channel=_channels(options)[0], outcome=Outcome.HANDLED
     )
     rows = _within(rows, options | {"until": until})
-    count, _first, _last = rows.bounds()
+    count = rows.count_again()
     if options["dry_run"] or not count:
         _tell(command, options, count)
         return

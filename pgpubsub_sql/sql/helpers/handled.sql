@@ -17,7 +17,8 @@ CREATE TABLE IF NOT EXISTS :"schema".pgpubsub_sql_handled (
     outcome varchar(10) NOT NULL,
     reason text NOT NULL DEFAULT '',
     attempts integer NOT NULL,
-    duration real
+    duration real,
+    expires_at timestamptz
 ) PARTITION BY LIST (slot);
 
 -- create_handled_indexes --

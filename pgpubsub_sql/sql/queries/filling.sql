@@ -72,10 +72,10 @@ WITH subscription AS MATERIALIZED (
     WHERE channel = %(channel)s AND available_at IS NULL AND coalesce(message, id) > %(filled_to)s
         AND coalesce(message, id) <= (SELECT fill_until FROM subscription)
 ), kept AS MATERIALIZED (
-    SELECT coalesce(message, id) AS number, payload, key, created_at FROM pgpubsub_sql_handled
+    SELECT coalesce(message, id) AS number, payload, key, created_at, expires_at FROM pgpubsub_sql_handled
     WHERE channel = %(channel)s AND coalesce(message, id) > %(filled_to)s
         AND coalesce(message, id) <= (SELECT fill_until FROM subscription)
-        AND outcome <> 'expired'
+        AND outcome <> 'expired' AND (expires_at IS NULL OR expires_at > statement_timestamp())
     ORDER BY coalesce(message, id) LIMIT %(limit)s
 ), step AS MATERIALIZED (
     SELECT created_at, fill_until, coalesce((
@@ -99,7 +99,7 @@ WITH subscription AS MATERIALIZED (
         FROM missing JOIN pgpubsub_sql_notification USING (id)
         WHERE expires_at IS NULL OR expires_at > statement_timestamp()
         UNION ALL
-        SELECT number, payload, key, created_at, NULL, NULL
+        SELECT number, payload, key, created_at, NULL, expires_at
         FROM (SELECT DISTINCT ON (number) * FROM kept ORDER BY number) AS one JOIN missing USING (number)
         WHERE id IS NULL
     ) AS source

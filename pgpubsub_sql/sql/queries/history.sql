@@ -5,11 +5,11 @@
 ), kept AS (
     INSERT INTO pgpubsub_sql_handled (
         slot, id, channel, subscription, message, key, payload, created_at, handled_at, kept_until, outcome, reason,
-        attempts
+        attempts, expires_at
     )
     SELECT
         %(slot)s, id, channel, subscription, message, key, payload, created_at, statement_timestamp(),
-        statement_timestamp() + %(keep)s, :{outcome}, :{reason}, attempts
+        statement_timestamp() + %(keep)s, :{outcome}, :{reason}, attempts, expires_at
     FROM taken
 
 -- unkeep --
@@ -75,12 +75,12 @@ WHERE %(subscription)s::text NOT IN (
 
 -- send_again --
 -- Store messages of the history as new ones, in order, for each subscription of their channel or for one.
-INSERT INTO pgpubsub_sql_notification (channel, subscription, message, payload, key)
-SELECT again.channel, coalesce(subscription.name, ''), again.number, again.payload, again.key
+INSERT INTO pgpubsub_sql_notification (channel, subscription, message, payload, key, expires_at)
+SELECT again.channel, coalesce(subscription.name, ''), again.number, again.payload, again.key, again.expires_at
 FROM (
     SELECT sorted.*, nextval('pgpubsub_sql_notification_id_seq') AS number
     FROM (
-        SELECT handled.channel, handled.payload, handled.key
+        SELECT handled.channel, handled.payload, handled.key, handled.expires_at
         FROM unnest(%(slots)s::smallint[], %(ids)s::bigint[], %(numbers)s::bigint[], %(channels)s::text[])
             AS chosen (slot, id, number, channel)
         JOIN pgpubsub_sql_handled AS handled
