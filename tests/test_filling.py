@@ -782,6 +782,16 @@ def test_a_step_of_another_worker_is_not_made_again(sale: type[Channel]) -> None
     assert numbers() == list(range(5))
 
 
+def test_a_worker_that_may_not_fill_does_not_begin(sale: type[Channel], unprivileged: str) -> None:
+    sql(f"REVOKE UPDATE ON pgpubsub_sql_subscription FROM {unprivileged}")
+    worker = Worker([sale])
+    sql(f"SET ROLE {unprivileged}")
+    worker._check_database()
+    pgpubsub_sql.listener(sale, subscription="search", start="history")(lambda: None)
+    with pytest.raises(NotReady, match=r"lacks .*UPDATE on public\.pgpubsub_sql_subscription"):
+        Worker([sale])._check_database()
+
+
 # --- What is said of it
 
 

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 
 from pgpubsub_sql.channels import BaseChannel, is_notified
 from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.sql.privileges import Role
+from pgpubsub_sql.sql.readiness import check_role
 from pgpubsub_sql.subscriptions import Filled, Lane
 from pgpubsub_sql.worker.outages import first_line, needs_traceback
 from pgpubsub_sql.worker.session import Session
@@ -57,8 +59,13 @@ class Filler:
         """Those that were being filled at the last look, without those that are paused."""
         self._due = math.inf
         """When to look again, by the monotonic clock."""
-        is_declared = bool(self._lanes & registry.lanes_from_history())
-        self._look_seconds = LOOK_SECONDS if is_declared else math.inf
+        self._is_declared = bool(self._lanes & registry.lanes_from_history())
+        self._look_seconds = LOOK_SECONDS if self._is_declared else math.inf
+
+    def check(self) -> None:
+        """Raise :class:`NotReady` if something may have to be filled that this role may not."""
+        if self._is_declared:
+            check_role(self._session.connection, Role.FILLER)
 
     def start(self) -> None:
         """Look at once, on whatever server it is now."""

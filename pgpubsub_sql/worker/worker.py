@@ -483,6 +483,7 @@ class Worker:
             )
         self.delivery.schema = check_workable(connection)
         check_history(connection, [one for one in self.delivery.channels.values() if is_kept(one)])
+        self._filler.check()
 
     def _guarding_forks(self) -> AbstractContextManager[None]:
         """Have processes that a listener forks give up the worker's connections."""

@@ -141,3 +141,18 @@ def test_an_interrupted_replay_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch
     assert run(*words, "--noinput") == "3 messages were sent again.\n"
     rows = Notification.objects.order_by("message")
     assert [row.payload["number"] for row in rows] == [2, 3, 4, 5, 6]
+
+
+def test_who_may_not_keep_what_is_discarded_is_told_so(delivery: Delivery) -> None:
+    jobs("good")
+    Notification.objects.update(available_at=None)
+    sql("CREATE ROLE discarding")
+    sql("GRANT ALL ON pgpubsub_sql_notification, pgpubsub_sql_subscription TO discarding")
+    try:
+        sql("SET ROLE discarding")
+        with pytest.raises(Exception, match=r"lacks .*INSERT on public\.pgpubsub_sql_handled"):
+            run("discard", "app.Job", "--noinput")
+    finally:
+        sql("RESET ROLE")
+        sql("DROP OWNED BY discarding; DROP ROLE discarding")
+    assert Notification.objects.count() == 1

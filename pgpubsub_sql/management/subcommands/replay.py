@@ -7,9 +7,11 @@ from collections.abc import Callable
 from functools import partial
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
 
-from pgpubsub_sql.channels import find_channel
+from pgpubsub_sql.channels import declared_channels, find_channel
 from pgpubsub_sql.errors import ChannelNotFound
+from pgpubsub_sql.keeping import is_kept
 from pgpubsub_sql.management.base import Options, Subcommand
 from pgpubsub_sql.management.output import pluralize, progress_bar, write_json
 from pgpubsub_sql.management.prompts import add_all, add_noinput, confirm, require_selection
@@ -29,6 +31,7 @@ from pgpubsub_sql.management.subcommands.history import (
 from pgpubsub_sql.management.subcommands.subscriptions import rename_subscription
 from pgpubsub_sql.models import NotificationQuerySet
 from pgpubsub_sql.sql.privileges import Role
+from pgpubsub_sql.sql.readiness import check_role
 
 _HINT = "Name channels, or select by --id, --older-than or --error."
 
@@ -77,6 +80,9 @@ def discard(command: BaseCommand, options: Options) -> None:
       manage.py pgpubsub discard blog.AuthorChannel --older-than 30d
     """
     rows = _selected(options, stored_messages(options).parked())
+    kept = [one.postgres_name() for one in declared_channels() if is_kept(one)]
+    if rows.filter(channel__in=kept).exists():
+        check_role(connections[options["database"]], Role.DISCARDER)
     question = "Delete {} for good?"
     _change(command, options, rows, rows.discard, done="discarded", question=question)
 
