@@ -199,7 +199,7 @@ HELPERS: Mapping[str, tuple[Privilege, ...]] = {
         *_table(SECRET, "SELECT", "INSERT"),
         *_call_postgres("pg_notify"),
     ),
-    "pgpubsub_forget_v1": _table(HANDLED, "TRUNCATE"),
+    "pgpubsub_forget_v1": _table(HANDLED, "OWNERSHIP"),  # a GRANT would not hold for partitions
     "pgpubsub_notify_many_v1": (
         *_table(NOTIFICATION, "INSERT"),
         *_STORING,

@@ -16,6 +16,7 @@ from pgpubsub_sql.errors import NotReadyYet
 from pgpubsub_sql.migrations_ops.maintenance import follow_declarations
 from pgpubsub_sql.migrations_ops.shared_faults import find_faults
 from pgpubsub_sql.sql.own_tables import SLOTS
+from pgpubsub_sql.sql.privileges import missing_privileges
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import Job, Step
@@ -295,3 +296,26 @@ def test_a_worker_that_may_not_keep_does_not_begin(delivery: Delivery) -> None:
     finally:
         sql("RESET ROLE")
         sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_verify_says_that_the_function_has_to_own_the_table(
+    transactional_db: None, delivery: Delivery
+) -> None:
+    """A GRANT on the table does not hold for its partitions."""
+    ((owner,),) = sql("SELECT current_user")
+    sql("CREATE ROLE former")
+    sql("GRANT ALL ON SCHEMA public TO former")
+    sql("GRANT ALL ON pgpubsub_sql_handled TO former")
+    sql("ALTER FUNCTION pgpubsub_forget_v1(integer) OWNER TO former")
+    try:
+        (missing,) = missing_privileges(connection, [], helpers="public")
+        assert "pgpubsub_forget_v1, that runs as the role 'former'" in missing.text
+        assert "lacks OWNERSHIP on public.pgpubsub_sql_handled" in missing.text
+        (statement,) = missing.statements
+        assert "ALTER FUNCTION public.pgpubsub_forget_v1(integer) OWNER TO" in statement
+        assert missing.is_ours_to_give
+        sql(statement)
+        assert missing_privileges(connection, [], helpers="public") == []
+    finally:
+        sql(f"ALTER FUNCTION pgpubsub_forget_v1(integer) OWNER TO {owner}")
+        sql("DROP OWNED BY former; DROP ROLE former")

@@ -24,7 +24,7 @@ SELECT current_user, pg_is_in_recovery(), current_setting('transaction_read_only
 -- function does not exist yet, the current role. Row level security counts if no policy permits a command;
 -- what a policy permits is for its author to decide. Objects are looked up in the catalogue, because a
 -- qualified name cannot be resolved without USAGE on its schema; those without a schema are looked up in
--- the search_path. An object that does not exist is not missing.
+-- the search_path. An object that does not exist is not missing. OWNERSHIP cannot be granted: a function gets another owner.
 WITH object AS (
     SELECT 'SCHEMA' AS kind, nspname::text AS schema, nspname::text AS name, oid, true AS is_visible,
         format('SCHEMA %%I', nspname) AS quoted
@@ -43,7 +43,7 @@ WITH object AS (
     FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace
     WHERE proname = ANY (%(names)s::text[])
 ), needed AS (
-    SELECT wanted.need, wanted.position, wanted.kind, wanted.privilege, object.oid, object.quoted, role.rolname, role.oid AS role,
+    SELECT wanted.need, wanted.position, wanted.function_schema, wanted.function, wanted.kind, wanted.privilege, object.oid, object.quoted, role.rolname, role.oid AS role,
         role.rolsuper OR role.rolbypassrls AS sees_all
     FROM unnest(
         %(needs)s::integer[], %(roles)s::text[], %(function_schemas)s::text[], %(functions)s::text[],
@@ -68,13 +68,24 @@ WITH object AS (
             WHEN 'FUNCTION' THEN has_function_privilege(oid, privilege || ' WITH GRANT OPTION')
         END) AS is_ours_to_give
     FROM needed
-    WHERE NOT CASE kind
-        WHEN 'SCHEMA' THEN has_schema_privilege(role, oid, privilege)
-        WHEN 'TABLE' THEN has_table_privilege(role, oid, privilege)
-        WHEN 'SEQUENCE' THEN has_sequence_privilege(role, oid, privilege)
-        WHEN 'FUNCTION' THEN has_function_privilege(role, oid, privilege)
+    WHERE NOT CASE
+        WHEN privilege = 'OWNERSHIP' THEN true
+        WHEN kind = 'SCHEMA' THEN has_schema_privilege(role, oid, privilege)
+        WHEN kind = 'TABLE' THEN has_table_privilege(role, oid, privilege)
+        WHEN kind = 'SEQUENCE' THEN has_sequence_privilege(role, oid, privilege)
+        WHEN kind = 'FUNCTION' THEN has_function_privilege(role, oid, privilege)
     END
     GROUP BY need, rolname, quoted
+), foreign_owned AS (
+    SELECT need, position, rolname, format('OWNERSHIP on %%s', quoted) AS missing,
+        format('ALTER FUNCTION %%I.%%I(%%s) OWNER TO %%I', nspname, proname, oidvectortypes(proargtypes), pg_get_userbyid(relowner))
+            AS statement,
+        pg_has_role(relowner, 'USAGE') AND pg_has_role(proowner, 'USAGE') AS is_ours_to_give
+    FROM needed
+    JOIN pg_class ON kind = 'TABLE' AND pg_class.oid = needed.oid
+    JOIN pg_namespace ON nspname = function_schema
+    JOIN pg_proc ON pronamespace = pg_namespace.oid AND proname = function
+    WHERE privilege = 'OWNERSHIP' AND NOT pg_has_role(role, relowner, 'USAGE')
 ), hidden AS (
     SELECT need, min(position) AS position, rolname,
         format('a policy for %%s on %%s', string_agg(privilege, ', ' ORDER BY position), quoted) AS missing,
@@ -95,7 +106,7 @@ WITH object AS (
         )
     GROUP BY need, rolname, quoted
 )
-SELECT * FROM ungranted UNION ALL SELECT * FROM hidden ORDER BY need, position, missing DESC
+SELECT * FROM ungranted UNION ALL SELECT * FROM foreign_owned UNION ALL SELECT * FROM hidden ORDER BY need, position, missing DESC
 
 -- watched_table --
 -- The schema and the name of a watched table, and the owners of its partitioned parts.
