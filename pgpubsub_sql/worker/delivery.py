@@ -231,9 +231,9 @@ class Delivery:
         """Delete long payloads that have expired."""
         self.session.execute("delete_long_payloads")
 
-    def forget(self) -> None:
-        """Delete what was kept for long enough."""
-        self._retention.run()
+    def forget(self) -> bool:
+        """Delete some of what was kept for long enough; return whether there may be more."""
+        return self._retention.run()
 
     def accepts(self, name: str, payload: str, pid: int) -> bool:
         """Return whether a NOTIFY from the server process *pid* may be handled or stored."""

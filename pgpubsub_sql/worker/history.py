@@ -102,16 +102,21 @@ class Retention:
         self._is_told = False
         """Whether the log has said that this role may not."""
 
-    def run(self) -> None:
-        """Empty each partition in which nothing is to be kept any longer, unless it is locked."""
-        for slot, is_permitted in self._session.execute("slots"):
-            if is_permitted:
-                self._forget(slot)
-            else:
-                self._tell()
-                return
+    def run(self) -> bool:
+        """Empty a partition in which nothing is to be kept any longer, unless it is locked.
 
-    def _forget(self, slot: int) -> None:
+        Return whether that was done: there may be more. One at a time, as nothing is handled
+        meanwhile.
+        """
+        for slot, is_permitted in self._session.execute("slots"):
+            if not is_permitted:
+                self._tell()
+                return False
+            if self._forget(slot):
+                return True
+        return False
+
+    def _forget(self, slot: int) -> bool:
         try:
             with transaction.atomic(using=self._session.using):
                 self._session.execute("read_committed")
@@ -121,12 +126,14 @@ class Retention:
                 raise
             message = (
                 "Partition %s of the history is to be emptied, but something has locked it, such "
-                "as a backup or a long query; this is tried again later"
+                "as another worker that does it, a backup or a long query; this is tried again "
+                "later"
             )
             logger.info(message, slot)
-        else:
-            if is_emptied:
-                logger.info("Emptied partition %s of the history", slot)
+            return False
+        if is_emptied:
+            logger.info("Emptied partition %s of the history", slot)
+        return bool(is_emptied)
 
     def _tell(self) -> None:
         missing = missing_for(self._session.connection, Role.FORGETTER)

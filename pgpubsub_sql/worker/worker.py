@@ -51,6 +51,8 @@ many lanes the query is not quick."""
 SWEEP_SECONDS = 60.0
 FORGET_SECONDS = 600.0
 """Time between two looks for partitions of the history that can be emptied."""
+FORGET_MORE_SECONDS = 1.0
+"""Least time until the next one after one was emptied."""
 _RETRIED = (TryAgain, ReadAgain, Postpone)
 
 
@@ -356,7 +358,8 @@ class Worker:
                 self.delivery.sweep()
             if self._forget_at <= now:
                 self._forget_at = now + FORGET_SECONDS
-                self.delivery.forget()
+                if self.delivery.forget():
+                    self._forget_at = now + FORGET_MORE_SECONDS
             if self._echo_at <= now:
                 self._echo_at = now + ECHO_SECONDS
                 self.delivery.session.execute("ring", {"channels": [self.doorbell.echo]})
