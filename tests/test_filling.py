@@ -409,6 +409,30 @@ def test_what_has_expired_since_it_was_handled_is_left_out(sale: type[Channel]) 
     assert (row.payload["number"], row.expires_at) == (2, hour)
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 1000])
+@pytest.mark.usefixtures("slots")
+def test_what_is_discarded_meanwhile_does_not_come_back(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other than what was discarded for a former subscription of that name."""
+    monkeypatch.setattr(filling, "STEP_MESSAGES", limit)
+    sale = declare(keep=datetime.timedelta(days=1))
+    for number in range(3):
+        notify(sale, number=number)
+    keep(0, subscription="search", is_stored=True)
+    heard = join(sale)
+    for number in range(3, 6):
+        notify(sale, number=number)
+    for name in ("search", ""):
+        Notification.objects.filter(subscription=name, payload__number=4).discard()
+    one = filler(sale)
+    while is_filling():
+        one.fill()
+        drain(sale)
+    drain(sale)
+    assert heard == [0, 1, 2, 3, 5]
+
+
 # --- Who stores meanwhile
 
 

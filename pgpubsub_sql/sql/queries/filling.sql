@@ -72,11 +72,14 @@ WITH subscription AS MATERIALIZED (
     WHERE channel = %(channel)s AND available_at IS NULL AND coalesce(message, id) > %(filled_to)s
         AND coalesce(message, id) <= (SELECT fill_until FROM subscription)
 ), kept AS MATERIALIZED (
-    SELECT coalesce(message, id) AS number, payload, key, created_at, expires_at FROM pgpubsub_sql_handled
+    -- What was discarded for this subscription since it was registered is there, as far as it is concerned.
+    SELECT coalesce(message, id) AS number, payload, key, created_at, expires_at,
+        subscription = %(subscription)s AND handled_at >= (SELECT created_at FROM subscription) AS is_there
+    FROM pgpubsub_sql_handled
     WHERE channel = %(channel)s AND coalesce(message, id) > %(filled_to)s
         AND coalesce(message, id) <= (SELECT fill_until FROM subscription)
         AND outcome <> 'expired' AND (expires_at IS NULL OR expires_at > statement_timestamp())
-    ORDER BY coalesce(message, id) LIMIT %(limit)s
+    ORDER BY coalesce(message, id), is_there DESC LIMIT %(limit)s
 ), step AS MATERIALIZED (
     SELECT created_at, fill_until, coalesce((
         SELECT number FROM (SELECT number FROM stored UNION ALL SELECT number FROM kept) AS every
@@ -85,7 +88,7 @@ WITH subscription AS MATERIALIZED (
     FROM subscription
 ), missing AS MATERIALIZED (
     SELECT number, min(id) AS id
-    FROM (SELECT * FROM stored UNION ALL SELECT number, NULL, false FROM kept) AS every
+    FROM (SELECT * FROM stored UNION ALL SELECT number, NULL, is_there FROM kept) AS every
     WHERE number <= (SELECT up_to FROM step)
     GROUP BY number HAVING NOT bool_or(is_there)
 ), copied AS (
