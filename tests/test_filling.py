@@ -307,6 +307,8 @@ def test_no_message_of_another_channel_is_read(sale: type[Channel]) -> None:
     one = filler(sale)
     (looked,) = one._filling()
     values = {**SEARCH._asdict(), "filled_to": looked.filled_to, "limit": 1000}
+    highest = "SELECT max(coalesce(message, id)) FROM pgpubsub_sql_notification WHERE channel = %s"
+    ((values["fill_until"],),) = sql(highest, NAME)
     for name in ("begin_filling", "fill"):
         nodes = explained(query(name), values | {"fill_xid": looked.fill_xid})
         scans = [one for one in nodes if one.get("Relation Name") == "pgpubsub_sql_notification"]

@@ -152,7 +152,7 @@ class Filler:
         ((waiting,),) = self._session.execute("count_filled", values)
         if waiting >= STEP_MESSAGES:
             return BUSY_SECONDS
-        rows = self._session.execute("fill", values)
+        rows = self._session.execute("fill", values | {"fill_until": one.fill_until})
         if not rows:
             return BUSY_SECONDS  # another worker does it
         ((copied, up_to, is_last),) = rows

@@ -111,6 +111,26 @@ def test_a_replay_goes_through_an_index() -> None:
 
 
 @pytest.mark.usefixtures("many")
+def test_a_step_of_filling_goes_through_an_index() -> None:
+    """Of 60,000 messages it reads no more than it copies."""
+    lane = Lane("plans.0", "search")
+    sql(
+        "INSERT INTO pgpubsub_sql_subscription (channel, name, filled_to, fill_until)"
+        " VALUES (%s, %s, 50000, 300000)",
+        *lane,
+    )
+    try:
+        bounds = {"filled_to": 50_000, "fill_until": KEPT}
+        found = scans(query("fill"), lane._asdict() | bounds | {"limit": 1000})
+    finally:
+        sql("DELETE FROM pgpubsub_sql_subscription WHERE channel = 'plans.0'")
+    assert sum(map(read, found)) > 0
+    for one in found:
+        assert one["Node Type"] != "Seq Scan" or read(one) == 0
+        assert read(one) <= 1100, one
+
+
+@pytest.mark.usefixtures("many")
 def test_retention_looks_into_an_index(delivery: Delivery) -> None:
     """The very text that the function executes, with its setting: it reads a part of the pages."""
     look = "SELECT EXISTS (SELECT FROM {} WHERE kept_until > statement_timestamp())"

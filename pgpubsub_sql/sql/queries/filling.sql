@@ -55,29 +55,31 @@ WHERE channel = %(channel)s AND name = %(subscription)s AND filled_to IS NOT NUL
 -- Copy the next messages for a subscription, in their order, unless it has them, which were stored since it was
 -- registered. One statement has one snapshot, so nothing is missed that is handled meanwhile. Whoever has another view of
 -- how far it is filled does nothing. Copies are due since the registration, and so are taken before what was sent since;
--- a delay still counts. Returns how many were copied, up to which number, and whether that was all.
+-- a delay still counts. Both bounds are parameters, so that PostgreSQL can estimate how much lies between them, and reads
+-- the history in the order of its index. Returns how many were copied, up to which number, and whether that was all.
 WITH subscription AS MATERIALIZED (
     SELECT created_at, filled_to, fill_until FROM pgpubsub_sql_subscription
-    WHERE channel = %(channel)s AND name = %(subscription)s AND filled_to = %(filled_to)s AND fill_until IS NOT NULL
+    WHERE channel = %(channel)s AND name = %(subscription)s AND filled_to = %(filled_to)s
+        AND fill_until = %(fill_until)s
     FOR NO KEY UPDATE SKIP LOCKED
 ), stored AS MATERIALIZED (
     -- In two parts, each of which has an index that begins with the channel.
     SELECT coalesce(message, id) AS number, id, subscription = %(subscription)s AS is_there
     FROM pgpubsub_sql_notification
     WHERE channel = %(channel)s AND available_at IS NOT NULL AND coalesce(message, id) > %(filled_to)s
-        AND coalesce(message, id) <= (SELECT fill_until FROM subscription)
+        AND coalesce(message, id) <= %(fill_until)s
     UNION ALL
     SELECT coalesce(message, id), id, subscription = %(subscription)s
     FROM pgpubsub_sql_notification
     WHERE channel = %(channel)s AND available_at IS NULL AND coalesce(message, id) > %(filled_to)s
-        AND coalesce(message, id) <= (SELECT fill_until FROM subscription)
+        AND coalesce(message, id) <= %(fill_until)s
 ), kept AS MATERIALIZED (
     -- What was discarded for this subscription since it was registered is there, as far as it is concerned.
     SELECT coalesce(message, id) AS number, payload, key, created_at, expires_at,
         subscription = %(subscription)s AND handled_at >= (SELECT created_at FROM subscription) AS is_there
     FROM pgpubsub_sql_handled
     WHERE channel = %(channel)s AND coalesce(message, id) > %(filled_to)s
-        AND coalesce(message, id) <= (SELECT fill_until FROM subscription)
+        AND coalesce(message, id) <= %(fill_until)s
         AND outcome <> 'expired' AND (expires_at IS NULL OR expires_at > statement_timestamp())
     ORDER BY coalesce(message, id), is_there DESC LIMIT %(limit)s
 ), step AS MATERIALIZED (
