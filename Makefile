@@ -9,9 +9,12 @@ RELAY_TORTURE_SECONDS ?= 120
 # One more than there are cores, as tests wait for processes of their own.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 SUITE = -m pytest --numprocesses $(WORKERS) --dist worksteal
+DOCS = tests/test_docs.py
+PROGRAMS = tests/test_benchmarks.py tests/test_demo.py tests/test_demo_site.py tests/relay/test_demo.py \
+	tests/relay/test_torture.py tests/torture
 
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-relay demo-site test test-docs test-long test-kit test-matrix test-ecosystem test-browser screenshots torture torture-relay bench bench-quick coverage lint types docs build check clean
+.PHONY: help demo demo-relay demo-site test test-docs test-programs test-long test-kit test-matrix test-ecosystem test-browser screenshots torture torture-relay bench bench-quick coverage lint types docs build check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,10 +29,13 @@ demo-site: $(VENV)/.demo ## Serve the admin of the example, with live traffic an
 	@$(BIN)/python example/manage.py demo_site --settings example.site_settings
 
 test: $(VENV)/.develop ## Run the everyday suite
-	$(BIN)/python $(SUITE) --ignore tests/test_docs.py
+	$(BIN)/python $(SUITE) $(addprefix --ignore=,$(DOCS) $(PROGRAMS))
 
 test-docs: $(VENV)/.develop ## Follow every page of the documentation, block by block
-	$(BIN)/python $(SUITE) tests/test_docs.py
+	$(BIN)/python $(SUITE) $(DOCS)
+
+test-programs: $(VENV)/.develop ## Run the demos, the benchmarks and the tortures, each in short
+	$(BIN)/python $(SUITE) $(PROGRAMS)
 
 test-long: $(VENV)/.develop ## Let many random projects live long, and a network fall silent
 	$(BIN)/python -m pytest --hypothesis-profile long --timeout 0 -o faulthandler_timeout=0 tests/migrations/test_any_order.py tests/test_silence.py
