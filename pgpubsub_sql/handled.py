@@ -22,7 +22,7 @@ PAGE = 1000
 """Messages sent again in one transaction."""
 
 NUMBER = Coalesce("message", "id")
-"""What the copies of a message share, and what orders messages."""
+"""What the copies of a message share, and what orders messages: a later copy has a higher id."""
 
 
 class Outcome(models.TextChoices):
@@ -59,9 +59,8 @@ class HandledQuerySet(models.QuerySet["Handled"]):
             Handled.from_channel(AuthorChannel).filter(handled_at__gte=monday).replay()
 
         Each is sent once, however many subscriptions it was kept for, unless it has expired since.
-        It becomes a new message, of
-        all subscriptions of its channel or of *subscription* alone, and has not been tried yet.
-        *rate* is how many are sent in a second at most.
+        It becomes a new message, of all subscriptions of its channel or of *subscription* alone,
+        and has not been tried yet. *rate* is how many are sent in a second at most.
 
         They are sent a thousand per transaction. After each, *progress* is called with how many
         were sent and with the number of the last one. To go on after an interruption, pass that as

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from django.db import connections, models, transaction
 from django.db.models import Func, Subquery
 from django.db.models.expressions import RawSQL
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from pgpubsub_sql.channels import declared_channels, notified_names
 from pgpubsub_sql.django_internals import LoadedMigrations, applied_migration, for_write
-from pgpubsub_sql.handled import Handled, Outcome
+from pgpubsub_sql.handled import NUMBER, Handled, Outcome
 from pgpubsub_sql.keeping import copying, is_kept, keeping
 from pgpubsub_sql.payloads.stored import PayloadDecoder
 from pgpubsub_sql.sql import query, render
@@ -45,9 +45,6 @@ FIRST = -(2**63)
 
 FAILED = models.Q(available_at__isnull=True) | models.Q(failed_at__isnull=False)
 """Those whose last attempt failed, and all that are parked."""
-
-NUMBER = Coalesce("message", "id")
-"""What orders messages with equal keys: what a subscription was given later may be older."""
 
 Progress: TypeAlias = Callable[[int], object]
 """Called with the number of notifications that are done."""
