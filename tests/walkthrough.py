@@ -346,7 +346,11 @@ class Walk:
         """End the worker as its operator would."""
         if self.worker:
             self.worker.send_signal(signal.SIGINT)
-            assert self.worker.wait(DEADLINE_SECONDS) == 0, self.log.read_text(encoding="utf-8")
+            try:
+                assert self.worker.wait(DEADLINE_SECONDS) == 0
+            except (AssertionError, subprocess.TimeoutExpired) as error:
+                error.add_note(self.log.read_text(encoding="utf-8"))
+                raise
             self.worker = None
 
 

@@ -41,7 +41,8 @@ def await_database(
             reason: NotReady
             try:
                 check_workable(connections[using])
-                return prepare()
+                prepared = prepare()
+                return None if shutdown.is_requested() else prepared
             except NotReadyYet as error:
                 reason = error
             except (OperationalError, InterfaceError) as error:

@@ -7,10 +7,11 @@ import signal
 from collections.abc import Callable
 
 import pytest
+from django.db import transaction
 
 from tests.conftest import Listen, eventually
 from tests.delivery.sending import jobs
-from tests.ledger import listeners_wait, numbers, stored, waiting
+from tests.ledger import listeners_wait, numbers, sql, stored, waiting
 from tests.processes.support import abort, alive, ends_within_a_second, free, workers
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -60,6 +61,21 @@ def test_the_first_signal_lets_the_message_in_flight_finish(
     assert {row.attempts for row in stored().values()} == {0}
     assert "Traceback" not in listener.log
     assert not any(map(alive, workers(listener)))
+
+
+@pytest.mark.parametrize("arguments", [["--worker"], []])
+def test_a_signal_while_it_looks_at_the_database_keeps_it_from_starting(
+    listen: Start, arguments: list[str]
+) -> None:
+    with transaction.atomic():
+        sql("LOCK TABLE pgpubsub_sql_notification")
+        listener = listen("--channels", "app.Job", *arguments)
+        eventually(
+            lambda: sql("SELECT pid FROM pg_locks WHERE locktype = 'relation' AND NOT granted")
+        )
+        one_process(listener, signal.SIGTERM)
+    assert listener.process.wait(30) == 0, listener.log
+    assert "Listening to" not in listener.log
 
 
 @pytest.mark.parametrize("arguments", [["--worker"], [], ["--worker-start-method", "fork"]])
