@@ -1,4 +1,4 @@
-"""What a process does to which a signal comes before it is ready for it. Imports no Django."""
+"""What a process does to which signals come while it begins or ends. Imports no Django."""
 
 import os
 import signal
@@ -16,3 +16,16 @@ def signalled_before_it_listens(number: int, reader: int) -> None:
     if asked:
         signal.raise_signal(signal.Signals(number))  # and once more on its way out
     sys.exit(asked)
+
+
+def signalled_while_it_ends(reader: int) -> None:
+    """Exit once it was asked to stop, and again right after its handlers are gone."""
+    lifeline = Lifeline(reader=reader, supervisor=os.getppid(), pulses=-1)
+    with Shutdown(lifeline=lifeline):
+        set_wakeup_fd = signal.set_wakeup_fd
+
+        def restore(*arguments: int, **options: bool) -> int:
+            signal.raise_signal(signal.SIGTERM)
+            return set_wakeup_fd(*arguments, **options)
+
+        signal.set_wakeup_fd = restore  # the handlers are restored right before it is

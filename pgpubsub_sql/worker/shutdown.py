@@ -118,11 +118,14 @@ class Shutdown:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stack.close()
-        if self._lifeline and self._handlers and self.requests:
-            # A second request may still come while the process ends.
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
+        if self._lifeline and self._handlers:
+            # A request may still come while the process ends, also between the two handlers.
+            with signals_held():
+                self._stack.close()
+                for number in SIGNALS:
+                    signal.signal(number, signal.SIG_IGN)
+        else:
+            self._stack.close()
         self._handlers = {}
 
     def is_requested(self) -> bool:

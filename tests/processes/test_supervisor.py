@@ -128,6 +128,15 @@ def test_a_signal_during_the_start_is_held_until_the_process_is_ready(
     os.close(writer)
 
 
+def test_a_signal_between_the_handlers_kills_no_process_that_ends() -> None:
+    reader, writer = os.pipe()
+    call = f"from tests.early import *; signalled_while_it_ends({reader})"
+    child = subprocess.Popen([sys.executable, "-c", call], pass_fds=[reader])
+    assert child.wait(30) == 0
+    os.close(reader)
+    os.close(writer)
+
+
 def test_a_worker_is_started_with_signals_held_back() -> None:
     """P17."""
     blocked: set[int] = set()
