@@ -14,9 +14,6 @@ from benchmarks.goals.receiving import warm_up
 from benchmarks.running import Outcome, Table, Verdict, interleave, median, percentile
 from benchmarks.stage import Contestant, Stage, contestant
 from example.relay.servers import BINARY, Nats
-from pgpubsub_sql.relay.broker import Broker
-from pgpubsub_sql.relay.settings import RelaySettings
-from pgpubsub_sql.relay.streams import make, streams_of
 
 PUBLISHER, RECEIVER = contestant("relay", role="publish"), contestant("relay", role="receive")
 RATE = 20.0
@@ -103,12 +100,6 @@ class Way:
     def _open(self) -> Iterator[tuple[Child, Child, Child]]:
         """Yield a sender, a publisher and a receiver, with streams of their own between them."""
         origin = uuid.uuid4().hex
-        settings = RelaySettings(
-            servers=tuple(self.nats.urls), origin=origin, partitions=self.partitions
-        )
-        with Broker(settings) as broker:
-            for stream in streams_of(origin, "benchmark.Sent", settings):
-                broker.run(make(broker, stream))
         given = {"servers": self.nats.urls, "origin": origin, "partitions": self.partitions}
         received = {"servers": self.nats.urls, "sources": [origin]}
         with ExitStack() as stack:

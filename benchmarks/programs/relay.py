@@ -19,13 +19,16 @@ from django.db import connection  # noqa: E402
 
 import pgpubsub_sql  # noqa: E402
 from benchmarks.programs.program import LEDGER, Program, main  # noqa: E402
+from pgpubsub_sql.relay.broker import Broker  # noqa: E402
 from pgpubsub_sql.relay.consumer import Incoming  # noqa: E402
 from pgpubsub_sql.relay.inbox import Inbox  # noqa: E402
 from pgpubsub_sql.relay.names import Stream  # noqa: E402
+from pgpubsub_sql.relay.owner import this_database  # noqa: E402
 from pgpubsub_sql.relay.position import Position  # noqa: E402
 from pgpubsub_sql.relay.publisher import PublishingWorker  # noqa: E402
 from pgpubsub_sql.relay.receiver import Receiver  # noqa: E402
 from pgpubsub_sql.relay.settings import RelaySettings  # noqa: E402
+from pgpubsub_sql.relay.streams import make, streams_of  # noqa: E402
 from pgpubsub_sql.worker.shutdown import Shutdown  # noqa: E402
 
 KEYS = 1000
@@ -71,15 +74,18 @@ class Relay(Program):
         project.migrate()
 
     def store(self, workload: str, count: int) -> None:
+        """Have something to relay, and the streams for it."""
         with connection.cursor() as cursor:
             cursor.execute(f"TRUNCATE {TABLES}")
             cursor.execute(STORE, {"count": count, "keys": KEYS})
             cursor.execute("VACUUM ANALYZE pgpubsub_sql_notification")
+        settings, channel = _settings(), Sent.postgres_name()
+        with Broker(settings) as broker:
+            for stream in streams_of(settings.publisher(), channel, settings):
+                broker.run(make(broker, stream, this_database("default")))
 
     def receive(self, kind: str) -> None:
-        given = json.loads(os.environ["RELAY"])
-        lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
-        settings = RelaySettings(**(given | lists))
+        settings = _settings()
         if self._publishes:
             PublishingWorker([Sent], settings).run()
             return
@@ -90,6 +96,12 @@ class Relay(Program):
         started = time.perf_counter()
         pgpubsub_sql.notify(Sent(number=number, key=number % KEYS))
         return started
+
+
+def _settings() -> RelaySettings:
+    given = json.loads(os.environ["RELAY"])
+    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    return RelaySettings(**(given | lists))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pgpubsub_sql.errors import BrokerUnavailable
 from pgpubsub_sql.keeping import copying, is_kept, keeping
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream, parse, partition_of, prefix
+from pgpubsub_sql.relay.owner import this_database
 from pgpubsub_sql.relay.publishing import (
     BATCH_BYTES,
     CLOSED,
@@ -32,7 +33,7 @@ from pgpubsub_sql.relay.publishing import (
     outgoing,
     publish,
 )
-from pgpubsub_sql.relay.streams import existing, newest
+from pgpubsub_sql.relay.streams import newest, owned
 from pgpubsub_sql.sql import part, query, render
 from pgpubsub_sql.sql.templates import NOTHING
 from pgpubsub_sql.worker.history import CLAIMED
@@ -117,8 +118,9 @@ class Outbox:
         Nothing becomes of them if another process is at it. One that is too large for the broker is
         parked; the broker's own failures charge no message.
 
-        Raises :class:`BrokerUnavailable` without a connection. What has failed later is returned,
-        as some messages may have been taken.
+        Raises :class:`BrokerUnavailable` without a connection, and :class:`BrokerRefused` if
+        another database publishes to the streams. What has failed later is returned, as some
+        messages may have been taken.
         """
         largest = self._broker.max_payload  # before the transaction: it needs a connection
         self._look()
@@ -153,9 +155,10 @@ class Outbox:
         )
 
     def _look(self) -> None:
-        """Ask the broker for the channel's streams, now and then."""
+        """Ask the broker for the channel's streams, and whose they are, now and then."""
         if time.monotonic() >= self._look_at:
-            self._found = self._broker.run(existing(self._broker, self._origin, self._name))
+            ours = this_database(self._using)
+            self._found = self._broker.run(owned(self._broker, self._origin, self._name, ours))
             self._look_at = time.monotonic() + LOOK_SECONDS
 
     def _known(self) -> dict[Stream, bool]:

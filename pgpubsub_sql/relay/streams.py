@@ -10,6 +10,7 @@ from typing import Any
 from pgpubsub_sql.errors import BrokerRefused
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream, every_subject, parse
+from pgpubsub_sql.relay.owner import Owner, check_owner
 from pgpubsub_sql.relay.settings import NAME, RelaySettings
 
 DUPLICATE_WINDOW = datetime.timedelta(minutes=2)
@@ -50,10 +51,13 @@ def wanted(
     return same if not last or last == same else streams_of(origin, channel, settings, number + 1)
 
 
-def configuration(stream: Stream, settings: RelaySettings) -> dict[str, Any]:
+def configuration(
+    stream: Stream, settings: RelaySettings, owner: Owner | None = None
+) -> dict[str, Any]:
     """Return how *stream* must be configured, as JetStream's API spells it.
 
-    Nothing may remove a message but its age, so that a sequence has no holes.
+    Nothing may remove a message but its age, so that a sequence has no holes. Without an *owner*,
+    programs publish to it.
     """
     return {
         "name": stream.name,
@@ -75,35 +79,58 @@ def configuration(stream: Stream, settings: RelaySettings) -> dict[str, Any]:
         "allow_atomic": True,
         "allow_rollup_hdrs": False,
         "allow_msg_ttl": False,
+        "metadata": owner.metadata() if owner else {},
     }
 
 
-async def make(broker: Broker, stream: Stream) -> str:
+async def make(broker: Broker, stream: Stream, owner: Owner | None = None) -> str:
     """Make *stream*, or bring it to its configuration; return what was done.
+
+    It then belongs to *owner*, if there is one, whomever it belonged to before.
 
     Raises :class:`BrokerRefused` and :class:`BrokerUnavailable`.
     """
-    wanted = configuration(stream, broker.settings)
+    wanted = configuration(stream, broker.settings, owner)
     found = await broker.find(f"STREAM.INFO.{stream.name}")
     if found is None:
         await _apply(broker, "CREATE", stream, wanted)
         return "made"
     if not list(_differences(found, wanted)):
         return "exists"
-    await _apply(broker, "UPDATE", stream, found["config"] | wanted)
+    # The broker has metadata of its own.
+    metadata = (found["config"].get("metadata") or {}) | wanted["metadata"]
+    await _apply(broker, "UPDATE", stream, found["config"] | wanted | {"metadata": metadata})
     return "changed"
 
 
-async def problems(broker: Broker, stream: Stream) -> list[str]:
-    """Return what is wrong with *stream* on the broker, each with a remedy."""
+async def problems(broker: Broker, stream: Stream, ours: Owner) -> list[str]:
+    """Return what is wrong with *stream* on the broker, each with a remedy, in sentences.
+
+    It should be the stream of the database *ours*.
+    """
     found = await broker.find(f"STREAM.INFO.{stream.name}")
     if found is None:
-        return ["does not exist. Run: python manage.py pgpubsub relay --setup"]
+        return ["It does not exist. Run: python manage.py pgpubsub relay --setup"]
+    try:
+        check_owner(stream, found, ours)
+    except BrokerRefused as error:
+        return [str(error)]
     differ = list(_differences(found, configuration(stream, broker.settings)))
     return [
-        *(f"{text}. Run: python manage.py pgpubsub relay --setup" for text in differ),
-        *missing_replicas(found),
+        *(f"It {text}. Run: python manage.py pgpubsub relay --setup" for text in differ),
+        *(f"It {text}." for text in missing_replicas(found)),
     ]
+
+
+async def owned(broker: Broker, origin: str, channel: str, ours: Owner) -> list[Stream]:
+    """Return what :func:`existing` does; the newest generation is that of the database *ours*.
+
+    Otherwise raise :class:`BrokerRefused`.
+    """
+    found = await existing(broker, origin, channel)
+    for stream in newest(found):
+        check_owner(stream, await broker.api(f"STREAM.INFO.{stream}"), ours)
+    return found
 
 
 async def existing(broker: Broker, origin: str, channel: str) -> list[Stream]:
@@ -127,7 +154,14 @@ async def _names(broker: Broker, subject: str) -> list[str]:
 
 def publisher_permissions(streams: Iterable[Stream]) -> list[str]:
     """Return the subjects to which a user that publishes must be allowed to publish."""
-    return ["$JS.API.STREAM.NAMES", *(stream.subject for stream in streams)]
+    return [
+        "$JS.API.STREAM.NAMES",
+        *(
+            subject
+            for stream in streams
+            for subject in (f"$JS.API.STREAM.INFO.{stream}", stream.subject)
+        ),
+    ]
 
 
 def receiver_permissions(streams: Iterable[Stream]) -> list[str]:
@@ -188,6 +222,8 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]
     config = found["config"]
     for key, value in wanted.items():
         actual = config.get(key, False if isinstance(value, bool) else None)
+        if key == "metadata":
+            actual = {name: (actual or {}).get(name) for name in value}
         if actual != value and key != "description":
             yield f"has {key} = {json.dumps(actual)}, not {json.dumps(value)}"
 

@@ -142,7 +142,9 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
         *_table(NOTIFICATION, "INSERT"),
         *_STORING,
         *_call(_KEY),
-        *_call_postgres("pg_notify", "pg_try_advisory_lock", "pg_advisory_unlock"),
+        *_call_postgres(
+            "pg_notify", "pg_try_advisory_lock", "pg_advisory_unlock", "pg_control_system"
+        ),
     ),
     Role.READER: (*_table(NOTIFICATION, "SELECT"), *_table(SUBSCRIPTION, "SELECT")),
     Role.ONLOOKER: (*_table(IN_FLIGHT, "SELECT"), *_table(COUNTER, "SELECT")),

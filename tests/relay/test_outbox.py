@@ -25,10 +25,9 @@ from pgpubsub_sql.relay.names import Stream
 from pgpubsub_sql.relay.outbox import Outbox, Row, message_id
 from pgpubsub_sql.relay.publishing import publish
 from pgpubsub_sql.relay.settings import RelaySettings
-from pgpubsub_sql.relay.streams import make
 from tests.app.channels import Job, Step
 from tests.ledger import sql
-from tests.relay.registration import registered
+from tests.relay.registration import make_ours, registered
 from tests.relay.test_publishing import held
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -44,6 +43,13 @@ def _registered(transactional_db: None) -> Iterator[None]:
 def waiting() -> Any:
     """Return the messages that are still to be published."""
     return Notification.objects.filter(subscription="relay").order_by("id")
+
+
+@pytest.fixture
+def stream(broker: Broker, stream: Stream) -> Stream:
+    """Replace the fixture: it is this database that publishes."""
+    make_ours(broker, stream)
+    return stream
 
 
 @pytest.fixture
@@ -139,7 +145,7 @@ def test_a_broker_that_is_down_charges_nobody(monkeypatch: pytest.MonkeyPatch) -
         settings = RelaySettings(servers=tuple(nats.urls), origin="shop", replicas=1)
         with Broker(settings) as broker:
             stream = Stream(origin="shop", channel="app.Job", generation=1, partition=0)
-            broker.run(make(broker, stream))
+            make_ours(broker, stream)
             outbox = Outbox(broker, Job, using="default")
             send(0, 1)
             nats.kill()
@@ -155,7 +161,7 @@ def test_one_stream_that_fails_does_not_keep_another_from_going_on(
     monkeypatch.setattr(publishing, "PUBLISH_SECONDS", 1.0)
     broker.settings = dataclasses.replace(broker.settings, partitions=2)
     second = dataclasses.replace(stream, partition=1)
-    broker.run(make(broker, second))
+    make_ours(broker, second)
     outbox = Outbox(broker, Job, using="default")
     outbox.publish_next()
     broker.run(broker.api(f"STREAM.DELETE.{second}"))
@@ -229,7 +235,7 @@ def test_equal_keys_share_a_stream(broker: Broker, stream: Stream) -> None:
         dataclasses.replace(stream, channel="app.Step", partition=partition) for partition in (0, 1)
     ]
     for one in streams:
-        broker.run(make(broker, one))
+        make_ours(broker, one)
     notify_many(Step(account=name, number=number) for number in range(9) for name in "abcdef")
     assert Outbox(broker, Step, using="default").publish_next().published == 54
     found = [held(broker, one) for one in streams]

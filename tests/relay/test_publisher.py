@@ -22,11 +22,12 @@ from pgpubsub_sql.relay import publisher, publishing
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream
 from pgpubsub_sql.relay.outbox import NEXT, Outbox
+from pgpubsub_sql.relay.owner import this_database
 from pgpubsub_sql.relay.publisher import PublishingWorker
 from pgpubsub_sql.relay.publishing import CLOSED
 from pgpubsub_sql.relay.receiver import Receiver
 from pgpubsub_sql.relay.settings import RelaySettings
-from pgpubsub_sql.relay.streams import configuration, make, streams_of
+from pgpubsub_sql.relay.streams import configuration, streams_of
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import sleeping
 from pgpubsub_sql.worker import worker as workers
@@ -35,7 +36,7 @@ from tests.app.channels import Job, Step
 from tests.conftest import eventually
 from tests.ledger import backends, sql
 from tests.management.support import run, run_json
-from tests.relay.registration import registered
+from tests.relay.registration import make_ours, registered
 from tests.relay.test_publishing import held
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
@@ -49,6 +50,13 @@ def _relayed(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterato
     with registered("app.Job"):
         yield
     sql("TRUNCATE pgpubsub_sql_counter")
+
+
+@pytest.fixture
+def stream(broker: Broker, stream: Stream) -> Stream:
+    """Replace the fixture: it is this database that publishes."""
+    make_ours(broker, stream)
+    return stream
 
 
 def waiting() -> Any:
@@ -140,7 +148,7 @@ def test_a_broker_that_is_down_is_seen_and_charges_nobody(
         assert "what the relay publishes" not in run("status", "app.Step")
         with nats, Broker(settings) as broker:
             eventually(lambda: "relay --setup" in caplog.text)
-            broker.run(make(broker, stream))
+            make_ours(broker, stream)
             eventually(lambda: held(broker, stream) == [1], within=60)
             eventually(lambda: problems().count("relay") == 0)
             nats.kill()
@@ -161,7 +169,7 @@ def test_a_broker_that_is_down_is_seen_and_charges_nobody(
 def test_a_stream_that_is_full_is_seen_and_mends_itself(
     relay: RelaySettings, broker: Broker, stream: Stream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    full = configuration(stream, relay) | {"max_msgs": 1}
+    full = configuration(stream, relay, this_database("default")) | {"max_msgs": 1}
     broker.run(broker.api(f"STREAM.UPDATE.{stream}", full))
     with publishes(relay):
         send_one_by_one(1, 2)
@@ -169,7 +177,7 @@ def test_a_stream_that_is_full_is_seen_and_mends_itself(
         assert "maximum messages exceeded" in caplog.text
         with pytest.raises(CommandError, match="Something is wrong with"):
             run("relay", "--check")
-        broker.run(make(broker, stream))
+        make_ours(broker, stream)
         eventually(lambda: held(broker, stream) == [1, 2], within=60)
 
 
@@ -184,7 +192,7 @@ def test_each_channel_is_stuck_by_itself(
             delivery.handle_stored("app.Step", "relay")
         delivery.handle_stored("app.Job", "relay")
         assert delivery.is_stuck
-        broker.run(make(broker, dataclasses.replace(stream, channel="app.Step")))
+        make_ours(broker, dataclasses.replace(stream, channel="app.Step"))
         delivery.handle_stored("app.Step", "relay")
         assert not delivery.is_stuck
 
@@ -320,7 +328,7 @@ def test_a_message_that_is_not_due_holds_up_its_key(
     relay: RelaySettings, broker: Broker, stream: Stream
 ) -> None:
     """As it does for listeners; other keys go on."""
-    broker.run(make(broker, dataclasses.replace(stream, channel="app.Step")))
+    make_ours(broker, dataclasses.replace(stream, channel="app.Step"))
     with registered("app.Step"):
         notify_many([Step("a", 1), Step("b", 1), Step("a", 2)])
         first = waiting().order_by("id")[0]

@@ -13,6 +13,7 @@ from example.relay.servers import Nats
 from pgpubsub_sql.errors import BrokerRefused
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream
+from pgpubsub_sql.relay.owner import Owner, owner_of
 from pgpubsub_sql.relay.settings import RelaySettings
 from pgpubsub_sql.relay.streams import (
     configuration,
@@ -27,16 +28,22 @@ from pgpubsub_sql.relay.streams import (
 )
 from tests.conftest import eventually
 
+OURS = Owner(identity="7000000000000000000/16384", database="shop")
+THEIRS = Owner(identity="7000000000000000000/16385", database="copy")
+
 
 def test_a_stream_is_made_once_as_it_should_be(
     broker: Broker, stream: Stream, info: Callable[[Stream], dict[str, Any]]
 ) -> None:
     assert broker.run(make(broker, stream)) == "exists"
-    assert broker.run(problems(broker, stream)) == []
+    assert broker.run(make(broker, stream, OURS)) == "changed"
+    assert broker.run(make(broker, stream)) == "exists"
+    assert broker.run(problems(broker, stream, OURS)) == []
     config = info(stream)["config"]
-    assert {key: config.get(key, False) for key in configuration(stream, broker.settings)} == (
-        configuration(stream, broker.settings)
-    )
+    metadata = config.pop("metadata")
+    assert OURS.metadata().items() <= metadata.items()  # the broker adds what it needs
+    expected = configuration(stream, broker.settings) | {"metadata": False}
+    assert {key: config.get(key, False) for key in expected} == expected
 
 
 @pytest.mark.parametrize("verb", ["PURGE", "MSG.DELETE"])
@@ -47,18 +54,35 @@ def test_no_message_can_be_removed(broker: Broker, stream: Stream, verb: str) ->
 
 
 def test_what_differs_is_named_and_put_right(broker: Broker, stream: Stream) -> None:
+    broker.run(make(broker, stream, OURS))
     broker.settings = dataclasses.replace(broker.settings, max_age=datetime.timedelta(days=2))
-    (problem,) = broker.run(problems(broker, stream))
-    assert problem.startswith("has max_age = 604800000000000, not 172800000000000. Run: ")
-    assert broker.run(make(broker, stream)) == "changed"
-    assert broker.run(problems(broker, stream)) == []
+    (problem,) = broker.run(problems(broker, stream, OURS))
+    assert problem.startswith("It has max_age = 604800000000000, not 172800000000000. Run: ")
+    assert broker.run(make(broker, stream, OURS)) == "changed"
+    assert broker.run(problems(broker, stream, OURS)) == []
 
 
 def test_a_stream_that_is_missing_is_named(broker: Broker) -> None:
     (stream,) = streams_of("shop", "app.Nothing", broker.settings)
-    assert broker.run(problems(broker, stream)) == [
-        "does not exist. Run: python manage.py pgpubsub relay --setup"
+    assert broker.run(problems(broker, stream, OURS)) == [
+        "It does not exist. Run: python manage.py pgpubsub relay --setup"
     ]
+
+
+def test_a_stream_has_one_owner_at_a_time(
+    broker: Broker, stream: Stream, info: Callable[[Stream], dict[str, Any]]
+) -> None:
+    """Whoever looks sees whether it is another database, or none; its name does not matter."""
+    (problem,) = broker.run(problems(broker, stream, OURS))
+    assert "does not say which database publishes to it" in problem
+    assert owner_of(info(stream)) is None
+    broker.run(make(broker, stream, THEIRS))
+    (problem,) = broker.run(problems(broker, stream, OURS))
+    assert "'copy' (oid 16385, system 7000000000000000000) publishes" in problem
+    assert "this one, 'shop' (oid 16384, system 7000000000000000000)" in problem
+    assert broker.run(make(broker, stream, OURS)) == "changed"
+    assert owner_of(info(stream)) == OURS
+    assert broker.run(problems(broker, stream, dataclasses.replace(OURS, database="new"))) == []
 
 
 def test_streams_are_found_by_origin_and_channel(broker: Broker) -> None:
@@ -113,8 +137,8 @@ def test_a_cluster_keeps_three_replicas() -> None:
         settings = RelaySettings(servers=tuple(nats.urls), origin="shop")
         with Broker(settings) as broker:
             (stream,) = streams_of("shop", "app.Job", settings)
-            assert broker.run(make(broker, stream)) == "made"
-            eventually(lambda: broker.run(problems(broker, stream)) == [])
+            assert broker.run(make(broker, stream, OURS)) == "made"
+            eventually(lambda: broker.run(problems(broker, stream, OURS)) == [])
             found = broker.run(broker.api(f"STREAM.INFO.{stream}"))
             assert len(found["cluster"]["replicas"]) == 2
 

@@ -31,12 +31,12 @@ from pgpubsub_sql.relay.outbox import Outbox
 from pgpubsub_sql.relay.publisher import PublishingWorker
 from pgpubsub_sql.relay.receiver import Reader, Receiver
 from pgpubsub_sql.relay.settings import RelaySettings
-from pgpubsub_sql.relay.streams import make, streams_of
+from pgpubsub_sql.relay.streams import streams_of
 from pgpubsub_sql.worker.shutdown import Shutdown
 from tests.app.channels import Step
 from tests.app.models import Entry
 from tests.conftest import eventually
-from tests.relay.registration import registered
+from tests.relay.registration import make_ours, registered
 
 SECONDS = float(os.environ.get("RELAY_TORTURE_SECONDS", "2"))
 SETTLE_SECONDS = 120.0
@@ -110,7 +110,7 @@ class Trial:
 
     def _made(self, broker: Broker, stream: Stream) -> bool:
         try:
-            return bool(broker.run(make(broker, stream)))
+            return bool(make_ours(broker, stream))
         except RelayError:
             return False
 

@@ -17,6 +17,7 @@ from pgpubsub_sql.management.base import Options, Row, Subcommand, fetch
 from pgpubsub_sql.management.output import write_json, write_rows
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream, every_subject, parse
+from pgpubsub_sql.relay.owner import Owner, check_not_foreign, owner_of, this_database
 from pgpubsub_sql.relay.position import Position
 from pgpubsub_sql.relay.publishing import CLOSED
 from pgpubsub_sql.relay.receiver import received_channels
@@ -57,6 +58,10 @@ def relay(command: BaseCommand, options: Options) -> None:
     prints what users of the broker must be permitted. After a change of the number of partitions it
     makes new streams; the relay then closes the old ones.
 
+    The streams keep which database publishes to them, and no other one may. --setup --take-over has
+    them belong to this one, if it has taken the place of the other: after a restore, pg_upgrade, or
+    a move to a logical replica. Stop the relays of the other first.
+
     --check shows how many messages each stream has taken from this project (out), or this database
     has received from it (in), how many wait there to be received, and what is wrong. It exits with
     1 if anything is.
@@ -70,6 +75,8 @@ def relay(command: BaseCommand, options: Options) -> None:
       manage.py pgpubsub relay --check
       manage.py pgpubsub relay --accept 'pgpubsub+shop+blog=2EPostReads+1+0'
     """
+    if options["take_over"] and not options["setup"]:
+        raise CommandError("--take-over is a part of --setup: give both.")
     try:
         settings = relay_settings()
     except ImproperlyConfigured as error:
@@ -92,6 +99,11 @@ def _add_arguments(parser: ArgumentParser) -> None:
         "--check", action="store_true", help="Show the streams, and exit with 1 if one is broken."
     )
     action.add_argument("--accept", metavar="STREAM", help="Begin this stream again.")
+    parser.add_argument(
+        "--take-over",
+        action="store_true",
+        help="With --setup: publish to streams of another database, whose place this one takes.",
+    )
 
 
 SUBCOMMANDS = (Subcommand(relay, _add_arguments, Role.RECEIVER),)
@@ -100,22 +112,37 @@ SUBCOMMANDS = (Subcommand(relay, _add_arguments, Role.RECEIVER),)
 def _set_up(command: BaseCommand, options: Options, broker: Broker) -> None:
     known = [one for row in fetch(options, query("positions")) if (one := parse(row["stream"]))]
     rows, published = [], []
+    ours = this_database(options["database"])
+    if not options["take_over"]:
+        _check_not_foreign(broker, ours)
     for origin, channel in _published(broker.settings):
         found = [*broker.run(existing(broker, origin, channel)), *_of(known, origin, channel)]
         streams = wanted(origin, channel, broker.settings, found)
-        rows += [{"stream": one.name, "done": broker.run(make(broker, one))} for one in streams]
+        rows += [_made(broker, one, ours) for one in streams]
         published += sorted({*found, *streams})  # older ones are closed
     received = []
     for origin, channel in _received(broker.settings):
         found = broker.run(existing(broker, origin, channel))
         missing = [] if found else streams_of(origin, channel, broker.settings)
         rows += [{"stream": one.name, "done": "exists"} for one in found]
-        rows += [{"stream": one.name, "done": broker.run(make(broker, one))} for one in missing]
+        rows += [_made(broker, one) for one in missing]
         received += [*found, *missing]
     write_rows(command, rows, as_json=options["json"], empty=_NOTHING)
     if rows and not options["json"]:
         command.stdout.write("\nThe least that users of the broker need, in its configuration:\n")
         command.stdout.write("\n".join(_permissions(published, received)))
+
+
+def _check_not_foreign(broker: Broker, ours: Owner) -> None:
+    """Raise :class:`BrokerRefused` if another database than *ours* publishes under this origin."""
+    for origin, channel in _published(broker.settings):
+        for stream in newest(broker.run(existing(broker, origin, channel))):
+            info = broker.run(broker.api(f"STREAM.INFO.{stream}"))
+            check_not_foreign(stream, owner_of(info), ours)
+
+
+def _made(broker: Broker, stream: Stream, owner: Owner | None = None) -> Row:
+    return {"stream": stream.name, "done": broker.run(make(broker, stream, owner))}
 
 
 def _permissions(published: list[Stream], received: list[Stream]) -> Iterator[str]:
@@ -130,13 +157,14 @@ def _permissions(published: list[Stream], received: list[Stream]) -> Iterator[st
 
 def _check(command: BaseCommand, options: Options, broker: Broker) -> None:
     known = {row["stream"]: row for row in fetch(options, query("positions"))}
-    rows = [*_outgoing_rows(broker, known), *_rows(broker, known)]
+    ours = this_database(options["database"])
+    rows = [*_outgoing_rows(broker, known, ours), *_rows(broker, known)]
     write_rows(command, rows, as_json=options["json"], empty=_NOTHING)
     if broken := [row["stream"] for row in rows if row["problem"]]:
         raise CommandError(f"Something is wrong with {', '.join(broken)}.", returncode=1)
 
 
-def _outgoing_rows(broker: Broker, known: Mapping[str, Row]) -> Iterator[Row]:
+def _outgoing_rows(broker: Broker, known: Mapping[str, Row], ours: Owner) -> Iterator[Row]:
     """Yield a row for each stream that this project publishes to, or should."""
     for origin, channel in _published(broker.settings):
         found = broker.run(existing(broker, origin, channel))
@@ -144,8 +172,7 @@ def _outgoing_rows(broker: Broker, known: Mapping[str, Row]) -> Iterator[Row]:
         for stream in sorted({*newest(used), *wanted(origin, channel, broker.settings, found)}):
             info = broker.run(broker.find(f"STREAM.INFO.{stream}"))
             number = int(info["state"]["last_seq"]) if info else 0
-            problem = "; it ".join(broker.run(problems(broker, stream)))
-            problem = problem and f"It {problem}."
+            problem = " ".join(broker.run(problems(broker, stream, ours)))
             yield _cells(stream.name, channel, "out", number, None, problem)
 
 

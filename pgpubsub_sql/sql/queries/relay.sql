@@ -87,6 +87,12 @@ ON CONFLICT DO NOTHING
 INSERT INTO pgpubsub_sql_position (stream, created, sequence, message_id) VALUES (%(stream)s, '', 0, %(closed)s)
 ON CONFLICT (stream) DO UPDATE SET message_id = excluded.message_id
 
+-- this_database --
+-- What no other database has: the identifier that initdb gave the server, which its standbys share, and the number of
+-- this database there. And its name.
+SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || oid, datname
+FROM pg_database WHERE datname = current_database()
+
 -- next_in_outbox --
 -- The next messages of a channel that are to be published, in order, up to a number and a size. Nobody else may
 -- change them meanwhile. There are none while the subscription is paused. A message that is not due holds up those with
