@@ -33,8 +33,8 @@ def streams_of(
 
 
 def newest(streams: Iterable[Stream]) -> list[Stream]:
-    """Return those of the newest generation, in order."""
-    listed = sorted(streams)
+    """Return those of the newest generation, in order, each once."""
+    listed = sorted({*streams})
     return [stream for stream in listed if stream.generation == listed[-1].generation]
 
 

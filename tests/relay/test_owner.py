@@ -125,6 +125,7 @@ def test_a_stream_that_nobody_owns_is_adopted_first(
     assert run_json("relay", "--setup") == [{"stream": stream.name, "done": "exists"}]
     assert outbox.publish_next().published == 1
     assert held(broker, stream) == [1]
+    assert run_json("relay", "--setup") == [{"stream": stream.name, "done": "exists"}]
 
 
 def test_a_database_is_known_by_its_server_and_its_number() -> None:

@@ -117,6 +117,7 @@ def test_another_number_of_partitions_is_a_newer_generation(relay: RelaySettings
     four = dataclasses.replace(relay, partitions=4)
     assert wanted("shop", "app.Job", relay, []) == one
     assert wanted("shop", "app.Job", relay, one) == one
+    assert wanted("shop", "app.Job", relay, [*one, *one]) == one  # on the broker, and in use
     assert wanted("shop", "app.Job", four, one) == streams_of("shop", "app.Job", four, 2)
     half = [*one, *streams_of("shop", "app.Job", four, 2)[:3]]
     assert wanted("shop", "app.Job", four, half) == streams_of("shop", "app.Job", four, 3)
