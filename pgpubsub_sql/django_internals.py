@@ -20,11 +20,12 @@ from typing import Any, NamedTuple, cast
 from django.apps import apps
 from django.conf import SettingsReference
 from django.core.management.base import BaseCommand
-from django.db import connections, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.backends.postgresql.base import Cursor
 from django.db.backends.postgresql.psycopg_any import is_psycopg3 as is_psycopg3  # or psycopg2
+from django.db.backends.utils import truncate_name
 from django.db.migrations import Migration
 from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.autodetector import OperationDependency as OperationDependency
@@ -483,6 +484,21 @@ class LoadedMigrations:
             return ProjectState(real_apps=self.unmigrated_apps)
         graph: Any = self.graph  # the stubs want a list of apps, Django passes a set
         return cast(ProjectState, graph.make_state(nodes, real_apps=self.unmigrated_apps))
+
+
+def table_of(state: ProjectState, model: str) -> str:
+    """Return the table of a model in *state*, as ``Options.contribute_to_class()`` names it.
+
+    Most models need not be rendered for that: ``state.apps`` renders all of the project, which
+    takes seconds in a large one. Raises ``LookupError`` for an unknown model.
+    """
+    label, _, name = model.partition(".")
+    found = state.models.get((label, name.lower()))
+    if found is None or found.options.get("proxy"):
+        return str(state.apps.get_model(model)._meta.db_table)
+    length = connections[DEFAULT_DB_ALIAS].ops.max_name_length()
+    default = truncate_name(f"{label}_{name.lower()}", length)
+    return str(found.options.get("db_table") or default)
 
 
 def in_order(graph: MigrationGraph) -> Iterator[tuple[Node, Migration]]:

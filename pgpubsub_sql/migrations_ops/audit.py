@@ -14,7 +14,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.state import ProjectState
 
-from pgpubsub_sql.django_internals import LoadedMigrations, Node
+from pgpubsub_sql.django_internals import LoadedMigrations, Node, table_of
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.installed import APP
 from pgpubsub_sql.migrations_ops.applying import Schemas, find_schemas, is_allowed
@@ -398,7 +398,7 @@ def _targets(
     targets, misfits = {}, {}
     for key, trigger in triggers.items():
         try:
-            db_table = state.apps.get_model(trigger.model)._meta.db_table
+            db_table = table_of(state, trigger.model)
         except LookupError:
             continue
         names: dict[str, Any] = {"helpers": schemas.helpers or schemas.current, "app": key[0]}

@@ -96,7 +96,7 @@ class _Present:
         default_factory=lambda: defaultdict(dict)
     )
     functions: list[list[Any]]
-    """In the order of :func:`_wanted_helpers`."""
+    """What :func:`_wanted_helpers` returns, as it is, in the same order."""
     is_secret_public: bool
     slots: int
     """Number of the history's partitions."""
@@ -116,10 +116,11 @@ def shared_operations() -> Iterator[CreateShared]:
 
 def find_faults(connection: BaseDatabaseWrapper, schema: str) -> list[Fault]:
     """Return the faults in the *schema* of our tables, in the order in which to repair them."""
-    present = _read(connection, schema)
+    helpers = _wanted_helpers(schema)
+    present = _read(connection, schema, [helper.signature for helper, _ in helpers])
     return [
         *_table_faults(connection, schema, present),
-        *_helper_faults(schema, present),
+        *_helper_faults(schema, helpers, present),
         *_subscription_faults(connection),
     ]
 
@@ -146,12 +147,12 @@ def _set_search_path(connection: BaseDatabaseWrapper, path: str) -> None:
         cursor.execute(query("set_search_path"), {"path": path})
 
 
-def _read(connection: BaseDatabaseWrapper, schema: str) -> _Present:
+def _read(connection: BaseDatabaseWrapper, schema: str, signatures: list[str]) -> _Present:
     """Return what *schema* has of our objects: one query, as audits are frequent."""
     values: dict[str, Any] = {
         "schema": schema,
         "tables": list(TABLES),
-        "signatures": [helper.signature for helper, _ in _wanted_helpers(schema)],
+        "signatures": signatures,
     }
     with connection.cursor() as cursor:
         cursor.execute(query("our_objects"), values)
@@ -260,8 +261,9 @@ def _index_faults(where: dict[str, str], found: dict[str, _Index]) -> Iterator[F
             yield Fault(text, repair)
 
 
-def _helper_faults(schema: str, present: _Present) -> Iterator[Fault]:
-    helpers = _wanted_helpers(schema)
+def _helper_faults(
+    schema: str, helpers: list[tuple[CreateHelper, FunctionDefinition]], present: _Present
+) -> Iterator[Fault]:
     for (helper, wanted), (*row, is_public) in zip(helpers, present.functions, strict=True):
         if row[0] is None:
             text = f"The function {helper.signature} is missing"

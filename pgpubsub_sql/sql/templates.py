@@ -26,6 +26,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 from pgpubsub_sql.errors import TemplateError
 from pgpubsub_sql.sql.quoting import DOLLAR_TAG, quote_identifier, quote_literal, quote_sql
@@ -128,9 +129,10 @@ def render(template: str, **values: str | SQL) -> str:
 def part(template: str, **values: str | SQL) -> SQL:
     """Return what :func:`render` returns, to be taken by another template."""
     text = load(template)
-    _check_names(template, _names(text), values)
-    lines = (_filled(line, values) for line in text.split("\n") if _is_wanted(line, values))
-    rendered = _BREAK.join(lines)
+    lines = _lines(text)
+    _check_names(template, {name for line in lines for name in line.names}, values)
+    filled = (_filled(line, values) for line in lines if _is_wanted(line, values))
+    rendered = _BREAK.join(filled)
     tags = text.count(DOLLAR_TAG)
     if tags and rendered.count(DOLLAR_TAG) != tags:
         raise TemplateError(f"A value for the template {template} would end the function's body.")
@@ -143,8 +145,27 @@ def query(name: str) -> str:
     return render(f"queries/{name}")
 
 
-def _names(text: str) -> set[str]:
-    return {name for groups in _PLACEHOLDER.findall(text) for name in groups[:4] if name}
+class _Line(NamedTuple):
+    """A line of a template."""
+
+    text: str
+    names: tuple[str, ...]
+    """Names of the values that it takes."""
+
+    @property
+    def indent(self) -> str:
+        """Return the spaces at its beginning."""
+        return self.text[: len(self.text) - len(self.text.lstrip(" "))]
+
+
+@cache
+def _lines(text: str) -> tuple[_Line, ...]:
+    return tuple(_Line(line, tuple(_names(line))) for line in text.split("\n"))
+
+
+def _names(line: str) -> Iterator[str]:
+    for groups in _PLACEHOLDER.findall(line):
+        yield from filter(None, groups[:4])
 
 
 def _check_names(template: str, names: set[str], values: Mapping[str, object]) -> None:
@@ -155,17 +176,16 @@ def _check_names(template: str, names: set[str], values: Mapping[str, object]) -
         raise TemplateError(f"The template {template} does not use {', '.join(sorted(unused))}.")
 
 
-def _is_wanted(line: str, values: Mapping[str, str | SQL]) -> bool:
-    return all(values[name] != NOTHING for name in _names(line))
+def _is_wanted(line: _Line, values: Mapping[str, str | SQL]) -> bool:
+    return all(values[name] != NOTHING for name in line.names)
 
 
-def _filled(line: str, values: Mapping[str, str | SQL]) -> str:
+def _filled(line: _Line, values: Mapping[str, str | SQL]) -> str:
     """Return *line* with its values, each line of theirs as deep as this one."""
 
     def quoted(match: re.Match[str]) -> str:
         kind = next(index for index, group in enumerate(match.groups()) if group is not None)
         text = _QUOTING[kind](values[match[kind + 1]], match[5])
-        return text.replace(_BREAK, _BREAK + indent)
+        return text.replace(_BREAK, _BREAK + line.indent)
 
-    indent = line[: len(line) - len(line.lstrip(" "))]
-    return _PLACEHOLDER.sub(quoted, line)
+    return _PLACEHOLDER.sub(quoted, line.text) if line.names else line.text
