@@ -324,7 +324,8 @@ def _answer(subject: str, data: bytes) -> dict[str, Any]:
 
 def _client_library() -> Any:
     try:
-        return import_module("nats.aio.client")
+        import_module("nats.aio.client")
+        return import_module("pgpubsub_sql.relay.client")
     except ImportError as error:
         raise NotReady(
             "The relay needs nats-py, which is not installed. Install it: "

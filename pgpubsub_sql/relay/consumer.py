@@ -18,7 +18,7 @@ from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream
 from pgpubsub_sql.relay.publishing import MESSAGE_ID
 
-PULLED = 500
+PULLED = 1000
 """Messages that are asked for at a time. So many more are asked for once half have arrived."""
 PULLED_BYTES = 8_000_000
 EXPIRES_SECONDS = 30
@@ -28,6 +28,9 @@ without either, the consumer counts as gone."""
 INACTIVE_SECONDS = 60
 """How long the broker keeps a consumer that nobody asks."""
 
+_OLD_ACK_TOKENS = 9
+"""Tokens of an acknowledgement's subject as today's servers write it. In the form that is to come,
+the domain and the account are the third and the fourth."""
 _HEARTBEAT, _ENDED = "100", ("404", "408")
 _BATCH_IS_FULL = ("batch completed", "exceeds maxbytes")
 """Words of a status 409 that ends what was asked for, not the consumer."""
@@ -156,8 +159,10 @@ class Consumer:
 
 
 def _incoming(message: Any) -> Incoming:
+    """Return *message*, to which a reply would be an acknowledgement that has its sequence."""
+    tokens = message.reply.split(".")
     return Incoming(
-        sequence=int(message.metadata.sequence.stream),
+        sequence=int(tokens[5] if len(tokens) == _OLD_ACK_TOKENS else tokens[7]),
         message_id=(message.headers or {}).get(MESSAGE_ID) or None,
         payload=message.data,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,9 +18,9 @@ from pgpubsub_sql.relay.publishing import CLOSED
 from pgpubsub_sql.sql import query, sqlstate
 from pgpubsub_sql.worker.outcomes import storable
 
-_TIME_BYTES = 6
-"""Bytes of a UUID of version 7 that are its time: the newest stand together in the index."""
-
+_HEX = "[0-9a-fA-F]"
+_SEVEN = re.compile(rf"({_HEX}{{8}})-({_HEX}{{4}})-7{_HEX}{{3}}-[89abAB]{_HEX}{{3}}-{_HEX}{{12}}")
+"""A UUID of version 7, and its time: the newest stand together in the index."""
 
 _REFUSALS = ("22", "54")
 """Classes of SQLSTATE with which jsonb refuses a text: bad data, and endless nesting."""
@@ -30,16 +30,12 @@ class Overtaken(Exception):
     """Somebody else has moved the position meanwhile, so nothing of this was stored."""
 
 
-def inbox_id(stream: Stream, message_id: str) -> uuid.UUID:
-    """Return the id in the inbox of a message of the origin and channel of *stream*."""
-    source = json.dumps([stream.origin, stream.channel, message_id]).encode()
-    digest = hashlib.sha256(source).digest()
-    try:
-        given = uuid.UUID(message_id)
-    except ValueError:
-        return uuid.UUID(bytes=digest[:16])
-    time = given.bytes[:_TIME_BYTES] if given.version == 7 else b""
-    return uuid.UUID(bytes=(time + digest)[:16])
+def inbox_id(stream: Stream, message_id: str) -> str:
+    """Return the id in the inbox of a message of the origin and channel of *stream*, a UUID."""
+    source = "\0".join((stream.origin, stream.channel, message_id))
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    time = "".join(found.groups()) if (found := _SEVEN.fullmatch(message_id)) else ""
+    return (time.lower() + digest)[:32]
 
 
 class Inbox:
@@ -97,7 +93,7 @@ class Inbox:
     @staticmethod
     def _id(stream: Stream, message: Incoming) -> str | None:
         given = identity(message)
-        return None if given is None else str(inbox_id(stream, given))
+        return None if given is None else inbox_id(stream, given)
 
     def _insert(self, payloads: Sequence[bytes]) -> None:
         """Insert *payloads*; one that jsonb refuses becomes a text, which workers park."""

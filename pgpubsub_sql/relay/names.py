@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from functools import cached_property
 
 PREFIX = "pgpubsub"
 """The first token of every subject."""
@@ -57,12 +58,12 @@ class Stream:
     partition: int
     """From 0 up."""
 
-    @property
+    @cached_property
     def subject(self) -> str:
         """The subject of its messages: ``pgpubsub.<origin>.<channel>.<generation>.<partition>``."""
         return ".".join(self._tokens())
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Its name on the broker: the tokens of the subject, with plus signs between them."""
         return _SEPARATOR.join(self._tokens())
@@ -103,5 +104,7 @@ def partition_of(key: str | None, uuid: str, partitions: int) -> int:
 
     Messages with equal keys share one. Those without are spread by their *uuid*.
     """
+    if partitions == 1:
+        return 0
     digest = hashlib.sha256((uuid if key is None else key).encode()).digest()
     return int.from_bytes(digest[:8], "big") % partitions

@@ -8,7 +8,6 @@ import datetime
 import hashlib
 import logging
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import islice, starmap
@@ -68,10 +67,9 @@ def message_id(origin: str, row: Row) -> str:
     stores later has another time.
     """
     text = "\0".join([origin, row.schema, str(row.number), str(row.stored_at)])
-    digest = hashlib.sha256(text.encode()).digest()
-    value = int.from_bytes((row.stored_at // 1000).to_bytes(6, "big") + digest[:10], "big")
-    value = value & ~(0xF << 76) | 7 << 76
-    return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    ms, variant = f"{row.stored_at // 1000:012x}", "89ab"[int(digest[3], 16) & 3]
+    return f"{ms[:8]}-{ms[8:]}-7{digest[:3]}-{variant}{digest[4:7]}-{digest[7:19]}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

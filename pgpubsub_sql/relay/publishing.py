@@ -20,7 +20,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 from urllib.parse import quote
 
@@ -64,8 +64,8 @@ class Outgoing:
     @cached_property
     def size(self) -> int:
         """Most bytes that count for the broker's ``max_payload``."""
-        lines = sum(len(name) + len(value.encode()) + 4 for name, value in self.headers.items())
-        return len(self.payload) + lines + len("NATS/1.0\r\n\r\n") + _BATCH_HEADERS
+        lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
+        return len(self.payload) + len(lines.encode()) + len("NATS/1.0\r\n\r\n") + _BATCH_HEADERS
 
 
 def outgoing(
@@ -85,7 +85,7 @@ def outgoing(
         "ce-id": message_id,
         "ce-source": f"/pgpubsub/{origin}",
         "ce-type": _header(channel),
-        "ce-time": created_at.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z"),
+        "ce-time": created_at.astimezone(datetime.UTC).isoformat()[: -len("+00:00")] + "Z",
     }
     if key is not None:
         headers["ce-partitionkey"] = _header(key)
@@ -204,6 +204,7 @@ def _check(stream: Stream, answer: Mapping[str, Any], count: int | None = None) 
         )
 
 
+@lru_cache(maxsize=1024)
 def _header(value: str) -> str:
     """Return *value* as CloudEvents writes it into a header: percent-encoded where it must be."""
     return quote(value, safe=_PRINTABLE)

@@ -52,7 +52,7 @@ FROM pgpubsub_sql_position ORDER BY stream
 INSERT INTO pgpubsub_sql_inbox (id)
 SELECT DISTINCT unnest(%(ids)s::uuid[]) AS id ORDER BY id
 ON CONFLICT DO NOTHING
-RETURNING id::text
+RETURNING replace(id::text, '-', '')
 
 -- forget --
 -- Delete what arrived so long ago that the broker does not hold it any more, and return the number of rows.
