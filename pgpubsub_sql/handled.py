@@ -14,6 +14,7 @@ from pgpubsub_sql.channels import notified_names
 from pgpubsub_sql.django_internals import for_write
 from pgpubsub_sql.payloads.stored import PayloadDecoder
 from pgpubsub_sql.sql import query
+from pgpubsub_sql.sql.own_tables import RELAY
 
 if TYPE_CHECKING:
     from pgpubsub_sql.channels import BaseChannel
@@ -68,12 +69,39 @@ class HandledQuerySet(models.QuerySet["Handled"]):
 
         Raises :class:`LookupError` if a channel has no such subscription.
         """
+        return self._send("send_again", subscription, rate, after, progress)
+
+    def publish_again(
+        self,
+        *,
+        rate: float | None = None,
+        after: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> int:
+        """Have the relay publish these messages again, under the ids that they had.
+
+        Receivers store those that they lack, and drop the others, as long as they remember their
+        ids: for the publisher's ``max_age`` and a day. Only what was published counts, whatever
+        else is selected. For the arguments, the result and errors see :meth:`replay`.
+        """
+        published = self.filter(subscription=RELAY, outcome=Outcome.HANDLED)
+        return published._send("publish_again", RELAY, rate, after, progress)
+
+    def _send(
+        self,
+        how: str,
+        subscription: str | None,
+        rate: float | None,
+        after: int | None,
+        progress: Callable[[int, int], object] | None,
+    ) -> int:
+        """Execute the query *how* for each page of these, and return their number."""
         using, started, sent = for_write(self), time.monotonic(), 0
         for page in self._pages(after, PAGE if rate is None else max(1, min(PAGE, int(rate)))):
             if rate is not None:
                 time.sleep(max(0.0, started + sent / rate - time.monotonic()))
             with transaction.atomic(using=using):
-                _send_again(using, page, subscription)
+                _send_again(how, using, page, subscription)
             sent += len(page)
             if progress:
                 progress(sent, page[-1][0])
@@ -103,7 +131,7 @@ Kept = tuple[int, int, int, str]
 """Number, slot, id and channel."""
 
 
-def _send_again(using: str, page: Sequence[Kept], subscription: str | None) -> None:
+def _send_again(how: str, using: str, page: Sequence[Kept], subscription: str | None) -> None:
     numbers, slots, ids, channels = zip(*page, strict=True)
     values: dict[str, Any] = {
         "slots": list(slots),
@@ -121,7 +149,7 @@ def _send_again(using: str, page: Sequence[Kept], subscription: str | None) -> N
                     f"The channel {lacking[0][0]} has no subscription {subscription!r}, so nothing "
                     "was sent again. Declare a listener of it, and run migrate."
                 )
-        cursor.execute(query("send_again"), values)
+        cursor.execute(query(how), values)
         cursor.execute(query("ring"), {"channels": notified_names(names)})
 
 

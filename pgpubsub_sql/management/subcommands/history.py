@@ -7,8 +7,10 @@ import json
 import shlex
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 from django.db.models import DurationField, ExpressionWrapper, F
@@ -35,6 +37,8 @@ from pgpubsub_sql.management.selection import (
 from pgpubsub_sql.management.subcommands.messages import ago
 from pgpubsub_sql.management.subcommands.sending import moment
 from pgpubsub_sql.models import Handled, Outcome
+from pgpubsub_sql.relay.settings import relay_settings
+from pgpubsub_sql.sql.own_tables import RELAY
 from pgpubsub_sql.sql.privileges import Role
 from pgpubsub_sql.sql.readiness import check_role
 from pgpubsub_sql.subscriptions import Lane
@@ -46,7 +50,7 @@ _COLUMNS = (
 _AGE = ExpressionWrapper(Now() - F("handled_at"), output_field=DurationField())
 _FOREIGN = ("id", "older_than", "error")
 """Options of ``replay`` that are about parked messages."""
-_OWN = ("since", "until", "rate", "after")
+_OWN = ("since", "until", "rate", "after", "same_ids")
 """Options of ``replay`` that are about the history."""
 
 
@@ -97,6 +101,11 @@ def replay_handled(command: BaseCommand, options: Options) -> None:
         channel=_channels(options)[0], outcome=Outcome.HANDLED
     )
     rows = _within(rows, options | {"until": until})
+    replay: Callable[..., int] = partial(rows.replay, subscription=subscription)
+    if options["same_ids"]:
+        _check_remembered(options)
+        rows = rows.filter(subscription=RELAY)
+        replay = rows.publish_again
     count = rows.count_again()
     if options["dry_run"] or not count:
         _tell(command, options, count)
@@ -105,18 +114,28 @@ def replay_handled(command: BaseCommand, options: Options) -> None:
     confirm(command, options, f"Send {pluralize(count, 'message')} again{whom}?")
     progress = _Progress(progress_bar(command, count))
     try:
-        sent = rows.replay(
-            subscription=subscription,
-            rate=options["rate"],
-            after=options["after"],
-            progress=progress,
-        )
+        sent = replay(rate=options["rate"], after=options["after"], progress=progress)
     except LookupError as error:
         raise CommandError(str(error)) from error
     except BaseException:
         command.stderr.write(_resume(options, until, progress))
         raise
     _tell(command, options, sent)
+
+
+def _check_remembered(options: Options) -> None:
+    """Raise :class:`CommandError` unless receivers know what they have of the selected messages."""
+    try:
+        known = relay_settings().max_age
+    except ImproperlyConfigured as error:
+        raise CommandError(str(error)) from error
+    if options["subscription"] not in (None, RELAY):
+        raise CommandError(f"--same-ids is about the subscription {RELAY!r}: name no other one.")
+    if options["since"] is None or options["since"] < timezone.now() - known:
+        raise CommandError(
+            "Receivers know for PGPUBSUB_RELAY['max_age'] what they have, and would handle older "
+            f"messages again. Give a --since within the last {known.total_seconds():.0f} seconds."
+        )
 
 
 class _Progress:
@@ -140,6 +159,8 @@ def _resume(options: Options, until: datetime.datetime, progress: _Progress) -> 
     words = ["python manage.py pgpubsub replay --handled", *map(shlex.quote, options["channels"])]
     if options["subscription"] is not None:
         words.append(f"--subscription {shlex.quote(options['subscription'])}")
+    if options["same_ids"]:
+        words.append("--same-ids")
     if options["since"]:
         words.append(f"--since {options['since'].isoformat()}")
     words.append(f"--until {until.isoformat()}")
@@ -186,6 +207,13 @@ def add_replaying(parser: ArgumentParser) -> None:
         help="Send messages again that were handled, of one channel that keeps them. Each is sent "
         "once, as a new message; --subscription says for whom, instead of for all.",
     )
+    parser.add_argument(
+        "--same-ids",
+        action="store_true",
+        default=None,
+        help="With --handled: have the relay publish them again under the ids that they had, so "
+        "that receivers store only what they lack.",
+    )
     add_range(parser)
     parser.add_argument(
         "--rate", type=positive, metavar="N", help="Send at most N messages a second."
@@ -201,7 +229,8 @@ def add_replaying(parser: ArgumentParser) -> None:
 def require_handled(options: Options) -> None:
     """Raise :class:`CommandError` if an option needs ``--handled``, which was not given."""
     if given := [name for name in _OWN if options[name] is not None]:
-        raise CommandError(f"--{given[0]} is about messages that were handled: add --handled.")
+        name = given[0].replace("_", "-")
+        raise CommandError(f"--{name} is about messages that were handled: add --handled.")
 
 
 def _add_selection(parser: ArgumentParser) -> None:

@@ -49,6 +49,11 @@ def replay(command: BaseCommand, options: Options) -> None:
     each once, in order, as new messages. An interrupted one says how to go on.
 
       manage.py pgpubsub replay --handled blog.Orders --since 2d --subscription search
+
+    With --same-ids besides, the relay publishes them again under the ids that they had: after a
+    stream was lost, receivers store what they lack, and drop what they have.
+
+      manage.py pgpubsub replay --handled blog.Orders --since 2d --same-ids
     """
     if options["handled"]:
         replay_handled(command, options)

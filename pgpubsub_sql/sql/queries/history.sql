@@ -93,6 +93,18 @@ LEFT JOIN pgpubsub_sql_subscription AS subscription ON subscription.channel = ag
 WHERE %(subscription)s::text IS NULL OR coalesce(subscription.name, '') = %(subscription)s
 ORDER BY again.number
 
+-- publish_again --
+-- Store messages of the history for the relay alone, with the number and the time of which their ids are computed.
+INSERT INTO pgpubsub_sql_notification (channel, subscription, message, payload, key, created_at, expires_at)
+SELECT handled.channel, %(subscription)s, chosen.number, handled.payload, handled.key, handled.created_at,
+    handled.expires_at
+FROM unnest(%(slots)s::smallint[], %(ids)s::bigint[], %(numbers)s::bigint[], %(channels)s::text[])
+    AS chosen (slot, id, number, channel)
+JOIN pgpubsub_sql_handled AS handled
+    ON handled.slot = chosen.slot AND handled.id = chosen.id AND handled.channel = chosen.channel
+        AND coalesce(handled.message, handled.id) = chosen.number
+ORDER BY chosen.number
+
 -- kept_channels --
 -- The channels of which something is kept: one index probe each.
 WITH RECURSIVE kept (channel) AS (
