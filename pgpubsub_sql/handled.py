@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models, transaction
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Now
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from pgpubsub_sql.channels import notified_names
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 PAGE = 1000
 """Messages sent again in one transaction."""
 
-NUMBER = Coalesce("message", "id")
-"""What the copies of a message share, and what orders messages: a later copy has a higher id."""
+SPANS = [datetime.timedelta(seconds=4**n) for n in range(13)]
+"""Recent times, from a second to half a year, in which the newest messages are looked for."""
 
 
 class Outcome(models.TextChoices):
@@ -42,8 +44,24 @@ class HandledQuerySet(models.QuerySet["Handled"]):
 
     def count_again(self) -> int:
         """Return how many messages :meth:`replay` would send: these, each once, unless expired."""
-        numbers = self._unexpired().order_by().annotate(number=NUMBER)
-        return int(numbers.aggregate(count=models.Count("number", distinct=True))["count"])
+        numbers = self._unexpired().order_by()
+        return int(numbers.aggregate(count=models.Count("message", distinct=True))["count"])
+
+    def newest(self, number: int, *, until: datetime.datetime | None = None) -> HandledQuerySet:
+        """Return these, what was handled last first; or only those of a recent time.
+
+        There are at least *number* of them, if there are so many at all. Whoever knows that none of
+        these was handled after *until* says so.
+
+        The index that has times has no order. So all of the time that it is asked for are read and
+        sorted: first those of a second, then of a time that is four times as long, and so on.
+        """
+        rows, until = self.order_by("-handled_at", "-id"), until or timezone.now()
+        for span in SPANS:
+            recent = rows.filter(handled_at__gte=until - span)
+            if recent.order_by()[:number].count() == number:
+                return recent
+        return rows
 
     def replay(
         self,
@@ -112,15 +130,15 @@ class HandledQuerySet(models.QuerySet["Handled"]):
 
     def _pages(self, after: int | None, size: int) -> Iterator[list[Kept]]:
         """Yield these, each once and in order, up to the last one that there is now."""
-        ends = {"first": models.Min("number"), "last": models.Max("number")}
-        found = self.order_by().annotate(number=NUMBER).aggregate(**ends)
+        ends = {"first": models.Min("message"), "last": models.Max("message")}
+        found = self.order_by().aggregate(**ends)
         first, last = found["first"] or 0, found["last"] or 0
         done = first - 1 if after is None else max(after, first - 1)
         # Any copy will do. If ids were in the order, PostgreSQL 14 would read everything.
-        numbers = self._unexpired().annotate(number=NUMBER).order_by("number").distinct("number")
+        numbers = self._unexpired().order_by("message").distinct("message")
         while done < last:
-            rows = numbers.filter(number__gt=done, number__lte=last)
-            page = list(rows.values_list("number", "slot", "id", "channel")[:size])
+            rows = numbers.filter(message__gt=done, message__lte=last)
+            page = list(rows.values_list("message", "slot", "id", "channel")[:size])
             if not page:
                 return
             yield page
@@ -167,8 +185,9 @@ class Handled(models.Model):
     """Name of the channel in PostgreSQL."""
     subscription = models.CharField(max_length=63, blank=True)
     """Name of the subscription that it was stored for; empty for listeners without one."""
-    message = models.BigIntegerField(null=True, blank=True)
-    """Number that it shares with its copies for other subscriptions. None stands for the id."""
+    message = models.BigIntegerField()
+    """Number that it shares with its copies for other subscriptions, and that orders messages. It is
+    the id of a message that was stored once."""
     key = models.TextField(null=True, blank=True)
     """Ordering key."""
     payload = models.JSONField(decoder=PayloadDecoder)
@@ -198,7 +217,7 @@ class Handled(models.Model):
         managed = False
         verbose_name = _("kept message")
         verbose_name_plural = _("history")
-        ordering = ("id",)
+        ordering = ("message", "id")
         default_permissions = ("view",)
 
     def __str__(self) -> str:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from django.db import connections, models, transaction
 from django.db.models import Func, Subquery
 from django.db.models.expressions import RawSQL
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
 
 from pgpubsub_sql.channels import declared_channels, notified_names
 from pgpubsub_sql.django_internals import LoadedMigrations, applied_migration, for_write
-from pgpubsub_sql.handled import NUMBER, Handled, Outcome
+from pgpubsub_sql.handled import Handled, Outcome
 from pgpubsub_sql.keeping import copying, is_kept, keeping
 from pgpubsub_sql.payloads.stored import PayloadDecoder
 from pgpubsub_sql.sql import query, render
@@ -36,6 +36,9 @@ __all__ = [
     "Position",
     "State",
 ]
+
+NUMBER = Coalesce("message", "id")
+"""What the copies of a message share, and what orders messages: a later copy has a higher id."""
 
 BATCH = 1000
 """Notifications changed in one transaction."""

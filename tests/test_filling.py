@@ -331,7 +331,7 @@ def keep(number: int, slot: int = 0, **values: Any) -> None:
     sql(
         "INSERT INTO pgpubsub_sql_handled (slot, id, channel, subscription, message, key, payload,"
         " created_at, handled_at, kept_until, outcome, attempts, expires_at)"
-        " SELECT %s, id, channel, %s, message, key, payload, created_at, now(),"
+        " SELECT %s, id, channel, %s, coalesce(message, id), key, payload, created_at, now(),"
         " now() + interval '1 day', %s, 0, expires_at"
         " FROM pgpubsub_sql_notification WHERE id = %s",
         *(slot, values.get("subscription", ""), values.get("outcome", "handled"), row.pk),

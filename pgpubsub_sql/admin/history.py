@@ -29,7 +29,7 @@ from pgpubsub_sql.admin.limits import page
 from pgpubsub_sql.admin.listing import AtLeast
 from pgpubsub_sql.admin.readonly import ReadOnlyAdmin, id_of
 from pgpubsub_sql.admin.selection import RECENT, in_words
-from pgpubsub_sql.handled import NUMBER, HandledQuerySet
+from pgpubsub_sql.handled import HandledQuerySet
 from pgpubsub_sql.inspection import MOST
 from pgpubsub_sql.models import Handled, Outcome
 from pgpubsub_sql.sql import query
@@ -93,15 +93,12 @@ class HistoryList(ChangeList):
         rows: Any = super().get_queryset(request, exclude_parameters)
         return rows if self.query else selected(rows, request.GET.dict())
 
-    def get_ordering(self, request: HttpRequest, queryset: Any) -> list[Any]:
-        """Order by what an index of the channel has; by id if the ids have a bound."""
-        parameters = request.GET
-        if parameters.get("channel") and not parameters.get("since"):
-            return [NUMBER.desc(), "-id"]
-        return ["-id"]
+    def get_ordering(self, request: HttpRequest, queryset: Any) -> list[str]:
+        """Order by what the index of a channel has."""
+        return ["-message", "-id"]
 
     def get_results(self, request: HttpRequest) -> None:
-        keys = list(self.queryset.values_list("slot", "pk")[: MOST + 1])
+        keys = list(self._newest(request).values_list("slot", "channel", "message", "pk"))
         self.paginator = Paginator(keys[:MOST], self.list_per_page)
         self.result_count = len(keys) if len(keys) <= MOST else AtLeast(MOST)
         self.show_full_result_count = self.can_show_all = False
@@ -114,6 +111,14 @@ class HistoryList(ChangeList):
             raise IncorrectLookupParameters(str(error)) from error
         self.result_list = _load(self.root_queryset, list(shown.object_list))
 
+    def _newest(self, request: HttpRequest) -> Any:
+        """Return the newest, in the order of their numbers where an index has them so."""
+        chosen = request.GET
+        is_part = chosen.get("since") or chosen.get("outcome", "") not in ("", Outcome.HANDLED)
+        if self.query or (chosen.get("channel") and not is_part):
+            return self.queryset[: MOST + 1]
+        return self.queryset.newest(MOST + 1)[: MOST + 1]
+
 
 def selected(rows: HandledQuerySet, parameters: dict[str, str]) -> HandledQuerySet:
     """Return those of *rows* that the *parameters* of an address select."""
@@ -125,19 +130,20 @@ def selected(rows: HandledQuerySet, parameters: dict[str, str]) -> HandledQueryS
     if outcome:
         rows = rows.filter(outcome=outcome)
     if since:
-        moment = timezone.now() - RECENT[since]
-        with connections[rows.db].cursor() as cursor:
-            cursor.execute(query("first_kept_since"), {"since": moment})
-            ((first,),) = cursor.fetchall()
-        rows = rows.none() if first is None else rows.filter(pk__gte=first, handled_at__gte=moment)
+        rows = rows.filter(handled_at__gte=timezone.now() - RECENT[since])
     return rows
 
 
-def _load(rows: HandledQuerySet, keys: Sequence[tuple[int, int]]) -> list[Handled]:
-    """Return the messages with these slots and ids in this order, without their payloads."""
-    slots, ids = {slot for slot, _ in keys}, [pk for _, pk in keys]
-    found = rows.filter(slot__in=slots, pk__in=ids).annotate(now=Now()).defer("payload", "key")
-    by_key = {(one.slot, one.pk): one for one in found}
+Key = tuple[int, str, int, int]
+"""Slot, channel, number and id."""
+
+
+def _load(rows: HandledQuerySet, keys: Sequence[Key]) -> list[Handled]:
+    """Return the messages with these keys in this order, without their payloads."""
+    slots, channels, numbers, ids = map(set, zip(*keys, strict=True)) if keys else [()] * 4
+    chosen = rows.filter(slot__in=slots, channel__in=channels, message__in=numbers, pk__in=ids)
+    found = chosen.annotate(now=Now()).defer("payload", "key")
+    by_key = {(one.slot, one.channel, one.message, one.pk): one for one in found}
     return [by_key[key] for key in keys if key in by_key]
 
 

@@ -137,7 +137,7 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
         "id": Column(type="bigint", filler="0"),
         "channel": Column(type=_NAME, filler="''"),
         "subscription": Column(type=_NAME, filler="''"),
-        "message": Column(type="bigint", is_required=False),
+        "message": Column(type="bigint", filler="0"),
         "key": Column(type="text", is_required=False),
         "payload": Column(type="jsonb", filler="'{}'"),
         "created_at": Column(type=_TIME, filler="'-infinity'"),
@@ -179,13 +179,13 @@ INDEXES: Mapping[str, Mapping[str, str]] = {
     POSITION: {},
     INBOX: {"pgpubsub_sql_arrived": "USING btree (arrived_at)"},
     HANDLED: {
-        "pgpubsub_sql_handled_id": "USING btree (id)",
-        "pgpubsub_sql_handled_number": "USING btree (channel, COALESCE(message, id))",
+        "pgpubsub_sql_handled_number": "USING btree (channel, message)",
         "pgpubsub_sql_handled_unusual": (
-            "USING btree (id) WHERE ((outcome)::text <> 'handled'::text)"
+            "USING btree (handled_at) WHERE ((outcome)::text <> 'handled'::text)"
         ),
         "pgpubsub_sql_handled_time": (
-            "USING brin (handled_at, kept_until) WITH (autosummarize='on')"
+            "USING brin (id int8_minmax_multi_ops, handled_at, kept_until) "
+            "WITH (autosummarize='on')"
         ),
     },
     SECRET: {},

@@ -34,6 +34,8 @@ class History:
         self.is_kept = is_kept(channel)
         """Whether there is anything to do."""
         self.copying = copying(CLAIMED, "''") if self.is_kept else NOTHING
+        discarded = copying("'discarded'", "%(reason)s")
+        self._discarding = render("queries/keep_discarded", kept=discarded)
         self._channel = channel
         self._session = session
         self._slot = 0
@@ -49,7 +51,8 @@ class History:
 
     def correct(self, batch: Batch) -> None:
         """Write what has become of the messages of *batch*; remove those that are put back."""
-        if not self.is_kept:
+        is_right = not batch.durations and batch.count(Done) == len(batch.claimed)
+        if not self.is_kept or is_right:
             return
         found = list(zip(batch.claimed, batch.outcomes, strict=True))
         done = Done | Discarded | Expired
@@ -74,13 +77,15 @@ class History:
 
     def discard(self, claimed: Claimed, outcome: Discarded) -> None:
         """Delete and keep a message that its listener discarded in a transaction of its own."""
-        text = render("queries/keep_discarded", kept=copying("'discarded'", "%(reason)s"))
         values = untouched(claimed.id, claimed.attempts) | keeping(self._channel)
-        self._session.execute("keep_discarded", values | {"reason": _reason(outcome)}, text=text)
+        values["reason"] = _reason(outcome)
+        self._session.execute("keep_discarded", values, text=self._discarding)
 
     def _located(self, claimed: list[Claimed]) -> dict[str, Any]:
         return {
             "slot": self._slot,
+            "channel": self._channel.postgres_name(),
+            "messages": [one.id if one.message is None else one.message for one in claimed],
             "ids": [one.id for one in claimed],
             "created": [one.created_at for one in claimed],
         }

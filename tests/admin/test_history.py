@@ -200,7 +200,7 @@ def test_a_page_of_a_million_reads_what_it_shows_by_an_index(
         text(client.get(HISTORY, PAGES[name]))
     assert found
     read = sum(rows_of(one) + one.get("Rows Removed by Filter", 0) for one in found)
-    days = 700_000 if name == "a week" else 90_000 if "once" in name else 0
-    assert read <= 3 * MOST + 2 * days, read
+    of_a_day = 90_000 if "once" in name else 0  # a fifth of these are of the channel
+    assert read <= 4 * MOST + 2 * of_a_day, read
     for one in found:
-        assert one["Node Type"] != "Seq Scan" or rows_of(one) == 0 or days, one
+        assert one["Node Type"] != "Seq Scan" or rows_of(one) == 0 or of_a_day, one

@@ -73,9 +73,9 @@ def test_no_statement_of_a_batch_searches_the_history(delivery: Delivery) -> Non
     chosen = {"keys": ["a"], "alone": False, "limit": 500, "bytes": CLAIM_BYTES}
     keyed = statement("take_ordered", ClaimFilter(), History(Step, delivery.session).copying)
     assert scans(keyed, chosen | Lane("app.Step")._asdict() | history.begin()) == []
-    ids = [200_001 + number for number in range(100)]
+    ids = [200_001 + 5 * number for number in range(100)]
     moments = ["1970-01-01"] * 100
-    located = {"slot": 2, "ids": ids, "created": moments}
+    located = {"slot": 2, "channel": "plans.1", "messages": ids, "ids": ids, "created": moments}
     corrections = {
         "unkeep": located,
         "correct_kept": located

@@ -184,8 +184,9 @@ def test_a_worker_handles_while_a_partition_waits_to_be_emptied(delivery: Delive
 
 ANOTHER = """
 INSERT INTO pgpubsub_sql_handled (
-    slot, id, channel, subscription, payload, created_at, handled_at, kept_until, outcome, attempts
-) SELECT %s, 9, 'app.Job', '', '{}', now(), now(), now() + interval '1 day', 'handled', 0
+    slot, id, channel, subscription, message, payload, created_at, handled_at, kept_until, outcome,
+    attempts
+) SELECT %s, 9, 'app.Job', '', 9, '{}', now(), now(), now() + interval '1 day', 'handled', 0
 """
 
 

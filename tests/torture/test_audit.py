@@ -174,8 +174,9 @@ def test_what_nobody_has_handled_yet_is_named() -> None:
 
 KEEP = """
 INSERT INTO pgpubsub_sql_handled (
-    slot, id, channel, subscription, payload, created_at, handled_at, kept_until, outcome, attempts
-) SELECT 0, 1, %s, %s, jsonb_build_object('writer', 1, 'number', 2), now(), now(), now(), %s, 0
+    slot, id, channel, subscription, message, payload, created_at, handled_at, kept_until, outcome,
+    attempts
+) SELECT 0, 1, %s, %s, 1, jsonb_build_object('writer', 1, 'number', 2), now(), now(), now(), %s, 0
 """
 
 

@@ -18,7 +18,6 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from pgpubsub_sql.channels import declared_channels
-from pgpubsub_sql.handled import NUMBER
 from pgpubsub_sql.management.base import Options, Row, Subcommand, positive
 from pgpubsub_sql.management.output import (
     output_width,
@@ -70,10 +69,12 @@ def history(command: BaseCommand, options: Options) -> None:
         rows = rows.filter(subscription=options["subscription"])
     if options["outcome"]:
         rows = rows.filter(outcome=options["outcome"])
-    # Of one channel an index has the numbers in order; of several, that of all ids is as good.
-    newest = (NUMBER.desc(), "-id") if len(options["channels"]) == 1 else ("-id",)
-    rows = _within(rows, options).order_by(*newest)
     limit = max(0, options["limit"])
+    rows = _within(rows, options)
+    if _is_in_order(options):
+        rows = rows.order_by("-message", "-id")
+    else:
+        rows = rows.newest(limit + 1, until=options["until"])
     found = list(rows.annotate(age=_AGE).values(*_COLUMNS, "age")[: limit + 1])
     shown, is_cut = found[:limit], len(found) > limit
     if options["json"]:
@@ -259,6 +260,12 @@ def _channels(options: Options) -> list[str]:
     kept = [name for name in references if rows.filter(channel=name).exists()]
     known = [*kept, *(channel.postgres_name() for channel in declared_channels())]
     return resolve_channels(references, known)
+
+
+def _is_in_order(options: Options) -> bool:
+    """Whether an index has what is chosen in the order of its numbers."""
+    is_part = options["since"] or options["until"] or options["outcome"] not in (None, "handled")
+    return len(options["channels"]) == 1 and not is_part
 
 
 def _within(rows: Any, options: Options) -> Any:

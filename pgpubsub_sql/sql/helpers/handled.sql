@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS :"schema".pgpubsub_sql_handled (
     id bigint NOT NULL,
     channel varchar(63) NOT NULL,
     subscription varchar(63) NOT NULL,
-    message bigint,
+    message bigint NOT NULL,
     key text,
     payload jsonb NOT NULL,
     created_at timestamptz NOT NULL,
@@ -22,14 +22,14 @@ CREATE TABLE IF NOT EXISTS :"schema".pgpubsub_sql_handled (
 ) PARTITION BY LIST (slot);
 
 -- create_handled_indexes --
--- By id for the admin; by number for whoever goes through a channel in order; by time, at hardly any cost.
-CREATE INDEX IF NOT EXISTS pgpubsub_sql_handled_id ON :"schema".pgpubsub_sql_handled (id);
-CREATE INDEX IF NOT EXISTS pgpubsub_sql_handled_number
-    ON :"schema".pgpubsub_sql_handled (channel, coalesce(message, id));
+-- One B-tree, by number, for whoever goes through a channel in order, and for the corrections of a batch: a second one
+-- would cost too much. By id and by time at hardly any cost; a message that was tried again has an id out of the order of
+-- time, which must not spoil its range of pages.
+CREATE INDEX IF NOT EXISTS pgpubsub_sql_handled_number ON :"schema".pgpubsub_sql_handled (channel, message);
 CREATE INDEX IF NOT EXISTS pgpubsub_sql_handled_unusual
-    ON :"schema".pgpubsub_sql_handled (id) WHERE outcome <> 'handled';
-CREATE INDEX IF NOT EXISTS pgpubsub_sql_handled_time
-    ON :"schema".pgpubsub_sql_handled USING brin (handled_at, kept_until) WITH (autosummarize = on);
+    ON :"schema".pgpubsub_sql_handled (handled_at) WHERE outcome <> 'handled';
+CREATE INDEX IF NOT EXISTS pgpubsub_sql_handled_time ON :"schema".pgpubsub_sql_handled
+    USING brin (id int8_minmax_multi_ops, handled_at, kept_until) WITH (autosummarize = on);
 
 -- create_slots --
 -- The partitions, one for each slot, as far as they are missing: only if a channel keeps something, for each takes

@@ -44,8 +44,8 @@ UPDATE pgpubsub_sql_subscription SET fill_until = greatest(
         WHERE parked.channel = %(channel)s AND parked.subscription <> %(subscription)s AND available_at IS NULL
     ),
     (
-        SELECT coalesce(message, id) FROM pgpubsub_sql_handled AS kept
-        WHERE kept.channel = %(channel)s ORDER BY coalesce(message, id) DESC LIMIT 1
+        SELECT message FROM pgpubsub_sql_handled AS kept
+        WHERE kept.channel = %(channel)s ORDER BY message DESC LIMIT 1
     )
 )
 WHERE channel = %(channel)s AND name = %(subscription)s AND filled_to IS NOT NULL AND fill_until IS NULL
@@ -75,13 +75,12 @@ WITH subscription AS MATERIALIZED (
         AND coalesce(message, id) <= %(fill_until)s
 ), kept AS MATERIALIZED (
     -- What was discarded for this subscription since it was registered is there, as far as it is concerned.
-    SELECT coalesce(message, id) AS number, payload, key, created_at, expires_at,
+    SELECT message AS number, payload, key, created_at, expires_at,
         subscription = %(subscription)s AND handled_at >= (SELECT created_at FROM subscription) AS is_there
     FROM pgpubsub_sql_handled
-    WHERE channel = %(channel)s AND coalesce(message, id) > %(filled_to)s
-        AND coalesce(message, id) <= %(fill_until)s
+    WHERE channel = %(channel)s AND message > %(filled_to)s AND message <= %(fill_until)s
         AND outcome <> 'expired' AND (expires_at IS NULL OR expires_at > statement_timestamp())
-    ORDER BY coalesce(message, id), is_there DESC LIMIT %(limit)s
+    ORDER BY message, is_there DESC LIMIT %(limit)s
 ), step AS MATERIALIZED (
     SELECT created_at, fill_until, coalesce((
         SELECT number FROM (SELECT number FROM stored UNION ALL SELECT number FROM kept) AS every

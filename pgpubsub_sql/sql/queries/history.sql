@@ -8,23 +8,27 @@
         attempts, expires_at
     )
     SELECT
-        %(slot)s, id, channel, subscription, message, key, payload, created_at, statement_timestamp(),
+        %(slot)s, id, channel, subscription, coalesce(message, id), key, payload, created_at, statement_timestamp(),
         statement_timestamp() + %(keep)s, :{outcome}, :{reason}, attempts, expires_at
     FROM taken
 
 -- unkeep --
 -- Remove from the history what its batch puts back.
 DELETE FROM pgpubsub_sql_handled AS handled
-USING unnest(%(ids)s::bigint[], %(created)s::timestamptz[]) AS back (id, created_at)
-WHERE handled.slot = %(slot)s AND handled.id = back.id AND handled.created_at = back.created_at
+USING unnest(%(messages)s::bigint[], %(ids)s::bigint[], %(created)s::timestamptz[]) AS back (message, id, created_at)
+WHERE handled.slot = %(slot)s AND handled.channel = %(channel)s AND handled.message = back.message
+    AND handled.id = back.id AND handled.created_at = back.created_at
 
 -- correct_kept --
 -- Write into the history what only the end of the batch knows.
 UPDATE pgpubsub_sql_handled AS handled
 SET outcome = found.outcome, reason = found.reason, duration = found.duration, handled_at = clock_timestamp()
-FROM unnest(%(ids)s::bigint[], %(created)s::timestamptz[], %(outcomes)s::text[], %(reasons)s::text[], %(durations)s::real[])
-    AS found (id, created_at, outcome, reason, duration)
-WHERE handled.slot = %(slot)s AND handled.id = found.id AND handled.created_at = found.created_at
+FROM unnest(
+    %(messages)s::bigint[], %(ids)s::bigint[], %(created)s::timestamptz[], %(outcomes)s::text[], %(reasons)s::text[],
+    %(durations)s::real[]
+) AS found (message, id, created_at, outcome, reason, duration)
+WHERE handled.slot = %(slot)s AND handled.channel = %(channel)s AND handled.message = found.message
+    AND handled.id = found.id AND handled.created_at = found.created_at
 
 -- keep_discarded --
 -- Delete a notification that its listener discarded, after its transaction was rolled back, as delete_discarded does,
@@ -84,8 +88,8 @@ FROM (
         FROM unnest(%(slots)s::smallint[], %(ids)s::bigint[], %(numbers)s::bigint[], %(channels)s::text[])
             AS chosen (slot, id, number, channel)
         JOIN pgpubsub_sql_handled AS handled
-            ON handled.slot = chosen.slot AND handled.id = chosen.id AND handled.channel = chosen.channel
-                AND coalesce(handled.message, handled.id) = chosen.number
+            ON handled.slot = chosen.slot AND handled.channel = chosen.channel AND handled.message = chosen.number
+                AND handled.id = chosen.id
         ORDER BY chosen.number
     ) AS sorted
 ) AS again
@@ -108,16 +112,10 @@ ORDER BY chosen.number
 -- kept_channels --
 -- The channels of which something is kept: one index probe each.
 WITH RECURSIVE kept (channel) AS (
-    (SELECT channel FROM pgpubsub_sql_handled ORDER BY channel, coalesce(message, id) LIMIT 1)
+    (SELECT channel FROM pgpubsub_sql_handled ORDER BY channel, message LIMIT 1)
     UNION ALL
     SELECT next.* FROM kept CROSS JOIN LATERAL (
-        SELECT channel FROM pgpubsub_sql_handled WHERE channel > kept.channel
-        ORDER BY channel, coalesce(message, id) LIMIT 1
+        SELECT channel FROM pgpubsub_sql_handled WHERE channel > kept.channel ORDER BY channel, message LIMIT 1
     ) AS next
 )
 SELECT channel FROM kept
-
--- first_kept_since --
--- The lowest id of what was handled since a time; NULL if nothing was. An index on the time finds that, if the one of
--- ids, which "+ 0" keeps out, is not searched from its start.
-SELECT min(id + 0) FROM pgpubsub_sql_handled WHERE handled_at >= %(since)s
