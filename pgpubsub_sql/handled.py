@@ -186,8 +186,8 @@ class Handled(models.Model):
     subscription = models.CharField(max_length=63, blank=True)
     """Name of the subscription that it was stored for; empty for listeners without one."""
     message = models.BigIntegerField()
-    """Number that it shares with its copies for other subscriptions, and that orders messages. It is
-    the id of a message that was stored once."""
+    """Number that it shares with its copies for other subscriptions, and that orders messages; its
+    id if it has no copies."""
     key = models.TextField(null=True, blank=True)
     """Ordering key."""
     payload = models.JSONField(decoder=PayloadDecoder)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.goals import (
     draining,
+    keeping,
     options,
     receiving,
     relaying,
@@ -63,6 +64,7 @@ GOALS = {
         Goal(13, "channels", working.channels),
         Goal(14, "relay", relaying.relay),
         Goal(15, "subscriptions", subscribing.subscribing),
+        Goal(16, "history", keeping.keeping),
         Goal(None, "options", options.options),
     )
 }

@@ -6,7 +6,7 @@ import datetime
 import os
 from dataclasses import dataclass
 
-from benchmarks.project.models import CustomItem, Event, Item
+from benchmarks.project.models import CustomItem, Event, Item, KeptItem
 from pgpubsub_sql import Channel, TriggerChannel
 
 
@@ -57,6 +57,13 @@ class Ephemeral(Channel):
 class Items(TriggerChannel):
     model = Item
     lock_notifications = True
+
+
+@dataclass
+class KeptItems(TriggerChannel):
+    model = KeptItem
+    lock_notifications = True
+    keep = datetime.timedelta(days=7)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from array import array
 
 from benchmarks.programs.program import LEDGER
 from benchmarks.project import channels
-from benchmarks.project.models import CustomItem, Entry, Event, Item
+from benchmarks.project.models import CustomItem, Entry, Event, Item, KeptItem
 from pgpubsub_sql import batch_listener, listener, post_insert_listener
 
 lags = array("d")
@@ -46,6 +46,11 @@ def hear(number: int, name: str, day: datetime.date) -> None:
 
 @post_insert_listener(channels.Items)
 def read_item(new: Item) -> None:
+    LEDGER.add(new.pk)
+
+
+@post_insert_listener(channels.KeptItems)
+def read_kept_item(new: KeptItem) -> None:
     LEDGER.add(new.pk)
 
 

@@ -22,6 +22,10 @@ class Item(ItemFields):
     """Built as Django itself builds instances."""
 
 
+class KeptItem(ItemFields):
+    """Built likewise; what is handled is kept."""
+
+
 class CustomItem(ItemFields):
     """Built by a ``from_db`` of its own, which has to be called."""
 

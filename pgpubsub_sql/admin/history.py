@@ -93,7 +93,7 @@ class HistoryList(ChangeList):
         rows: Any = super().get_queryset(request, exclude_parameters)
         return rows if self.query else selected(rows, request.GET.dict())
 
-    def get_ordering(self, request: HttpRequest, queryset: Any) -> list[str]:
+    def get_ordering(self, request: HttpRequest, queryset: Any) -> list[Any]:
         """Order by what the index of a channel has."""
         return ["-message", "-id"]
 
