@@ -17,7 +17,9 @@ from pgpubsub_sql.sql.sqlstates import (
     LOCK_NOT_AVAILABLE,
     OUT_OF_MEMORY,
     READ_ONLY_TRANSACTION,
+    UNDEFINED_COLUMN,
     UNDEFINED_FUNCTION,
+    UNDEFINED_TABLE,
     sqlstate,
 )
 from pgpubsub_sql.sql.templates import SQL, part, query, render
@@ -30,7 +32,9 @@ __all__ = [
     "OUT_OF_MEMORY",
     "READ_ONLY_TRANSACTION",
     "SQL",
+    "UNDEFINED_COLUMN",
     "UNDEFINED_FUNCTION",
+    "UNDEFINED_TABLE",
     "Interval",
     "holds_nul",
     "is_our_table",

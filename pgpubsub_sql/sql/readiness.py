@@ -5,15 +5,24 @@ from __future__ import annotations
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.errors import NotReady, NotReadyYet
+from pgpubsub_sql.sql.own_tables import HANDLED, LONG_PAYLOAD, NOTIFICATION, SUBSCRIPTION, TABLES
 from pgpubsub_sql.sql.privileges import Role, missing_for
 from pgpubsub_sql.sql.templates import query
+
+NEEDED = [
+    (table, name)
+    for table in (NOTIFICATION, LONG_PAYLOAD, SUBSCRIPTION, HANDLED)
+    for name in TABLES[table]
+]
+"""The columns without which nobody can work, each with its table. Without the others, something is
+not counted or shown."""
 
 
 def check_ready(connection: BaseDatabaseWrapper) -> str:
     """Return the current schema of *connection*.
 
     Raises :class:`NotReady` if it is not PostgreSQL, and :class:`NotReadyYet` if our own migrations
-    have not run there.
+    have not run there, or not all.
     """
     schema, is_migrated = check_postgresql(connection)
     alias = connection.alias
@@ -24,7 +33,25 @@ def check_ready(connection: BaseDatabaseWrapper) -> str:
             "If it has nothing to apply, the tables were dropped. Run: "
             f"python manage.py pgpubsub install --database {alias}"
         )
+    _check_columns(connection)
     return schema
+
+
+def _check_columns(connection: BaseDatabaseWrapper) -> None:
+    tables, names = map(list, zip(*NEEDED, strict=True))
+    with connection.cursor() as cursor:
+        cursor.execute(query("lacking"), {"tables": tables, "names": names})
+        lacking = cursor.fetchone()
+    if lacking:
+        table, is_gone, columns = lacking
+        alias = connection.alias
+        what = "is missing" if is_gone else f"has no {columns}"
+        raise NotReadyYet(
+            f"The table {table} in the database {alias!r} {what}: it is older than this version of "
+            f"the code, or newer. Run: python manage.py migrate --database {alias}\n"
+            "If it has nothing to apply, the table was changed. Run: "
+            f"python manage.py pgpubsub install --database {alias}"
+        )
 
 
 def check_postgresql(connection: BaseDatabaseWrapper) -> tuple[str, bool]:

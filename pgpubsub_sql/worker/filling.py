@@ -18,7 +18,7 @@ from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.sql.privileges import Role
 from pgpubsub_sql.sql.readiness import check_role
 from pgpubsub_sql.subscriptions import Filled, Lane
-from pgpubsub_sql.worker.outages import first_line, needs_traceback
+from pgpubsub_sql.worker.outages import cause, first_line, needs_traceback
 from pgpubsub_sql.worker.session import Session
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -93,8 +93,9 @@ class Filler:
                 "Filling subscriptions with what was sent before they were registered failed: %s; "
                 "it is tried again in %g seconds"
             )
-            trace = needs_traceback(error)
-            logger.warning(message, first_line(error), LOOK_SECONDS, exc_info=trace)
+            reason = cause(self._session.using, error)
+            trace = needs_traceback(reason)
+            logger.warning(message, first_line(reason), LOOK_SECONDS, exc_info=trace)
             self._session.drop_if_broken()
             return set()
 

@@ -12,8 +12,14 @@ from django.db.utils import DatabaseError, InterfaceError, OperationalError
 
 from pgpubsub_sql.errors import NotReady, NotReadyYet, RelayError
 from pgpubsub_sql.retry import Backoff
-from pgpubsub_sql.sql import READ_ONLY_TRANSACTION, sqlstate
-from pgpubsub_sql.sql.readiness import check_workable, unreachable
+from pgpubsub_sql.sql import (
+    READ_ONLY_TRANSACTION,
+    UNDEFINED_COLUMN,
+    UNDEFINED_FUNCTION,
+    UNDEFINED_TABLE,
+    sqlstate,
+)
+from pgpubsub_sql.sql.readiness import check_ready, check_workable, unreachable
 from pgpubsub_sql.worker.connections import adopt
 from pgpubsub_sql.worker.health import Answers, Endpoint, alive, not_ready, wait
 from pgpubsub_sql.worker.shutdown import Shutdown
@@ -61,11 +67,25 @@ def first_line(error: Exception) -> str:
     return line.removesuffix(".") or type(error).__name__
 
 
+def cause(using: str, error: Exception) -> Exception:
+    """Return why a statement of ours has failed with *error* on the database *using*.
+
+    If it misses one of our tables, as after ``migrate pgpubsub_sql zero``, that is a
+    :class:`NotReady`, which says what to do.
+    """
+    if sqlstate(error) in (UNDEFINED_TABLE, UNDEFINED_COLUMN, UNDEFINED_FUNCTION):
+        try:
+            check_ready(connections[using])
+        except (NotReady, DatabaseError, InterfaceError) as reason:
+            return reason
+    return error
+
+
 def needs_traceback(error: Exception) -> bool:
-    """Return whether *error* is more than a lost or read-only server, or a lost broker."""
+    """Return whether *error* is more than a lost, read-only or empty server, or a lost broker."""
     # psycopg2 raises a bare DatabaseError if the server goes away during COMMIT.
     return not (
-        isinstance(error, OperationalError | InterfaceError | RelayError)
+        isinstance(error, OperationalError | InterfaceError | RelayError | NotReady)
         or type(error) is DatabaseError
         or sqlstate(error) == READ_ONLY_TRANSACTION
     )

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import DatabaseError, transaction
 
 from pgpubsub_sql import conf
-from pgpubsub_sql.sql import query, sqlstate
+from pgpubsub_sql.sql import UNDEFINED_COLUMN, UNDEFINED_TABLE, query, sqlstate
 from pgpubsub_sql.worker.counters import Counters
 from pgpubsub_sql.worker.doorbell import LOCK_TIMEOUT, Doorbell
 from pgpubsub_sql.worker.outages import first_line
@@ -28,8 +28,8 @@ ROLL_UP_SECONDS = 60.0
 
 _MIGRATE = "Run migrate; if it has nothing to apply, run pgpubsub install. "
 _REMEDIES = {
-    "42P01": _MIGRATE,
-    "42703": _MIGRATE,
+    UNDEFINED_TABLE: _MIGRATE,
+    UNDEFINED_COLUMN: _MIGRATE,
     "42501": "Run GRANT SELECT, INSERT, UPDATE, DELETE ON pgpubsub_sql_counter TO the role of the "
     "workers, as the owner of that table. ",
 }

@@ -27,7 +27,7 @@ from pgpubsub_sql.worker.doorbell import ECHO_SECONDS, Doorbell
 from pgpubsub_sql.worker.filling import Filler
 from pgpubsub_sql.worker.forks import disown, in_forks
 from pgpubsub_sql.worker.limits import Limits
-from pgpubsub_sql.worker.outages import first_line, needs_traceback
+from pgpubsub_sql.worker.outages import cause, first_line, needs_traceback
 from pgpubsub_sql.worker.outcomes import Discarded, Park, Postpone, ReadAgain, TryAgain
 from pgpubsub_sql.worker.pulse import Pulse
 from pgpubsub_sql.worker.recording import Recorder
@@ -315,7 +315,8 @@ class Worker:
                 "Stored messages of channel %s cannot be handled now: %s; trying again in "
                 "%.1f seconds"
             )
-            details, trace = (lane, first_line(error), delay), needs_traceback(error)
+            reason = cause(self.using, error)
+            details, trace = (lane, first_line(reason), delay), needs_traceback(reason)
             logger.warning(message, *details, exc_info=trace, extra=lane._asdict())
             self.delivery.session.drop_if_broken()
             self._poll_at[lane] = time.monotonic() + delay
@@ -345,8 +346,9 @@ class Worker:
             "Asking when stored messages are due failed: %s; each channel is polled every "
             "%g seconds anyway"
         )
-        trace = needs_traceback(error)
-        logger.warning(message, first_line(error), POLL_SECONDS, exc_info=trace)
+        reason = cause(self.using, error)
+        trace = needs_traceback(reason)
+        logger.warning(message, first_line(reason), POLL_SECONDS, exc_info=trace)
         self.delivery.session.drop_if_broken()
 
     def _keep_house(self) -> None:
@@ -366,8 +368,9 @@ class Worker:
                 self.doorbell.expect_echo()
         except Exception as error:
             message = "Deleting what is old, or testing LISTEN, failed: %s; it is tried again later"
-            trace = needs_traceback(error)
-            logger.warning(message, first_line(error), exc_info=trace)
+            reason = cause(self.using, error)
+            trace = needs_traceback(reason)
+            logger.warning(message, first_line(reason), exc_info=trace)
             self.delivery.session.drop_if_broken()
 
     def _receive(self) -> None:

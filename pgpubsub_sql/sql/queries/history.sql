@@ -105,8 +105,8 @@ SELECT handled.channel, %(subscription)s, chosen.number, handled.payload, handle
 FROM unnest(%(slots)s::smallint[], %(ids)s::bigint[], %(numbers)s::bigint[], %(channels)s::text[])
     AS chosen (slot, id, number, channel)
 JOIN pgpubsub_sql_handled AS handled
-    ON handled.slot = chosen.slot AND handled.id = chosen.id AND handled.channel = chosen.channel
-        AND coalesce(handled.message, handled.id) = chosen.number
+    ON handled.slot = chosen.slot AND handled.channel = chosen.channel AND handled.message = chosen.number
+        AND handled.id = chosen.id
 ORDER BY chosen.number
 
 -- kept_channels --

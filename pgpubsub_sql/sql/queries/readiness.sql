@@ -14,6 +14,16 @@ SELECT current_schema(), to_regclass('pgpubsub_sql_notification') IS NOT NULL, c
     ORDER BY nspname LIMIT 1
 )
 
+-- lacking --
+-- The first of our tables that lacks some of these columns, and which; none of them if there is no such table.
+SELECT wanted."table", to_regclass(wanted."table") IS NULL, string_agg(wanted.name, ', ' ORDER BY wanted.name)
+FROM unnest(%(tables)s::text[], %(names)s::text[]) AS wanted ("table", name)
+WHERE NOT EXISTS (
+    SELECT FROM pg_attribute
+    WHERE attrelid = to_regclass(wanted."table") AND attname = wanted.name AND attnum > 0 AND NOT attisdropped
+)
+GROUP BY wanted."table" ORDER BY 1 LIMIT 1
+
 -- workable --
 -- Whether a worker can work here: the role, whether it is a standby, whether transactions are read-only.
 SELECT current_user, pg_is_in_recovery(), current_setting('transaction_read_only')::boolean
