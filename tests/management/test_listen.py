@@ -6,7 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -66,19 +67,41 @@ def test_rows_arrive_as_instances_and_each_listener_gets_its_events(listen: Star
     assert not Notification.objects.exists()
 
 
-def test_a_broken_table_is_waited_out(listen: Start) -> None:
-    """The worker neither ends nor retries without a pause, as no message is at fault."""
-    worker = listen("--channels", "app.Job").ready()
+LACKS = (
+    "The table pgpubsub_sql_notification in the database 'default' has no expires_at: it is older "
+    "than this version of the code, or newer. Run: python manage.py migrate --database default"
+)
+
+
+@contextmanager
+def older() -> Iterator[None]:
+    """A table that is not what the code needs."""
     sql("ALTER TABLE pgpubsub_sql_notification RENAME COLUMN expires_at TO expired_at")
     try:
-        sql("SELECT pg_notify('app.Job', '')")
-        eventually(
-            lambda: "Stored messages of channel app.Job cannot be handled now: column" in worker.log
-        )
+        yield
     finally:
         sql("ALTER TABLE pgpubsub_sql_notification RENAME COLUMN expired_at TO expires_at")
+
+
+def test_a_table_that_is_migrated_backwards_is_waited_out(listen: Start) -> None:
+    """The worker neither ends nor retries without a pause, as no message is at fault."""
+    worker = listen("--channels", "app.Job").ready()
+    with older():
+        sql("SELECT pg_notify('app.Job', '')")
+        said = f"Stored messages of channel app.Job cannot be handled now: {LACKS}"
+        eventually(lambda: said in worker.log)
     notify(Job(number=1))
     eventually(lambda: numbers("do_job") == [1])
+    assert "Traceback" not in worker.log
+
+
+def test_a_table_that_is_older_than_the_code_is_awaited(listen: Start) -> None:
+    with older():
+        worker = listen("--channels", "app.Job")
+        eventually(lambda: f"Cannot listen: {LACKS}" in worker.log)
+        with pytest.raises(CommandError, match=re.escape(LACKS)):
+            call_command("pgpubsub", "status")
+    worker.ready()
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
