@@ -6,10 +6,13 @@ longer than most tests.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from operator import eq
 from typing import Any
 
 from django.apps import apps
 from django.core.management.commands import flush
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.signals import post_migrate
 
@@ -17,8 +20,9 @@ KEPT = {"auth_permission", "django_content_type"}
 """Written by handlers of ``post_migrate`` alone."""
 
 WRITTEN = """\
-SELECT name FROM unnest(%s::text[]) AS name, to_regclass(quote_ident(name)) AS class
-WHERE pg_relation_size(class) > 0 OR (SELECT relkind = 'p' FROM pg_class WHERE oid = class)
+SELECT oid::regclass::text FROM pg_class
+WHERE relname = ANY (%s) AND pg_table_is_visible(oid)
+    AND (relkind = 'p' OR pg_relation_size(oid) > 0)
 UNION ALL
 SELECT inhrelid::regclass::text FROM pg_inherits
 WHERE inhparent = to_regclass('pgpubsub_sql_handled') AND pg_relation_size(inhrelid) > 0
@@ -27,6 +31,36 @@ SELECT 'pgpubsub_sql_counter' WHERE pg_relation_size(to_regclass('pgpubsub_sql_c
 """
 """Tables that have a page, and all that are partitioned, which never have one; and the history and
 counters, which Django would leave alone."""
+
+OURS = """\
+SELECT concat(
+    (
+        SELECT array_agg((oid, xmin) ORDER BY oid) FROM pg_proc
+        WHERE starts_with(proname, 'pgpubsub')
+    ),
+    (SELECT array_agg((oid, xmin) ORDER BY oid) FROM pg_trigger WHERE NOT tgisinternal),
+    (
+        SELECT array_agg((oid, relname, relnamespace, relpersistence, relacl) ORDER BY oid)
+        FROM pg_class WHERE starts_with(relname, 'pgpubsub')
+    ),
+    (
+        SELECT array_agg((attrelid, attnum, pg_attribute.xmin) ORDER BY attrelid, attnum)
+        FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+        WHERE starts_with(relname, 'pgpubsub') AND relkind IN ('r', 'p') AND NOT relispartition
+    )
+)
+"""
+"""What DDL has made of our objects. TRUNCATE changes nothing of it."""
+
+REGISTERED = """\
+SELECT concat(
+    (SELECT array_agg((ctid, xmin)) FROM pgpubsub_sql_subscription),
+    (SELECT count(*) FROM auth_permission), (SELECT count(*) FROM django_content_type)
+)
+"""
+
+_seen: dict[str, list[str]] = {}
+"""What each database had when our handlers were told last."""
 
 
 def flush_little() -> None:
@@ -52,9 +86,20 @@ def truncate_written(
 
 
 def tell_our_handlers(verbosity: int, interactive: bool, db: str) -> None:
-    """Send ``post_migrate`` for our app alone: a test may have changed what its handlers write.
+    """Send ``post_migrate`` for our app alone, if a test has changed what its handlers write.
 
     It stands in for ``django.core.management.sql.emit_post_migrate_signal``.
     """
+    if db in _seen and all(map(eq, _seen[db], _state(db))):
+        return
     app = apps.get_app_config("pgpubsub_sql")
     post_migrate.send(app, app_config=app, verbosity=verbosity, interactive=interactive, using=db)
+    _seen[db] = list(_state(db))
+
+
+def _state(db: str) -> Iterator[str]:
+    """Yield what the handlers write; first whether the tables are there for the rest."""
+    for query in (OURS, REGISTERED):
+        with connections[db].cursor() as cursor:
+            cursor.execute(query)
+            yield str(cursor.fetchone()[0])
