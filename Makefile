@@ -14,7 +14,7 @@ PROGRAMS = tests/test_benchmarks.py tests/test_demo.py tests/test_demo_site.py t
 	tests/relay/test_torture.py tests/torture
 
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-relay demo-site test test-docs test-programs test-long test-kit test-matrix test-ecosystem test-browser screenshots torture torture-relay bench bench-quick coverage lint types docs build check clean
+.PHONY: help demo demo-relay demo-site test test-variations test-docs test-programs test-long test-kit test-matrix test-ecosystem test-browser screenshots torture torture-relay bench bench-quick coverage lint types docs build check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,10 @@ demo-site: $(VENV)/.demo ## Serve the admin of the example, with live traffic an
 	@$(BIN)/python example/manage.py demo_site --settings example.site_settings
 
 test: $(VENV)/.develop ## Run the everyday suite
-	$(BIN)/python $(SUITE) $(addprefix --ignore=,$(DOCS) $(PROGRAMS))
+	$(BIN)/python $(SUITE) -m 'not variation' $(addprefix --ignore=,$(DOCS) $(PROGRAMS))
+
+test-variations: $(VENV)/.develop ## Run some of it once more, with other drivers and orders of apps
+	$(BIN)/python $(SUITE) -m variation tests/conformance tests/migrations
 
 test-docs: $(VENV)/.develop ## Follow every page of the documentation, block by block
 	$(BIN)/python $(SUITE) $(DOCS)

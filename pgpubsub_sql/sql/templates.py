@@ -129,8 +129,8 @@ def render(template: str, **values: str | SQL) -> str:
 def part(template: str, **values: str | SQL) -> SQL:
     """Return what :func:`render` returns, to be taken by another template."""
     text = load(template)
-    lines = _lines(text)
-    _check_names(template, {name for line in lines for name in line.names}, values)
+    lines, names = _parsed(text)
+    _check_names(template, names, values)
     filled = (_filled(line, values) for line in lines if _is_wanted(line, values))
     rendered = _BREAK.join(filled)
     tags = text.count(DOLLAR_TAG)
@@ -159,8 +159,10 @@ class _Line(NamedTuple):
 
 
 @cache
-def _lines(text: str) -> tuple[_Line, ...]:
-    return tuple(_Line(line, tuple(_names(line))) for line in text.split("\n"))
+def _parsed(text: str) -> tuple[list[_Line], set[str]]:
+    """Return the lines of a template, and the names of all values."""
+    lines = [_Line(line, tuple(_names(line))) for line in text.split("\n")]
+    return lines, {name for line in lines for name in line.names}
 
 
 def _names(line: str) -> Iterator[str]:
