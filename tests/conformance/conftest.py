@@ -167,10 +167,9 @@ class Line:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave half of the pairs of driver and number of processes to `make test-variations`."""
     for item in items:
-        chosen = getattr(item, "callspec", None) and item.callspec.params
-        if chosen and {"driver", "processes"} <= chosen.keys():
-            if (chosen["driver"] == "psycopg2") != (chosen["processes"] == 1):
-                item.add_marker(pytest.mark.variation)
+        chosen = item.callspec.params if hasattr(item, "callspec") else {}
+        if (chosen.get("driver"), chosen.get("processes")) in (("psycopg2", 2), ("psycopg", 1)):
+            item.add_marker(pytest.mark.variation)
 
 
 @pytest.fixture(scope="module", params=["psycopg2", "psycopg"])
