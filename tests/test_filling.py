@@ -25,6 +25,7 @@ from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.filters import ClaimFilter
 from pgpubsub_sql.migrations_ops import maintenance, shared_operations
 from pgpubsub_sql.models import Notification
+from pgpubsub_sql.prometheus import Collector
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.subscribing import rename
 from pgpubsub_sql.subscriptions import Lane
@@ -852,6 +853,9 @@ def test_status_and_verify_say_how_far_it_is(
     one.fill()
     said = f"{what}: up to number {second:,} of {last:,}."
     assert said in run("status")
+    collected = {one.name: one.samples for one in Collector(["default"]).collect()}
+    values = {tuple(one.labels.values()): one.value for one in collected["pgpubsub_filling"]}
+    assert (values["default", NAME, "search"], values["default", NAME, ""]) == (1, 0)
     assert said in run("verify", NAME)
     (row,) = [one for one in run_json("status")["channels"] if one["subscription"]]
     assert (row["filled_to"], row["fill_until"]) == (second, last)

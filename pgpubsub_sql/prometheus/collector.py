@@ -19,6 +19,7 @@ from pgpubsub_sql.errors import NotReadyYet, PubSubError
 from pgpubsub_sql.inspection import (
     Backlog,
     backlogs,
+    filled_lanes,
     long_calls,
     our_databases,
     paused_lanes,
@@ -56,6 +57,7 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "messages_parked": ("Those of the failed messages that are parked", _LANE),
     "oldest_ready_seconds": ("For how long the oldest ready message has been due", _LANE),
     "paused": ("Whether it is paused", _LANE),
+    "filling": ("Whether it is being filled with what was sent before it was registered", _LANE),
     "call_seconds": (
         "For how long a worker has been handling a message, beyond one second",
         (*_LISTENER, "host", "process"),
@@ -191,7 +193,8 @@ def _samples(alias: str) -> Iterator[_Sample]:
             call.seconds,
         )
     durable = (one for one in listeners.channels() if one.lock_notifications)
-    lanes = {*listeners.lanes_of(durable), *stored_lanes(alias), *paused_lanes(alias)}
+    known = [stored_lanes(alias), paused_lanes(alias), filled_lanes(alias)]
+    lanes = {*listeners.lanes_of(durable)}.union(*known)
     for lane, one in backlogs(alias, sorted(lanes)).items():
         yield from ((metric, lane, value) for metric, value in _stored(one))
     for total in totals(alias):
@@ -206,3 +209,4 @@ def _stored(one: Backlog) -> Iterator[tuple[str, float]]:
         yield f"messages_{state}", getattr(one, state)
     yield "oldest_ready_seconds", one.oldest or 0
     yield "paused", one.paused_seconds is not None
+    yield "filling", one.filled is not None
