@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from pgpubsub_sql.admin.selection import ATTEMPTS, RECENT, Selection, Shown
 from pgpubsub_sql.inspection import MOST, stored_channels, stored_lanes
 from pgpubsub_sql.sql import query
+from pgpubsub_sql.subscriptions import Lane
 
 Choices = list[tuple[str, Any]]
 
@@ -74,9 +75,13 @@ class SubscriptionFilter(SelectionFilter):
     parameter_name = "subscription"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        names = {lane.subscription for lane in stored_lanes(model_admin.get_queryset(request).db)}
+        names = {lane.subscription for lane in self.lanes(model_admin.get_queryset(request).db)}
         found = _with(self.value(), names)
         return [(name, name or gettext("none")) for name in found] if any(found) else []
+
+    def lanes(self, using: str) -> list[Lane]:
+        """Return what to choose from."""
+        return stored_lanes(using)
 
 
 class FailedFilter(SelectionFilter):

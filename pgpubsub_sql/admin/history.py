@@ -24,13 +24,15 @@ from django.utils.translation import ngettext_lazy
 from pgpubsub_sql.admin import detail
 from pgpubsub_sql.admin.changes import REPLAY
 from pgpubsub_sql.admin.changing import MOST_CHOSEN
-from pgpubsub_sql.admin.filters import SelectionFilter, recent_choices
+from pgpubsub_sql.admin.filters import SelectionFilter, SubscriptionFilter, recent_choices
 from pgpubsub_sql.admin.limits import page
 from pgpubsub_sql.admin.listing import AtLeast
 from pgpubsub_sql.admin.readonly import ReadOnlyAdmin, id_of
 from pgpubsub_sql.admin.selection import RECENT, in_words
 from pgpubsub_sql.handled import HandledQuerySet
 from pgpubsub_sql.inspection import MOST
+from pgpubsub_sql.keeping import is_kept
+from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.models import Handled, Outcome
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.subscriptions import Lane
@@ -71,6 +73,13 @@ class KeptChannelFilter(SelectionFilter):
         return [(name, name) for name in sorted({*names, self.value() or ""} - {""})]
 
 
+class KeptSubscriptionFilter(SubscriptionFilter):
+    """The subscription, where listeners name one of a channel that keeps its messages."""
+
+    def lanes(self, using: str) -> list[Lane]:
+        return registry.lanes_of(filter(is_kept, registry.channels()))
+
+
 class HandledAtFilter(SelectionFilter):
     """How long ago messages were handled at most."""
 
@@ -81,7 +90,7 @@ class HandledAtFilter(SelectionFilter):
         return recent_choices()
 
 
-PARAMETERS = ("outcome", "channel", "since")
+PARAMETERS = ("outcome", "channel", "subscription", "since")
 
 
 class HistoryList(ChangeList):
@@ -127,6 +136,8 @@ def selected(rows: HandledQuerySet, parameters: dict[str, str]) -> HandledQueryS
         raise IncorrectLookupParameters(f"There is no such choice: {outcome or since!r}.")
     if channel := parameters.get("channel"):
         rows = rows.filter(channel=channel)
+    if (subscription := parameters.get("subscription")) is not None:
+        rows = rows.filter(subscription=subscription)
     if outcome:
         rows = rows.filter(outcome=outcome)
     if since:
@@ -157,7 +168,7 @@ class HandledAdmin(ReadOnlyAdmin):
     """Shows messages that were handled, and sends them again."""
 
     list_display = ("id", "shown_channel", "handled", "shown_outcome", "tried", "took", "sent")
-    list_filter = (OutcomeFilter, KeptChannelFilter, HandledAtFilter)
+    list_filter = (OutcomeFilter, KeptChannelFilter, KeptSubscriptionFilter, HandledAtFilter)
     actions = (send_again,)
 
     def get_urls(self) -> list[Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.db import connection
 from django.test import Client
 
+import pgpubsub_sql
+from pgpubsub_sql import Channel
 from pgpubsub_sql.inspection import MOST
 from pgpubsub_sql.models import Notification
 from tests.admin.conftest import text
@@ -19,6 +23,9 @@ from tests.admin.test_changes import flat, form
 from tests.admin.test_plans import rows_of
 from tests.delivery.plans import nodes
 from tests.ledger import sql
+from tests.registries import blank
+
+__all__ = ("blank",)
 
 HISTORY = "/admin/pgpubsub_sql/handled/"
 KEEP = """
@@ -66,8 +73,22 @@ def test_the_list_shows_the_newest_first_and_filters(operator: Client) -> None:
     assert shown(operator, since="1h", outcome="expired") == []
     assert shown(operator, q="1") == [1]
     assert shown(operator, q="#2") == [2]
+    sql("UPDATE pgpubsub_sql_handled SET subscription = 'mail' WHERE id = 2")
+    assert shown(operator, subscription="mail") == [2]
+    assert shown(operator, subscription="", channel="app.Step") == [3, 1]
     sql("UPDATE pgpubsub_sql_handled SET handled_at = now() - interval '1 day'")
     assert shown(operator, since="10m") == []
+
+
+@pytest.mark.usefixtures("blank")
+def test_subscriptions_of_channels_that_keep_something_can_be_chosen(operator: Client) -> None:
+    """If there are any."""
+    fields = {"__annotations__": {"number": int}, "lock_notifications": True}
+    sale = dataclass(type("Sale", (Channel,), fields | {"keep": datetime.timedelta(days=1)}))
+    pgpubsub_sql.listener(sale)(lambda number: None)
+    assert "?subscription=" not in text(operator.get(HISTORY))
+    pgpubsub_sql.listener(sale, subscription="mail")(lambda number: None)
+    assert "?subscription=mail" in text(operator.get(HISTORY))
 
 
 @pytest.mark.parametrize(
