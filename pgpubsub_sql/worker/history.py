@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import Any
 
 from django.db import DatabaseError, transaction
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.keeping import copying, is_kept, keeping
-from pgpubsub_sql.sql import LOCK_NOT_AVAILABLE, render, sqlstate
+from pgpubsub_sql.sql import LOCK_NOT_AVAILABLE, part, render, sqlstate
 from pgpubsub_sql.sql.privileges import Role, missing_for
 from pgpubsub_sql.sql.templates import NOTHING
 from pgpubsub_sql.worker.batch import Batch
@@ -57,7 +58,7 @@ class History:
         found = list(zip(batch.claimed, batch.outcomes, strict=True))
         done = Done | Discarded | Expired
         if back := [one for one, outcome in found if not isinstance(outcome, done)]:
-            self._session.execute("unkeep", self._located(back))
+            self._session.execute("unkeep", self._located(back), text=correction("unkeep"))
         durations = batch.durations
         changed = [
             (one, outcome)
@@ -73,6 +74,7 @@ class History:
                     "reasons": [_reason(outcome) for _, outcome in changed],
                     "durations": [durations.get(one.id) for one, _ in changed],
                 },
+                text=correction("correct_kept"),
             )
 
     def discard(self, claimed: Claimed, outcome: Discarded) -> None:
@@ -97,6 +99,12 @@ def _word(outcome: Outcome) -> str:
 
 def _reason(outcome: Outcome) -> str:
     return storable(outcome.reason) if isinstance(outcome, Discarded) else ""
+
+
+@cache
+def correction(name: str) -> str:
+    """Return the text of the query *name*, which changes the copies of a batch."""
+    return render(f"queries/{name}", copies=part("queries/copies"))
 
 
 class Retention:

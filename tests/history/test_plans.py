@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from pgpubsub_sql.sql import query
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.claims import CLAIM_BYTES, statement
 from pgpubsub_sql.worker.delivery import Delivery
-from pgpubsub_sql.worker.history import History
+from pgpubsub_sql.worker.history import History, correction
 from tests.app.channels import Job, Step
 from tests.delivery.plans import explained
 from tests.delivery.sending import jobs
@@ -62,7 +63,7 @@ def read(node: dict[str, Any]) -> float:
 
 @pytest.mark.usefixtures("many")
 def test_no_statement_of_a_batch_searches_the_history(delivery: Delivery) -> None:
-    """A claim only adds to it; a correction finds its rows by an index, in one partition."""
+    """A claim only adds to it."""
     jobs(*["good"] * 100)
     history = History(Job, delivery.session)
     start = {"keyless": False, "after": "-infinity", "after_id": 0, "limit": 500}
@@ -73,20 +74,30 @@ def test_no_statement_of_a_batch_searches_the_history(delivery: Delivery) -> Non
     chosen = {"keys": ["a"], "alone": False, "limit": 500, "bytes": CLAIM_BYTES}
     keyed = statement("take_ordered", ClaimFilter(), History(Step, delivery.session).copying)
     assert scans(keyed, chosen | Lane("app.Step")._asdict() | history.begin()) == []
-    ids = [200_001 + 5 * number for number in range(100)]
-    moments = ["1970-01-01"] * 100
-    located = {"slot": 2, "channel": "plans.1", "messages": ids, "ids": ids, "created": moments}
-    corrections = {
-        "unkeep": located,
-        "correct_kept": located
-        | {"outcomes": ["handled"] * 100, "reasons": [""] * 100, "durations": [None] * 100},
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize("slot", [2, 3])
+def test_a_correction_looks_up_its_rows(delivery: Delivery, slot: int) -> None:
+    """Also in a partition of which PostgreSQL knows nothing yet."""
+    sql(f"UPDATE pgpubsub_sql_handled SET slot = {slot} WHERE slot = 2")
+    ids = [200_001 + 5 * number for number in range(400)]
+    values = {
+        "slot": slot,
+        "channel": "plans.1",
+        "messages": ids,
+        "ids": ids,
+        "created": [datetime.datetime.fromtimestamp(one, datetime.UTC) for one in ids],
+        "outcomes": ["handled"] * 400,
+        "reasons": [""] * 400,
+        "durations": [None] * 400,
     }
-    for name, parameters in corrections.items():
-        found = scans(query(name), parameters)
-        assert {one["Relation Name"] for one in found} == {"pgpubsub_sql_handled_2"}
+    for name in ("unkeep", "correct_kept"):
+        found = scans(correction(name), values)
+        assert {one["Relation Name"] for one in found} == {f"pgpubsub_sql_handled_{slot}"}
         for one in found:
             assert one["Node Type"] != "Seq Scan"
-            assert read(one) <= 100
+            assert read(one) == 400
 
 
 @pytest.mark.usefixtures("many")

@@ -12,23 +12,30 @@
         statement_timestamp() + %(keep)s, :{outcome}, :{reason}, attempts, expires_at
     FROM taken
 
+-- copies --
+-- Where the copies of a batch are. OFFSET 0 has each looked up in the index: without statistics, as a partition is each
+-- morning, PostgreSQL takes "channel = …" for rare, and would read all of the channel for a join.
+SELECT place
+FROM unnest(%(messages)s::bigint[], %(ids)s::bigint[], %(created)s::timestamptz[]) AS batch (message, id, created_at)
+CROSS JOIN LATERAL (
+    SELECT ctid AS place FROM pgpubsub_sql_handled AS copy
+    WHERE slot = %(slot)s AND channel = %(channel)s AND copy.message = batch.message AND copy.id = batch.id
+        AND copy.created_at = batch.created_at
+    OFFSET 0
+) AS found
+
 -- unkeep --
 -- Remove from the history what its batch puts back.
-DELETE FROM pgpubsub_sql_handled AS handled
-USING unnest(%(messages)s::bigint[], %(ids)s::bigint[], %(created)s::timestamptz[]) AS back (message, id, created_at)
-WHERE handled.slot = %(slot)s AND handled.channel = %(channel)s AND handled.message = back.message
-    AND handled.id = back.id AND handled.created_at = back.created_at
+DELETE FROM pgpubsub_sql_handled WHERE slot = %(slot)s AND ctid = ANY (ARRAY(:{copies}))
 
 -- correct_kept --
 -- Write into the history what only the end of the batch knows.
-UPDATE pgpubsub_sql_handled AS handled
-SET outcome = found.outcome, reason = found.reason, duration = found.duration, handled_at = clock_timestamp()
-FROM unnest(
-    %(messages)s::bigint[], %(ids)s::bigint[], %(created)s::timestamptz[], %(outcomes)s::text[], %(reasons)s::text[],
-    %(durations)s::real[]
-) AS found (message, id, created_at, outcome, reason, duration)
-WHERE handled.slot = %(slot)s AND handled.channel = %(channel)s AND handled.message = found.message
-    AND handled.id = found.id AND handled.created_at = found.created_at
+UPDATE pgpubsub_sql_handled SET
+    outcome = (%(outcomes)s::text[])[array_position(%(ids)s::bigint[], id)],
+    reason = (%(reasons)s::text[])[array_position(%(ids)s::bigint[], id)],
+    duration = (%(durations)s::real[])[array_position(%(ids)s::bigint[], id)],
+    handled_at = clock_timestamp()
+WHERE slot = %(slot)s AND ctid = ANY (ARRAY(:{copies}))
 
 -- keep_discarded --
 -- Delete a notification that its listener discarded, after its transaction was rolled back, as delete_discarded does,
