@@ -10,11 +10,14 @@ RELAY_TORTURE_SECONDS ?= 120
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 SUITE = -m pytest --numprocesses $(WORKERS) --dist worksteal
 DOCS = tests/test_docs.py
+PROCESSES = tests/conformance tests/delivery/test_crashes.py tests/embedded tests/history/test_crashes.py \
+	tests/processes tests/test_rolling_deploy.py
+PROJECTS = tests/migrations tests/moving tests/test_migrating.py
 PROGRAMS = tests/test_benchmarks.py tests/test_demo.py tests/test_demo_site.py tests/relay/test_demo.py \
 	tests/relay/test_torture.py tests/torture
 
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-relay demo-site test test-variations test-docs test-programs test-long test-kit test-matrix test-ecosystem test-browser screenshots torture torture-relay bench bench-quick coverage lint types docs build check clean
+.PHONY: help demo demo-relay demo-site test test-processes test-projects test-docs test-programs test-long test-kit test-matrix test-ecosystem test-browser screenshots torture torture-relay bench bench-quick coverage lint types docs build check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,10 +32,13 @@ demo-site: $(VENV)/.demo ## Serve the admin of the example, with live traffic an
 	@$(BIN)/python example/manage.py demo_site --settings example.site_settings
 
 test: $(VENV)/.develop ## Run the everyday suite
-	$(BIN)/python $(SUITE) -m 'not variation' $(addprefix --ignore=,$(DOCS) $(PROGRAMS))
+	$(BIN)/python $(SUITE) $(addprefix --ignore=,$(PROCESSES) $(PROJECTS) $(DOCS) $(PROGRAMS))
 
-test-variations: $(VENV)/.develop ## Run some of it once more, with other drivers and orders of apps
-	$(BIN)/python $(SUITE) -m variation tests/conformance tests/migrations
+test-processes: $(VENV)/.develop ## Start, kill and stop real workers and servers, with either driver
+	$(BIN)/python $(SUITE) $(PROCESSES)
+
+test-projects: $(VENV)/.develop ## Migrate many projects, forwards and backwards
+	$(BIN)/python $(SUITE) $(PROJECTS)
 
 test-docs: $(VENV)/.develop ## Follow every page of the documentation, block by block
 	$(BIN)/python $(SUITE) $(DOCS)

@@ -164,14 +164,6 @@ class Line:
         return entries
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave half of the pairs of driver and number of processes to `make test-variations`."""
-    for item in items:
-        chosen = item.callspec.params if hasattr(item, "callspec") else {}
-        if (chosen.get("driver"), chosen.get("processes")) in (("psycopg2", 2), ("psycopg", 1)):
-            item.add_marker(pytest.mark.variation)
-
-
 @pytest.fixture(scope="module", params=["psycopg2", "psycopg"])
 def driver(request: pytest.FixtureRequest) -> str:
     if not is_installed(request.param):

@@ -10,16 +10,6 @@ from pgpubsub_sql.embedded import Server
 from tests.migrations.harness import Commands, Database, Project
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave every other order of apps to `make test-variations`."""
-    for item in items:
-        chosen = item.callspec.params if hasattr(item, "callspec") else {}
-        if "label" in chosen:
-            number = chosen.get("number", chosen.get("migrated_first", 0))
-            if (chosen["label"] == "zebra") == bool(number % 2):
-                item.add_marker(pytest.mark.variation)
-
-
 @pytest.fixture(scope="session")
 def commands(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     """What runs the commands of all projects."""
