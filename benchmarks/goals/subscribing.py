@@ -1,4 +1,4 @@
-"""Goal 15: what further subscriptions of a channel cost those who write.
+"""Goal 15: what subscriptions of a channel cost those who write, and that there may be some.
 
 What counts is the processor time of the backend, which other processes do not change.
 What a batch listener gains is a part of goal 3.
@@ -6,15 +6,25 @@ What a batch listener gains is a part of goal 3.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.goals.writing import CHANNEL, INSERT, ROWS, TRUNCATE, copy
-from benchmarks.running import Outcome, Table, Verdict, interleave, ratio
+from benchmarks.running import Outcome, Table, Verdict, interleave, median, ratio
 from benchmarks.stage import Stage
 
 NAMES = {"no name": (), "one": ("one",), "two": ("one", "two"), "three": ("one", "two", "three")}
 """What is registered, by contestant."""
+WITHOUT = "no look-up"
+"""The contestant that does not ask for which subscriptions to store: the trigger's function without
+the join, as if there were none."""
+JOIN = re.compile(r"LEFT JOIN \S+pgpubsub_sql_subscription AS subscription ON \S+ = '[^']*';")
+FUNCTION = """
+    SELECT pg_get_functiondef(tgfoid) FROM pg_trigger
+    WHERE tgrelid = 'project_item'::regclass AND NOT tgisinternal AND tgtype & 4 <> 0"""
+LONGEST_LOOK_UP = 6.0
+"""Microseconds of a statement."""
 UNREGISTER = f"DELETE FROM pgpubsub_sql_subscription WHERE channel = '{CHANNEL}'"
 REGISTER = f"INSERT INTO pgpubsub_sql_subscription (channel, name) VALUES ('{CHANNEL}', %s)"
 WARM = 20
@@ -32,6 +42,7 @@ def subscribing(stage: Stage) -> Outcome:
     tables, verdicts = [], []
     for title, (statement, times) in cases.items():
         runs = {name: session.run(names, statement, times) for name, names in NAMES.items()}
+        runs[WITHOUT] = session.run((), statement, times, looks_up=False)
         figures = interleave(runs, stage.sizes.runs)
         tables.append(
             Table(
@@ -50,6 +61,17 @@ def subscribing(stage: Stage) -> Outcome:
                 at_least=False,
             )
         )
+        if times > 1:
+            pairs = zip(figures["no name"], figures[WITHOUT], strict=True)
+            verdicts.append(
+                Verdict(
+                    what="the look-up of subscriptions in a statement of one row",
+                    value=median([(one - other) / times * 1000 for one, other in pairs]),
+                    bound=LONGEST_LOOK_UP,
+                    at_least=False,
+                    unit="µs",
+                )
+            )
     return Outcome(tables=tables, verdicts=verdicts)
 
 
@@ -58,13 +80,21 @@ class Session:
 
     def __init__(self, stage: Stage) -> None:
         connection = stage.connect(copy(stage))
-        self.execute = connection.cursor().execute
+        cursor = connection.cursor()
+        self.execute = cursor.execute
+        self.execute(FUNCTION)
+        ((self._function,),) = cursor.fetchall()
+        self._bare, joins = JOIN.subn(";", self._function.replace("subscription.name", "NULL"))
+        assert joins == 1
         self._statistics = Path(f"/proc/{connection.info.backend_pid}/schedstat")
 
-    def run(self, names: tuple[str, ...], statement: str, times: int) -> Callable[[], float]:
+    def run(
+        self, names: tuple[str, ...], statement: str, times: int, *, looks_up: bool = True
+    ) -> Callable[[], float]:
         """Return a run: the milliseconds that *times* statements take."""
 
         def run() -> float:
+            self.execute(self._function if looks_up else self._bare)
             self.execute(TRUNCATE)
             self.execute(UNREGISTER)
             for name in names:
