@@ -28,4 +28,4 @@ def signalled_while_it_ends(reader: int) -> None:
             signal.raise_signal(signal.SIGTERM)
             return set_wakeup_fd(*arguments, **options)
 
-        signal.set_wakeup_fd = restore  # the handlers are restored right before it is
+        signal.set_wakeup_fd = restore  # other handlers are set right before it is

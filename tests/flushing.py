@@ -40,7 +40,9 @@ SELECT concat(
     ),
     (SELECT array_agg((oid, xmin) ORDER BY oid) FROM pg_trigger WHERE NOT tgisinternal),
     (
-        SELECT array_agg((oid, relname, relnamespace, relpersistence, relacl) ORDER BY oid)
+        SELECT array_agg(
+            (oid, relname, relnamespace, relpersistence, relacl, relispartition) ORDER BY oid
+        )
         FROM pg_class WHERE starts_with(relname, 'pgpubsub')
     ),
     (

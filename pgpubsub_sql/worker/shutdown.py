@@ -109,7 +109,9 @@ class Shutdown:
             self._handlers[signal.SIGINT] = _ignore
         if self._awaits_children:
             self._handlers[signal.SIGCHLD] = _ignore
-        self._stack.enter_context(signal_handlers(self._handlers, self._wakeup_fd))
+        # A request may still come while a worker ends.
+        after: dict[int, Any] = dict.fromkeys(SIGNALS, signal.SIG_IGN) if self._lifeline else {}
+        self._stack.enter_context(signal_handlers(self._handlers, self._wakeup_fd, after))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see signals_held()
 
     def __exit__(
@@ -118,14 +120,7 @@ class Shutdown:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._lifeline and self._handlers:
-            # A request may still come while the process ends, also between the two handlers.
-            with signals_held():
-                self._stack.close()
-                for number in SIGNALS:
-                    signal.signal(number, signal.SIG_IGN)
-        else:
-            self._stack.close()
+        self._stack.close()
         self._handlers = {}
 
     def is_requested(self) -> bool:
@@ -217,15 +212,20 @@ class _Watcher(threading.Thread):
 
 
 @contextmanager
-def signal_handlers(handlers: Mapping[int, Handler], wakeup_fd: int) -> Iterator[None]:
-    """Set signal handlers within the block, but not in processes that are forked from it."""
+def signal_handlers(
+    handlers: Mapping[int, Handler], wakeup_fd: int, after: Mapping[int, Any]
+) -> Iterator[None]:
+    """Set signal handlers within the block, but not in processes that are forked from it.
+
+    At its end those of *after* are set, or else the previous ones.
+    """
     before = {number: signal.getsignal(number) or signal.SIG_DFL for number in handlers}
     fd_before = _set(handlers, wakeup_fd)
     try:
         with in_forks(partial(_set, before, -1)):
             yield
     finally:
-        _set(before, fd_before)
+        _set(after or before, fd_before)
 
 
 def _set(handlers: Mapping[int, Any], wakeup_fd: int) -> int:

@@ -1,8 +1,8 @@
 """Triggers follow any sequence of changes to models and channels.
 
 Random projects live through random changes, by the real commands. After each step there is nothing
-left to write or to repair, and every write tells exactly what is declared. A few short lives are
-everyday; ``make test-long`` runs many long ones.
+left to write or to repair, and every write tells exactly what is declared. These are a few short
+lives; ``make test-long`` runs many long ones.
 """
 
 from __future__ import annotations
