@@ -26,6 +26,10 @@ PAGE = 1000
 
 SPANS = [datetime.timedelta(seconds=4**n) for n in range(13)]
 """Recent times, from a second to half a year, in which the newest messages are looked for."""
+SHORTEST = datetime.timedelta(milliseconds=1)
+"""How exactly such a time is chosen."""
+SURPLUS = 10_000
+"""How many messages more than needed it may hold."""
 
 
 class Outcome(models.TextChoices):
@@ -47,21 +51,42 @@ class HandledQuerySet(models.QuerySet["Handled"]):
         numbers = self._unexpired().order_by()
         return int(numbers.aggregate(count=models.Count("message", distinct=True))["count"])
 
-    def newest(self, number: int, *, until: datetime.datetime | None = None) -> HandledQuerySet:
+    def newest(
+        self,
+        number: int,
+        *,
+        since: datetime.datetime | None = None,
+        until: datetime.datetime | None = None,
+    ) -> HandledQuerySet:
         """Return these, what was handled last first; or only those of a recent time.
 
-        There are at least *number* of them, if there are so many at all. Whoever knows that none of
-        these was handled after *until* says so.
+        At least *number* of them are returned, if there are so many. Give *since* and *until* if
+        these are limited to what was handled at or after, or at or before, such a time.
 
-        The index that has times has no order. So all of the time that it is asked for are read and
-        sorted: first those of a second, then of a time that is four times as long, and so on.
+        The index of times has no order, so all rows of the chosen time are read and sorted. A time
+        is chosen that holds enough rows, but not many more: a second, then four seconds, and so on.
+        The first one that holds enough holds too many after a pause, and is then shortened.
         """
         rows, until = self.order_by("-handled_at", "-id"), until or timezone.now()
-        for span in SPANS:
-            recent = rows.filter(handled_at__gte=until - span)
-            if recent.order_by()[:number].count() == number:
-                return recent
-        return rows
+        most, too_short = number + SURPLUS, datetime.timedelta(0)
+        for span in _spans(until - since if since else None):
+            held = rows._count_from(until - span, most)
+            if held >= number:
+                break
+            too_short = span
+        else:
+            return rows
+        while held == most and span - too_short > SHORTEST:
+            middle = (too_short + span) / 2
+            count = rows._count_from(until - middle, most)
+            if count < number:
+                too_short = middle
+            else:
+                span, held = middle, count
+        return rows.filter(handled_at__gte=until - span)
+
+    def _count_from(self, start: datetime.datetime, limit: int) -> int:
+        return self.filter(handled_at__gte=start).order_by()[:limit].count()
 
     def replay(
         self,
@@ -143,6 +168,13 @@ class HandledQuerySet(models.QuerySet["Handled"]):
                 return
             yield page
             done = page[-1][0]
+
+
+def _spans(longest: datetime.timedelta | None) -> list[datetime.timedelta]:
+    """Return :data:`SPANS`; or those that are shorter than *longest*, and that one."""
+    if longest is None:
+        return SPANS
+    return [*(one for one in SPANS if one < longest), longest]
 
 
 Kept = tuple[int, int, int, str]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
@@ -126,7 +127,7 @@ class HistoryList(ChangeList):
         is_part = chosen.get("since") or chosen.get("outcome", "") not in ("", Outcome.HANDLED)
         if self.query or (chosen.get("channel") and not is_part):
             return self.queryset[: MOST + 1]
-        return self.queryset.newest(MOST + 1)[: MOST + 1]
+        return self.queryset.newest(MOST + 1, since=_since(chosen))[: MOST + 1]
 
 
 def selected(rows: HandledQuerySet, parameters: dict[str, str]) -> HandledQuerySet:
@@ -140,9 +141,14 @@ def selected(rows: HandledQuerySet, parameters: dict[str, str]) -> HandledQueryS
         rows = rows.filter(subscription=subscription)
     if outcome:
         rows = rows.filter(outcome=outcome)
-    if since:
-        rows = rows.filter(handled_at__gte=timezone.now() - RECENT[since])
+    if start := _since(parameters):
+        rows = rows.filter(handled_at__gte=start)
     return rows
+
+
+def _since(parameters: Mapping[str, str]) -> datetime.datetime | None:
+    chosen = parameters.get("since")
+    return timezone.now() - RECENT[chosen] if chosen else None
 
 
 Key = tuple[int, str, int, int]

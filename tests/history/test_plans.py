@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.utils import timezone
 
 from pgpubsub_sql import Handled
 from pgpubsub_sql.filters import ClaimFilter
+from pgpubsub_sql.handled import SURPLUS
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.claims import CLAIM_BYTES, statement
@@ -29,10 +31,12 @@ INSERT INTO pgpubsub_sql_handled (
     attempts
 )
 SELECT number * 3 / ({KEPT} + 1), number, 'plans.' || number % 5, '', number, '{{"number": 1}}',
-    to_timestamp(number), now(), now() + (number - 100001) * interval '1 s', 'handled', 0
+    to_timestamp(number), now() - interval '1 hour' - ({KEPT} - number) * interval '1 ms',
+    now() + (number - 100001) * interval '1 s', 'handled', 0
 FROM generate_series(1, {KEPT}) AS number
 """
-"""Three partitions; in the first, nothing is to be kept any longer."""
+"""Three partitions; in the first, nothing is to be kept any longer. All were handled within five
+minutes, an hour ago."""
 
 
 @pytest.fixture
@@ -98,6 +102,40 @@ def test_a_correction_looks_up_its_rows(delivery: Delivery, slot: int) -> None:
         for one in found:
             assert one["Node Type"] != "Seq Scan"
             assert read(one) == 400
+
+
+def read_by(call: Callable[[], object]) -> list[float]:
+    """Return how many rows of the history each statement reads that *call* executes."""
+    found: list[float] = []
+
+    def explain(execute: Any, text: str, values: Any, many: bool, context: Any) -> Any:
+        if "sql_handled" in text and "EXPLAIN" not in text:
+            found.append(sum(map(read, scans(text, values))))
+        return execute(text, values, many, context)
+
+    with connection.execute_wrapper(explain):
+        call()
+    return found
+
+
+@pytest.mark.usefixtures("many")
+def test_the_newest_are_found_after_a_pause() -> None:
+    """Although all 300,000 were handled between 1,024 and 4,096 seconds ago."""
+    every = Handled.objects.all()
+    found: list[int] = []
+    of_each = read_by(lambda: found.extend(one.pk for one in every.newest(51)[:51]))
+    assert found == list(range(KEPT, KEPT - 51, -1))
+    assert max(of_each) <= 51 + SURPLUS
+    assert sum(of_each) < KEPT / 2, of_each
+
+
+@pytest.mark.usefixtures("many")
+def test_the_newest_are_not_looked_for_before_the_time_that_is_asked_for() -> None:
+    """One that has kept nothing in it is counted up to there once, and then listed."""
+    since = timezone.now() - datetime.timedelta(hours=2)
+    rows = Handled.objects.filter(subscription="none", handled_at__gte=since)
+    of_each = read_by(lambda: list(rows.newest(51, since=since)))
+    assert len([one for one in of_each if one]) == 3  # 4,096 s, two hours, and the list
 
 
 @pytest.mark.usefixtures("many")

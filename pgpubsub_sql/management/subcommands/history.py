@@ -74,7 +74,7 @@ def history(command: BaseCommand, options: Options) -> None:
     if _is_in_order(options):
         rows = rows.order_by("-message", "-id")
     else:
-        rows = rows.newest(limit + 1, until=options["until"])
+        rows = rows.newest(limit + 1, since=options["since"], until=options["until"])
     found = list(rows.annotate(age=_AGE).values(*_COLUMNS, "age")[: limit + 1])
     shown, is_cut = found[:limit], len(found) > limit
     if options["json"]:
