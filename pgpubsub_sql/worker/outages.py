@@ -71,13 +71,15 @@ def cause(using: str, error: Exception) -> Exception:
     """Return why a statement of ours has failed with *error* on the database *using*.
 
     If it misses one of our tables, as after ``migrate pgpubsub_sql zero``, that is a
-    :class:`NotReady`, which says what to do.
+    :class:`NotReady`, which says what to do. If that cannot be found out, it is *error* itself.
     """
     if sqlstate(error) in (UNDEFINED_TABLE, UNDEFINED_COLUMN, UNDEFINED_FUNCTION):
         try:
             check_ready(connections[using])
-        except (NotReady, DatabaseError, InterfaceError) as reason:
+        except NotReady as reason:
             return reason
+        except (DatabaseError, InterfaceError):
+            return error
     return error
 
 
