@@ -108,6 +108,10 @@ class Outbox:
         self._prefix = prefix(self._origin, self._name)
         self._found: list[Stream] = []
         """The streams of the channel that the broker had when it was asked last."""
+        self._verified: set[Stream] = set()
+        """Those that were this database's when they answered last."""
+        self._silent: dict[Stream, BrokerUnavailable] = {}
+        """Those that have never answered whose they are: nothing is published to them."""
         self._look_at = 0.0
 
     def publish_next(self) -> Published:
@@ -156,7 +160,9 @@ class Outbox:
         """Ask the broker for the channel's streams, and whose they are, now and then."""
         if time.monotonic() >= self._look_at:
             ours = this_database(self._using)
-            self._found = self._broker.run(owned(self._broker, self._origin, self._name, ours))
+            self._found, self._silent = self._broker.run(
+                owned(self._broker, self._origin, self._name, ours, self._verified)
+            )
             self._look_at = time.monotonic() + LOOK_SECONDS
 
     def _known(self) -> dict[Stream, bool]:
@@ -176,6 +182,8 @@ class Outbox:
         found = newest(self._found)
         if current and (not found or found[0].generation <= current[0].generation):
             return False
+        for error in self._silent.values():
+            raise error
         if len(found) == self._broker.settings.partitions:
             self._execute("add_outbox_streams", {"streams": [stream.name for stream in found]})
             return True
@@ -222,6 +230,8 @@ class Outbox:
         sent: list[Row] = []
 
         async def publish_share(stream: Stream, share: dict[Row, Outgoing]) -> None:
+            if stream in self._silent:
+                raise self._silent[stream]
             rows = iter(share)
             async for count in acknowledged(self._broker, stream, share.values(), until):
                 sent.extend(islice(rows, count))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pgpubsub_sql.errors import BrokerRefused
+from pgpubsub_sql.errors import BrokerRefused, BrokerUnavailable
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream, every_subject, parse
 from pgpubsub_sql.relay.owner import Owner, check_owner
@@ -122,15 +123,35 @@ async def problems(broker: Broker, stream: Stream, ours: Owner) -> list[str]:
     ]
 
 
-async def owned(broker: Broker, origin: str, channel: str, ours: Owner) -> list[Stream]:
+async def owned(
+    broker: Broker, origin: str, channel: str, ours: Owner, verified: set[Stream]
+) -> tuple[list[Stream], dict[Stream, BrokerUnavailable]]:
     """Return what :func:`existing` does; the newest generation is that of the database *ours*.
 
-    Otherwise raise :class:`BrokerRefused`.
+    A stream that does not answer is still that if it was *verified* before, which is kept up to
+    date. The others that do not answer are returned, too, each with the reason.
+
+    Raises :class:`BrokerUnavailable`, and :class:`BrokerRefused` if one is not *ours*.
     """
     found = await existing(broker, origin, channel)
-    for stream in newest(found):
-        check_owner(stream, await broker.api(f"STREAM.INFO.{stream}"), ours)
-    return found
+    verified.intersection_update(found)
+    silent: dict[Stream, BrokerUnavailable] = {}
+
+    async def verify(stream: Stream) -> None:
+        try:
+            info = await broker.api(f"STREAM.INFO.{stream}")
+        except BrokerUnavailable as error:
+            if stream not in verified:
+                silent[stream] = error
+            return
+        verified.discard(stream)
+        check_owner(stream, info, ours)
+        verified.add(stream)
+
+    results = await asyncio.gather(*map(verify, newest(found)), return_exceptions=True)
+    for error in filter(None, results):
+        raise error
+    return found, silent
 
 
 async def existing(broker: Broker, origin: str, channel: str) -> list[Stream]:

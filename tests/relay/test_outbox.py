@@ -9,6 +9,7 @@ import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -25,7 +26,9 @@ from pgpubsub_sql.relay.names import Stream
 from pgpubsub_sql.relay.outbox import Outbox, Row, message_id
 from pgpubsub_sql.relay.publishing import publish
 from pgpubsub_sql.relay.settings import RelaySettings
+from pgpubsub_sql.relay.streams import existing, streams_of
 from tests.app.channels import Job, Step
+from tests.conftest import eventually
 from tests.ledger import sql
 from tests.relay.registration import make_ours, registered
 from tests.relay.test_publishing import held
@@ -171,6 +174,50 @@ def test_one_stream_that_fails_does_not_keep_another_from_going_on(
     left = [row.payload["number"] for row in waiting()]
     assert 0 < len(left) < 20
     assert sorted(held(broker, stream) + left) == list(range(20))
+
+
+def led_by(broker: Broker, stream: Stream) -> int:
+    """Return the number of the server that leads *stream*."""
+    return int(broker.run(broker.api(f"STREAM.INFO.{stream}"))["cluster"]["leader"][1:])
+
+
+def streams_are_listed(broker: Broker) -> bool:
+    """Whether the cluster has a leader, and this program is connected to it."""
+    try:
+        return bool(broker.run(existing(broker, "shop", "app.Job")))
+    except BrokerUnavailable:
+        return False
+
+
+@pytest.mark.parametrize("is_new", [False, True], ids=["verified", "never verified"])
+def test_one_stream_without_a_leader_does_not_keep_another_from_going_on(
+    monkeypatch: pytest.MonkeyPatch, is_new: bool
+) -> None:
+    """The relay asks whose the streams are, and one of them does not answer."""
+    monkeypatch.setattr(publishing, "PUBLISH_SECONDS", 3.0)
+    monkeypatch.setattr(outboxes, "LOOK_SECONDS", 0.0)
+    with Nats(3) as nats:
+        settings = RelaySettings(servers=tuple(nats.urls), origin="shop", replicas=1, partitions=2)
+        first, second = streams_of("shop", "app.Job", settings)
+        with Broker(settings) as broker:
+            make_ours(broker, first)
+            make_ours(broker, second)
+            outbox = Outbox(broker, Job, using="default")
+            send(-1)
+            assert counts(outbox) == (1, 0, 0)
+            assert led_by(broker, first) != led_by(broker, second)
+            nats.nodes[led_by(broker, second)].kill()
+            eventually(lambda: streams_are_listed(broker))
+            monkeypatch.setattr(broker, "request", partial(broker.request, timeout=2.0))
+            if is_new:
+                outbox = Outbox(broker, Job, using="default")
+            send(*range(20))
+            with pytest.raises(BrokerUnavailable):
+                outbox.publish_next().check()
+            left = [row.payload["number"] for row in waiting()]
+            assert 0 < len(left) < 20
+            taken = [number for number in held(broker, first) if number >= 0]
+            assert sorted(taken + left) == list(range(20))
 
 
 class Clock:
