@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import tomllib
+from importlib.metadata import version
 from typing import Any
 
 import pytest
 from nats.aio.client import Client as NatsClient
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.client import Client
 from pgpubsub_sql.relay.consumer import Consumer
 from pgpubsub_sql.relay.names import Stream
 from pgpubsub_sql.relay.position import identity
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize("group", ["optional-dependencies", "dependency-groups"])
+def test_no_minor_version_is_admitted_that_was_not_tested(group: str) -> None:
+    """The client overrides private methods."""
+    found = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    lists = (found["project"] | found)[group].values()
+    (needed,) = [
+        needed
+        for text in itertools.chain(*lists)
+        if (needed := Requirement(text)).name == "nats-py"
+    ]
+    tested = Version(version("nats-py"))
+    assert tested in needed.specifier
+    assert Version(f"{tested.major}.{tested.minor + 1}") not in needed.specifier
+    assert Version(f"{tested.major + 1}.0") not in needed.specifier
 
 
 def read(client: type[NatsClient], raw: bytes | None) -> Any:
@@ -29,6 +51,7 @@ def read(client: type[NatsClient], raw: bytes | None) -> Any:
         b"NATS/1.0\r\nTight:x\r\nLoose: \t y \r\nEmpty:\r\nno colon\r\nUrl: a:b\r\n\r\n",
         b"NATS/1.0\r\nNats-Msg-Id: first\r\nNats-Msg-Id: second\r\n\r\n",
         "NATS/1.0\r\nName: Zoë 🐘\r\n\r\n".encode(),
+        "NATS/1.0\r\nId: \xa0\x1fa\u2003\x85\r\nOther:\x0b\x0cb\r\n\r\n".encode(),
         b"NATS/1.0 404 No Messages\r\n\r\n",
         b"NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: 7\r\n\r\n",
     ],
