@@ -75,7 +75,12 @@ class KeptChannelFilter(SelectionFilter):
 
 
 class KeptSubscriptionFilter(SubscriptionFilter):
-    """The subscription, where listeners name one of a channel that keeps its messages."""
+    """The subscription, where listeners name one of a channel that keeps its messages.
+
+    No index has it. So it selects from the newest messages that the other filters select.
+    """
+
+    title = _("subscription (of the newest 10,000)")
 
     def lanes(self, using: str) -> list[Lane]:
         return registry.lanes_of(filter(is_kept, registry.channels()))
@@ -108,9 +113,11 @@ class HistoryList(ChangeList):
         return ["-message", "-id"]
 
     def get_results(self, request: HttpRequest) -> None:
-        keys = list(self._newest(request).values_list("slot", "channel", "message", "pk"))
-        self.paginator = Paginator(keys[:MOST], self.list_per_page)
-        self.result_count = len(keys) if len(keys) <= MOST else AtLeast(MOST)
+        lane, number = ("channel", "subscription"), ("message", "pk")
+        found = list(self._newest(request).values_list("slot", *lane, *number))
+        keys = self._of_subscription(found[:MOST], request.GET.get("subscription"))
+        self.paginator = Paginator(keys, self.list_per_page)
+        self.result_count = len(keys) if len(found) <= MOST else AtLeast(len(keys))
         self.show_full_result_count = self.can_show_all = False
         self.full_result_count = self.result_count
         self.show_admin_actions = bool(keys)
@@ -120,6 +127,11 @@ class HistoryList(ChangeList):
         except InvalidPage as error:
             raise IncorrectLookupParameters(str(error)) from error
         self.result_list = _load(self.root_queryset, list(shown.object_list))
+
+    def _of_subscription(self, found: list[Any], chosen: str | None) -> list[Key]:
+        """Return the keys of what was *found*, of the *chosen* subscription unless it is None."""
+        is_all = chosen is None or self.query
+        return [(*key[:2], *key[3:]) for key in found if is_all or key[2] == chosen]
 
     def _newest(self, request: HttpRequest) -> Any:
         """Return the newest, in the order of their numbers where an index has them so."""
@@ -131,14 +143,12 @@ class HistoryList(ChangeList):
 
 
 def selected(rows: HandledQuerySet, parameters: dict[str, str]) -> HandledQuerySet:
-    """Return those of *rows* that the *parameters* of an address select."""
+    """Return those of *rows* that the *parameters* of an address select, of all subscriptions."""
     outcome, since = parameters.get("outcome", ""), parameters.get("since", "")
     if (outcome and outcome not in Outcome.values) or (since and since not in RECENT):
         raise IncorrectLookupParameters(f"There is no such choice: {outcome or since!r}.")
     if channel := parameters.get("channel"):
         rows = rows.filter(channel=channel)
-    if (subscription := parameters.get("subscription")) is not None:
-        rows = rows.filter(subscription=subscription)
     if outcome:
         rows = rows.filter(outcome=outcome)
     if start := _since(parameters):

@@ -76,8 +76,23 @@ def test_the_list_shows_the_newest_first_and_filters(operator: Client) -> None:
     sql("UPDATE pgpubsub_sql_handled SET subscription = 'mail' WHERE id = 2")
     assert shown(operator, subscription="mail") == [2]
     assert shown(operator, subscription="", channel="app.Step") == [3, 1]
+    assert shown(operator, subscription="mail", q="1") == [1]
     sql("UPDATE pgpubsub_sql_handled SET handled_at = now() - interval '1 day'")
     assert shown(operator, since="10m") == []
+
+
+def test_a_subscription_is_chosen_from_the_newest(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No index has it. The page says that there may be more."""
+    for number in range(1, 5):
+        keep(number)
+    sql("UPDATE pgpubsub_sql_handled SET subscription = 'mail' WHERE id IN (1, 4)")
+    monkeypatch.setattr("pgpubsub_sql.admin.history.MOST", 3)
+    assert shown(operator, subscription="mail") == [4]
+    assert "1+ " in text(operator.get(HISTORY, {"subscription": "mail"}))
+    monkeypatch.setattr("pgpubsub_sql.admin.history.MOST", 4)
+    assert shown(operator, subscription="mail") == [4, 1]
 
 
 @pytest.mark.usefixtures("blank")
@@ -198,6 +213,8 @@ PAGES: dict[str, dict[str, Any]] = {
     "a week": {"since": "7d"},
     "all at once": {"channel": "plans.0", "since": "1d", "outcome": "handled"},
     "an id": {"q": "500000"},
+    "no such subscription": {"subscription": "none"},
+    "no such subscription of a channel": {"subscription": "none", "channel": "plans.0"},
 }
 
 

@@ -41,8 +41,8 @@ def listed(*argv: str) -> list[int]:
         (["app.Job"], [7, 6, 5, 4, 3, 2, 1]),
         (["tests.app.channels.Job", "--limit", "2"], [7, 6]),
         (["app.Step"], []),
-        (["--subscription", ""], [7, 6, 5, 4, 3, 2, 1]),
-        (["--subscription", "mail"], []),
+        (["--subscription", "", "--since", "84h"], [7, 6, 5, 4]),
+        (["--subscription", "mail", "--since", "84h"], []),
         (["--outcome", "discarded"], [7]),
         (["--outcome", "handled", "--since", "60h"], [6, 5]),
         (["--since", "84h", "--until", "36h"], [5, 4]),
@@ -51,6 +51,12 @@ def listed(*argv: str) -> list[int]:
 )
 def test_the_history_is_listed_by_each_filter(argv: list[str], found: list[int]) -> None:
     assert listed(*argv) == found
+
+
+def test_a_subscription_needs_a_time() -> None:
+    """Else all that is kept would be read."""
+    with pytest.raises(CommandError, match=r"No index has the subscription.* --since 2h"):
+        run("history", "app.Job", "--subscription", "mail", "--until", "1h")
 
 
 @pytest.mark.usefixtures("week")

@@ -57,11 +57,18 @@ def history(command: BaseCommand, options: Options) -> None:
     """List messages that were handled, of channels that keep them (keep), the newest first.
 
     It shows when and after how many failed attempts each was handled, how long its listeners took
-    if that was 10 ms or more, and whether it was discarded or had expired instead.
+    if that was 10 ms or more, and whether it was discarded or had expired instead. The
+    newest is what was handled last, or, of one channel without a time or a rare outcome, what was
+    sent last.
 
       manage.py pgpubsub history blog.AuthorChannel --since 2h
       manage.py pgpubsub history --outcome discarded --json
     """
+    if options["subscription"] is not None and not options["since"]:
+        raise CommandError(
+            "No index has the subscription, so --subscription would read all that is kept. Say how "
+            "far back to look, for example with --since 2h."
+        )
     rows = Handled.objects.using(options["database"])
     if options["channels"]:
         rows = rows.filter(channel__in=_channels(options))
