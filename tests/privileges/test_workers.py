@@ -57,7 +57,6 @@ def test_a_publisher_of_the_relay_needs_no_more_than_the_page_says() -> None:
     sql("GRANT SELECT, INSERT, UPDATE ON pgpubsub_sql_position TO powerless")
     values = {"channel": "app.Job", "limit": 9, "bytes": 9, "prefix": "", "streams": ["x"]}
     values |= {"stream": "x", "closed": "y"}
-    values |= {"stream": "x", "closed": "y"}
     with session("powerless"), connection.cursor() as cursor:
         for name in ("lock_outbox", "outbox_streams", "add_outbox_streams", "close_outbox_stream"):
             cursor.execute(query(name), values)
