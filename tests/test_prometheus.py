@@ -233,7 +233,7 @@ def test_alerts_are_about_metrics_that_there_are() -> None:
     known = {f"pgpubsub_{name}": labels for name, (_, labels) in collector.GAUGES.items()} | {
         f"pgpubsub_{name}_total": labels for name, (_, labels) in collector.COUNTERS.items()
     }
-    assert len(rules()) == 5
+    assert len(rules()) == 6
     for rule in rules():
         assert {*rule} == {"alert", "expr", "for", "labels", "annotations"}
         assert rule["labels"]["severity"] in ("warning", "critical")
@@ -246,6 +246,16 @@ def test_alerts_are_about_metrics_that_there_are() -> None:
         by = re.findall(r"by \((.*?)\)", rule["expr"])[0].split(", ")
         assert set(re.findall(r"\$labels\.(\w+)", shown)) <= set(by)
         assert rule["expr"].count("(") == rule["expr"].count(")")
+
+
+def test_what_silences_an_alert_is_alerted_on_if_it_stays() -> None:
+    """But a pause, which somebody has asked for."""
+    silencing = {
+        name for one in rules() for name in re.findall(r"unless .*?\((pgpubsub_\w+)\)", one["expr"])
+    }
+    alerted = {re.sub(r" unless .*", "", one["expr"]) for one in rules()}
+    for name in silencing - {"pgpubsub_paused"}:
+        assert any(name in expression for expression in alerted), name
 
 
 def test_every_alert_and_metric_is_explained() -> None:
