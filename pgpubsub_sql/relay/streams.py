@@ -11,7 +11,7 @@ from typing import Any
 from pgpubsub_sql.errors import BrokerRefused, BrokerUnavailable
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream, every_subject, parse
-from pgpubsub_sql.relay.owner import Owner, check_owner
+from pgpubsub_sql.relay.owner import Owner, check_not_foreign, check_owner, owner_of
 from pgpubsub_sql.relay.settings import NAME, RelaySettings
 
 DUPLICATE_WINDOW = datetime.timedelta(minutes=2)
@@ -84,18 +84,23 @@ def configuration(
     }
 
 
-async def make(broker: Broker, stream: Stream, owner: Owner | None = None) -> str:
+async def make(
+    broker: Broker, stream: Stream, owner: Owner | None = None, *, take_over: bool = False
+) -> str:
     """Make *stream*, or bring it to its configuration; return what was done.
 
-    It then belongs to *owner*, if there is one, whomever it belonged to before.
+    It then belongs to *owner*, if there is one.
 
-    Raises :class:`BrokerRefused` and :class:`BrokerUnavailable`.
+    Raises :class:`BrokerUnavailable`, and :class:`BrokerRefused`, also if it belongs to another
+    database and *owner* does not *take over*.
     """
     wanted = configuration(stream, broker.settings, owner)
     found = await broker.find(f"STREAM.INFO.{stream.name}")
     if found is None:
         await _apply(broker, "CREATE", stream, wanted)
         return "made"
+    if owner and not take_over:
+        check_not_foreign(stream, owner_of(found), owner)
     if not list(_differences(found, wanted)):
         return "exists"
     # The broker has metadata of its own.

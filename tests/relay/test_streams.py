@@ -80,7 +80,10 @@ def test_a_stream_has_one_owner_at_a_time(
     (problem,) = broker.run(problems(broker, stream, OURS))
     assert "'copy' (oid 16385, system 7000000000000000000) publishes" in problem
     assert "this one, 'shop' (oid 16384, system 7000000000000000000)" in problem
-    assert broker.run(make(broker, stream, OURS)) == "changed"
+    with pytest.raises(BrokerRefused, match=r"'copy' .* publishes to the stream"):
+        broker.run(make(broker, stream, OURS))
+    assert owner_of(info(stream)) == THEIRS
+    assert broker.run(make(broker, stream, OURS, take_over=True)) == "changed"
     assert owner_of(info(stream)) == OURS
     assert broker.run(problems(broker, stream, dataclasses.replace(OURS, database="new"))) == []
 

@@ -113,12 +113,14 @@ def _set_up(command: BaseCommand, options: Options, broker: Broker) -> None:
     known = [one for row in fetch(options, query("positions")) if (one := parse(row["stream"]))]
     rows, published = [], []
     ours = this_database(options["database"])
-    if not options["take_over"]:
-        _check_not_foreign(broker, ours)
+    take_over = options["take_over"]
     for origin, channel in _published(broker.settings):
-        found = [*broker.run(existing(broker, origin, channel)), *_of(known, origin, channel)]
+        there = broker.run(existing(broker, origin, channel))
+        found = [*there, *_of(known, origin, channel)]
         streams = wanted(origin, channel, broker.settings, found)
-        rows += [_made(broker, one, ours) for one in streams]
+        if not take_over:
+            _check_not_foreign(broker, {*newest(there)} - {*streams}, ours)
+        rows += [_made(broker, one, ours, take_over=take_over) for one in streams]
         published += sorted({*found, *streams})  # older ones are closed
     received = []
     for origin, channel in _received(broker.settings):
@@ -133,16 +135,18 @@ def _set_up(command: BaseCommand, options: Options, broker: Broker) -> None:
         command.stdout.write("\n".join(_permissions(published, received)))
 
 
-def _check_not_foreign(broker: Broker, ours: Owner) -> None:
-    """Raise :class:`BrokerRefused` if another database than *ours* publishes under this origin."""
-    for origin, channel in _published(broker.settings):
-        for stream in newest(broker.run(existing(broker, origin, channel))):
-            info = broker.run(broker.api(f"STREAM.INFO.{stream}"))
-            check_not_foreign(stream, owner_of(info), ours)
+def _check_not_foreign(broker: Broker, streams: Iterable[Stream], ours: Owner) -> None:
+    """Raise :class:`BrokerRefused` if another database than *ours* publishes to *streams*."""
+    for stream in streams:
+        info = broker.run(broker.api(f"STREAM.INFO.{stream}"))
+        check_not_foreign(stream, owner_of(info), ours)
 
 
-def _made(broker: Broker, stream: Stream, owner: Owner | None = None) -> Row:
-    return {"stream": stream.name, "done": broker.run(make(broker, stream, owner))}
+def _made(
+    broker: Broker, stream: Stream, owner: Owner | None = None, *, take_over: bool = False
+) -> Row:
+    done = broker.run(make(broker, stream, owner, take_over=take_over))
+    return {"stream": stream.name, "done": done}
 
 
 def _permissions(published: list[Stream], received: list[Stream]) -> Iterator[str]:
