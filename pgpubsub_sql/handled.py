@@ -88,6 +88,22 @@ class HandledQuerySet(models.QuerySet["Handled"]):
     def _count_from(self, start: datetime.datetime, limit: int) -> int:
         return self.filter(handled_at__gte=start).order_by()[:limit].count()
 
+    def published(self) -> HandledQuerySet:
+        """Return those that the relay published, each as it was published first.
+
+        What was published again is kept again. Receivers count from when an id came first.
+        """
+        of = models.OuterRef
+        earlier = self.model.objects.filter(
+            channel=of("channel"),
+            message=of("message"),
+            subscription=RELAY,
+            created_at=of("created_at"),
+            handled_at__lt=of("handled_at"),
+        )
+        rows = self.filter(subscription=RELAY, outcome=Outcome.HANDLED)
+        return rows.filter(~models.Exists(earlier))
+
     def replay(
         self,
         *,
@@ -124,11 +140,10 @@ class HandledQuerySet(models.QuerySet["Handled"]):
         """Have the relay publish these messages again, under the ids that they had.
 
         Receivers store those that they lack, and drop the others, as long as they remember their
-        ids: for the publisher's ``max_age`` and a day. Only what was published counts, whatever
-        else is selected. For the arguments, the result and errors see :meth:`replay`.
+        ids: for the publisher's ``max_age`` and a day. Only what was :meth:`published` counts,
+        whatever else is selected. For the arguments, the result and errors see :meth:`replay`.
         """
-        published = self.filter(subscription=RELAY, outcome=Outcome.HANDLED)
-        return published._send("publish_again", RELAY, rate, after, progress)
+        return self.published()._send("publish_again", RELAY, rate, after, progress)
 
     def _send(
         self,
@@ -195,9 +210,11 @@ def _send_again(how: str, using: str, page: Sequence[Kept], subscription: str | 
         if subscription is not None:
             cursor.execute(query("lacking_subscription"), {**values, "names": names})
             if lacking := cursor.fetchall():
+                is_relay = subscription == RELAY
+                what = "Set relay = True on it" if is_relay else "Declare a listener of it"
                 raise LookupError(
                     f"The channel {lacking[0][0]} has no subscription {subscription!r}, so nothing "
-                    "was sent again. Declare a listener of it, and run migrate."
+                    f"was sent again. {what}, and run migrate."
                 )
         cursor.execute(query(how), values)
         cursor.execute(query("ring"), {"channels": notified_names(names)})

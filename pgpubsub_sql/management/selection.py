@@ -66,6 +66,14 @@ def duration(value: str) -> datetime.timedelta:
     return datetime.timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
+def spell_duration(value: datetime.timedelta) -> str:
+    """Return *value* as :func:`duration` parses it, rounded down to a second."""
+    sizes = {letter: datetime.timedelta(**{unit: 1}) for letter, unit in _UNITS.items()}
+    whole = [letter for letter, size in sizes.items() if not value % size]
+    letter = whole[-1] if whole else "s"
+    return f"{value // sizes[letter]}{letter}"
+
+
 def resolve_channels(references: Iterable[str], known: Iterable[str]) -> list[str]:
     """Return the names in PostgreSQL of channels, each of which must be in *known*.
 

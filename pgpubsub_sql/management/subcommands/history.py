@@ -32,6 +32,7 @@ from pgpubsub_sql.management.selection import (
     add_subscription,
     duration,
     resolve_channels,
+    spell_duration,
 )
 from pgpubsub_sql.management.subcommands.messages import ago
 from pgpubsub_sql.management.subcommands.sending import moment
@@ -51,6 +52,8 @@ _FOREIGN = ("id", "older_than", "error")
 """Options of ``replay`` that are about parked messages."""
 _OWN = ("since", "until", "rate", "after", "same_ids")
 """Options of ``replay`` that are about the history."""
+_SLACK = datetime.timedelta(minutes=1)
+"""How much older --since may be: time has passed since it was given. Receivers know a day more."""
 
 
 def history(command: BaseCommand, options: Options) -> None:
@@ -112,8 +115,8 @@ def replay_handled(command: BaseCommand, options: Options) -> None:
     replay: Callable[..., int] = partial(rows.replay, subscription=subscription)
     if options["same_ids"]:
         _check_remembered(options)
-        rows = rows.filter(subscription=RELAY)
         replay = rows.publish_again
+        rows = rows.published()
     count = rows.count_again()
     if options["dry_run"] or not count:
         _tell(command, options, count)
@@ -139,10 +142,10 @@ def _check_remembered(options: Options) -> None:
         raise CommandError(str(error)) from error
     if options["subscription"] not in (None, RELAY):
         raise CommandError(f"--same-ids is about the subscription {RELAY!r}: name no other one.")
-    if options["since"] is None or options["since"] < timezone.now() - known:
+    if options["since"] is None or options["since"] < timezone.now() - known - _SLACK:
         raise CommandError(
             "Receivers know for PGPUBSUB_RELAY['max_age'] what they have, and would handle older "
-            f"messages again. Give a --since within the last {known.total_seconds():.0f} seconds."
+            f"messages again. Give a later --since, such as {spell_duration(known)}."
         )
 
 
@@ -220,7 +223,8 @@ def add_replaying(parser: ArgumentParser) -> None:
         action="store_true",
         default=None,
         help="With --handled: have the relay publish them again under the ids that they had, so "
-        "that receivers store only what they lack.",
+        "that receivers store only what they lack. They must receive it within a day, also where "
+        "a stream awaits relay --accept: later, they may handle it twice.",
     )
     add_range(parser)
     parser.add_argument(

@@ -68,8 +68,8 @@ def relay(command: BaseCommand, options: Options) -> None:
 
     --accept begins a stream again that was made anew or rolled back, that has lost messages, or
     whose messages have expired unread: everything that it still holds is read. What was received
-    before is not stored again. What is missing stays missing, so have it published again first. A
-    stream that is gone is forgotten.
+    before is not stored again. What is missing stays missing, so have it published again first, at
+    most a day before: older ids may be forgotten. A stream that is gone is forgotten.
 
       manage.py pgpubsub relay --setup
       manage.py pgpubsub relay --check
