@@ -54,10 +54,10 @@ SELECT concat(
 """
 """What DDL has made of our objects. TRUNCATE changes nothing of it."""
 
-REGISTERED = """\
+REGISTERED = "SELECT concat((SELECT array_agg((ctid, xmin)) FROM pgpubsub_sql_subscription))"
+PERMITTED = """\
 SELECT concat(
-    (SELECT array_agg((ctid, xmin)) FROM pgpubsub_sql_subscription),
-    (SELECT count(*) FROM auth_permission), (SELECT count(*) FROM django_content_type)
+    (SELECT count(*) FROM auth_permission), ' ', (SELECT count(*) FROM django_content_type)
 )
 """
 
@@ -101,7 +101,10 @@ def tell_our_handlers(verbosity: int, interactive: bool, db: str) -> None:
 
 def _state(db: str) -> Iterator[str]:
     """Yield what the handlers write; first whether the tables are there for the rest."""
-    for query in (OURS, REGISTERED):
+    queries = [OURS, REGISTERED]
+    if apps.is_installed("django.contrib.auth"):
+        queries.append(PERMITTED)
+    for query in queries:
         with connections[db].cursor() as cursor:
             cursor.execute(query)
             yield str(cursor.fetchone()[0])
