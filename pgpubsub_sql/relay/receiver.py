@@ -289,12 +289,12 @@ class Receiver:
             logger.warning("Cannot receive from the stream %s yet: %s", stream, error)
             self._unlock(stream)
             return
-        self._readers[stream] = reader
         if reader.is_recognized:
             self._recover(stream)
         reader.task = asyncio.run_coroutine_threadsafe(
             reader.read(broker, partial(self._arrive, reader)), broker.loop
         )
+        self._readers[stream] = reader
         reader.task.add_done_callback(lambda task: self._arrive(reader, None))
         logger.info("Receiving %s from the stream %s", stream.channel, stream)
 
