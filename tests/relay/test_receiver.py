@@ -315,6 +315,34 @@ def test_a_session_that_is_killed_costs_nothing(
     eventually(has_stored(*range(50)))
 
 
+def test_a_session_that_is_killed_while_a_stream_is_begun_costs_nothing(
+    broker: Broker, stream: Stream, start: Start
+) -> None:
+    """It is just about to forget why the stream was not read."""
+    one: Any = start()
+    eventually(Position.objects.exists)
+    one.stop()
+    sql("UPDATE pgpubsub_sql_position SET problem = 'is solved'")
+    sql("CREATE SEQUENCE deaths")
+    sql(
+        "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF nextval('deaths') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;"
+        " RETURN NEW; END $$"
+    )
+    sql(
+        "CREATE TRIGGER die BEFORE UPDATE OF problem ON pgpubsub_sql_position"
+        " FOR EACH ROW EXECUTE FUNCTION die()"
+    )
+    try:
+        fill(broker, stream, *jobs(0))
+        start()
+        eventually(has_stored(0))
+        assert sql("SELECT last_value > 1 FROM deaths") == [(True,)]
+    finally:
+        sql("DROP FUNCTION die() CASCADE")
+        sql("DROP SEQUENCE deaths")
+
+
 def test_a_consumer_that_is_deleted_is_replaced(
     broker: Broker, stream: Stream, start: Start
 ) -> None:
