@@ -188,6 +188,7 @@ def test_a_listener_gets_the_arguments_that_it_names(
     function(**arguments)
 
 
+@pytest.mark.django_db  # Django 6.1 asks the database for what it supports
 @isolated
 def test_a_field_called_context_wins() -> None:
     """So a channel of the predecessor's users that has such a field keeps its meaning."""
