@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import io
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections
 
 from pgpubsub_sql import notify
 from pgpubsub_sql.errors import BrokerRefused
@@ -20,13 +17,13 @@ from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream
 from pgpubsub_sql.relay.outbox import Outbox
 from pgpubsub_sql.relay.owner import this_database
-from pgpubsub_sql.relay.publisher import PublishingWorker
 from pgpubsub_sql.relay.settings import RelaySettings
 from tests.app.channels import Job
 from tests.conftest import eventually
 from tests.ledger import sql
 from tests.management.support import run, run_json
 from tests.relay.registration import registered
+from tests.relay.test_publisher import publishes
 from tests.relay.test_publishing import held
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
@@ -46,27 +43,6 @@ def _relayed(
     }
     with registered("app.Job"), registered("app.Job", using="other"):
         yield
-
-
-@contextmanager
-def publishes(settings: RelaySettings, using: str) -> Iterator[None]:
-    """Run a publisher of the database *using* in a thread, until the end of the block."""
-    worker = PublishingWorker([Job], settings, using=using)
-
-    def work() -> None:
-        try:
-            worker.run()
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        worker.shutdown.request()
-        thread.join(30)
-    assert not thread.is_alive()
 
 
 def waiting(using: str) -> list[int]:

@@ -64,9 +64,9 @@ def waiting() -> Any:
 
 
 @contextmanager
-def publishes(settings: RelaySettings) -> Iterator[PublishingWorker]:
-    """Run a publisher in a thread, until the end of the block."""
-    worker = PublishingWorker([Job], settings)
+def publishes(settings: RelaySettings, using: str = "default") -> Iterator[PublishingWorker]:
+    """Run a publisher of the database *using* in a thread, until the end of the block."""
+    worker = PublishingWorker([Job], settings, using=using)
 
     def work() -> None:
         try:
