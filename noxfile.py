@@ -35,6 +35,8 @@ SHARES = {"3.11": ["14", "16"], "3.12": ["15", "17"], "3.13": ["18"]}
 """Which PostgreSQL versions each Python meets; Django 6.1 knows 14 no longer."""
 DRIVERS = {"psycopg2": [], "psycopg3": ["psycopg3"]}
 """The dependency groups that each driver needs beside what every installation brings."""
+WORKERS = str(os.cpu_count() + 1)
+"""One more than there are cores, as tests wait for processes of their own."""
 
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
@@ -52,7 +54,7 @@ def suite(session: nox.Session, driver: str) -> None:
         session.log(f"PostgreSQL {POSTGRESQL[version]}")
         binaries = programs_of(session, POSTGRESQL[version])
         session.run(
-            *("pytest", "--numprocesses", "auto", "--dist", "worksteal", "-rs", *skipped),
+            *("pytest", "--numprocesses", WORKERS, "--dist", "worksteal", "-rs", *skipped),
             env={"PGPUBSUB_POSTGRES_BIN": str(binaries)},
         )
         skipped = ["--ignore", "tests/test_docs.py"]  # the pages always use the wheel's server
