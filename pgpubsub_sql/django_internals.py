@@ -386,7 +386,7 @@ def deferred_field_read(error: BaseException) -> Field[Any, Any] | None:
     return None
 
 
-class Selection(NamedTuple):
+class SelectedField(NamedTuple):
     """How a query set selects a field."""
 
     expression: Col
@@ -396,7 +396,7 @@ class Selection(NamedTuple):
     """The backend's and the field's, which turn the driver's value into the field's."""
 
 
-def selection_of(field: Any, column: str, wrapper: BaseDatabaseWrapper) -> Selection | None:
+def selection_of(field: Any, column: str, wrapper: BaseDatabaseWrapper) -> SelectedField | None:
     """Return how a query set would select *field* from *column*; None if by another expression.
 
     ``Field.get_col()``, ``Col.select_format()`` and ``get_db_converters()`` of backend and column.
@@ -410,7 +410,7 @@ def selection_of(field: Any, column: str, wrapper: BaseDatabaseWrapper) -> Selec
         *wrapper.ops.get_db_converters(expression),
         *expression.get_db_converters(wrapper),
     )
-    return Selection(expression, sql, tuple(params), converters)
+    return SelectedField(expression, sql, tuple(params), converters)
 
 
 def swappable_setting(model: str) -> str | None:

@@ -123,7 +123,7 @@ class Holder(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Backlog:
+class StoredCounts:
     """How many messages of a subscription are stored; ``MOST + 1`` stands for more."""
 
     lane: Lane
@@ -252,7 +252,7 @@ def long_calls(using: str) -> list[LongCall]:
         return [LongCall(*row) for row in cursor.fetchall()]
 
 
-def backlogs(using: str, lanes: Iterable[Lane]) -> dict[Lane, Backlog]:
+def backlogs(using: str, lanes: Iterable[Lane]) -> dict[Lane, StoredCounts]:
     """Return what is stored of these *lanes*."""
     with connections[using].cursor() as cursor:
         cursor.execute(query("status"), columns(lanes))
@@ -265,9 +265,9 @@ def backlogs(using: str, lanes: Iterable[Lane]) -> dict[Lane, Backlog]:
     }
 
 
-def _backlog(lane: Lane, *numbers: Any) -> Backlog:
+def _backlog(lane: Lane, *numbers: Any) -> StoredCounts:
     due, in_flight, waiting, failed, parked, oldest, holders, paused_seconds, filled = numbers
-    return Backlog(
+    return StoredCounts(
         lane=lane,
         due=due,
         in_flight=in_flight,

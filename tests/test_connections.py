@@ -27,7 +27,7 @@ from pgpubsub_sql import notify
 from pgpubsub_sql.embedded import Server
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.sql.readiness import check_workable
-from pgpubsub_sql.worker.connections import adopt, hang_up
+from pgpubsub_sql.worker.connections import hang_up, open_for_worker
 from pgpubsub_sql.worker.doorbell import Doorbell, Notify
 from pgpubsub_sql.worker.processes import WorkerOptions
 from pgpubsub_sql.worker.session import Session
@@ -68,7 +68,7 @@ def anew(engine: Any = None, **options: Any) -> Iterator[Any]:
 def worker_connections(name: str = "") -> Iterator[tuple[Any, Any]]:
     """Connect as a worker does; yield the driver's connections, to listen and to work."""
     doorbell = Doorbell(["app.Job"], using="default", name=name)
-    adopt("default")
+    open_for_worker("default")
     doorbell.open()
     session = Session("default", name=name)
     with session.isolation():
@@ -139,7 +139,7 @@ def test_keepalive_options_of_the_project_are_kept(tcp: Proxy) -> None:
 def test_connecting_to_a_silent_server_times_out(tcp: Proxy) -> None:
     """F38: connecting, too, has an end."""
     with anew() as wrapper:
-        adopt("default")
+        open_for_worker("default")
         assert wrapper.get_connection_params()["connect_timeout"] == 10
 
 
@@ -184,7 +184,7 @@ def engine() -> Iterator[type[Engine]]:
 def test_an_engine_connects_and_its_pool_lends_to_nobody_else(engine: type[Engine]) -> None:
     """F37: LISTEN handed the driver what only the engine knows."""
     with anew(engine, MAX_CONNS=1) as wrapper:
-        adopt("default")
+        open_for_worker("default")
         for _ in range(2):
             doorbell = Doorbell(["app.Job"], using="default")
             doorbell.open()

@@ -20,7 +20,7 @@ from pgpubsub_sql.management.subcommands import pausing
 from pgpubsub_sql.models import Notification
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.delivery import Delivery
-from pgpubsub_sql.worker.sleeping import POLL_SECONDS, State
+from pgpubsub_sql.worker.sleeping import POLL_SECONDS, SleepState
 from pgpubsub_sql.worker.worker import AT_ONCE, Worker
 from tests.app.channels import Job, Shout, Step
 from tests.conftest import Listen, eventually
@@ -124,7 +124,7 @@ def test_a_paused_channel_neither_keeps_a_worker_awake_nor_has_writers_notify(
     assert caplog.messages == [
         "Channel app.Job is paused: its messages wait until somebody runs pgpubsub resume"
     ]
-    assert worker._sleeper._states[Lane("app.Job")] is State.PAUSED
+    assert worker._sleeper._states[Lane("app.Job")] is SleepState.PAUSED
     worker._poll_at[Lane("app.Step")] = AT_ONCE  # so that it does not wait for its next poll
     worker._receive()
     assert worker._sleeper._held == {worker._sleeper._buckets[Lane("app.Step")]}
@@ -139,12 +139,12 @@ def test_resuming_wakes_the_workers(worker: Worker, caplog: Logs) -> None:
     worker._poll()
     worker._has_looked_ahead = False
     worker._look_ahead()
-    assert worker._sleeper._states[Lane("app.Job")] is State.PAUSED
+    assert worker._sleeper._states[Lane("app.Job")] is SleepState.PAUSED
     assert worker._patience() > POLL_SECONDS / 2
     jobs("good")
     run("resume", "app.Job")
     worker._receive()
-    assert worker._sleeper._states[Lane("app.Job")] is State.AWAKE
+    assert worker._sleeper._states[Lane("app.Job")] is SleepState.AWAKE
     with caplog.at_level("INFO", logger="pgpubsub_sql.worker"):
         fall_asleep(worker)
     assert numbers("do_job") == [1]
@@ -161,7 +161,7 @@ def test_a_channel_is_resumed_even_if_no_notify_comes(worker: Worker) -> None:
     worker._poll_at[Lane("app.Job")] = 0.0
     worker._poll()
     assert numbers("do_job") == [1]
-    assert worker._sleeper._states[Lane("app.Job")] is State.AWAKE
+    assert worker._sleeper._states[Lane("app.Job")] is SleepState.AWAKE
 
 
 def test_draining_says_what_is_paused(caplog: Logs) -> None:

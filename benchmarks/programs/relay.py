@@ -21,10 +21,10 @@ import pgpubsub_sql  # noqa: E402
 from benchmarks.programs.program import LEDGER, Program, main  # noqa: E402
 from pgpubsub_sql.relay.broker import Broker  # noqa: E402
 from pgpubsub_sql.relay.consumer import Incoming  # noqa: E402
-from pgpubsub_sql.relay.inbox import Inbox  # noqa: E402
+from pgpubsub_sql.relay.inbox import InboxWriter  # noqa: E402
 from pgpubsub_sql.relay.names import Stream  # noqa: E402
 from pgpubsub_sql.relay.owner import this_database  # noqa: E402
-from pgpubsub_sql.relay.position import Position  # noqa: E402
+from pgpubsub_sql.relay.position import StreamPosition  # noqa: E402
 from pgpubsub_sql.relay.publisher import PublishingWorker  # noqa: E402
 from pgpubsub_sql.relay.receiver import Receiver  # noqa: E402
 from pgpubsub_sql.relay.settings import RelaySettings  # noqa: E402
@@ -52,10 +52,12 @@ class Sent(pgpubsub_sql.Channel):
     channel_name = "benchmark.Sent"
 
 
-class WatchedInbox(Inbox):
+class WatchedInbox(InboxWriter):
     """Notes which messages are stored, once their transaction has committed."""
 
-    def store(self, stream: Stream, position: Position, messages: Sequence[Incoming]) -> Position:
+    def store(
+        self, stream: Stream, position: StreamPosition, messages: Sequence[Incoming]
+    ) -> StreamPosition:
         after = super().store(stream, position, messages)
         for message in messages:
             LEDGER.add(json.loads(message.payload)["number"])

@@ -25,7 +25,7 @@ class _OutOfTime(Exception):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Change:
+class MessageChange:
     """Something that can be done to messages."""
 
     name: str
@@ -78,7 +78,7 @@ class Change:
         )
 
 
-REPLAY = Change(
+REPLAY = MessageChange(
     name="replay",
     permission="replay",
     label=_("Replay: handle again, with all attempts"),
@@ -88,7 +88,7 @@ REPLAY = Change(
         "%(number)d message was replayed.", "%(number)d messages were replayed.", "number"
     ),
 )
-RETRY = Change(
+RETRY = MessageChange(
     name="retry",
     permission="replay",
     label=_("Retry now, with the attempts that are left"),
@@ -102,7 +102,7 @@ RETRY = Change(
     ),
     is_wanted=lambda rows: rows.filter(available_at__isnull=False, failed_at__isnull=False),
 )
-DISCARD = Change(
+DISCARD = MessageChange(
     name="discard",
     permission="discard",
     label=_("Discard: delete unhandled"),
@@ -113,7 +113,7 @@ DISCARD = Change(
     ),
     must_confirm=True,
 )
-CHANGES: Mapping[str, Change] = {one.name: one for one in (REPLAY, RETRY, DISCARD)}
+CHANGES: Mapping[str, MessageChange] = {one.name: one for one in (REPLAY, RETRY, DISCARD)}
 
 
 def skipped(number: int) -> str:

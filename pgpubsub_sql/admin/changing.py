@@ -13,7 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
-from pgpubsub_sql.admin.changes import CHANGES, Change, skipped
+from pgpubsub_sql.admin.changes import CHANGES, MessageChange, skipped
 from pgpubsub_sql.admin.limits import page
 from pgpubsub_sql.admin.readonly import ReadOnlyAdmin
 from pgpubsub_sql.admin.selection import InvalidSelection, Selection
@@ -55,7 +55,7 @@ class ChangingAdmin(ReadOnlyAdmin):
         return self.change_chosen(request, change, ids)
 
     def change_chosen(
-        self, request: HttpRequest, change: Change, ids: Sequence[int]
+        self, request: HttpRequest, change: MessageChange, ids: Sequence[int]
     ) -> HttpResponse:
         """Change the messages *ids*; ask first if that cannot be undone."""
         rows = self._rows(request).filter(pk__in=ids)
@@ -68,7 +68,7 @@ class ChangingAdmin(ReadOnlyAdmin):
         self._say(request, change, number, left=len(ids) - number)
         return HttpResponseRedirect(self._list_url(request.GET.urlencode()))
 
-    def chosen_url(self, change: Change) -> str:
+    def chosen_url(self, change: MessageChange) -> str:
         """Return the address that changes the messages of a form."""
         return self._reverse("chosen", change.name)
 
@@ -95,7 +95,7 @@ class ChangingAdmin(ReadOnlyAdmin):
         self._say(request, change, number)
         return HttpResponseRedirect(self._list_url())
 
-    def all_url(self, change: Change, parameters: str) -> str:
+    def all_url(self, change: MessageChange, parameters: str) -> str:
         """Return the address that changes all that *query* selects."""
         return f"{self._reverse('all', change.name)}?{parameters}"
 
@@ -109,7 +109,7 @@ class ChangingAdmin(ReadOnlyAdmin):
         return dataclasses.replace(selection, as_of=moment)
 
     def _confirm_all(
-        self, request: HttpRequest, change: Change, selection: Selection, done: int = 0
+        self, request: HttpRequest, change: MessageChange, selection: Selection, done: int = 0
     ) -> HttpResponse:
         rows = self._rows(request)
         with limited(rows.db):
@@ -130,7 +130,7 @@ class ChangingAdmin(ReadOnlyAdmin):
     def _rows(self, request: HttpRequest) -> NotificationQuerySet:
         return cast(NotificationQuerySet, self.get_queryset(request))
 
-    def _change(self, request: HttpRequest, name: str) -> Change:
+    def _change(self, request: HttpRequest, name: str) -> MessageChange:
         if name not in CHANGES:
             raise Http404
         if not self.has_view_permission(request) or not CHANGES[name].allows(request.user):
@@ -138,7 +138,12 @@ class ChangingAdmin(ReadOnlyAdmin):
         return CHANGES[name]
 
     def _confirm(
-        self, request: HttpRequest, change: Change, number: int, hidden: Sequence[Any], **more: Any
+        self,
+        request: HttpRequest,
+        change: MessageChange,
+        number: int,
+        hidden: Sequence[Any],
+        **more: Any,
     ) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
@@ -153,7 +158,7 @@ class ChangingAdmin(ReadOnlyAdmin):
         request.current_app = self.admin_site.name
         return TemplateResponse(request, "admin/pgpubsub_sql/confirm.html", context)
 
-    def _say(self, request: HttpRequest, change: Change, number: int, left: int = 0) -> None:
+    def _say(self, request: HttpRequest, change: MessageChange, number: int, left: int = 0) -> None:
         messages.success(request, change.done % {"number": number})
         if left:
             messages.warning(request, skipped(left))

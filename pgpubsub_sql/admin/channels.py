@@ -19,11 +19,11 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from pgpubsub_sql.admin.databases import ChannelRow, Database, Stored, read_databases
+from pgpubsub_sql.admin.databases import ChannelRow, Database, DatabaseState, read_databases
 from pgpubsub_sql.admin.figures import shown_listener
 from pgpubsub_sql.admin.limits import page
 from pgpubsub_sql.admin.pauses import can_be_paused, change_pause, may_pause
-from pgpubsub_sql.admin.selection import Shown, in_words
+from pgpubsub_sql.admin.selection import Shown, time_in_words
 from pgpubsub_sql.admin.words import count, duration, place
 from pgpubsub_sql.inspection import MAX_DEAD, MAX_QUEUE, MAX_TRANSACTION_SECONDS
 from pgpubsub_sql.migrations_ops.problems import InstallState
@@ -172,10 +172,10 @@ def _notes(row: ChannelRow) -> Iterator[str]:
     if (seconds := row.backlog.paused_seconds) is not None:
         since = timezone.now() - datetime.timedelta(seconds=seconds)
         words = gettext("paused for %(duration)s, since %(time)s")
-        yield words % {"duration": duration(seconds), "time": in_words(since)}
+        yield words % {"duration": duration(seconds), "time": time_in_words(since)}
 
 
-def _facts(stored: Stored) -> Iterator[tuple[str, str, bool]]:
+def _facts(stored: DatabaseState) -> Iterator[tuple[str, str, bool]]:
     """Yield what is to be known of the server: a title, words, and whether that is well."""
     care = stored.care
     usage = number_format(care.queue_usage * 100, decimal_pos=1)

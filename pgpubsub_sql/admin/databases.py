@@ -14,9 +14,9 @@ from pgpubsub_sql.channels import declared_channels
 from pgpubsub_sql.counting import Minutes, minutes
 from pgpubsub_sql.errors import PubSubError
 from pgpubsub_sql.inspection import (
-    Backlog,
     Holder,
     LongCall,
+    StoredCounts,
     TableCare,
     backlogs,
     declared,
@@ -66,7 +66,7 @@ class Installation:
 class ChannelRow:
     """A channel of a database."""
 
-    backlog: Backlog
+    backlog: StoredCounts
     state: InstallState | None
     """None if it has no trigger."""
 
@@ -95,7 +95,7 @@ class ChannelRow:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Stored:
+class DatabaseState:
     """What a database has stored, and who works on it."""
 
     channels: Sequence[ChannelRow]
@@ -117,7 +117,7 @@ class Database:
     """A database that should have our tables."""
 
     alias: str
-    stored: Stored | None = None
+    stored: DatabaseState | None = None
     installation: Installation = dataclasses.field(default_factory=Installation)
     error: str = ""
     """Why nothing is known about it."""
@@ -173,11 +173,11 @@ def _audited(alias: str) -> Installation:
     )
 
 
-def _stored(alias: str, installation: Installation) -> Stored:
+def _stored(alias: str, installation: Installation) -> DatabaseState:
     lanes = {*registry.lanes_of(declared_channels()), *stored_lanes(alias)}
     known = {lane.channel for lane in lanes}
     lanes |= {Lane(name) for name in installation.states if name not in known}
-    return Stored(
+    return DatabaseState(
         channels=[
             ChannelRow(backlog=one, state=installation.states.get(lane.channel))
             for lane, one in sorted(backlogs(alias, lanes).items())

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.timesince import timesince, timeuntil
 from django.utils.translation import gettext as _
 
-from pgpubsub_sql.admin.selection import in_words
+from pgpubsub_sql.admin.selection import time_in_words
 from pgpubsub_sql.admin.words import duration, place
 from pgpubsub_sql.inspection import (
     Inspection,
@@ -102,7 +102,7 @@ def ago(of: Any, message: Any) -> str:
 
 def moment(of: Any, message: Any) -> str:
     """Return a time, and how long ago it was."""
-    return f"{in_words(of)} ({ago(of, message)})" if of else ""
+    return f"{time_in_words(of)} ({ago(of, message)})" if of else ""
 
 
 def listeners(found: Inspection | None) -> SafeString | str:

@@ -29,7 +29,7 @@ from pgpubsub_sql.admin.filters import SelectionFilter, SubscriptionFilter, rece
 from pgpubsub_sql.admin.limits import page
 from pgpubsub_sql.admin.listing import AtLeast
 from pgpubsub_sql.admin.readonly import ReadOnlyAdmin, id_of
-from pgpubsub_sql.admin.selection import RECENT, in_words
+from pgpubsub_sql.admin.selection import RECENT, time_in_words
 from pgpubsub_sql.handled import HandledQuerySet
 from pgpubsub_sql.inspection import MOST
 from pgpubsub_sql.keeping import is_kept
@@ -325,7 +325,7 @@ class HandledAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("kept until"))
     def kept(self, obj: Any) -> str:
-        return in_words(obj.kept_until)
+        return time_in_words(obj.kept_until)
 
     @admin.display(description=_("listeners"))
     def listeners(self, obj: Any) -> str:

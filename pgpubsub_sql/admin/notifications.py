@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
 from pgpubsub_sql.admin import detail
-from pgpubsub_sql.admin.changes import CHANGES, Change
+from pgpubsub_sql.admin.changes import CHANGES, MessageChange
 from pgpubsub_sql.admin.changing import ChangingAdmin
 from pgpubsub_sql.admin.filters import (
     OF_FAILED,
@@ -23,7 +23,7 @@ from pgpubsub_sql.admin.filters import (
 from pgpubsub_sql.admin.limits import page
 from pgpubsub_sql.admin.listing import MessageList
 from pgpubsub_sql.admin.readonly import id_of
-from pgpubsub_sql.admin.selection import Shown, in_words
+from pgpubsub_sql.admin.selection import Shown, time_in_words
 from pgpubsub_sql.inspection import last_line
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.time_limit import limited
@@ -32,7 +32,7 @@ SHOWN_ERROR = 200
 """Characters of an error that the list shows."""
 
 
-def _action(change: Change) -> Any:
+def _action(change: MessageChange) -> Any:
     """Return *change* as an action of the list."""
 
     def act(model_admin: Any, request: HttpRequest, queryset: Any) -> Any:
@@ -186,7 +186,7 @@ class NotificationAdmin(ChangingAdmin):
 
     @admin.display(description=_("expires"))
     def expires(self, obj: Any) -> str:
-        return in_words(obj.expires_at)
+        return time_in_words(obj.expires_at)
 
     @admin.display(description=_("key"))
     def shown_key(self, obj: Any) -> str:

@@ -179,14 +179,14 @@ class Selection:
             if self.subscription == ""
             else self.subscription,
             _("Reason: {}"): gettext("unknown") if self.reason == "" else self.reason,
-            _("Failed since {}"): in_words(self.since),
-            _("Failed until {}"): in_words(self.until),
+            _("Failed since {}"): time_in_words(self.since),
+            _("Failed until {}"): time_in_words(self.until),
             _("Attempts: {}"): self.attempts and ATTEMPTS[self.attempts][0],
         }
         return [str(format_lazy(text, value)) for text, value in words.items() if value]
 
 
-def in_words(moment: datetime.datetime | None) -> str:
+def time_in_words(moment: datetime.datetime | None) -> str:
     """Return a time in the time zone of the request; empty for none."""
     if moment is None:
         return ""

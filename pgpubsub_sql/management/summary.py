@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from django.db import DEFAULT_DB_ALIAS
 
 from pgpubsub_sql.channels import BaseChannel, find_channel
-from pgpubsub_sql.inspection import Backlog, backlogs, capped
+from pgpubsub_sql.inspection import StoredCounts, backlogs, capped
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.output import pluralize
 from pgpubsub_sql.migrations_ops.audit import Audit
@@ -48,7 +48,7 @@ def _total(channels: Sequence[type[BaseChannel]]) -> str:
     return f"{pluralize(len(channels), 'channel')}, {pluralize(listeners, 'listener')}"
 
 
-def _described(stored: Backlog) -> Iterator[str]:
+def _described(stored: StoredCounts) -> Iterator[str]:
     channel = find_channel(stored.lane.channel)
     kind = "durable" if channel.lock_notifications else "ephemeral"
     yield f"{stored.lane}, {kind}"
@@ -62,7 +62,7 @@ def _described(stored: Backlog) -> Iterator[str]:
     yield f"calls {', '.join(one.path for one in registry.listeners_of(channel, name))}"
 
 
-def _counts(stored: Backlog) -> Iterator[str]:
+def _counts(stored: StoredCounts) -> Iterator[str]:
     """Yield how many messages are stored, by state, without those that are none."""
     for word in ("ready", "waiting", "parked"):
         if number := getattr(stored, word):

@@ -129,7 +129,7 @@ def give_back(
     return _repeat(connection, channel, move, progress)
 
 
-def stored_channels(connection: BaseDatabaseWrapper) -> list[tuple[type[BaseChannel], int]]:
+def channels_with_messages(connection: BaseDatabaseWrapper) -> list[tuple[type[BaseChannel], int]]:
     """Return the durable channels that have stored messages here, and how many."""
     by_name = {channel.postgres_name(): channel for channel in _durable()}
     with connection.cursor() as cursor:

@@ -69,7 +69,7 @@ def _table(connection: BaseDatabaseWrapper) -> tuple[bool, bool]:
     return is_there, is_readable
 
 
-def filled_lanes(connection: BaseDatabaseWrapper) -> list[Filled]:
+def lanes_being_filled(connection: BaseDatabaseWrapper) -> list[Filled]:
     """Return what is being filled with the history; nothing without SELECT on the table."""
     if not _table(connection)[1]:
         return []
@@ -102,7 +102,7 @@ def undeclared_problems(connection: BaseDatabaseWrapper, database: str) -> Itera
         if lane.channel in channels and lane not in declared:
             yield Problem(
                 lane.channel,
-                f"stores messages for {in_words(lane)}, which no listener declares",
+                f"stores messages for {lane_in_words(lane)}, which no listener declares",
                 f"If it was renamed, run: python manage.py pgpubsub move {lane.channel} "
                 f"--subscription {lane.subscription or repr('')} NEW{database}\n"
                 f"If it is gone for good, run: python manage.py pgpubsub unsubscribe "
@@ -110,7 +110,7 @@ def undeclared_problems(connection: BaseDatabaseWrapper, database: str) -> Itera
             )
 
 
-def in_words(lane: Lane) -> str:
+def lane_in_words(lane: Lane) -> str:
     """Return a subscription in words."""
     if lane.subscription:
         return f"the subscription {lane.subscription!r}"
@@ -120,5 +120,5 @@ def in_words(lane: Lane) -> str:
 def describe_unregistered(lanes: Iterable[Lane]) -> Iterator[str]:
     """Yield a sentence without a full stop for each of these *lanes*."""
     for lane in lanes:
-        what = in_words(lane)
+        what = lane_in_words(lane)
         yield f"Nothing is stored on channel {lane.channel} for {what}, as it is not registered"

@@ -17,7 +17,7 @@ from pgpubsub_sql.counting import totals
 from pgpubsub_sql.django_internals import is_usable
 from pgpubsub_sql.errors import NotReadyYet, PubSubError
 from pgpubsub_sql.inspection import (
-    Backlog,
+    StoredCounts,
     backlogs,
     filled_lanes,
     long_calls,
@@ -204,7 +204,7 @@ def _samples(alias: str) -> Iterator[_Sample]:
         yield "listener_seconds", labels, total.seconds
 
 
-def _stored(one: Backlog) -> Iterator[tuple[str, float]]:
+def _stored(one: StoredCounts) -> Iterator[tuple[str, float]]:
     for state in ("ready", "in_flight", "waiting", "failed", "parked"):
         yield f"messages_{state}", getattr(one, state)
     yield "oldest_ready_seconds", one.oldest or 0

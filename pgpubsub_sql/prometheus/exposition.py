@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, generate_latest
 
 from pgpubsub_sql.prometheus.collector import Collector
-from pgpubsub_sql.worker.connections import adopt
+from pgpubsub_sql.worker.connections import open_for_worker
 
 
 class Exposition:
@@ -20,5 +20,5 @@ class Exposition:
 
     def text(self) -> bytes:
         """Return the metrics. Leaves no connection open."""
-        adopt(self._using)
+        open_for_worker(self._using)
         return generate_latest(self._registry)

@@ -13,7 +13,7 @@ from django.db import DatabaseError, connections, transaction
 from pgpubsub_sql.channels import BaseChannel, TriggerChannel, is_notified, key_names
 from pgpubsub_sql.relay.consumer import Incoming
 from pgpubsub_sql.relay.names import Stream
-from pgpubsub_sql.relay.position import Position, identity
+from pgpubsub_sql.relay.position import StreamPosition, identity
 from pgpubsub_sql.relay.publishing import CLOSED
 from pgpubsub_sql.sql import query, sqlstate
 from pgpubsub_sql.worker.outcomes import storable
@@ -38,7 +38,7 @@ def inbox_id(stream: Stream, message_id: str) -> str:
     return (time.lower() + digest)[:32]
 
 
-class Inbox:
+class InboxWriter:
     """Stores messages of *channel* in the database *using*, and with them the position."""
 
     def __init__(self, using: str, channel: type[BaseChannel]) -> None:
@@ -51,7 +51,9 @@ class Inbox:
             "rows": issubclass(channel, TriggerChannel),
         }
 
-    def store(self, stream: Stream, position: Position, messages: Sequence[Incoming]) -> Position:
+    def store(
+        self, stream: Stream, position: StreamPosition, messages: Sequence[Incoming]
+    ) -> StreamPosition:
         """Store those of *messages* that are new, in order, and return the position after them.
 
         Raises :class:`Overtaken` if the stored position is not *position*.
@@ -66,7 +68,7 @@ class Inbox:
                     self._execute("ring", {"channels": [self._name]})
         return after
 
-    def _advance(self, stream: Stream, before: Position, after: Position) -> None:
+    def _advance(self, stream: Stream, before: StreamPosition, after: StreamPosition) -> None:
         values = {
             "stream": stream.name,
             "created": before.created,

@@ -45,7 +45,7 @@ NEXT = render("queries/next_in_outbox", size=part("queries/size"))
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
-class Row(NamedTuple):
+class OutboxRow(NamedTuple):
     """A stored message."""
 
     id: int
@@ -59,7 +59,7 @@ class Row(NamedTuple):
     schema: str
 
 
-def message_id(origin: str, row: Row) -> str:
+def message_id(origin: str, row: OutboxRow) -> str:
     """Return the id of a message: a UUID of version 7 with the time at which it was stored.
 
     It is computed, not stored, so that it is the same however often the message is published, also
@@ -138,7 +138,7 @@ class Outbox:
 
     def _publish_stored(self, streams: Sequence[Stream], largest: int, until: float) -> Published:
         values = {"channel": self._name, "limit": LARGEST_BATCH, "bytes": BATCH_BYTES}
-        rows = [Row(*row) for row in self._execute("next_in_outbox", values, NEXT)]
+        rows = [OutboxRow(*row) for row in self._execute("next_in_outbox", values, NEXT)]
         messages = {row: self._outgoing(row) for row in rows if not row.has_expired}
         parked = [row for row, message in messages.items() if message.size > largest]
         self._park(parked, largest)
@@ -209,7 +209,7 @@ class Outbox:
                 self._execute("close_outbox_stream", {"stream": stream.name, "closed": CLOSED})
                 logger.info("Closed the stream %s: there is a newer generation", stream)
 
-    def _outgoing(self, row: Row) -> Outgoing:
+    def _outgoing(self, row: OutboxRow) -> Outgoing:
         return outgoing(
             origin=self._origin,
             channel=self._name,
@@ -220,16 +220,16 @@ class Outbox:
         )
 
     async def _publish(
-        self, messages: dict[Row, Outgoing], streams: Sequence[Stream], until: float
-    ) -> tuple[list[Row], BaseException | None]:
+        self, messages: dict[OutboxRow, Outgoing], streams: Sequence[Stream], until: float
+    ) -> tuple[list[OutboxRow], BaseException | None]:
         """Publish to all streams at once; return what they have taken, and an error of one."""
-        shares: dict[Stream, dict[Row, Outgoing]] = defaultdict(dict)
+        shares: dict[Stream, dict[OutboxRow, Outgoing]] = defaultdict(dict)
         for row, message in messages.items():
             number = partition_of(row.key, str(row.number), len(streams))
             shares[streams[number]][row] = message
-        sent: list[Row] = []
+        sent: list[OutboxRow] = []
 
-        async def publish_share(stream: Stream, share: dict[Row, Outgoing]) -> None:
+        async def publish_share(stream: Stream, share: dict[OutboxRow, Outgoing]) -> None:
             if stream in self._silent:
                 raise self._silent[stream]
             rows = iter(share)
@@ -241,7 +241,7 @@ class Outbox:
         )
         return sent, next((result for result in results if result is not None), None)
 
-    def _park(self, rows: Sequence[Row], limit: int) -> None:
+    def _park(self, rows: Sequence[OutboxRow], limit: int) -> None:
         reason = (
             f"The message is larger than the {limit} bytes that the broker takes, headers included."
             " Send less, or raise max_payload in the configuration of its servers and replay it."

@@ -31,7 +31,7 @@ def identity(message: Incoming) -> str | None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Position:
+class StreamPosition:
     """The last message of a stream that has been stored here."""
 
     created: str
@@ -42,11 +42,11 @@ class Position:
     """Its id; None if it had none, or there is none."""
 
     @classmethod
-    def before_all(cls, info: Mapping[str, Any]) -> Position:
+    def before_all(cls, info: Mapping[str, Any]) -> StreamPosition:
         """Return the position before everything that a stream holds."""
         return cls(created=info["created"], sequence=_first(info) - 1, message_id=None)
 
-    def after(self, messages: Iterable[Incoming]) -> Position:
+    def after(self, messages: Iterable[Incoming]) -> StreamPosition:
         """Return the position once *messages* are stored."""
         *_, last = messages
         return dataclasses.replace(self, sequence=last.sequence, message_id=identity(last))
@@ -83,10 +83,10 @@ class Position:
         return self.message_id is not None and _first(info) <= self.sequence
 
 
-class Reading:
+class Continuity:
     """Checks what one consumer delivers against the position that it was opened at."""
 
-    def __init__(self, stream: Stream, position: Position, *, is_held: bool) -> None:
+    def __init__(self, stream: Stream, position: StreamPosition, *, is_held: bool) -> None:
         self._stream, self._position = stream, position
         self.awaits_known = is_held
         """Whether the message at the position is still to come, by which the stream is known."""

@@ -21,15 +21,15 @@ from pgpubsub_sql.channels import BaseChannel, declared_channels
 from pgpubsub_sql.errors import BrokerRefused, BrokerUnavailable, RelayError, StreamBroken
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.consumer import Consumer, ConsumerGone, Incoming, MessagesSkipped
-from pgpubsub_sql.relay.inbox import Inbox, Overtaken
+from pgpubsub_sql.relay.inbox import InboxWriter, Overtaken
 from pgpubsub_sql.relay.names import Stream, every_subject, parse
-from pgpubsub_sql.relay.position import Position, Reading, broken
+from pgpubsub_sql.relay.position import Continuity, StreamPosition, broken
 from pgpubsub_sql.relay.publishing import CLOSED
 from pgpubsub_sql.relay.settings import RelaySettings
 from pgpubsub_sql.relay.streams import existing
 from pgpubsub_sql.retry import Backoff
 from pgpubsub_sql.sql import query
-from pgpubsub_sql.worker.connections import adopt
+from pgpubsub_sql.worker.connections import open_for_worker
 from pgpubsub_sql.worker.shutdown import Shutdown
 
 logger = logging.getLogger("pgpubsub_sql.relay")
@@ -58,18 +58,20 @@ def received_channels() -> list[type[BaseChannel]]:
 class Reader:
     """Reads one stream, in the thread of the broker, and stores in the thread of its caller."""
 
-    def __init__(self, stream: Stream, inbox: Inbox, position: Position, *, is_held: bool) -> None:
+    def __init__(
+        self, stream: Stream, inbox: InboxWriter, position: StreamPosition, *, is_held: bool
+    ) -> None:
         self.stream = stream
         self.has_stored = False
         self._inbox = inbox
         self._position = position
-        self._reading = Reading(stream, position, is_held=is_held)
+        self._continuity = Continuity(stream, position, is_held=is_held)
         self._room = asyncio.Semaphore(AHEAD)
         self.task: Future[None]
 
     async def read(self, broker: Broker, arrived: Any) -> None:
         """Read without end, and call *arrived* with each batch."""
-        async with Consumer.opened(broker, self.stream, self._reading.start) as consumer:
+        async with Consumer.opened(broker, self.stream, self._continuity.start) as consumer:
             while True:
                 messages = await consumer.read()
                 await self._room.acquire()
@@ -80,23 +82,23 @@ class Reader:
 
         Raises :class:`ConsumerGone`, :class:`StreamBroken` and :class:`Overtaken`.
         """
-        following = self._reading.next(messages)
+        following = self._continuity.next(messages)
         if following:
             self._position = self._inbox.store(self.stream, self._position, following)
             self.has_stored = True
-        if self._reading.skipped:
-            raise MessagesSkipped(self._reading.skipped)
+        if self._continuity.skipped:
+            raise MessagesSkipped(self._continuity.skipped)
         return len(following)
 
     @property
     def is_recognized(self) -> bool:
         """Whether the stream was seen to go on where it was left, as far as can be seen."""
-        return not self._reading.awaits_known
+        return not self._continuity.awaits_known
 
     @property
     def is_closed(self) -> bool:
         """Whether its last message has been stored."""
-        return self._reading.is_closed
+        return self._continuity.is_closed
 
     def go_on(self) -> None:
         """Let another batch be read."""
@@ -117,7 +119,7 @@ class Receiver:
         *,
         using: str = "default",
         shutdown: Shutdown,
-        inbox: Callable[[str, type[BaseChannel]], Inbox] = Inbox,
+        inbox: Callable[[str, type[BaseChannel]], InboxWriter] = InboxWriter,
     ) -> None:
         self._channels = {channel.postgres_name(): channel for channel in channels}
         self._settings = settings
@@ -171,7 +173,7 @@ class Receiver:
             self._waker.close()
 
     def _receive(self, broker: Broker) -> None:
-        adopt(self._using)
+        open_for_worker(self._using)
         self._look_at = self._sweep_at = 0.0
         try:
             while not self._shutdown.is_requested():
@@ -256,7 +258,7 @@ class Receiver:
     def _is_read(self, broker: Broker, stream: Stream) -> bool:
         """Whether *stream* is empty, and was so before something expired unread."""
         info = self._info(broker, stream)
-        at = self._position(stream) or Position.before_all(info)
+        at = self._position(stream) or StreamPosition.before_all(info)
         return not info["state"]["messages"] and at.sequence >= int(info["state"]["last_seq"])
 
     @staticmethod
@@ -312,12 +314,12 @@ class Receiver:
         inbox = self._inbox(self._using, self._channels[stream.channel])
         return Reader(stream, inbox, position, is_held=position.is_held(info))
 
-    def _position(self, stream: Stream) -> Position | None:
+    def _position(self, stream: Stream) -> StreamPosition | None:
         rows = self._execute("position", {"stream": stream.name})
-        return Position(**dict(zip(_POSITION, rows[0], strict=True))) if rows else None
+        return StreamPosition(**dict(zip(_POSITION, rows[0], strict=True))) if rows else None
 
-    def _first_position(self, stream: Stream, info: dict[str, Any]) -> Position:
-        first = Position.before_all(info)
+    def _first_position(self, stream: Stream, info: dict[str, Any]) -> StreamPosition:
+        first = StreamPosition.before_all(info)
         values = {"created": first.created, "sequence": first.sequence}
         self._execute("add_position", values | {"stream": stream.name})
         return first

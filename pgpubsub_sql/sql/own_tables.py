@@ -10,7 +10,7 @@ from pgpubsub_sql.sql.templates import SQL
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Column:
+class TableColumn:
     """A column of one of our tables."""
 
     type: str
@@ -33,11 +33,11 @@ class Column:
         return SQL(f"{self.type}{required} DEFAULT {self.default or self.filler}")
 
 
-_ID = Column(type="bigint", is_identity=True)
+_ID = TableColumn(type="bigint", is_identity=True)
 _NAME = "character varying(63)"
 _TIME = "timestamp with time zone"
 _NOW = "clock_timestamp()"
-_NUMBER = Column(type="bigint", default="0")
+_NUMBER = TableColumn(type="bigint", default="0")
 _RANDOM = "(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))"
 
 NOTIFICATION, LONG_PAYLOAD, IN_FLIGHT, SUBSCRIPTION, COUNTER, SECRET = (
@@ -69,87 +69,89 @@ No listener may name it."""
 MAX_REASON = 200
 """Characters of a reason that are kept: an index has to hold them."""
 
-TABLES: Mapping[str, Mapping[str, Column]] = {
+TABLES: Mapping[str, Mapping[str, TableColumn]] = {
     NOTIFICATION: {
         "id": _ID,
-        "channel": Column(type=_NAME, filler="''"),
-        "subscription": Column(type=_NAME, default="''::character varying"),
-        "message": Column(type="bigint", is_required=False),
-        "payload": Column(type="jsonb", filler="'{}'"),
-        "created_at": Column(type=_TIME, default=_NOW),
-        "available_at": Column(type=_TIME, default=_NOW, is_required=False),
-        "expires_at": Column(type=_TIME, is_required=False),
-        "attempts": Column(type="integer", default="0"),
-        "unreadable": Column(type="integer", default="0"),
-        "last_error": Column(type="text", default="''::text"),
-        "reason": Column(type=f"character varying({MAX_REASON})", default="''::character varying"),
-        "failed_at": Column(type=_TIME, is_required=False),
-        "key": Column(type="text", is_required=False),
-        "alone": Column(type="boolean", default="false"),
+        "channel": TableColumn(type=_NAME, filler="''"),
+        "subscription": TableColumn(type=_NAME, default="''::character varying"),
+        "message": TableColumn(type="bigint", is_required=False),
+        "payload": TableColumn(type="jsonb", filler="'{}'"),
+        "created_at": TableColumn(type=_TIME, default=_NOW),
+        "available_at": TableColumn(type=_TIME, default=_NOW, is_required=False),
+        "expires_at": TableColumn(type=_TIME, is_required=False),
+        "attempts": TableColumn(type="integer", default="0"),
+        "unreadable": TableColumn(type="integer", default="0"),
+        "last_error": TableColumn(type="text", default="''::text"),
+        "reason": TableColumn(
+            type=f"character varying({MAX_REASON})", default="''::character varying"
+        ),
+        "failed_at": TableColumn(type=_TIME, is_required=False),
+        "key": TableColumn(type="text", is_required=False),
+        "alone": TableColumn(type="boolean", default="false"),
     },
     LONG_PAYLOAD: {
         "id": _ID,
-        "payload": Column(type="jsonb", filler="'{}'"),
-        "expires_at": Column(type=_TIME, filler="'infinity'"),
+        "payload": TableColumn(type="jsonb", filler="'{}'"),
+        "expires_at": TableColumn(type=_TIME, filler="'infinity'"),
     },
     IN_FLIGHT: {
         "id": _ID,
-        "session": Column(type="integer", filler="0"),
-        "host": Column(type="text", filler="''"),
-        "process": Column(type="integer", filler="0"),
-        "channel": Column(type="character varying(63)", filler="''"),
-        "message": Column(type="bigint", is_required=False),
-        "listener": Column(type="text", filler="''"),
-        "since": Column(type=_TIME, filler="'-infinity'"),
+        "session": TableColumn(type="integer", filler="0"),
+        "host": TableColumn(type="text", filler="''"),
+        "process": TableColumn(type="integer", filler="0"),
+        "channel": TableColumn(type="character varying(63)", filler="''"),
+        "message": TableColumn(type="bigint", is_required=False),
+        "listener": TableColumn(type="text", filler="''"),
+        "since": TableColumn(type=_TIME, filler="'-infinity'"),
     },
     SUBSCRIPTION: {
-        "channel": Column(type=_NAME, filler="''"),
-        "name": Column(type=_NAME, filler="''"),
-        "created_at": Column(type=_TIME, default=_NOW),
-        "paused_at": Column(type=_TIME, is_required=False),
-        "fill_xid": Column(type="xid8", is_required=False),
-        "filled_to": Column(type="bigint", is_required=False),
-        "fill_until": Column(type="bigint", is_required=False),
+        "channel": TableColumn(type=_NAME, filler="''"),
+        "name": TableColumn(type=_NAME, filler="''"),
+        "created_at": TableColumn(type=_TIME, default=_NOW),
+        "paused_at": TableColumn(type=_TIME, is_required=False),
+        "fill_xid": TableColumn(type="xid8", is_required=False),
+        "filled_to": TableColumn(type="bigint", is_required=False),
+        "fill_until": TableColumn(type="bigint", is_required=False),
     },
     COUNTER: {
-        "minute": Column(type=_TIME, filler="'-infinity'"),
-        "channel": Column(type=_NAME, filler="''"),
-        "subscription": Column(type=_NAME, filler="''"),
-        "listener": Column(type="text", filler="''"),
-        "worker": Column(type="smallint", filler="0"),
+        "minute": TableColumn(type=_TIME, filler="'-infinity'"),
+        "channel": TableColumn(type=_NAME, filler="''"),
+        "subscription": TableColumn(type=_NAME, filler="''"),
+        "listener": TableColumn(type="text", filler="''"),
+        "worker": TableColumn(type="smallint", filler="0"),
         **dict.fromkeys(OUTCOMES, _NUMBER),
-        "seconds": Column(type="double precision", default="0"),
+        "seconds": TableColumn(type="double precision", default="0"),
     },
     POSITION: {
-        "stream": Column(type="text", filler="''"),
-        "created": Column(type="text", filler="''"),
-        "sequence": Column(type="bigint", filler="0"),
-        "message_id": Column(type="text", is_required=False),
-        "problem": Column(type="text", default="''::text"),
-        "moved_at": Column(type=_TIME, default=_NOW),
+        "stream": TableColumn(type="text", filler="''"),
+        "created": TableColumn(type="text", filler="''"),
+        "sequence": TableColumn(type="bigint", filler="0"),
+        "message_id": TableColumn(type="text", is_required=False),
+        "problem": TableColumn(type="text", default="''::text"),
+        "moved_at": TableColumn(type=_TIME, default=_NOW),
     },
     INBOX: {
-        "id": Column(type="uuid", filler="gen_random_uuid()"),
-        "arrived_at": Column(type=_TIME, default=_NOW),
+        "id": TableColumn(type="uuid", filler="gen_random_uuid()"),
+        "arrived_at": TableColumn(type=_TIME, default=_NOW),
     },
     HANDLED: {
-        "slot": Column(type="smallint", filler="0"),
-        "id": Column(type="bigint", filler="0"),
-        "channel": Column(type=_NAME, filler="''"),
-        "subscription": Column(type=_NAME, filler="''"),
-        "message": Column(type="bigint", filler="0"),
-        "key": Column(type="text", is_required=False),
-        "payload": Column(type="jsonb", filler="'{}'"),
-        "created_at": Column(type=_TIME, filler="'-infinity'"),
-        "handled_at": Column(type=_TIME, filler="'-infinity'"),
-        "kept_until": Column(type=_TIME, filler="'-infinity'"),
-        "outcome": Column(type="character varying(10)", filler="'handled'"),
-        "reason": Column(type="text", default="''::text"),
-        "attempts": Column(type="integer", filler="0"),
-        "duration": Column(type="real", is_required=False),
-        "expires_at": Column(type=_TIME, is_required=False),
+        "slot": TableColumn(type="smallint", filler="0"),
+        "id": TableColumn(type="bigint", filler="0"),
+        "channel": TableColumn(type=_NAME, filler="''"),
+        "subscription": TableColumn(type=_NAME, filler="''"),
+        "message": TableColumn(type="bigint", filler="0"),
+        "key": TableColumn(type="text", is_required=False),
+        "payload": TableColumn(type="jsonb", filler="'{}'"),
+        "created_at": TableColumn(type=_TIME, filler="'-infinity'"),
+        "handled_at": TableColumn(type=_TIME, filler="'-infinity'"),
+        "kept_until": TableColumn(type=_TIME, filler="'-infinity'"),
+        "outcome": TableColumn(type="character varying(10)", filler="'handled'"),
+        "reason": TableColumn(type="text", default="''::text"),
+        "attempts": TableColumn(type="integer", filler="0"),
+        "duration": TableColumn(type="real", is_required=False),
+        "expires_at": TableColumn(type=_TIME, is_required=False),
     },
-    SECRET: {"secret": Column(type="bytea", default=_RANDOM)},
+    SECRET: {"secret": TableColumn(type="bytea", default=_RANDOM)},
 }
 
 INDEXES: Mapping[str, Mapping[str, str]] = {

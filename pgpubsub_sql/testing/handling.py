@@ -15,7 +15,7 @@ from pgpubsub_sql.rows import Change
 from pgpubsub_sql.testing.lookups import MISSING, differences, show
 from pgpubsub_sql.testing.messages import Message
 from pgpubsub_sql.worker.attempts import Attempt
-from pgpubsub_sql.worker.decoding import Instance
+from pgpubsub_sql.worker.decoding import DecodedInstance
 from pgpubsub_sql.worker.dispatch import Call as Caller
 from pgpubsub_sql.worker.dispatch import Dispatcher
 from pgpubsub_sql.worker.outcomes import Discarded, Park
@@ -225,12 +225,12 @@ class RecordingDispatcher(Dispatcher):
             self._message = self._record.began(self._channel, payload, attempt)
         super().__call__(payload, attempt)
 
-    def read_instance(self, payload: str, attempt: Attempt) -> Instance | None:
+    def read_instance(self, payload: str, attempt: Attempt) -> DecodedInstance | None:
         """Return *payload* as the batch listener gets it."""
         self._record.began(self._channel, payload, attempt)
         return super().read_instance(payload, attempt)
 
-    def call_batch(self, batch: Sequence[tuple[Instance, Attempt]]) -> None:
+    def call_batch(self, batch: Sequence[tuple[DecodedInstance, Attempt]]) -> None:
         """Call the batch listener."""
         listener = cast(Listener, self.batch_listener)
         for instance, attempt in batch:

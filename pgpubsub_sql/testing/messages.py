@@ -17,8 +17,7 @@ from pgpubsub_sql.listeners import Reference, field_names
 from pgpubsub_sql.payloads.stored import PayloadDecoder
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.testing.lookups import MISSING, differences, show
-from pgpubsub_sql.worker.decoding import Message as Decoded
-from pgpubsub_sql.worker.decoding import decode_message
+from pgpubsub_sql.worker.decoding import DecodedMessage, decode_message
 
 C = TypeVar("C", bound=BaseChannel, covariant=True)
 D = TypeVar("D", bound=BaseChannel)
@@ -98,7 +97,7 @@ class Message(Generic[C]):
             return [brief(error)]
 
     @cached_property
-    def _decoded(self) -> Decoded:
+    def _decoded(self) -> DecodedMessage:
         return decode_message(self.channel, self.text, using=self.using)
 
     def _row(self, side: str) -> Model | None:

@@ -65,7 +65,7 @@ def listening_connection(using: str) -> Any:
     return wrapper
 
 
-def adopt(using: str) -> None:
+def open_for_worker(using: str) -> None:
     """Have Django's connection opened as a worker needs it, unless it is open already.
 
     A connection that Django's pool has lent is returned first.

@@ -43,7 +43,7 @@ Decoded = TypeVar("Decoded")
 _ENVELOPE = ("$sig", "$id", "$schema")
 
 
-class Message(NamedTuple):
+class DecodedMessage(NamedTuple):
     """A decoded message."""
 
     timed_event: str
@@ -54,7 +54,7 @@ class Message(NamedTuple):
     """The notification context of the sender."""
 
 
-class Instance(NamedTuple):
+class DecodedInstance(NamedTuple):
     """A decoded message as one object, which batch listeners get."""
 
     timed_event: str
@@ -91,7 +91,7 @@ def without_envelope(payload: str) -> str:
     return json.dumps({key: value for key, value in found.items() if key not in _ENVELOPE})
 
 
-def decode_message(channel: type[BaseChannel], payload: str, *, using: str) -> Message:
+def decode_message(channel: type[BaseChannel], payload: str, *, using: str) -> DecodedMessage:
     """Return *payload* as the listeners of *channel* get it.
 
     Raises :class:`PayloadError`, naming the channel, if *payload* does not fit it.
@@ -99,7 +99,7 @@ def decode_message(channel: type[BaseChannel], payload: str, *, using: str) -> M
     return message_decoder(channel, using=using)(payload)
 
 
-def message_decoder(channel: type[BaseChannel], *, using: str) -> Callable[[str], Message]:
+def message_decoder(channel: type[BaseChannel], *, using: str) -> Callable[[str], DecodedMessage]:
     """Return what does the same for any payload of *channel*, prepared once."""
     read = (
         _row_reader(channel, using)
@@ -109,7 +109,7 @@ def message_decoder(channel: type[BaseChannel], *, using: str) -> Callable[[str]
     return _refusing_text(channel, read, using)
 
 
-def instance_decoder(channel: type[BaseChannel], *, using: str) -> Callable[[str], Instance]:
+def instance_decoder(channel: type[BaseChannel], *, using: str) -> Callable[[str], DecodedInstance]:
     """Return what decodes any payload of *channel* for a batch listener, prepared once."""
     read = (
         _change_instance_reader(channel, using)
@@ -138,16 +138,16 @@ def message_fields(channel: type[BaseChannel]) -> list[str]:
     return field_names(channel) + ["context"] * is_passed
 
 
-def _row_reader(channel: type[TriggerChannel], using: str) -> Callable[[str], Message]:
+def _row_reader(channel: type[TriggerChannel], using: str) -> Callable[[str], DecodedMessage]:
     change_of = _change_reader(channel, using)
     is_context_passed = conf.is_context_passed_to_listeners()
 
-    def read(payload: str) -> Message:
+    def read(payload: str) -> DecodedMessage:
         change = change_of(payload)
         fields: dict[str, Any] = {"old": change.old, "new": change.new}
         if is_context_passed:
             fields["context"] = change.context
-        return Message(_TIMED_EVENTS[change.when, change.op], fields, change.context)
+        return DecodedMessage(_TIMED_EVENTS[change.when, change.op], fields, change.context)
 
     return read
 
@@ -166,30 +166,32 @@ def _change_reader(channel: type[TriggerChannel], using: str) -> Callable[[str],
     return read
 
 
-def _change_instance_reader(channel: type[TriggerChannel], using: str) -> Callable[[str], Instance]:
+def _change_instance_reader(
+    channel: type[TriggerChannel], using: str
+) -> Callable[[str], DecodedInstance]:
     change_of = _change_reader(channel, using)
 
-    def read(payload: str) -> Instance:
+    def read(payload: str) -> DecodedInstance:
         change = change_of(payload)
-        return Instance(_TIMED_EVENTS[change.when, change.op], change, change.context)
+        return DecodedInstance(_TIMED_EVENTS[change.when, change.op], change, change.context)
 
     return read
 
 
-def _field_reader(channel: type[Channel]) -> Callable[[str], Message]:
+def _field_reader(channel: type[Channel]) -> Callable[[str], DecodedMessage]:
     decode = codec(channel).decode
 
-    def read(payload: str) -> Message:
-        return Message("", decode(payload), _context(payload))
+    def read(payload: str) -> DecodedMessage:
+        return DecodedMessage("", decode(payload), _context(payload))
 
     return read
 
 
-def _field_instance_reader(channel: type[Channel]) -> Callable[[str], Instance]:
+def _field_instance_reader(channel: type[Channel]) -> Callable[[str], DecodedInstance]:
     decode = codec(channel).instance
 
-    def read(payload: str) -> Instance:
-        return Instance("", decode(payload), _context(payload))
+    def read(payload: str) -> DecodedInstance:
+        return DecodedInstance("", decode(payload), _context(payload))
 
     return read
 

@@ -21,8 +21,8 @@ from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.counters import Tally
 from pgpubsub_sql.worker.decoding import (
     Decoded,
-    Instance,
-    Message,
+    DecodedInstance,
+    DecodedMessage,
     instance_decoder,
     message_decoder,
     message_fields,
@@ -81,11 +81,11 @@ class Dispatcher:
         return len(self._heard)
 
     @cached_property
-    def _decode(self) -> Callable[[str], Message]:
+    def _decode(self) -> Callable[[str], DecodedMessage]:
         return message_decoder(self._channel, using=self._session.using)
 
     @cached_property
-    def _decode_instance(self) -> Callable[[str], Instance]:
+    def _decode_instance(self) -> Callable[[str], DecodedInstance]:
         return instance_decoder(self._channel, using=self._session.using)
 
     @cached_property
@@ -138,7 +138,7 @@ class Dispatcher:
         if not _call_out(self._call_listeners, message, extras, attempt):
             self._note_unheard(message.timed_event, attempt)
 
-    def read_instance(self, payload: str, attempt: Attempt) -> Instance | None:
+    def read_instance(self, payload: str, attempt: Attempt) -> DecodedInstance | None:
         """Return *payload* as the batch listener gets it, or None if it does not want its event.
 
         Raises :class:`Unreadable` or :class:`Undecodable` as calling the dispatcher does.
@@ -149,7 +149,7 @@ class Dispatcher:
         self._note_unheard(instance.timed_event, attempt)
         return None
 
-    def call_batch(self, batch: Sequence[tuple[Instance, Attempt]]) -> None:
+    def call_batch(self, batch: Sequence[tuple[DecodedInstance, Attempt]]) -> None:
         """Call the batch listener with these messages; note it in their attempts.
 
         Raises whatever the listener raises.
@@ -165,7 +165,9 @@ class Dispatcher:
         finally:
             self.batch_tally.seconds += perf_counter() - started
 
-    def _call_listeners(self, message: Message, extras: dict[str, Any], attempt: Attempt) -> bool:
+    def _call_listeners(
+        self, message: DecodedMessage, extras: dict[str, Any], attempt: Attempt
+    ) -> bool:
         """Call the listeners of the timed event of *message*; return whether there is one."""
         is_heard = False
         for timed_events, path, position, call, select, tally in self._listeners:
@@ -208,7 +210,7 @@ class Dispatcher:
         return limited
 
 
-_EXTRAS: dict[str, Callable[[Instance, Attempt], object]] = {
+_EXTRAS: dict[str, Callable[[DecodedInstance, Attempt], object]] = {
     "contexts": lambda instance, attempt: instance.context,
     "notifications": lambda instance, attempt: attempt.notification(),
 }

@@ -40,7 +40,7 @@ STATEMENT_TIMEOUT = "10s"
 """Nobody waits for the display, but a supervisor that forks waits until it does not talk."""
 
 
-class Shown(NamedTuple):
+class Displayed(NamedTuple):
     """What a worker has been handling."""
 
     process: int
@@ -77,7 +77,7 @@ class Display:
         self._name = name
         self._listeners = ["", *registry.paths()]
         self._wrapper: Any = None
-        self._shown: list[Shown] = []
+        self._shown: list[Displayed] = []
         self._backoff = Backoff()
         self._rests_until = 0.0
         self._talking = threading.Lock()
@@ -111,15 +111,15 @@ class Display:
         if self._rests_until <= time.monotonic():
             self._show(list(self._found()))
 
-    def _found(self) -> Iterator[Shown]:
+    def _found(self) -> Iterator[Displayed]:
         for number in self._processes:
             reading = self._pulses.read(number)
             is_long = time.monotonic() - reading.since > LONG_SECONDS
             if reading.doing == Doing.HANDLING and is_long:
                 yield self._described(reading)
 
-    def _described(self, reading: Reading) -> Shown:
-        return Shown(
+    def _described(self, reading: Reading) -> Displayed:
+        return Displayed(
             process=reading.process,
             channel=self._channels[reading.channel],
             message=reading.message,
@@ -128,7 +128,7 @@ class Display:
             since=reading.since,
         )
 
-    def _show(self, found: list[Shown]) -> None:
+    def _show(self, found: list[Displayed]) -> None:
         """Show what was *found*, unless the server has it already."""
         if not (found or self._wrapper):
             return
@@ -141,7 +141,7 @@ class Display:
             except Exception as error:  # noqa: BLE001 - whatever it is, the workers go on
                 self._failed(error)
 
-    def _write(self, found: list[Shown]) -> None:
+    def _write(self, found: list[Displayed]) -> None:
         if self._wrapper is None:
             self._connect()
         now = time.monotonic()

@@ -22,7 +22,7 @@ from pgpubsub_sql.worker.batch import (
     Batch,
     BatchLimits,
 )
-from pgpubsub_sql.worker.decoding import Instance
+from pgpubsub_sql.worker.decoding import DecodedInstance
 from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.outcomes import (
     INNOCENT,
@@ -96,7 +96,7 @@ class Item:
     attempt: Attempt
     context: Context
     """The attempt's context before the listener was called."""
-    instance: Instance | None = None
+    instance: DecodedInstance | None = None
     """The decoded message; None if it is not to be handled."""
 
 
@@ -272,7 +272,7 @@ class ListBatch(Batch):
         return error
 
     def _call_listener(self) -> None:
-        batch = [(cast(Instance, item.instance), item.attempt) for item in self._part]
+        batch = [(cast(DecodedInstance, item.instance), item.attempt) for item in self._part]
         try:
             self._part[0].attempt.context.run(self._dispatch.call_batch, batch)
         except PartialFailure as failure:
@@ -282,7 +282,7 @@ class ListBatch(Batch):
                 raise
 
     def _items_of(self, failure: PartialFailure) -> list[tuple[Item, BaseException]]:
-        items = {id(cast(Instance, item.instance).value): item for item in self._part}
+        items = {id(cast(DecodedInstance, item.instance).value): item for item in self._part}
         errors: dict[int, BaseException] = {}
         for message, error in failure.failures:
             if id(message) not in items:

@@ -20,7 +20,7 @@ from pgpubsub_sql.sql import (
     sqlstate,
 )
 from pgpubsub_sql.sql.readiness import check_ready, check_workable, unreachable
-from pgpubsub_sql.worker.connections import adopt
+from pgpubsub_sql.worker.connections import open_for_worker
 from pgpubsub_sql.worker.health import Answers, Endpoint, alive, not_ready, wait
 from pgpubsub_sql.worker.shutdown import Shutdown
 
@@ -43,7 +43,7 @@ def await_database(
     backoff = Backoff()
     with Shutdown() as shutdown:
         while not shutdown.is_requested():
-            adopt(using)
+            open_for_worker(using)
             reason: NotReady
             try:
                 check_workable(connections[using])

@@ -37,7 +37,7 @@ Execute = Callable[[str, Mapping[str, Any] | None], list[Any]]
 """Executes a statement on the LISTEN connection, and returns its rows."""
 
 
-class State(enum.Enum):
+class SleepState(enum.Enum):
     """How close to sleep a channel is."""
 
     AWAKE = enum.auto()
@@ -54,7 +54,7 @@ class State(enum.Enum):
     """Writers never notify. It is polled, less and less often as long as nothing comes."""
 
 
-_QUIET = (State.ASLEEP, State.PAUSED, State.POLLED)
+_QUIET = (SleepState.ASLEEP, SleepState.PAUSED, SleepState.POLLED)
 """In these states a channel waits for a NOTIFY, or for its next poll, which is seldom."""
 
 
@@ -69,7 +69,9 @@ class Sleeper:
     """
 
     def __init__(self, lanes: Iterable[Lane], *, polled: Iterable[Lane] = ()) -> None:
-        self._states = dict.fromkeys(lanes, State.AWAKE) | dict.fromkeys(polled, State.POLLED)
+        self._states = dict.fromkeys(lanes, SleepState.AWAKE) | dict.fromkeys(
+            polled, SleepState.POLLED
+        )
         self._awake_until = dict.fromkeys(self._states, 0.0)
         self._buckets: dict[Lane, int] = {}
         """The bucket of locks of the channel of each lane."""
@@ -84,7 +86,7 @@ class Sleeper:
         """Begin anew, on a new connection, with every lane awake."""
         self._held.clear()
         self._refusals.clear()
-        sleepy = [lane for lane, state in self._states.items() if state is not State.POLLED]
+        sleepy = [lane for lane, state in self._states.items() if state is not SleepState.POLLED]
         channels = list(dict.fromkeys(lane.channel for lane in sleepy))
         buckets = dict(execute(query("buckets"), {"channels": channels}))
         self._buckets = {lane: buckets[lane.channel] for lane in sleepy}
@@ -98,8 +100,8 @@ class Sleeper:
 
     def wake(self, lane: Lane) -> None:
         """Keep a channel awake, because a message or a NOTIFY came. It has to be polled now."""
-        if self._states[lane] is not State.POLLED:
-            self._states[lane] = State.AWAKE
+        if self._states[lane] is not SleepState.POLLED:
+            self._states[lane] = SleepState.AWAKE
         self._awake_until[lane] = time.monotonic() + LINGER_SECONDS
 
     def is_settled(self, lane: Lane) -> bool:
@@ -107,18 +109,18 @@ class Sleeper:
 
         So that poll has to be thorough: nobody notifies of what it misses.
         """
-        return self._states[lane] in (State.DOZING, State.ASLEEP)
+        return self._states[lane] in (SleepState.DOZING, SleepState.ASLEEP)
 
     def is_idle(self, lane: Lane) -> bool:
         """Whether a poll of a channel is likely to find nothing."""
-        if self._states[lane] is State.POLLED:
+        if self._states[lane] is SleepState.POLLED:
             return self._awake_until[lane] <= time.monotonic()
-        return self._states[lane] is State.PAUSED or self.is_settled(lane)
+        return self._states[lane] is SleepState.PAUSED or self.is_settled(lane)
 
     def pause(self, lane: Lane) -> None:
         """Have writers not notify of a channel that is paused, and nobody poll it often."""
-        if self._states[lane] is not State.POLLED:
-            self._states[lane] = State.PAUSED
+        if self._states[lane] is not SleepState.POLLED:
+            self._states[lane] = SleepState.PAUSED
 
     def polled(self, lane: Lane, *, found: bool, may_sleep: bool = True) -> float:
         """Return in how many seconds to poll a channel again; infinity leaves that to others.
@@ -129,13 +131,13 @@ class Sleeper:
         if found:
             self.wake(lane)
         late = time.monotonic() - self._awake_until[lane]
-        if self._states[lane] is State.DOZING:
-            self._states[lane] = State.ASLEEP
-        elif self._states[lane] is State.AWAKE and late >= 0 and may_sleep:
-            self._states[lane] = State.DROWSY
-        if self._states[lane] not in (State.AWAKE, State.POLLED):
+        if self._states[lane] is SleepState.DOZING:
+            self._states[lane] = SleepState.ASLEEP
+        elif self._states[lane] is SleepState.AWAKE and late >= 0 and may_sleep:
+            self._states[lane] = SleepState.DROWSY
+        if self._states[lane] not in (SleepState.AWAKE, SleepState.POLLED):
             return math.inf
-        longest = WAIT_SECONDS if self._states[lane] is State.AWAKE else POLL_SECONDS
+        longest = WAIT_SECONDS if self._states[lane] is SleepState.AWAKE else POLL_SECONDS
         return min(max(AWAKE_SECONDS, SHARE * late), longest)
 
     def fall_asleep(self, execute: Execute, *, patience: float = WAIT_SECONDS) -> dict[Lane, float]:
@@ -145,7 +147,7 @@ class Sleeper:
         poll each of these channels.
         """
         self._release(execute)
-        drowsy = [lane for lane, state in self._states.items() if state is State.DROWSY]
+        drowsy = [lane for lane, state in self._states.items() if state is SleepState.DROWSY]
         self._announce(execute, drowsy)
         announced = [lane for lane in drowsy if self._buckets[lane] in self._held]
         if announced:
@@ -159,7 +161,7 @@ class Sleeper:
         needed = {
             self._buckets[lane]
             for lane, state in self._states.items()
-            if state not in (State.AWAKE, State.PAUSED, State.POLLED)
+            if state not in (SleepState.AWAKE, SleepState.PAUSED, SleepState.POLLED)
         }
         if surplus := self._held - needed:
             execute(query("announce_awake"), {"buckets": list(surplus)})
@@ -198,7 +200,7 @@ class Sleeper:
         ended = {bucket for (bucket,) in rows}
         for lane in drowsy:
             if self._buckets[lane] in ended:
-                self._states[lane] = State.DOZING
+                self._states[lane] = SleepState.DOZING
         milliseconds = int(min(patience, WAIT_SECONDS) * 1000)
         if milliseconds and (busy := buckets - ended):
             values = {"bucket": str(min(busy)), "milliseconds": str(milliseconds)}

@@ -21,7 +21,7 @@ from pgpubsub_sql.signals import worker_reconnected, worker_started, worker_stop
 from pgpubsub_sql.sql.readiness import check_workable, place
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.backlog import Backlog
-from pgpubsub_sql.worker.connections import LISTEN, adopt
+from pgpubsub_sql.worker.connections import LISTEN, open_for_worker
 from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.doorbell import ECHO_SECONDS, Doorbell
 from pgpubsub_sql.worker.filling import Filler
@@ -178,7 +178,7 @@ class Worker:
         Raises :class:`NotReady` or one of Django's database errors if that is impossible.
         """
         with self.shutdown, self._guarding_forks(), self._signalling():
-            adopt(self.using)
+            open_for_worker(self.using)
             self._check_database()
             lanes = self.delivery.lanes
             self._filler.start()
@@ -451,7 +451,7 @@ class Worker:
             self._pulse.working()
             self.doorbell.close()
             connections[self.using].close()
-            adopt(self.using)
+            open_for_worker(self.using)
             try:
                 self._check_database()
                 self.delivery.signatures.learn()

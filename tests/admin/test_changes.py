@@ -159,7 +159,7 @@ class TestAll:
     def test_it_goes_on_after_ten_seconds(
         self, operator: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(changes.Change.run, "__kwdefaults__", {"seconds": 0.0})
+        monkeypatch.setattr(changes.MessageChange.run, "__kwdefaults__", {"seconds": 0.0})
         Notification.objects.bulk_create(
             Notification(channel=NAME, payload={}, available_at=None) for _ in range(BATCH + 1)
         )
@@ -176,13 +176,13 @@ class TestAll:
     ) -> None:
         monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
         transactions = []
-        real = changes.Change.run
+        real = changes.MessageChange.run
 
         def run(self: Any, rows: Any) -> Any:
             transactions.append(connection.in_atomic_block)
             return real(self, rows)
 
-        monkeypatch.setattr(changes.Change, "run", run)
+        monkeypatch.setattr(changes.MessageChange, "run", run)
         row = park()
         page = text(operator.get(f"{MESSAGES}all/replay/"))
         operator.post(f"{MESSAGES}all/replay/", form(page))

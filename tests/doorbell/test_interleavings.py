@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 
 from pgpubsub_sql.subscriptions import Lane
-from pgpubsub_sql.worker.sleeping import Sleeper, State
+from pgpubsub_sql.worker.sleeping import Sleeper, SleepState
 
 CHANNEL = "app.Interleaved"
 LANE = Lane(CHANNEL)
@@ -78,13 +78,13 @@ class Session:
         self._look()
         yield
 
-    def state(self) -> State:
+    def state(self) -> SleepState:
         """How close to sleep it is."""
         return self.sleeper._states[LANE]
 
     def settle(self) -> None:
         """Go on until it sleeps, as nobody writes any more, and as long as it hears nothing."""
-        while self.state() is not State.ASLEEP and not self.has_heard():
+        while self.state() is not SleepState.ASLEEP and not self.has_heard():
             self._drowse()
             self.sleeper.fall_asleep(self.sql)
             self._look()

@@ -130,7 +130,7 @@ def test_a_sleeping_worker_handles_a_prepared_transaction(polled: None, other: A
 
 def test_a_worker_sleeps_on_some_channels_and_polls_others(polled: None) -> None:
     with asleep(Job, Shout, Step) as worker:
-        assert worker._sleeper._states[Lane("app.Step")] is sleeping.State.ASLEEP
+        assert worker._sleeper._states[Lane("app.Step")] is sleeping.SleepState.ASLEEP
         notify(Job(1))
         eventually(lambda: worker.step() or numbers("do_job"))
         with stranger() as cursor:

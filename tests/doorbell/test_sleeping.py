@@ -14,7 +14,7 @@ from django.db import connection
 from pgpubsub_sql import notify, notify_many
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import claims, sleeping
-from pgpubsub_sql.worker.sleeping import POLL_SECONDS, State
+from pgpubsub_sql.worker.sleeping import POLL_SECONDS, SleepState
 from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import Job, Shout, Step
 from tests.app.models import Entry
@@ -93,15 +93,15 @@ def test_nobody_is_notified_where_no_worker_listens(heard: Callable[[], int]) ->
 
 
 def test_a_message_of_a_long_transaction_is_handled_once_it_is_committed(worker: Worker) -> None:
-    def state() -> State:
+    def state() -> SleepState:
         worker.step()
         return worker._sleeper._states[Lane("app.Job")]
 
     with closing(connect()) as writing, writing.cursor() as cursor:
         cursor.execute("""SELECT pgpubsub_notify('app.Job', '{"kwargs": {"number": 1}}')""")
-        eventually(lambda: state() is State.DROWSY)
+        eventually(lambda: state() is SleepState.DROWSY)
         for _ in range(20):
-            assert state() is not State.ASLEEP
+            assert state() is not SleepState.ASLEEP
         writing.commit()
         work(worker, 1)
         fall_asleep(worker)

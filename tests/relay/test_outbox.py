@@ -23,7 +23,7 @@ from pgpubsub_sql.relay import outbox as outboxes
 from pgpubsub_sql.relay import publishing
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream
-from pgpubsub_sql.relay.outbox import Outbox, Row, message_id
+from pgpubsub_sql.relay.outbox import Outbox, OutboxRow, message_id
 from pgpubsub_sql.relay.publishing import publish
 from pgpubsub_sql.relay.settings import RelaySettings
 from pgpubsub_sql.relay.streams import existing, streams_of
@@ -253,10 +253,10 @@ def test_one_transaction_publishes_for_a_while_and_keeps_what_was_taken(
     assert held(broker, stream) == list(range(5))
 
 
-def first_row(outbox: Outbox) -> Row:
+def first_row(outbox: Outbox) -> OutboxRow:
     with transaction.atomic():
         values = {"channel": "app.Job", "limit": 1, "bytes": 1}
-        return Row(*outbox._execute("next_in_outbox", values, outboxes.NEXT)[0])
+        return OutboxRow(*outbox._execute("next_in_outbox", values, outboxes.NEXT)[0])
 
 
 def test_what_is_compressed_counts_for_more(
@@ -318,7 +318,7 @@ def test_only_one_publishes_a_channel_at_a_time(outbox: Outbox, broker: Broker) 
 
 def test_an_id_is_the_same_each_time_and_has_the_time() -> None:
     at = 1_769_853_600_123_456
-    row = Row(
+    row = OutboxRow(
         id=9, number=7, payload="{}", key=None, stored_at=at, has_expired=False, schema="public"
     )
     found = message_id("shop", row)

@@ -12,7 +12,7 @@ from pgpubsub_sql.errors import StreamBroken
 from pgpubsub_sql.relay.consumer import ConsumerGone, Incoming
 from pgpubsub_sql.relay.inbox import inbox_id
 from pgpubsub_sql.relay.names import Stream
-from pgpubsub_sql.relay.position import Position, Reading, identity
+from pgpubsub_sql.relay.position import Continuity, StreamPosition, identity
 
 STREAM = Stream(origin="shop", channel="app.Job", generation=1, partition=0)
 MADE = "2026-01-31T10:00:00.123456789Z"
@@ -28,13 +28,13 @@ def info(first: int, last: int, created: str = MADE) -> dict[str, Any]:
     return {"created": created, "state": state}
 
 
-def standing(sequence: int) -> Position:
+def standing(sequence: int) -> StreamPosition:
     message_id = f"id-{sequence}" if sequence else None
-    return Position(created=MADE, sequence=sequence, message_id=message_id)
+    return StreamPosition(created=MADE, sequence=sequence, message_id=message_id)
 
 
-def reading(sequence: int, *, is_held: bool = False) -> Reading:
-    return Reading(STREAM, standing(sequence), is_held=is_held)
+def continuity(sequence: int, *, is_held: bool = False) -> Continuity:
+    return Continuity(STREAM, standing(sequence), is_held=is_held)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_stream_that_goes_on_is_read_on(
     position = standing(sequence)
     position.check(STREAM, state)
     assert position.is_held(state) == is_held
-    start = Reading(STREAM, position, is_held=is_held).start
+    start = Continuity(STREAM, position, is_held=is_held).start
     assert start == (sequence if is_held else sequence + 1)
 
 
@@ -76,23 +76,23 @@ def test_a_stream_that_does_not_go_on_is_told_apart(state: dict[str, Any], said:
 def test_another_message_at_the_position_means_a_rollback() -> None:
     """The broker's store was put back and filled again: no sequence shows it."""
     with pytest.raises(StreamBroken, match=r"has the message other at 7, where id-7 was received"):
-        reading(7, is_held=True).next([at(7, "other"), at(8)])
+        continuity(7, is_held=True).next([at(7, "other"), at(8)])
 
 
 def test_the_message_at_the_position_is_known_by_its_id() -> None:
-    one = reading(7, is_held=True)
+    one = continuity(7, is_held=True)
     assert one.next([at(7), at(8)]) == [at(8)]
     assert one.next([at(9)]) == [at(9)]
 
 
 def test_a_consumer_that_begins_too_late_is_given_up() -> None:
     with pytest.raises(ConsumerGone, match="it began at 9, not at 7"):
-        reading(7, is_held=True).next([at(9)])
+        continuity(7, is_held=True).next([at(9)])
 
 
 def test_a_consumer_that_jumps_is_given_up_after_what_is_whole() -> None:
     """nats-py reconnected in silence, and went on with 1001 after 625."""
-    one = reading(0)
+    one = continuity(0)
     assert one.next([at(1), at(2)]) == [at(1), at(2)]
     assert not one.skipped
     assert one.next([at(3), at(1001)]) == [at(3)]
@@ -100,7 +100,7 @@ def test_a_consumer_that_jumps_is_given_up_after_what_is_whole() -> None:
 
 
 def test_a_consumer_that_rewinds_repeats_nothing() -> None:
-    one = reading(0)
+    one = continuity(0)
     assert one.next([at(1), at(2), at(3)]) == [at(1), at(2), at(3)]
     assert one.next([at(1), at(2)]) == []
     assert one.next([at(3), at(4), at(2), at(5)]) == [at(4), at(5)]
@@ -111,11 +111,11 @@ def test_whatever_comes_nothing_is_skipped_repeated_or_out_of_order(
     batches: list[list[int]],
 ) -> None:
     taken: list[int] = []
-    one = reading(0)
+    one = continuity(0)
     for batch in batches:
         taken += [message.sequence for message in one.next([at(number) for number in batch])]
         if one.skipped:
-            one = reading(len(taken))
+            one = continuity(len(taken))
     assert taken == list(range(1, len(taken) + 1))
 
 

@@ -25,7 +25,7 @@ from pgpubsub_sql.models import Notification
 from pgpubsub_sql.relay import receiver
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.consumer import Incoming
-from pgpubsub_sql.relay.inbox import Inbox
+from pgpubsub_sql.relay.inbox import InboxWriter
 from pgpubsub_sql.relay.names import Stream
 from pgpubsub_sql.relay.outbox import Outbox
 from pgpubsub_sql.relay.publisher import PublishingWorker
@@ -59,7 +59,7 @@ class Death(BaseException):
     """Stands for a process that dies: its transaction is rolled back, its connection is gone."""
 
 
-class NoInbox(Inbox):
+class NoInbox(InboxWriter):
     """Takes every message for new: it would hide a reader's errors."""
 
     def _new(self, stream: Stream, messages: Sequence[Incoming]) -> list[Incoming]:
@@ -69,7 +69,7 @@ class NoInbox(Inbox):
 class Trial:
     """Two databases, a cluster between them, and what becomes of everything that is written."""
 
-    def __init__(self, nats: Nats, seed: int, inbox: type[Inbox]) -> None:
+    def __init__(self, nats: Nats, seed: int, inbox: type[InboxWriter]) -> None:
         self.inbox = inbox
         self.random = random.Random(seed)
         self.nats = nats
@@ -255,7 +255,7 @@ def test_nothing_is_lost_doubled_invented_or_out_of_order(
     monkeypatch.setattr(Outbox, "_execute", publishes)
     monkeypatch.setattr(Reader, "store", stores)
     with registered("app.Step"), Nats(3) as nats:
-        trial = Trial(nats, seed, Inbox if has_inbox else NoInbox)
+        trial = Trial(nats, seed, InboxWriter if has_inbox else NoInbox)
         trial.run(SECONDS)
         found = audit(trial)
     print("\n", {**found, **trial.counts, "inbox": models.Inbox.objects.using("other").count()})

@@ -123,7 +123,7 @@ def _explain(command: BaseCommand, options: Options, rows: list[Row]) -> None:
 
 def _give_back(command: BaseCommand, options: Options) -> None:
     connection = connections[options["database"]]
-    found = adoption.stored_channels(connection)
+    found = adoption.channels_with_messages(connection)
     total = sum(count for _, count in found)
     if total:
         confirm(command, options, f"Give {pluralize(total, 'message')} back to django-pgpubsub?")

@@ -26,7 +26,7 @@ from pgpubsub_sql.migrations_ops import maintenance
 from pgpubsub_sql.migrations_ops.audit import Audit, audit
 from pgpubsub_sql.migrations_ops.known_channels import KnownChannels, expected_keys
 from pgpubsub_sql.migrations_ops.recorded_triggers import Key
-from pgpubsub_sql.migrations_ops.subscriptions import filled_lanes
+from pgpubsub_sql.migrations_ops.subscriptions import lanes_being_filled
 from pgpubsub_sql.sql import quote_literal
 from pgpubsub_sql.subscriptions import Filled
 
@@ -81,7 +81,7 @@ def verify(command: BaseCommand, options: Options) -> None:
 
 
 def _filled(options: Options) -> list[Filled]:
-    return filled_lanes(connections[options["database"]])
+    return lanes_being_filled(connections[options["database"]])
 
 
 def sql(command: BaseCommand, options: Options) -> None:

@@ -18,7 +18,7 @@ from pgpubsub_sql.management.output import write_json, write_rows
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream, every_subject, parse
 from pgpubsub_sql.relay.owner import Owner, check_not_foreign, owner_of, this_database
-from pgpubsub_sql.relay.position import Position
+from pgpubsub_sql.relay.position import StreamPosition
 from pgpubsub_sql.relay.publishing import CLOSED
 from pgpubsub_sql.relay.receiver import received_channels
 from pgpubsub_sql.relay.settings import RelaySettings, relay_settings
@@ -231,7 +231,7 @@ def _row(broker: Broker, stream: Stream, position: Row | None) -> Row:
 def _problem(stream: Stream, info: dict[str, Any], position: Row | None) -> str:
     if position is None:
         return "Nothing was received yet. Run: python manage.py listen --relay"
-    at = Position(created=position["created"], sequence=position["sequence"], message_id=None)
+    at = StreamPosition(created=position["created"], sequence=position["sequence"], message_id=None)
     try:
         at.check(stream, info)
     except StreamBroken as error:
@@ -284,7 +284,7 @@ def _accept(command: BaseCommand, options: Options, broker: Broker) -> None:
         done = "It is gone, and its position here is forgotten"
         _change(options, "forget_stream", {"stream": name}, otherwise=_NO_STREAM.format(name))
     else:
-        first = Position.before_all(info)
+        first = StreamPosition.before_all(info)
         done = f"It is read from message {first.sequence + 1} on"
         values = {"stream": name, "created": first.created, "sequence": first.sequence}
         _change(options, "accept_stream", values, otherwise=_NEVER_READ.format(name))

@@ -1,6 +1,6 @@
 """``manage.py pgpubsub status``: are messages handled, and what is wrong if they are not?
 
-To add a column: add it to COLUMNS, to ``Backlog``, and to the query ``status`` in
+To add a column: add it to COLUMNS, to ``StoredCounts``, and to the query ``status`` in
 ``sql/queries/status.sql``.
 """
 
@@ -19,8 +19,8 @@ from pgpubsub_sql.inspection import (
     MAX_DEAD,
     MAX_QUEUE,
     MOST,
-    Backlog,
     LongCall,
+    StoredCounts,
     TableCare,
     backlogs,
     capped,
@@ -46,8 +46,8 @@ def _length(seconds: float | None) -> str:
     return "" if seconds is None else str(datetime.timedelta(seconds=round(seconds)))
 
 
-class Column(NamedTuple):
-    """A value of :class:`Backlog` that status shows of each channel."""
+class StatusColumn(NamedTuple):
+    """A value of :class:`StoredCounts` that status shows of each channel."""
 
     name: str
     """Its name there, and in JSON."""
@@ -63,12 +63,12 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("ready", "due; the next free worker handles them"),
-    Column("in_flight", "due; a worker is handling them"),
-    Column("waiting", "not due yet: sent with a delay, or failed and to be retried"),
-    Column("failed", "whose last attempt failed: parked, to be retried, or due again"),
-    Column("parked", "failed for good; not tried again until replayed"),
-    Column("oldest", "how long the oldest ready message has been due", _length),
+    StatusColumn("ready", "due; the next free worker handles them"),
+    StatusColumn("in_flight", "due; a worker is handling them"),
+    StatusColumn("waiting", "not due yet: sent with a delay, or failed and to be retried"),
+    StatusColumn("failed", "whose last attempt failed: parked, to be retried, or due again"),
+    StatusColumn("parked", "failed for good; not tried again until replayed"),
+    StatusColumn("oldest", "how long the oldest ready message has been due", _length),
 )
 
 
@@ -186,7 +186,7 @@ SUBCOMMANDS = (
 )
 
 
-def _rows(options: Options) -> list[Backlog]:
+def _rows(options: Options) -> list[StoredCounts]:
     using = options["database"]
     known = [stored_lanes(using), paused_lanes(using), filled_lanes(using)]
     lanes = dict.fromkeys([*_listened_to(), *chain.from_iterable(known)])
@@ -205,7 +205,7 @@ def _is_polled(name: str) -> bool:
     return channel is not None and is_polled(channel)
 
 
-def _as_json(row: Backlog) -> Row:
+def _as_json(row: StoredCounts) -> Row:
     longest = row.holders[0] if row.holders else None
     return {
         **row.lane._asdict(),
@@ -235,7 +235,7 @@ def _care_as_json(care: TableCare) -> Row:
     }
 
 
-def _write(command: BaseCommand, rows: list[Backlog], server: Row, care: TableCare) -> None:
+def _write(command: BaseCommand, rows: list[StoredCounts], server: Row, care: TableCare) -> None:
     if rows:
         shown = [_for_table(row) for row in rows]
         command.stdout.write(table(shown, output_width(command)))
@@ -260,7 +260,7 @@ def _relays(server: Row) -> str:
     return f"{found}{stuck if server['relays_stuck'] else ''}."
 
 
-def _for_table(row: Backlog) -> Row:
+def _for_table(row: StoredCounts) -> Row:
     mark = " *" if _is_polled(row.lane.channel) else ""
     cells = {one.heading: one.text(getattr(row, one.name)) for one in COLUMNS}
     if row.parked < row.failed > MOST:
@@ -281,7 +281,7 @@ def _handling(call: LongCall) -> str:
     )
 
 
-def _pauses(rows: list[Backlog]) -> Iterator[str]:
+def _pauses(rows: list[StoredCounts]) -> Iterator[str]:
     """Yield which channels are paused, and how to go on."""
     for row in rows:
         if row.paused_seconds is not None:
@@ -298,7 +298,7 @@ def _named(lane: Lane) -> str:
 
 
 def _channel_problems(
-    rows: list[Backlog], calls: list[LongCall], options: Options
+    rows: list[StoredCounts], calls: list[LongCall], options: Options
 ) -> Iterator[str]:
     """Yield what is wrong with channels, and the remedy."""
     limit, listened_to = options["max_age"].total_seconds(), _listened_to()
@@ -332,12 +332,12 @@ def _channel_problems(
     yield from _failure_problems(rows, options["max_parked"])
 
 
-def _is_late(row: Backlog, limit: float) -> bool:
+def _is_late(row: StoredCounts, limit: float) -> bool:
     is_held_up = row.paused_seconds is not None or row.filled is not None
     return (row.oldest or 0) > limit and not is_held_up
 
 
-def _relay_problems(rows: list[Backlog], server: Row, options: Options) -> Iterator[str]:
+def _relay_problems(rows: list[StoredCounts], server: Row, options: Options) -> Iterator[str]:
     """Yield what keeps the relay from publishing, and the remedy."""
     relayed = [row for row in rows if row.lane.subscription == RELAY]
     names = ", ".join(row.lane.channel for row in relayed)
@@ -357,7 +357,7 @@ def _relay_problems(rows: list[Backlog], server: Row, options: Options) -> Itera
                 )
 
 
-def _failure_problems(rows: list[Backlog], max_parked: int) -> Iterator[str]:
+def _failure_problems(rows: list[StoredCounts], max_parked: int) -> Iterator[str]:
     # Parked ones behind the first 10,000 that failed are not counted, so that is a problem itself.
     for row in rows:
         if row.failed > MOST:
@@ -376,7 +376,7 @@ def _messages(number: int) -> str:
 
 
 def _server_problems(
-    rows: list[Backlog], server: Row, care: TableCare, options: Options
+    rows: list[StoredCounts], server: Row, care: TableCare, options: Options
 ) -> Iterator[str]:
     """Yield what is wrong with workers and the server, and the remedy."""
     if not server["workers"] and not _are_all_relayed(rows):
@@ -396,7 +396,7 @@ def _server_problems(
         )
 
 
-def _are_all_relayed(rows: list[Backlog]) -> bool:
+def _are_all_relayed(rows: list[StoredCounts]) -> bool:
     return bool(rows) and all(row.lane.subscription == RELAY for row in rows)
 
 

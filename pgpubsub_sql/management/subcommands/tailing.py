@@ -62,7 +62,7 @@ def tail(command: BaseCommand, options: Options) -> None:
     with suppress(KeyboardInterrupt):
         try:
             doorbell.open()
-            stored = Stored(names, options)
+            stored = StoredTail(names, options)
             command.stderr.write(
                 f"Watching {pluralize(len(names), 'channel')}. Ctrl-C ends it.", style_func=str
             )
@@ -77,7 +77,7 @@ def tail(command: BaseCommand, options: Options) -> None:
             doorbell.close()
 
 
-class Sent(NamedTuple):
+class SentMessage(NamedTuple):
     """A message that was sent."""
 
     time: datetime.datetime
@@ -87,7 +87,7 @@ class Sent(NamedTuple):
     payload: str
 
 
-class Stored:
+class StoredTail:
     """Looks for stored messages of channels, and takes none."""
 
     def __init__(self, names: list[str], options: Options) -> None:
@@ -109,7 +109,7 @@ class Stored:
         """Look more often for a while."""
         self._quick_until = time.monotonic() + LINGER_SECONDS
 
-    def look(self) -> Iterator[Sent]:
+    def look(self) -> Iterator[SentMessage]:
         """Yield the messages that are new, in order of their ids."""
         started = time.monotonic()
         values = {"since": self._since, "seen": list(self._seen), "channels": self._names}
@@ -118,7 +118,7 @@ class Stored:
         self._remember([row[0] for row in found])
         if found:
             self.hurry()
-        yield from (Sent(at, name, "", payload) for _, name, at, payload in found)
+        yield from (SentMessage(at, name, "", payload) for _, name, at, payload in found)
 
     def _remember(self, ids: Iterable[int]) -> None:
         self._seen |= {*ids}
@@ -129,7 +129,7 @@ class Stored:
         return [tuple(row.values()) for row in fetch(self._options, query(name), values)]
 
 
-def _messages(doorbell: Doorbell, stored: Stored, options: Options) -> Iterator[Sent]:
+def _messages(doorbell: Doorbell, stored: StoredTail, options: Options) -> Iterator[SentMessage]:
     while True:
         yield from stored.look()
         select.select([doorbell], [], [], stored.pause)
@@ -141,11 +141,11 @@ def _messages(doorbell: Doorbell, stored: Stored, options: Options) -> Iterator[
                 yield _heard(notify, options)
 
 
-def _heard(notify: Notify, options: Options) -> Sent:
+def _heard(notify: Notify, options: Options) -> SentMessage:
     senders = fetch(options, query("application_of"), {"pid": notify.pid})
     sender = senders[0]["application_name"] if senders else ""
     payload = _whole(notify.payload, options)
-    return Sent(timezone.now(), notify.channel, sender, payload)
+    return SentMessage(timezone.now(), notify.channel, sender, payload)
 
 
 def _whole(payload: str, options: Options) -> str:
@@ -160,7 +160,7 @@ def _whole(payload: str, options: Options) -> str:
     return without_envelope(payload)
 
 
-def _write(command: BaseCommand, options: Options, message: Sent) -> None:
+def _write(command: BaseCommand, options: Options, message: SentMessage) -> None:
     payload = _readable(message.payload)
     if options["json"]:
         line = json.dumps(
