@@ -70,8 +70,8 @@ PUBLISH = """
 TAKE = """
     DELETE FROM pgpubsub_sql_notification WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM pgpubsub_sql_notification
-        WHERE channel = %s AND NOT alone AND available_at <= statement_timestamp()
-        ORDER BY available_at, id LIMIT %s FOR UPDATE SKIP LOCKED
+        WHERE id > %s AND channel = %s AND available_at <= statement_timestamp()
+        ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
     )) RETURNING id, payload::text"""
 TABLES = (
     "pgpubsub_sql_notification, project_item, project_keptitem, project_customitem, project_event, "
@@ -166,15 +166,22 @@ class ReadyWorker(Worker):
 
 
 def take_raw(name: str) -> None:
-    """Delete all messages in a loop of nothing else, with the driver's own cursor."""
+    """Delete all messages in a loop of nothing else, with the driver's own cursor.
+
+    It goes on after what it has taken: PostgreSQL would otherwise read all that was deleted again,
+    each time, and workers do not do that either.
+    """
     connection.ensure_connection()
+    last = 0
     with connection.connection.cursor() as cursor:
         while True:
-            cursor.execute(TAKE, [name, RAW_BATCH])
+            cursor.execute(TAKE, [last, name, RAW_BATCH])
             taken = cursor.fetchall()
             if not taken:
                 return
-            LEDGER.numbers.extend([id for id, _ in taken])
+            ids = [id for id, _ in taken]
+            last = max(ids)
+            LEDGER.numbers.extend(ids)
 
 
 def insert_plainly(count: int) -> None:
