@@ -14,6 +14,7 @@ from pgpubsub_sql.sql.templates import NOTHING
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.history import History
 from pgpubsub_sql.worker.outcomes import Claimed
+from pgpubsub_sql.worker.planned import Planned
 from pgpubsub_sql.worker.session import Session
 
 CLAIM_BYTES = 4_000_000
@@ -73,6 +74,14 @@ class Claims(Protocol):
         """Find again what was claimed last, from *first* on, because it was put back."""
 
 
+TYPES = {"channel": "text", "subscription": "text", "limit": "bigint", "bytes": "bigint"}
+"""Of the parameters that all claims have."""
+COLUMNS = (
+    "id bigint, message bigint, payload text, key text, created_at text, available_at text, "
+    "unusual text, is_cut boolean, transaction text"
+)
+
+
 def statement(name: str, claim_filter: ClaimFilter, copying: SQL = NOTHING) -> str:
     """Return the text of the query *name* with the filter in it, and what else it does."""
     unusual = part("queries/unusual")
@@ -86,6 +95,16 @@ def statement(name: str, claim_filter: ClaimFilter, copying: SQL = NOTHING) -> s
         abandoned=part("queries/abandoned", unusual=unusual),
         kept=copying,
     )
+
+
+def claiming(name: str, claim_filter: ClaimFilter, history: History, **types: str) -> Planned:
+    """Return that statement, with parameters of these *types* besides those that all have.
+
+    It is planned each time if the filter has values: nobody knows their types.
+    """
+    text = statement(name, claim_filter, history.copying)
+    every = TYPES | types | history.types
+    return Planned(name, text, every if not claim_filter.values else None, COLUMNS)
 
 
 def claim_of(rows: Iterable[Iterable[Any]]) -> Claim:
@@ -143,7 +162,9 @@ class UnorderedClaims:
     ) -> None:
         self._session = session
         self._history = history
-        self._text = statement("take", claim_filter, history.copying)
+        self._take = claiming(
+            "take", claim_filter, history, after="timestamptz", after_id="bigint", keyless="boolean"
+        )
         self._parameters = {**lane._asdict(), "keyless": keyless, **claim_filter.values}
         self._mark: Position | None = None
         self._is_at_end = True
@@ -192,4 +213,4 @@ class UnorderedClaims:
         after, after_id = position
         parameters = {"limit": limit, "bytes": CLAIM_BYTES, "after": after, "after_id": after_id}
         values = self._parameters | parameters | self._history.begin()
-        return self._session.execute("take", values, text=self._text)
+        return self._session.execute_planned(self._take, values)

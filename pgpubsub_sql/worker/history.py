@@ -35,6 +35,8 @@ class History:
         self.is_kept = is_kept(channel)
         """Whether there is anything to do."""
         self.copying = copying(CLAIMED, "''") if self.is_kept else NOTHING
+        self.types = {"slot": "smallint", "keep": "interval"} if self.is_kept else {}
+        """Of the parameters of that."""
         discarded = copying("'discarded'", "%(reason)s")
         self._discarding = render("queries/keep_discarded", kept=discarded)
         self._channel = channel

@@ -9,17 +9,32 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from pgpubsub_sql.filters import ClaimFilter
+from pgpubsub_sql.sql import query
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker import claims
-from pgpubsub_sql.worker.claims import Claim, Position, UnorderedClaims, claim_of, statement
+from pgpubsub_sql.worker.claims import Claim, Position, UnorderedClaims, claim_of, claiming
 from pgpubsub_sql.worker.history import History
 from pgpubsub_sql.worker.outcomes import Claimed
+from pgpubsub_sql.worker.planned import Planned
 from pgpubsub_sql.worker.session import Session
 
 KEYS = 50
 """Most keys locked in one transaction: the server has room for a few thousand locks in all."""
 STEPS = 1000
 """Most keys visited before other channels have their turn."""
+
+LOCK_KEYS = Planned(
+    "lock_keys",
+    query("lock_keys"),
+    {
+        "channel": "text",
+        "subscription": "text",
+        "after": "text",
+        "limit": "integer",
+        "steps": "integer",
+    },
+    "key text, is_locked boolean, alone boolean",
+)
 
 
 class Visited(NamedTuple):
@@ -62,7 +77,7 @@ class OrderedClaims:
         self._session = session
         self._history = history
         self._keyless = UnorderedClaims(lane, session, claim_filter, history, keyless=True)
-        self._text = statement("take_ordered", claim_filter, history.copying)
+        self._take = claiming("take_ordered", claim_filter, history, keys="text[]", alone="boolean")
         self._parameters = {**lane._asdict(), **claim_filter.values}
         self._keyless_at = 0.0
         """When messages without a key had their turn, by the monotonic clock."""
@@ -120,7 +135,7 @@ class OrderedClaims:
         """Lock the next keys of the round; return those to claim messages of."""
         bounds = {"limit": min(limit, KEYS), "steps": STEPS}
         parameters = self._parameters | bounds | {"after": self._after}
-        visited = [Visited(*row) for row in self._session.execute("lock_keys", parameters)]
+        visited = [Visited(*row) for row in self._session.execute_planned(LOCK_KEYS, parameters)]
         locked = [one for one in visited if one.is_locked]
         is_cut = len(locked) == bounds["limit"] or len(visited) == STEPS
         self._after = visited[-1].key if is_cut else ""
@@ -140,4 +155,4 @@ class OrderedClaims:
             "alone": alone,
         }
         values = self._parameters | chosen | self._history.begin()
-        return claim_of(self._session.execute("take_ordered", values, text=self._text))
+        return claim_of(self._session.execute_planned(self._take, values))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -28,6 +28,7 @@ from pgpubsub_sql.worker.baseline import Baseline
 from pgpubsub_sql.worker.connections import WORK, execute, hang_up, is_pooled, keep_alive, prepare
 from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.outcomes import Discarded, Failure, changes, describe
+from pgpubsub_sql.worker.planned import Planned, Plans
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -49,6 +50,8 @@ class Session:
         self._depth = 0
         """Number of atomic blocks around the worker's own; not zero in tests only."""
         self._is_read_committed = True
+        self._plans = Plans(is_possible=False)
+        """Those of the driver's connection."""
 
     @property
     def connection(self) -> Any:
@@ -60,6 +63,14 @@ class Session:
         with self.connection.cursor() as cursor:
             cursor.execute(text or query(name), parameters)
             return cursor.fetchall() if cursor.description else []
+
+    def execute_planned(self, planned: Planned, parameters: Mapping[str, Any]) -> Any:
+        """Execute *planned*, without planning it if this session can; return the rows."""
+        try:
+            return self.execute(planned.name, parameters, text=self._plans.text(planned))
+        except DatabaseError:
+            self._plans.forget()
+            raise
 
     @contextmanager
     def isolation(self, *, durable: bool = False, channel: str = "") -> Iterator[Isolation]:
@@ -196,6 +207,8 @@ class Session:
             self.reclaim()
             return self.prepare()
         baseline.refresh(self.execute)
+        if not self._depth:
+            self._plans.make(self.execute)
         return baseline
 
     def _new(self) -> Baseline:
@@ -209,6 +222,7 @@ class Session:
                 self._prepare_locally()
             else:
                 prepare(self.connection, WORK, self._name)
+            self._plans = Plans(is_possible=not self.is_pooled)
             return Baseline(
                 self.connection,
                 self.execute,

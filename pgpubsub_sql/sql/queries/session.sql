@@ -48,6 +48,29 @@ SELECT pg_backend_pid(), current_setting('transaction_isolation'),
 -- A batch skips what others have locked and sees what they commit, whatever the database's default is.
 SET TRANSACTION ISOLATION LEVEL READ COMMITTED
 
+-- plan --
+-- Make a function of a statement, which is then parsed and planned once a session. The plan does not depend on what
+-- the table looks like at that time: the settings leave PostgreSQL nothing but to search messages by an index, in its
+-- order. It ends with the session, and its names are looked up by the session's search_path, as a statement's are.
+CREATE OR REPLACE FUNCTION pg_temp.:"function"(:{types}) RETURNS SETOF record
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off
+SET jit = off
+AS $pgpubsub$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    :{statement};
+END
+$pgpubsub$
+
+-- call_plan --
+-- Execute such a statement.
+SELECT * FROM pg_temp.:"function"(:{values}) AS found (:{columns})
+
 -- current_state --
 -- The current transaction's id, as a listener may have ended the transaction in which the batch was taken,
 -- and some settings, in the order of their names here.
