@@ -34,6 +34,7 @@ from pgpubsub_sql.worker.outcomes import (
     describe,
     postpone,
 )
+from pgpubsub_sql.worker.planned import PlansGone
 from pgpubsub_sql.worker.pulse import Pulse
 from pgpubsub_sql.worker.raw_notifies import RawNotifies
 from pgpubsub_sql.worker.reporting import is_observed, is_reported, log_failure, report_outcome
@@ -284,6 +285,8 @@ class Delivery:
                     charged = account_for(
                         claim.abandoned, state.channel, subscription, self.session
                     )
+        except PlansGone:
+            return True
         except Exception as error:  # whatever it is, it is this batch's outcome
             if batch is None:
                 raise

@@ -16,6 +16,10 @@ logger = logging.getLogger("pgpubsub_sql.worker")
 _PARAMETER = re.compile(r"%(?:\((\w+)\)s|%)")
 
 
+class PlansGone(Exception):
+    """The functions of this session are gone: somebody has executed DISCARD."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Planned:
     """A statement, and what a function needs to know that executes it."""
@@ -88,5 +92,5 @@ class Plans:
         self._wanted.clear()
 
     def forget(self) -> None:
-        """Note that the functions may be gone: somebody may have executed DISCARD."""
+        """Note that the functions are gone."""
         self._calls.clear()

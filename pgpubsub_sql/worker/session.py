@@ -22,13 +22,19 @@ from pgpubsub_sql.django_internals import (
     leave_transaction,
 )
 from pgpubsub_sql.errors import WorkerDied
-from pgpubsub_sql.sql import INVALID_PARAMETER_VALUE, query, render, sqlstate
+from pgpubsub_sql.sql import (
+    INVALID_PARAMETER_VALUE,
+    UNDEFINED_FUNCTION,
+    query,
+    render,
+    sqlstate,
+)
 from pgpubsub_sql.sql.readiness import check_autocommit
 from pgpubsub_sql.worker.baseline import Baseline
 from pgpubsub_sql.worker.connections import WORK, execute, hang_up, is_pooled, keep_alive, prepare
 from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.outcomes import Discarded, Failure, changes, describe
-from pgpubsub_sql.worker.planned import Planned, Plans
+from pgpubsub_sql.worker.planned import Planned, Plans, PlansGone
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -65,12 +71,19 @@ class Session:
             return cursor.fetchall() if cursor.description else []
 
     def execute_planned(self, planned: Planned, parameters: Mapping[str, Any]) -> Any:
-        """Execute *planned*, without planning it if this session can; return the rows."""
+        """Execute *planned*, without planning it if this session can; return the rows.
+
+        Raises :class:`PlansGone` if this session could, and no longer can. The transaction has
+        failed then.
+        """
+        text = self._plans.text(planned)
         try:
-            return self.execute(planned.name, parameters, text=self._plans.text(planned))
-        except DatabaseError:
+            return self.execute(planned.name, parameters, text=text)
+        except DatabaseError as error:
+            if text is planned.text or sqlstate(error) != UNDEFINED_FUNCTION:
+                raise
             self._plans.forget()
-            raise
+            raise PlansGone from error
 
     @contextmanager
     def isolation(self, *, durable: bool = False, channel: str = "") -> Iterator[Isolation]:
