@@ -7,8 +7,9 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 
-from django.db import DatabaseError
+from django.db import DatabaseError, connections, transaction
 
+from pgpubsub_sql.django_internals import is_usable
 from pgpubsub_sql.sql import SQL, render
 
 logger = logging.getLogger("pgpubsub_sql.worker")
@@ -75,21 +76,34 @@ class Plans:
             self._wanted[planned] = None
         return self._calls.get(planned, planned.text)
 
-    def make(self, execute: Callable[..., object]) -> None:
-        """Make the functions that have been wanted; outside of a transaction."""
+    def make(self, using: str, execute: Callable[..., object]) -> None:
+        """Make the functions that have been wanted, in a transaction of their own.
+
+        Raises :class:`~django.db.DatabaseError` if the connection is lost.
+        """
+        wanted = {
+            planned: f"pgpubsub_{planned.name}_{number}"
+            for number, planned in enumerate(self._wanted, len(self._calls) + 1)
+        }
+        self._wanted.clear()
+        if not wanted:
+            return
         try:
-            for planned in self._wanted:
-                function = f"pgpubsub_{planned.name}_{len(self._calls) + 1}"
-                execute(planned.name, text=planned.definition(function))
-                self._calls[planned] = planned.call(function)
+            with transaction.atomic(using=using):
+                execute("commit_without_waiting")
+                for planned, function in wanted.items():
+                    execute(planned.name, text=planned.definition(function))
         except DatabaseError as error:
+            if not is_usable(connections[using]):
+                raise
             self._is_possible = False
             logger.info(
                 "Claims are planned each time, which takes longer, as this session cannot make "
                 "temporary functions: %s",
                 error,
             )
-        self._wanted.clear()
+        else:
+            self._calls |= {planned: planned.call(name) for planned, name in wanted.items()}
 
     def forget(self) -> None:
         """Note that the functions are gone."""

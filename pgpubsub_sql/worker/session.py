@@ -223,7 +223,7 @@ class Session:
             return self.prepare()
         baseline.refresh(self.execute)
         if not self._depth:
-            self._plans.make(self.execute)
+            self._plans.make(self.using, self.execute)
         return baseline
 
     def _new(self) -> Baseline:

@@ -51,6 +51,12 @@ def stop_hearing() -> None:
         line.shutdown(socket.SHUT_RD)
 
 
+def warm_up(delivery: Delivery) -> None:
+    """Have the session prepared, so that the next COMMIT is that of a batch."""
+    drain(delivery)
+    delivery.session.prepare()
+
+
 def unacknowledged(monkeypatch: pytest.MonkeyPatch, before: Callable[[], Any] = int) -> None:
     """Have the next COMMIT of ours reach the server, and its answer not reach us."""
     commit, losses = connection.commit, iter([True])
@@ -73,7 +79,7 @@ def test_an_unacknowledged_commit_counts_as_committed(
     channel: Any,
 ) -> None:
     """F29: what is committed is told as handled, and its callbacks run; nobody is charged."""
-    drain(delivery)
+    warm_up(delivery)
     moods = ["call back"] if channel else ["call back", "bad", "good"]
     jobs(*moods, **({"channel": channel} if channel else {}))
     unacknowledged(monkeypatch)
@@ -111,7 +117,7 @@ def test_a_commit_waiting_for_a_standby_is_decided(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
     """F29: its backend waits for a standby, and would keep what it has locked."""
-    drain(delivery)
+    warm_up(delivery)
     jobs("good", "good")
     with standby_wanted():
         unacknowledged(monkeypatch, before=lambda: eventually(waits_for_standby))
@@ -126,7 +132,7 @@ def test_an_unresolved_batch_is_settled_once_the_server_is_back(
     delivery: Delivery, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
     """F29: nobody else knows what is to be told, or put back."""
-    drain(delivery)
+    warm_up(delivery)
     jobs("call back", "good")
     unacknowledged(monkeypatch)
     was_committed = delivery.session.was_committed

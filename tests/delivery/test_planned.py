@@ -93,7 +93,7 @@ def test_what_was_planned_for_an_empty_table_suits_a_full_one(name: str) -> None
     sql("TRUNCATE pgpubsub_sql_notification")
     sql("VACUUM ANALYZE pgpubsub_sql_notification")
     plans.text(planned)
-    plans.make(session.execute)
+    plans.make("default", session.execute)
     call = plans.text(planned)
     assert call != planned.text
     session.execute(name, parameters, text=call)

@@ -67,6 +67,10 @@ BEGIN
 END
 $pgpubsub$
 
+-- commit_without_waiting --
+-- Let this transaction wait neither for the disk nor for a standby: what it makes ends with the session.
+SET LOCAL synchronous_commit = off
+
 -- call_plan --
 -- Execute such a statement.
 SELECT * FROM pg_temp.:"function"(:{values}) AS found (:{columns})
