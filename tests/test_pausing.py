@@ -92,7 +92,7 @@ def test_the_others_go_on(delivery: Delivery) -> None:
 def test_the_pause_is_looked_up_once_a_claim(delivery: Delivery) -> None:
     """However many messages wait."""
     jobs(*["good"] * 20)
-    text = delivery._states[Lane("app.Job")].claims._text  # type: ignore[attr-defined]
+    text = delivery._states[Lane("app.Job")].claims._take.text  # type: ignore[attr-defined]
     values = {**Lane("app.Job")._asdict(), "keyless": False, "limit": 20, "bytes": 10**6}
     with connection.cursor() as cursor:
         cursor.execute(

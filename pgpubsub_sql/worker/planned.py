@@ -92,7 +92,7 @@ class Plans:
             with transaction.atomic(using=using):
                 execute("commit_without_waiting")
                 for planned, function in wanted.items():
-                    execute(planned.name, text=planned.definition(function))
+                    execute("plan", text=planned.definition(function))
         except DatabaseError as error:
             if not is_usable(connections[using]):
                 raise

@@ -25,6 +25,12 @@ def drain(delivery: Delivery, channel: Any = Job) -> None:
         pass
 
 
+def warm_up(delivery: Delivery) -> None:
+    """Have the session prepared, so that what it executes and commits next is a batch."""
+    drain(delivery)
+    delivery.session.prepare()
+
+
 def hasten() -> None:
     """Make ready what waits. A row that is ready may say that a worker has died, and stays so."""
     sql(

@@ -22,7 +22,7 @@ from tests.app.channels import Job, Step
 from tests.app.listeners import called
 from tests.app.models import Entry
 from tests.delivery.channels import LoneJob
-from tests.delivery.sending import drain, hasten, jobs
+from tests.delivery.sending import drain, hasten, jobs, warm_up
 from tests.ledger import calls, numbers, sql, stored, stranger
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -301,7 +301,7 @@ def test_a_connection_lost_at_commit_is_no_attempt(
                 other.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
         commit()
 
-    drain(delivery)
+    warm_up(delivery)
     jobs("good")
     monkeypatch.setattr(connection, "commit", losing)
     drain(delivery)

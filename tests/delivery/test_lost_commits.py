@@ -21,7 +21,7 @@ from tests.app import listeners
 from tests.app.listeners import called
 from tests.conftest import eventually
 from tests.delivery.channels import LoneJob
-from tests.delivery.sending import drain, hasten, jobs
+from tests.delivery.sending import drain, hasten, jobs, warm_up
 from tests.ledger import calls, numbers, sql, stored, stranger
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -49,12 +49,6 @@ def stop_hearing() -> None:
     """Let nothing reach us any more of what the server says; it hears us still."""
     with socket.socket(fileno=os.dup(connection.connection.fileno())) as line:
         line.shutdown(socket.SHUT_RD)
-
-
-def warm_up(delivery: Delivery) -> None:
-    """Have the session prepared, so that the next COMMIT is that of a batch."""
-    drain(delivery)
-    delivery.session.prepare()
 
 
 def unacknowledged(monkeypatch: pytest.MonkeyPatch, before: Callable[[], Any] = int) -> None:

@@ -16,7 +16,7 @@ from tests.app import listeners
 from tests.app.listeners import called, execute, fail, note
 from tests.app.models import Entry
 from tests.delivery.channels import Hasty
-from tests.delivery.sending import drain, jobs
+from tests.delivery.sending import drain, jobs, warm_up
 from tests.ledger import calls, numbers, sql, stored
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -33,7 +33,7 @@ def sent(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[s
 
     seen: list[str] = []
     jobs("good")
-    drain(delivery)
+    warm_up(delivery)
     called.clear()
     raw = connection.connection
     monkeypatch.setattr(cursors, "CURSOR", Recording)
@@ -74,7 +74,7 @@ def test_a_savepoint_is_issued_only_for_messages_that_query(
     jobs(*["quiet"] * 10)
     sent.clear()
     delivery.handle_stored("app.Job")
-    assert [one[:25] for one in sent] == ["WITH subscription AS MATE", "SELECT pg_current_xact_id"]
+    assert [one[:25] for one in sent] == ["SELECT * FROM pg_temp.pgp", "SELECT pg_current_xact_id"]
 
 
 def test_a_message_costs_one_round_trip_besides_its_own(
