@@ -86,8 +86,8 @@ def send(number: int) -> None:
 def test_the_message_in_flight_is_finished_by_the_code_that_has_begun_it(project: Project) -> None:
     """However often files are changed meanwhile."""
     listener = project.listen("--processes", "2").ready(2)
-    send(1)
     with listeners_wait():
+        send(1)
         eventually(waiting)
         project.be("The second version")
         eventually(lambda: "listeners.py changed: `listen` starts anew" in listener.log)
@@ -123,8 +123,8 @@ def test_a_syntax_error_is_said_and_the_next_change_awaited(project: Project) ->
 
 def test_a_second_signal_aborts(project: Project) -> None:
     listener = project.listen().ready()
-    send(1)
     with listeners_wait():
+        send(1)
         eventually(waiting)
         listener.process.send_signal(signal.SIGTERM)
         abort(listener, signal.SIGTERM)
