@@ -76,7 +76,8 @@ class Session:
         Raises :class:`PlansGone` if this session could, and no longer can, and the transaction has
         failed by that.
         """
-        text = self._plans.text(planned)
+        is_prepared = self._baseline and self._baseline.raw is self.connection.connection
+        text = self._plans.text(planned) if is_prepared else planned.text
         try:
             return self.execute(planned.name, parameters, text=text)
         except DatabaseError as error:

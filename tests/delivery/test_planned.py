@@ -180,6 +180,19 @@ def test_looks_go_on_by_themselves(delivery: Delivery) -> None:
     assert ["pg_temp" in text for text in found] == [True, False, False]
 
 
+def test_a_look_by_a_connection_that_is_new_calls_no_function(
+    delivery: Delivery, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is made by that query, before a batch has prepared it."""
+    for _ in range(2):
+        delivery.next_ready()
+        delivery.handle_stored("app.Job")
+    connection.close()
+    with recorded() as found:
+        delivery.next_ready()
+    assert ["pg_temp" in text for text in found] == [False]
+
+
 @pytest.fixture
 def without_temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Django's connection has a role that may not create anything temporary."""
