@@ -28,10 +28,14 @@ HEADINGS = ("", "median", "min", "max", "/ best peer", "/ limit")
 
 def describe(stage: Stage, arguments: list[str]) -> dict[str, Any]:
     """Return what the figures depend on."""
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    git = ["git", "-C", str(ROOT)]
+    # What earlier measurements have written is no change of what is measured.
+    others = [*git, "diff", "--quiet", "HEAD", "--", f":!{ROOT / 'docs/_static/performance'}"]
+    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    changed = "-dirty" * bool(subprocess.run(others, check=False).returncode)
     return {
         "date": time.strftime("%Y-%m-%d %H:%M"),
-        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
+        "commit": commit.stdout.strip() + changed,
         "command": shlex.join(["python", "-m", "benchmarks", *arguments]),
         "python": platform.python_version(),
         "postgresql": stage.execute("postgres", "SHOW server_version"),
