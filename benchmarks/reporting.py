@@ -30,7 +30,7 @@ def describe(stage: Stage, arguments: list[str]) -> dict[str, Any]:
     """Return what the figures depend on."""
     git = ["git", "-C", str(ROOT)]
     # What earlier measurements have written is no change of what is measured.
-    others = [*git, "diff", "--quiet", "HEAD", "--", f":!{ROOT / 'docs/_static/performance'}"]
+    others = [*git, "diff", "--quiet", "HEAD", "--", ":!docs/_static/performance"]
     commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     changed = "-dirty" * bool(subprocess.run(others, check=False).returncode)
     return {
