@@ -74,20 +74,26 @@ def forked(connection: socket.socket) -> list[str]:
     _, files, _, _ = socket.recv_fds(connection, 1, 3)
     with connection.makefile("rb") as lines:
         request = json.loads(lines.readline())
+    in_session, told = os.pipe()
     pid = os.fork()
     if pid == 0:
+        os.close(in_session)
         for number, file in enumerate(files):
             os.dup2(file, number)
             os.close(file)
         connection.close()
         if request.get("new_session"):
             os.setsid()
+        os.close(told)
         os.chdir(request["directory"])
         os.environ.clear()
         os.environ.update(request["environment"])
         return request["argv"]
     for file in files:
         os.close(file)
+    os.close(told)
+    os.read(in_session, 1)  # until it has its session: before, nobody could kill its process group
+    os.close(in_session)
     connection.sendall(b"%d\n" % pid)
     _, status = os.waitpid(pid, 0)
     connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
