@@ -88,13 +88,15 @@ class Plans:
         self._wanted.clear()
         if not wanted:
             return
+        raw = connections[using].connection
         try:
             with transaction.atomic(using=using):
                 execute("commit_without_waiting")
                 for planned, function in wanted.items():
                     execute("plan", text=planned.definition(function))
         except DatabaseError as error:
-            if not is_usable(connections[using]):
+            # At the end of the block, Django connects again if the connection is lost.
+            if connections[using].connection is not raw or not is_usable(connections[using]):
                 raise
             self._is_possible = False
             logger.info(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.test import TestCase
 
 from pgpubsub_sql import notify
@@ -24,7 +24,7 @@ from pgpubsub_sql.worker.session import Session
 from tests.app.channels import Job, Step
 from tests.delivery.channels import LoneJob, Twice
 from tests.delivery.sending import jobs
-from tests.ledger import numbers, sql
+from tests.ledger import numbers, sql, stranger
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -237,6 +237,27 @@ class InATestsTransaction(TestCase):
                 delivery.handle_stored("app.Job")
         assert not made(found)
         assert not any(called(found))
+
+
+def test_a_connection_that_is_lost_meanwhile_is_no_missing_privilege(
+    delivery: Delivery, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Django connects again at once, and the worker would have gone on with the old connection."""
+    caplog.set_level("INFO", "pgpubsub_sql.worker")
+    delivery.handle_stored("app.Job")
+    with stranger() as other:
+        other.execute(
+            "SELECT pg_terminate_backend(%s, 10000)", [connection.connection.info.backend_pid]
+        )
+    with pytest.raises(DatabaseError):
+        delivery.handle_stored("app.Job")
+    jobs("good")
+    with recorded() as found:
+        for _ in range(3):
+            delivery.handle_stored("app.Job")
+    assert len(numbers("do_job")) == 1
+    assert called(found)[-1]
+    assert "planned each time" not in caplog.text
 
 
 def test_a_new_connection_has_functions_of_its_own(delivery: Delivery) -> None:
