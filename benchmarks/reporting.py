@@ -32,7 +32,7 @@ def describe(stage: Stage, arguments: list[str]) -> dict[str, Any]:
     # What earlier measurements have written is no change of what is measured.
     others = [*git, "diff", "--quiet", "HEAD", "--", ":!docs/_static/performance"]
     commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    changed = "-dirty" * bool(subprocess.run(others, check=False).returncode)
+    changed = "-dirty" * (subprocess.run(others, check=False).returncode == 1)
     return {
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "commit": commit.stdout.strip() + changed,

@@ -81,13 +81,13 @@ class Plans:
 
         Raises :class:`~django.db.DatabaseError` if the connection is lost.
         """
+        if not self._wanted:
+            return
         wanted = {
             planned: f"pgpubsub_{planned.name}_{number}"
             for number, planned in enumerate(self._wanted, len(self._calls) + 1)
         }
         self._wanted.clear()
-        if not wanted:
-            return
         raw = connections[using].connection
         try:
             with transaction.atomic(using=using):
