@@ -94,8 +94,9 @@ class Preloaded:
 @cache
 def _server() -> Path:
     """Start a server for all tests of this process; return the directory of its address."""
-    stack = ExitStack()
-    atexit.register(stack.close)
+    stack, owner = ExitStack(), os.getpid()
+    # Tests fork, and a process that ends otherwise than by os._exit() comes by here.
+    atexit.register(lambda: stack.close() if os.getpid() == owner else None)
     directory = Path(stack.enter_context(TemporaryDirectory()))
     (directory / "manage.py").write_text(MANAGE)
     stack.enter_context(_serving(directory / "address", dict(os.environ)))
