@@ -89,14 +89,16 @@ class Trial:
             for stream in self.streams:
                 eventually(lambda one=stream: self._made(broker, one))
         shutdowns = [Shutdown(), Shutdown()]
+        writer = self._thread(self._write)
         threads = [
-            self._thread(self._write),
+            writer,
             *(self._thread(self._publish) for _ in range(2)),
             *(self._thread(lambda one=shutdown: self._receive(one)) for shutdown in shutdowns),
         ]
         try:
             self._disturb(time.monotonic() + seconds)
             self.stopping.set()
+            writer.join(30)  # else it may commit a last transaction once all others have settled
             eventually(self._is_settled, within=SETTLE_SECONDS)
         finally:
             self.stopping.set()
