@@ -252,7 +252,7 @@ def long_calls(using: str) -> list[LongCall]:
         return [LongCall(*row) for row in cursor.fetchall()]
 
 
-def backlogs(using: str, lanes: Iterable[Lane]) -> dict[Lane, StoredCounts]:
+def stored_counts(using: str, lanes: Iterable[Lane]) -> dict[Lane, StoredCounts]:
     """Return what is stored of these *lanes*."""
     with connections[using].cursor() as cursor:
         cursor.execute(query("status"), columns(lanes))
@@ -260,12 +260,12 @@ def backlogs(using: str, lanes: Iterable[Lane]) -> dict[Lane, StoredCounts]:
     paused, filled = paused_lanes(using), filled_lanes(using)
     found = [(Lane(*row[:2]), row[2:]) for row in rows]
     return {
-        lane: _backlog(lane, *numbers, paused.get(lane), filled.get(lane))
+        lane: _stored_counts(lane, *numbers, paused.get(lane), filled.get(lane))
         for lane, numbers in found
     }
 
 
-def _backlog(lane: Lane, *numbers: Any) -> StoredCounts:
+def _stored_counts(lane: Lane, *numbers: Any) -> StoredCounts:
     due, in_flight, waiting, failed, parked, oldest, holders, paused_seconds, filled = numbers
     return StoredCounts(
         lane=lane,

@@ -129,7 +129,7 @@ def _shown(database: Database, list_url: str) -> dict[str, Any]:
 
 
 def _shown_channel(row: ChannelRow, list_url: str) -> dict[str, Any]:
-    one = row.backlog
+    one = row.counts
     numbers = {Shown.FAILED: one.failed, Shown.READY: one.ready, Shown.WAITING: one.waiting}
     return {
         "lane": one.lane,
@@ -148,7 +148,7 @@ def _shown_channel(row: ChannelRow, list_url: str) -> dict[str, Any]:
 
 def _change(row: ChannelRow) -> str:
     """Return what can be done to a channel: ``pause``, ``resume`` or nothing."""
-    if row.backlog.paused_seconds is not None:
+    if row.counts.paused_seconds is not None:
         return "resume"
     return "pause" if can_be_paused(row.name) else ""
 
@@ -167,9 +167,9 @@ def _notes(row: ChannelRow) -> Iterator[str]:
         yield gettext("ephemeral")
     if row.is_polled:
         yield gettext("workers poll it")
-    if row.backlog.filled:
+    if row.counts.filled:
         yield gettext("being filled with what was sent before")
-    if (seconds := row.backlog.paused_seconds) is not None:
+    if (seconds := row.counts.paused_seconds) is not None:
         since = timezone.now() - datetime.timedelta(seconds=seconds)
         words = gettext("paused for %(duration)s, since %(time)s")
         yield words % {"duration": duration(seconds), "time": time_in_words(since)}

@@ -18,11 +18,11 @@ from pgpubsub_sql.inspection import (
     LongCall,
     StoredCounts,
     TableCare,
-    backlogs,
     declared,
     is_polled,
     long_calls,
     our_databases,
+    stored_counts,
     stored_lanes,
     table_care,
 )
@@ -66,17 +66,17 @@ class Installation:
 class ChannelRow:
     """A channel of a database."""
 
-    backlog: StoredCounts
+    counts: StoredCounts
     state: InstallState | None
     """None if it has no trigger."""
 
     @property
     def name(self) -> str:
-        return self.backlog.lane.channel
+        return self.counts.lane.channel
 
     @property
     def subscription(self) -> str:
-        return self.backlog.lane.subscription
+        return self.counts.lane.subscription
 
     @property
     def is_ephemeral(self) -> bool:
@@ -108,7 +108,7 @@ class DatabaseState:
     @property
     def in_flight(self) -> list[tuple[Lane, Holder]]:
         """Who has messages of which subscription in flight, the longest first."""
-        found = [(row.backlog.lane, one) for row in self.channels for one in row.backlog.holders]
+        found = [(row.counts.lane, one) for row in self.channels for one in row.counts.holders]
         return sorted(found, key=lambda one: -(one[1].seconds or 0))
 
 
@@ -179,8 +179,8 @@ def _stored(alias: str, installation: Installation) -> DatabaseState:
     lanes |= {Lane(name) for name in installation.states if name not in known}
     return DatabaseState(
         channels=[
-            ChannelRow(backlog=one, state=installation.states.get(lane.channel))
-            for lane, one in sorted(backlogs(alias, lanes).items())
+            ChannelRow(counts=one, state=installation.states.get(lane.channel))
+            for lane, one in sorted(stored_counts(alias, lanes).items())
         ],
         long_calls=long_calls(alias),
         listeners=minutes(alias),

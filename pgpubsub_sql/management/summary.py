@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from django.db import DEFAULT_DB_ALIAS
 
 from pgpubsub_sql.channels import BaseChannel, find_channel
-from pgpubsub_sql.inspection import StoredCounts, backlogs, capped
+from pgpubsub_sql.inspection import StoredCounts, capped, stored_counts
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.management.output import pluralize
 from pgpubsub_sql.migrations_ops.audit import Audit
@@ -26,7 +26,7 @@ def log_summary(options: WorkerOptions, found: Audit | None) -> None:
     """Log what workers with these *options* will do; *found* is unknown to some roles."""
     channels = [find_channel(name) for name in options.channels]
     lanes = [Lane(*names) for names in options.lanes] or registry.lanes_of(channels)
-    stored = backlogs(options.database, lanes)
+    stored = stored_counts(options.database, lanes)
     logger.info("In %s: %s", options.place, _total(channels))
     named = dict.fromkeys(options.channels[:MOST_CHANNELS])
     for lane in (one for one in lanes if one.channel in named):

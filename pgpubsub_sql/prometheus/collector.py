@@ -18,11 +18,11 @@ from pgpubsub_sql.django_internals import is_usable
 from pgpubsub_sql.errors import NotReadyYet, PubSubError
 from pgpubsub_sql.inspection import (
     StoredCounts,
-    backlogs,
     filled_lanes,
     long_calls,
     our_databases,
     paused_lanes,
+    stored_counts,
     stored_lanes,
     table_care,
 )
@@ -195,7 +195,7 @@ def _samples(alias: str) -> Iterator[_Sample]:
     durable = (one for one in listeners.channels() if one.lock_notifications)
     known = [stored_lanes(alias), paused_lanes(alias), filled_lanes(alias)]
     lanes = {*listeners.lanes_of(durable)}.union(*known)
-    for lane, one in backlogs(alias, sorted(lanes)).items():
+    for lane, one in stored_counts(alias, sorted(lanes)).items():
         yield from ((metric, lane, value) for metric, value in _stored(one))
     for total in totals(alias):
         labels = (total.channel, total.subscription, total.listener)

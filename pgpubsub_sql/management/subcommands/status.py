@@ -22,13 +22,13 @@ from pgpubsub_sql.inspection import (
     LongCall,
     StoredCounts,
     TableCare,
-    backlogs,
     capped,
     declared,
     filled_lanes,
     is_polled,
     long_calls,
     paused_lanes,
+    stored_counts,
     stored_lanes,
     table_care,
 )
@@ -192,7 +192,7 @@ def _rows(options: Options) -> list[StoredCounts]:
     lanes = dict.fromkeys([*_listened_to(), *chain.from_iterable(known)])
     names = dict.fromkeys(lane.channel for lane in lanes)
     chosen = resolve_channels(options["channels"], names) or list(names)
-    found = backlogs(using, lanes)
+    found = stored_counts(using, lanes)
     return [found[lane] for name in chosen for lane in lanes if lane.channel == name]
 
 
