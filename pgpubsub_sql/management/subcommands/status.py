@@ -1,7 +1,7 @@
 """``manage.py pgpubsub status``: are messages handled, and what is wrong if they are not?
 
-To add a column: add it to COLUMNS, to ``StoredCounts``, and to the query ``status`` in
-``sql/queries/status.sql``.
+To add a column: add it to COLUMNS, to the query ``status`` in ``sql/queries/status.sql``, and in
+``inspection.py`` to ``StoredCounts`` and to ``_stored_counts()``, which makes one of a row.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def status(command: BaseCommand, options: Options) -> None:
       manage.py pgpubsub status blog.AuthorChannel
       manage.py pgpubsub status --check --max-age 10m
 
-    Columns; all but the last count messages, up to 10,000 of a channel. In JSON, 10001 stands for
+    Columns; all but oldest count messages, up to 10,000 of a channel. In JSON, 10001 stands for
     more. What has failed is counted as ready or waiting, too, unless it is parked:
     """
     rows = _rows(options)
