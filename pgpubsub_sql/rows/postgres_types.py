@@ -1,6 +1,7 @@
 """How values of each PostgreSQL type are read from the JSON of a row.
 
-To support another type, or another name of one, add it to :data:`POSTGRES_TYPES`.
+To support another type, or another name of one, add it to :data:`POSTGRES_TYPES`. A name that can
+limit values, such as ``varchar(9)``, also belongs in ``_LIMITED`` in ``columns.py``.
 """
 
 from __future__ import annotations
