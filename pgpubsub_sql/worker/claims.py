@@ -1,4 +1,7 @@
-"""Claims: which stored messages of a subscription a worker takes next, in any order."""
+"""Claims: which stored messages of a subscription a worker takes next.
+
+Here those that have waited longest, whatever their keys; ``ordered_claims`` minds the keys.
+"""
 
 from __future__ import annotations
 
