@@ -27,8 +27,9 @@ RESTART_SECONDS = 1.0
 QUICK_SECONDS = 0.001
 """A search from the start that takes no longer may be made at any time."""
 RESTART_SHARE = 100
-"""After a longer one there is none for this many times as long as it took in excess of that. Two
-may follow each other, the second before the worker sleeps; they take 2 % of the time."""
+"""After one that took longer than :data:`QUICK_SECONDS`, there is none for this many times the
+excess. Two may follow each other, the second before the worker sleeps; they take 2 % of the
+time."""
 LONGEST_RESTART_SECONDS = 10.0
 """Longest time between two searches from the start, however long one takes."""
 
@@ -70,7 +71,7 @@ class Claims(Protocol):
     def take(self, limit: int, *, thorough: bool) -> Claim:
         """Claim up to *limit* messages, or one message that has to be handled alone.
 
-        If *thorough*, a claim is the last only once a search from the start has found nothing more.
+        If *thorough*, ``is_last`` is true only once a search from the start has found nothing more.
         """
 
     def rewind(self, first: Claimed) -> None:
@@ -101,9 +102,10 @@ def statement(name: str, claim_filter: ClaimFilter, copying: SQL = NOTHING) -> s
 
 
 def claiming(name: str, claim_filter: ClaimFilter, history: History, **types: str) -> Planned:
-    """Return that statement, with parameters of these *types* besides those that all have.
+    """Return what :func:`statement` returns, with the types of its parameters.
 
-    It is planned each time if the filter has values: nobody knows their types.
+    These are *types*, and those that all claims have. It is planned each time if the filter has
+    values: nobody knows their types.
     """
     text = statement(name, claim_filter, history.copying)
     every = TYPES | types | history.types
