@@ -1,4 +1,4 @@
-"""What a message must leave as it was on its connection: what it is told that did not."""
+"""What is told to a message that did not leave its connection as it found it."""
 
 QUERY_FAILED = (
     "A query failed, and the listener caught the error and went on. In PostgreSQL the whole "
