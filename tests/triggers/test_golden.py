@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Mapping
 
 import pytest
 from django.db import connection
 from django.db.models import F, Q
 
 from pgpubsub_sql.migrations_ops.watched_tables import find_target
+from pgpubsub_sql.sql import SQL, templates
 from pgpubsub_sql.sql.conditions import compile_condition
 from pgpubsub_sql.sql.ddl import create
 from pgpubsub_sql.sql.trigger import VERSION
 from tests.app.models import Item
 from tests.conftest import ROOT
 from tests.programs import client
-from tests.triggers.golden import GOLDEN, GREW, digest, path, recorded
+from tests.triggers.golden import EITHER, GOLDEN, GREW, digest, path, recorded
 from tests.triggers.tables import sql
 
 ALL = pytest.mark.parametrize("name", GOLDEN)
+
+MIGRATING = {
+    *("plan", "some_rows", "try_row", "try_condition"),
+    *("drop_function", "drop_trigger", "grant_function", "restore_trigger"),
+}
+"""Templates that migrations execute, and that leave nothing which a new version would replace."""
 
 WRITES = """
 INSERT INTO {table} (name, number, amount, data) VALUES ('a', 1, 0, '{{}}'), ('b', 2, 0, '{{}}');
@@ -67,8 +75,34 @@ def test_a_golden_file_is_what_migrate_executes(name: str, db: None) -> None:
     assert "\n\n".join(create(golden.trigger, target)) + "\n" in golden.text
 
 
-def test_the_condition_is_the_compiled_one() -> None:
-    assert compile_condition(Item, Q(new__number__gt=F("old__number"))).sql == GREW
+@pytest.mark.parametrize(
+    ("condition", "text"),
+    [
+        (Q(new__number__gt=F("old__number")), GREW),
+        (Q(new__number__gt=1) | Q(old__number__gt=1), EITHER),
+    ],
+)
+def test_the_conditions_are_the_compiled_ones(condition: Q, text: str) -> None:
+    assert compile_condition(Item, condition).sql == text
+
+
+def test_every_line_of_a_function_is_in_a_golden_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a line could change without a new version of the templates."""
+    written: set[tuple[str, str]] = set()
+    check_names = templates._check_names
+
+    def note(template: str, names: set[str], values: Mapping[str, str | SQL]) -> None:
+        check_names(template, names, values)
+        lines, _ = templates._parsed(templates.load(template))
+        written.update((template, one.text) for one in lines if templates._is_wanted(one, values))
+
+    monkeypatch.setattr(templates, "_check_names", note)
+    for golden in GOLDEN.values():
+        assert golden.text
+    for name, text in templates.templates("triggers").items():
+        if name not in MIGRATING:
+            for line in text.splitlines():
+                assert (f"triggers/{name}", line) in written, f"{name}: {line}"
 
 
 def test_the_explanation_follows_the_file() -> None:

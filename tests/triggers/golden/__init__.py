@@ -20,6 +20,8 @@ VERSIONS = HERE / "versions.txt"
 
 GREW = '("new"."number" > ("old"."number"))'
 """``Q(new__number__gt=F("old__number"))``, compiled."""
+EITHER = '(("new"."number" > 1 OR "old"."number" > 1))'
+"""``Q(new__number__gt=1) | Q(old__number__gt=1)``, compiled."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,16 @@ GOLDEN = {
     "condition": Golden(
         about='Durable, AFTER UPDATE, condition = Q(new__number__gt=F("old__number")).',
         trigger=_trigger(after=("update",), durable=True, condition=GREW),
+        stored=2,
+    ),
+    "chosen": Golden(
+        about=(
+            'Durable, AFTER INSERT and DELETE, columns = ["id", "name"], '
+            "condition = Q(new__number__gt=1) | Q(old__number__gt=1)."
+        ),
+        trigger=_trigger(
+            after=("insert", "delete"), durable=True, columns=("id", "name"), condition=EITHER
+        ),
         stored=2,
     ),
     "before_each_row": Golden(
