@@ -1,4 +1,5 @@
--- What the options of a channel say, as expressions over the rows "old" and "new".
+-- What the options of a channel say, as expressions over the rows "old" and "new". Without watch, "changed" is true;
+-- without a condition, so is the condition.
 
 -- column --
 :"row".:"column"
