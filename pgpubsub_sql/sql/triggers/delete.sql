@@ -37,6 +37,7 @@ IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'DELETE' THEN
 END IF;
 
 -- delete_rows --
+-- The join on false makes new a row of NULLs, for a condition that reads it.
 SELECT
     :{old} AS old,
     NULL::jsonb AS new

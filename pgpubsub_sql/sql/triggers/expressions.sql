@@ -25,7 +25,7 @@ ROW(:{old})::record OPERATOR(pg_catalog.*<>) ROW(:{new})::record
 
 -- check_operators --
 -- Whether the condition still has its operators. If that of citext, for example, is not found, that of text takes its
--- place, and the condition has another meaning.
+-- place, and the condition has another meaning. The join on false is one row of NULLs, and reads no row of the table.
 stale := NOT (
     SELECT :{types_visible}
     FROM (SELECT) AS one
@@ -34,4 +34,5 @@ stale := NOT (
 
 -- type_visible --
 -- Whether the search_path leads to a column's type, or a domain's underlying one, and so to its operators.
+-- coalesce() with NULL makes a domain its underlying type.
 pg_type_is_visible(pg_typeof(coalesce(:"row".:"column", NULL)))

@@ -41,6 +41,7 @@ IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'INSERT' THEN
 END IF;
 
 -- insert_rows --
+-- The join on false makes old a row of NULLs, for a condition that reads it.
 SELECT
     NULL::jsonb AS old,
     :{new} AS new
