@@ -3,7 +3,8 @@
 
 -- function --
 -- Stores or sends one message per row, and notifies at most once per call.
--- If a name in a query could be a column or a variable, it is the column.
+-- If a name in a query could be a column or a variable, it is the column. Only update.sql uses the label and "pairing";
+-- other functions have them, too.
 -- The SET clauses fix all settings of the writer's session that change the text form of values.
 CREATE OR REPLACE FUNCTION :"schema".:"function"() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -38,7 +39,7 @@ END
 $pgpubsub$;
 
 -- chosen_variables --
--- If options name columns: whether they no longer fit the table, and the row that was chosen.
+-- If options name columns: whether they no longer fit the table, and the row that was chosen, for row.sql alone.
 stale boolean := false;
 picked record;
 
