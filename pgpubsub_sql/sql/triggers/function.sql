@@ -2,7 +2,7 @@
 -- insert.sql, update.sql, delete.sql, row.sql and truncate.sql.
 
 -- function --
--- Stores or sends one message per row, and notifies at most once per call.
+-- Stores one message per row and notifies at most once per call, or sends one NOTIFY per row.
 -- If a name in a query could be a column or a variable, it is the column. Only update.sql uses the label and "pairing";
 -- other functions have them, too.
 -- The SET clauses fix all settings of the writer's session that change the text form of values.
