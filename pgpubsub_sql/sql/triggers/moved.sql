@@ -3,6 +3,9 @@
 
 -- moved --
 -- If the function is no longer in the schema that it was made for, stores every row, whole, in the table beside it.
+-- An ephemeral channel stores, too: the helper that sends has moved along, and its body names the old schema.
+-- A tool that copies a schema as text replaces "acme." everywhere. So the literals here hold it, too: the dot ends the
+-- first, and parse_ident() reads the schema of the second. $5 is the sequence of ids, which may have any name in a copy.
 IF quote_ident(TG_TABLE_SCHEMA) || '.' <> :'watched'
     OR to_regclass(:'"home".pgpubsub_sql_notification') IS NULL
 THEN
