@@ -35,6 +35,8 @@ ORDER BY abs(coalesce(before.position, after.position))
 
 -- update_chosen --
 -- The rows and columns that the options choose, or every row, whole, if they no longer fit the table: see insert.sql.
+-- No row's columns are read on trial: rows that are numbered come from a subquery, where a column that has become
+-- virtual is NULL and does not fail.
 IF TG_LEVEL = 'STATEMENT' AND TG_OP = 'UPDATE' THEN
     IF (SELECT count(*) FROM pgpubsub_old) <> (SELECT count(*) FROM pgpubsub_new) THEN
         pairing := -1; -- so that no rows are paired
