@@ -17,7 +17,7 @@ from django.db import DatabaseError, connection, connections, transaction
 from pgpubsub_sql import notify
 from pgpubsub_sql.models import Notification
 from pgpubsub_sql.sql import query
-from pgpubsub_sql.sql.own_tables import OUTCOMES
+from pgpubsub_sql.sql.own_tables import COUNTED
 from pgpubsub_sql.worker import outcomes, sleeping
 from pgpubsub_sql.worker import worker as worker_module
 from pgpubsub_sql.worker.counters import Counters, Tally
@@ -66,16 +66,16 @@ def held(delivery: Delivery) -> dict[str, dict[str, int]]:
     """Return what a delivery has counted and not written, by listener, without zeros."""
     counted: dict[str, dict[str, int]] = {}
     for (_, _, listener), count in delivery.counters._counts.items():
-        found = {name: getattr(count, name) for name in OUTCOMES}
+        found = {name: getattr(count, name) for name in COUNTED}
         counted[listener] = {name: number for name, number in found.items() if number}
     return counted
 
 
 def written(listener: str = DO_JOB) -> dict[str, int]:
     """Return what the table has of a listener, in all minutes."""
-    sums = ", ".join(f"sum({name})::integer" for name in OUTCOMES)
+    sums = ", ".join(f"sum({name})::integer" for name in COUNTED)
     ((*found,),) = sql(f"SELECT {sums} FROM pgpubsub_sql_counter WHERE listener = %s", listener)
-    return {name: number for name, number in zip(OUTCOMES, found, strict=True) if number}
+    return {name: number for name, number in zip(COUNTED, found, strict=True) if number}
 
 
 # --- What is counted
@@ -181,7 +181,7 @@ def test_seconds_are_those_of_calls() -> None:
         "subscription": [""],
         "listener": ["a"],
         "handled": [4],
-        **{name: [0] for name in OUTCOMES[1:]},
+        **{name: [0] for name in COUNTED[1:]},
         "seconds": [1.0],
     }
 

@@ -28,7 +28,7 @@ from pgpubsub_sql.inspection import (
 )
 from pgpubsub_sql.listeners import registry as listeners
 from pgpubsub_sql.sql import query
-from pgpubsub_sql.sql.own_tables import OUTCOMES
+from pgpubsub_sql.sql.own_tables import COUNTED
 from pgpubsub_sql.sql.privileges import Role
 from pgpubsub_sql.sql.readiness import check_ready, check_role
 from pgpubsub_sql.time_limit import TookTooLong, limited
@@ -199,7 +199,7 @@ def _samples(alias: str) -> Iterator[_Sample]:
         yield from ((metric, lane, value) for metric, value in _stored(one))
     for total in totals(alias):
         labels = (total.channel, total.subscription, total.listener)
-        for outcome in OUTCOMES:
+        for outcome in COUNTED:
             yield "deliveries", (*labels, outcome), getattr(total, outcome)
         yield "listener_seconds", labels, total.seconds
 

@@ -56,7 +56,7 @@ HANDLED = "pgpubsub_sql_handled"
 SLOTS = 32
 """Number of its partitions."""
 
-OUTCOMES = ("handled", "failed", "parked", "discarded", "expired")
+COUNTED = ("handled", "failed", "parked", "discarded", "expired")
 """What becomes of a message: the columns that count."""
 
 NUMBERS = "pgpubsub_sql_notification_id_seq"
@@ -119,7 +119,7 @@ TABLES: Mapping[str, Mapping[str, TableColumn]] = {
         "subscription": TableColumn(type=_NAME, filler="''"),
         "listener": TableColumn(type="text", filler="''"),
         "worker": TableColumn(type="smallint", filler="0"),
-        **dict.fromkeys(OUTCOMES, _NUMBER),
+        **dict.fromkeys(COUNTED, _NUMBER),
         "seconds": TableColumn(type="double precision", default="0"),
     },
     POSITION: {
