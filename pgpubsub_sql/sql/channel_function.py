@@ -31,7 +31,7 @@ def channel_function(
     partitioned: bool,
 ) -> str:
     """Return the CREATE FUNCTION of *trigger* on a table in the schema *watched*."""
-    moves = schema == helpers  # otherwise its names have nothing to do with where it is
+    moves = schema == helpers  # otherwise its body names another schema than its own
     chooses = expressions.chooses(trigger, "row")
     shared = {"helpers": helpers, "channel": trigger.channel}
     occasions = _occasions(trigger, partitioned)
