@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import IO
 
 PROGRAM = Path(__file__).with_name("forked.py")
@@ -94,10 +95,12 @@ class Preloaded:
 @cache
 def _server() -> Path:
     """Start a server for all tests of this process; return the directory of its address."""
-    stack, owner = ExitStack(), os.getpid()
-    # Tests fork, and a process that ends otherwise than by os._exit() comes by here.
-    atexit.register(lambda: stack.close() if os.getpid() == owner else None)
-    directory = Path(stack.enter_context(TemporaryDirectory()))
+    stack = ExitStack()
+    atexit.register(stack.close)
+    # From Python 3.13 on, a process that multiprocessing forks forgets what is done at exit; so it
+    # would be rid of a TemporaryDirectory, and remove it.
+    directory = Path(mkdtemp())
+    stack.callback(shutil.rmtree, directory)
     (directory / "manage.py").write_text(MANAGE)
     stack.enter_context(_serving(directory / "address", dict(os.environ)))
     return directory
