@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import datetime
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models, transaction
 from django.db.models.functions import Now
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from pgpubsub_sql.channels import notified_names
 from pgpubsub_sql.django_internals import for_write
 from pgpubsub_sql.payloads.stored import PayloadDecoder
-from pgpubsub_sql.sql import query
-from pgpubsub_sql.sql.own_tables import RELAY
+from pgpubsub_sql.sql import part, query, render
+from pgpubsub_sql.sql.own_tables import BUCKET_BITS, RELAY
 
 if TYPE_CHECKING:
     from pgpubsub_sql.channels import BaseChannel
 
 PAGE = 1000
 """Messages sent again in one transaction."""
-
-SPANS = [datetime.timedelta(seconds=4**n) for n in range(13)]
-"""Recent times, from a second to half a year, in which the newest messages are looked for."""
-SHORTEST = datetime.timedelta(milliseconds=1)
-"""How exactly such a time is chosen."""
-SURPLUS = 10_000
-"""How many messages more than needed it may hold."""
 
 
 class Outcome(models.TextChoices):
@@ -51,58 +42,27 @@ class HandledQuerySet(models.QuerySet["Handled"]):
         numbers = self._unexpired().order_by()
         return int(numbers.aggregate(count=models.Count("message", distinct=True))["count"])
 
-    def newest(
-        self,
-        number: int,
-        *,
-        since: datetime.datetime | None = None,
-        until: datetime.datetime | None = None,
-    ) -> HandledQuerySet:
-        """Return these, what was handled last first; or only those of a recent time.
+    def with_ids(self, ids: Iterable[int]) -> HandledQuerySet:
+        """Return those of these that have one of these *ids*, found by an index."""
+        chosen = set(ids)
+        return self.filter(pk__in=chosen, id_bucket__in={one >> BUCKET_BITS for one in chosen})
 
-        At least *number* of them are returned, if there are so many. Give *since* and *until* if
-        these are limited to what was handled at or after, or at or before, such a time.
+    def with_outcome(self, outcome: str) -> HandledQuerySet:
+        """Return those of these of which this has become; rare ones are found by an index."""
+        rows = self.filter(outcome=outcome)
+        return rows if outcome == Outcome.HANDLED else rows.filter(is_unusual=True)
 
-        The index of times has no order, so all rows of the chosen time are read and sorted. A time
-        is chosen that holds enough rows, but not many more: a second, then four seconds, and so on.
-        The first one that holds enough holds too many after a pause, and is then shortened.
-        """
-        rows, until = self.order_by("-handled_at", "-id"), until or timezone.now()
-        most, too_short = number + SURPLUS, datetime.timedelta(0)
-        for span in _spans(until - since if since else None):
-            held = rows._count_from(until - span, most)
-            if held >= number:
-                break
-            too_short = span
-        else:
-            return rows
-        while held == most and span - too_short > SHORTEST:
-            middle = (too_short + span) / 2
-            count = rows._count_from(until - middle, most)
-            if count < number:
-                too_short = middle
-            else:
-                span, held = middle, count
-        return rows.filter(handled_at__gte=until - span)
-
-    def _count_from(self, start: datetime.datetime, limit: int) -> int:
-        return self.filter(handled_at__gte=start).order_by()[:limit].count()
+    def newest(self) -> HandledQuerySet:
+        """Return these, what was handled last first."""
+        return self.order_by("-handled_at", "-id")
 
     def published(self) -> HandledQuerySet:
         """Return those that the relay published, each as it was published first.
 
-        What was published again is kept again. Receivers count from when an id came first.
+        What was published again is kept again, with a reason. Receivers count from when an id came
+        first.
         """
-        of = models.OuterRef
-        earlier = self.model.objects.filter(
-            channel=of("channel"),
-            message=of("message"),
-            subscription=RELAY,
-            created_at=of("created_at"),
-            handled_at__lt=of("handled_at"),
-        )
-        rows = self.filter(subscription=RELAY, outcome=Outcome.HANDLED)
-        return rows.filter(~models.Exists(earlier))
+        return self.filter(subscription=RELAY, outcome=Outcome.HANDLED, reason="")
 
     def replay(
         self,
@@ -170,39 +130,36 @@ class HandledQuerySet(models.QuerySet["Handled"]):
 
     def _pages(self, after: int | None, size: int) -> Iterator[list[Kept]]:
         """Yield these, each once and in order, up to the last one that there is now."""
-        ends = {"first": models.Min("message"), "last": models.Max("message")}
-        found = self.order_by().aggregate(**ends)
-        first, last = found["first"] or 0, found["last"] or 0
-        done = first - 1 if after is None else max(after, first - 1)
-        # Any copy will do. If ids were in the order, PostgreSQL 14 would read everything.
-        numbers = self._unexpired().order_by("message").distinct("message")
+        rows = self._unexpired()
+        by_bucket = rows.order_by("bucket").values_list("bucket", flat=True)
+        newest = rows.order_by("-bucket", "-message").values_list("message", flat=True).first()
+        last, done = newest or 0, -1 if after is None else after
         while done < last:
-            rows = numbers.filter(message__gt=done, message__lte=last)
-            page = list(rows.values_list("message", "slot", "id", "channel")[:size])
-            if not page:
+            rest = {"bucket__gte": (done + 1) >> BUCKET_BITS, "message__gt": done}
+            buckets = list(by_bucket.filter(**rest)[:size])
+            if not buckets:
                 return
-            yield page
-            done = page[-1][0]
+            ahead = rows.filter(**rest, bucket__lte=buckets[-1], message__lte=last)
+            # Any copy will do.
+            numbers = ahead.order_by("message").distinct("message")
+            found = list(numbers.values_list("message", "slot", "batch", "id", "channel"))
+            for start in range(0, len(found), size):
+                yield found[start : start + size]
+            done = (buckets[-1] + 1 << BUCKET_BITS) - 1
 
 
-def _spans(longest: datetime.timedelta | None) -> list[datetime.timedelta]:
-    """Return :data:`SPANS`; or those that are shorter than *longest*, and that one."""
-    if longest is None:
-        return SPANS
-    return [*(one for one in SPANS if one < longest), longest]
-
-
-Kept = tuple[int, int, int, str]
-"""Number, slot, id and channel."""
+Kept = tuple[int, int, int, int, str]
+"""Number, slot, batch, id and channel."""
 
 
 def _send_again(how: str, using: str, page: Sequence[Kept], subscription: str | None) -> None:
-    numbers, slots, ids, channels = zip(*page, strict=True)
+    numbers, slots, batches, ids, channels = zip(*page, strict=True)
     values: dict[str, Any] = {
-        "slots": list(slots),
-        "ids": list(ids),
         "numbers": list(numbers),
-        "channels": list(channels),
+        "slots": list({*slots}),
+        "batches": list({*batches}),
+        "batch_of": list(batches),
+        "ids": list(ids),
         "subscription": subscription,
     }
     names = sorted({*channels})
@@ -216,18 +173,19 @@ def _send_again(how: str, using: str, page: Sequence[Kept], subscription: str | 
                     f"The channel {lacking[0][0]} has no subscription {subscription!r}, so nothing "
                     f"was sent again. {what}, and run migrate."
                 )
-        cursor.execute(query(how), values)
+        cursor.execute(render(f"queries/{how}", chosen=part("queries/chosen")), values)
         cursor.execute(query("ring"), {"channels": notified_names(names)})
 
 
 class Handled(models.Model):
     """A message that is done with, of a durable channel with ``keep``.
 
-    Workers write it in the transaction in which they handle the message.
+    It is a row of a view. Workers write what that shows in the transaction in which they handle the
+    message: a row for a batch, with arrays.
     """
 
     slot = models.SmallIntegerField()
-    """Number of its partition."""
+    """Number of the partition."""
     id = models.BigIntegerField(primary_key=True)
     """Id that it had while it was stored to be handled."""
     channel = models.CharField(max_length=63)
@@ -244,19 +202,28 @@ class Handled(models.Model):
     created_at = models.DateTimeField()
     """When it was sent."""
     handled_at = models.DateTimeField()
-    """When a worker took it; or when the batch ended, if it took at least 10 ms itself."""
+    """When its batch ended; or when that was taken, if no message of it failed, was discarded, or
+    took 10 ms."""
     kept_until = models.DateTimeField()
     """When workers may delete it."""
     outcome = models.CharField(max_length=10, choices=Outcome.choices)
     """What has become of it, an :class:`Outcome`."""
-    reason = models.TextField(db_default="", blank=True)
-    """Why its listener has discarded it."""
+    reason = models.TextField(blank=True)
+    """Why its listener has discarded it; or that the relay published it again."""
     attempts = models.IntegerField()
     """Number of attempts that had failed before."""
     duration = models.FloatField(null=True, blank=True)
     """Seconds that its listeners took; None if that was less than 0.01, or none was called."""
     expires_at = models.DateTimeField(null=True, blank=True)
     """From when on it is not to be handled; None if it does not expire."""
+    batch = models.BigIntegerField()
+    """Number of the batch in which it was handled, drawn at random."""
+    bucket = models.BigIntegerField()
+    """Its message without the last 12 bits, by which an index finds it."""
+    id_bucket = models.BigIntegerField()
+    """Its id without the last 12 bits, by which an index finds it."""
+    is_unusual = models.BooleanField()
+    """Whether a message that is stored with it was discarded or had expired."""
 
     objects = HandledQuerySet.as_manager()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -29,13 +30,19 @@ def is_kept(channel: type[BaseChannel]) -> bool:
 
 
 def keeping(channel: type[BaseChannel]) -> dict[str, Any]:
-    """Return the parameters of a statement that copies messages of *channel*, now.
+    """Return the parameters of a statement that keeps messages of *channel*, now.
 
-    The slot need not be exact: what is in a partition says itself for how long it is kept.
+    The slot need not be exact: what is in a partition says itself for how long it is kept. The
+    number of the batch comes from the operating system: a process that forks has its generators
+    twice.
     """
     keep = channel.keep or timedelta(0)
     day = timedelta(seconds=time.time() + keep.total_seconds()) // DAY
-    return {"keep": keep, "slot": day // slot_days() % SLOTS}
+    return {"keep": keep, "slot": day // slot_days() % SLOTS, "batch": secrets.randbits(63)}
+
+
+TYPES = {"slot": "smallint", "batch": "bigint", "keep": "interval"}
+"""Of these parameters, in PostgreSQL."""
 
 
 def slot_days() -> int:
@@ -43,9 +50,24 @@ def slot_days() -> int:
     return max(1, math.ceil((longest_keep() or DAY) / DAY / USED_SLOTS))
 
 
-def copying(outcome: str, reason: str) -> SQL:
-    """Return what copies the rows of ``taken`` into the history; both are SQL."""
-    return part("queries/kept", outcome=SQL(outcome), reason=SQL(reason))
+def copying(
+    *,
+    is_unusual: str = "coalesce(min(expires_at) <= statement_timestamp(), false)",
+    outcomes: str = "NULL",
+    reasons: str = "NULL",
+    durations: str = "NULL",
+) -> SQL:
+    """Return what keeps the rows of ``taken``; the arguments are SQL.
+
+    Without *outcomes*, they were handled now, unless they have expired.
+    """
+    return part(
+        "queries/kept",
+        is_unusual=SQL(is_unusual),
+        outcomes=SQL(outcomes),
+        reasons=SQL(reasons),
+        durations=SQL(durations),
+    )
 
 
 def check_history(connection: BaseDatabaseWrapper, channels: Sequence[type[BaseChannel]]) -> None:

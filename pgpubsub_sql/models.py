@@ -183,9 +183,12 @@ def _make_ready(rows: NotificationQuerySet, **values: Any) -> list[str]:
     return list(rows.order_by("channel").values_list("channel", flat=True).distinct())
 
 
+DISCARDED = copying(is_unusual="true", outcomes="array_agg('discarded'::text)")
+
+
 def _discard(rows: NotificationQuerySet) -> list[str]:
     kept = {one.postgres_name(): one for one in declared_channels() if is_kept(one)}
-    text = render("queries/keep_chosen", kept=copying("'discarded'", "''"))
+    text = render("queries/keep_chosen", kept=DISCARDED)
     for name in rows.order_by("channel").values_list("channel", flat=True).distinct():
         if name in kept:
             ids = list(rows.filter(channel=name).values_list("pk", flat=True))

@@ -25,7 +25,7 @@ WHERE relname = ANY (%s) AND pg_table_is_visible(oid)
     AND (relkind = 'p' OR pg_relation_size(oid) > 0)
 UNION ALL
 SELECT inhrelid::regclass::text FROM pg_inherits
-WHERE inhparent = to_regclass('pgpubsub_sql_handled') AND pg_relation_size(inhrelid) > 0
+WHERE inhparent = to_regclass('pgpubsub_sql_history') AND pg_relation_size(inhrelid) > 0
 UNION ALL
 SELECT 'pgpubsub_sql_counter' WHERE pg_relation_size(to_regclass('pgpubsub_sql_counter')) > 0
 """

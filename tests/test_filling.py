@@ -35,9 +35,11 @@ from pgpubsub_sql.worker.delivery import Delivery
 from pgpubsub_sql.worker.filling import Filler
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.worker import Worker
+from tests import kept
 from tests.app.models import Entry
 from tests.conftest import eventually
 from tests.delivery.plans import explained
+from tests.kept import scatter
 from tests.ledger import sql, stranger
 from tests.management.support import run, run_json
 from tests.registries import blank
@@ -329,13 +331,14 @@ def test_no_message_of_another_channel_is_read(sale: type[Channel]) -> None:
 def keep(number: int, slot: int = 0, **values: Any) -> None:
     """Have a message be in the history, and not stored any more."""
     (row,) = Notification.objects.filter(payload__number=number)
-    sql(
-        "INSERT INTO pgpubsub_sql_handled (slot, id, channel, subscription, message, key, payload,"
-        " created_at, handled_at, kept_until, outcome, attempts, expires_at)"
-        " SELECT %s, id, channel, %s, coalesce(message, id), key, payload, created_at, now(),"
-        " now() + interval '1 day', %s, 0, expires_at"
-        " FROM pgpubsub_sql_notification WHERE id = %s",
+    same = ("id", "channel", "message", "key", "payload", "created_at", "expires_at")
+    kept.keep(
         *(slot, values.get("subscription", ""), values.get("outcome", "handled"), row.pk),
+        source="FROM pgpubsub_sql_notification WHERE id = %s",
+        slot="%s",
+        subscription="%s",
+        outcome="%s",
+        **dict(zip(same, same, strict=True)),
     )
     if not values.get("is_stored"):
         row.delete()
@@ -346,7 +349,7 @@ def slots() -> Iterator[None]:
     """The partitions of the history."""
     sql(shared_operations.slots("public"))
     yield
-    sql("TRUNCATE pgpubsub_sql_handled")
+    sql("TRUNCATE pgpubsub_sql_history")
 
 
 @pytest.mark.usefixtures("slots")
@@ -405,7 +408,8 @@ def test_what_has_expired_since_it_was_handled_is_left_out(sale: type[Channel]) 
     for number in (1, 2):
         notify(sale(number=number), expires=hour)
         keep(number)
-    sql("UPDATE pgpubsub_sql_handled SET expires_at = now() WHERE payload->>'number' = '1'")
+    scatter()
+    sql("UPDATE pgpubsub_sql_history SET expires[1] = now() WHERE payloads[1]->>'number' = '1'")
     join(sale)
     fill(sale)
     (row,) = Notification.objects.filter(subscription="search")
@@ -789,12 +793,12 @@ def test_what_keeps_it_from_filling_is_logged_and_tried_again(
 ) -> None:
     join(sale)
     one = filler(sale)
-    sql("ALTER TABLE pgpubsub_sql_handled RENAME TO hidden")
+    sql("ALTER VIEW pgpubsub_sql_handled RENAME TO hidden")
     assert one.fill() == set()
-    words = "registered failed: The table pgpubsub_sql_handled in the database 'default' is missing"
+    words = "registered failed: The view pgpubsub_sql_handled in the database 'default' is missing"
     assert words in caplog.text
     assert one.patience > 0
-    sql("ALTER TABLE hidden RENAME TO pgpubsub_sql_handled")
+    sql("ALTER VIEW hidden RENAME TO pgpubsub_sql_handled")
     fill(sale)
 
 

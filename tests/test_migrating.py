@@ -100,7 +100,7 @@ def handled(transactional_db: None) -> Iterator[Callable[[str], Counter[int]]]:
     )
     sql("DROP TABLE handled")
     sql("DELETE FROM pgpubsub_sql_subscription WHERE channel = %s", NAME)
-    sql("TRUNCATE pgpubsub_sql_handled")
+    sql("TRUNCATE pgpubsub_sql_history")
 
 
 def is_empty() -> bool:

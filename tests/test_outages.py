@@ -21,11 +21,11 @@ def test_a_reason_is_looked_for_where_something_is_missing() -> None:
     """If that fails, too, the first error is the one that says what is wrong."""
     error = failure("SELECT * FROM no_such_table")
     assert cause("default", error) is error
-    sql("ALTER TABLE pgpubsub_sql_handled RENAME TO pgpubsub_sql_hidden")
+    sql("ALTER TABLE pgpubsub_sql_history RENAME TO pgpubsub_sql_hidden")
     try:
         assert isinstance(cause("default", error), NotReady)
     finally:
-        sql("ALTER TABLE pgpubsub_sql_hidden RENAME TO pgpubsub_sql_handled")
+        sql("ALTER TABLE pgpubsub_sql_hidden RENAME TO pgpubsub_sql_history")
     sql("BEGIN")
     try:
         error = failure("SELECT * FROM no_such_table")

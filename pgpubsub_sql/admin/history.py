@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin, messages
@@ -75,12 +74,7 @@ class KeptChannelFilter(SelectionFilter):
 
 
 class KeptSubscriptionFilter(SubscriptionFilter):
-    """The subscription, where listeners name one of a channel that keeps its messages.
-
-    No index has it. So it selects from the newest messages that the other filters select.
-    """
-
-    title = _("subscription (of the newest 10,000)")
+    """The subscription, where listeners name one of a channel that keeps its messages."""
 
     def lanes(self, using: str) -> list[Lane]:
         return registry.lanes_of(filter(is_kept, registry.channels()))
@@ -109,13 +103,12 @@ class HistoryList(ChangeList):
         return rows if self.query else selected(rows, request.GET.dict())
 
     def get_ordering(self, request: HttpRequest, queryset: Any) -> list[Any]:
-        """Order by what the index of a channel has."""
-        return ["-message", "-id"]
+        """Order by what indexes have."""
+        return ["-handled_at", "-id"]
 
     def get_results(self, request: HttpRequest) -> None:
-        lane, number = ("channel", "subscription"), ("message", "pk")
-        found = list(self._newest(request).values_list("slot", *lane, *number))
-        keys = self._of_subscription(found[:MOST], request.GET.get("subscription"))
+        found = list(self.queryset.values_list("slot", "batch", "pk")[: MOST + 1])
+        keys = found[:MOST]
         self.paginator = Paginator(keys, self.list_per_page)
         self.result_count = len(keys) if len(found) <= MOST else AtLeast(len(keys))
         self.show_full_result_count = self.can_show_all = False
@@ -128,49 +121,33 @@ class HistoryList(ChangeList):
             raise IncorrectLookupParameters(str(error)) from error
         self.result_list = _load(self.root_queryset, list(shown.object_list))
 
-    def _of_subscription(self, found: list[Any], chosen: str | None) -> list[Key]:
-        """Return the keys of what was *found*, of the *chosen* subscription unless it is None."""
-        is_all = chosen is None or self.query
-        return [(*key[:2], *key[3:]) for key in found if is_all or key[2] == chosen]
-
-    def _newest(self, request: HttpRequest) -> Any:
-        """Return the newest, in the order of their numbers where an index has them so."""
-        chosen = request.GET
-        is_part = chosen.get("since") or chosen.get("outcome", "") not in ("", Outcome.HANDLED)
-        if self.query or (chosen.get("channel") and not is_part):
-            return self.queryset[: MOST + 1]
-        return self.queryset.newest(MOST + 1, since=_since(chosen))[: MOST + 1]
-
 
 def selected(rows: HandledQuerySet, parameters: dict[str, str]) -> HandledQuerySet:
-    """Return those of *rows* that the *parameters* of an address select, of all subscriptions."""
+    """Return those of *rows* that the *parameters* of an address select."""
     outcome, since = parameters.get("outcome", ""), parameters.get("since", "")
     if (outcome and outcome not in Outcome.values) or (since and since not in RECENT):
         raise IncorrectLookupParameters(f"There is no such choice: {outcome or since!r}.")
     if channel := parameters.get("channel"):
         rows = rows.filter(channel=channel)
+    if (subscription := parameters.get("subscription")) is not None:
+        rows = rows.filter(subscription=subscription)
     if outcome:
-        rows = rows.filter(outcome=outcome)
-    if start := _since(parameters):
-        rows = rows.filter(handled_at__gte=start)
+        rows = rows.with_outcome(outcome)
+    if since:
+        rows = rows.filter(handled_at__gte=timezone.now() - RECENT[since])
     return rows
 
 
-def _since(parameters: Mapping[str, str]) -> datetime.datetime | None:
-    chosen = parameters.get("since")
-    return timezone.now() - RECENT[chosen] if chosen else None
-
-
-Key = tuple[int, str, int, int]
-"""Slot, channel, number and id."""
+Key = tuple[int, int, int]
+"""Slot, batch and id."""
 
 
 def _load(rows: HandledQuerySet, keys: Sequence[Key]) -> list[Handled]:
     """Return the messages with these keys in this order, without their payloads."""
-    slots, channels, numbers, ids = map(set, zip(*keys, strict=True)) if keys else [()] * 4
-    chosen = rows.filter(slot__in=slots, channel__in=channels, message__in=numbers, pk__in=ids)
+    slots, batches, ids = map(set, zip(*keys, strict=True)) if keys else [()] * 3
+    chosen = rows.filter(slot__in=slots, batch__in=batches, pk__in=ids)
     found = chosen.annotate(now=Now()).defer("payload", "key")
-    by_key = {(one.slot, one.channel, one.message, one.pk): one for one in found}
+    by_key = {(one.slot, one.batch, one.pk): one for one in found}
     return [by_key[key] for key in keys if key in by_key]
 
 
@@ -223,7 +200,7 @@ class HandledAdmin(ReadOnlyAdmin):
             raise BadRequest("An id is not a number.") from error
         if "confirmed" not in request.POST:
             return self.confirm(request, ids)
-        number = self._rows(request).filter(pk__in=ids).replay()
+        number = self._rows(request).with_ids(ids).replay()
         what = ", ".join(f"#{pk}" for pk in ids)
         AGAIN.log(request.user, number, what, pk=ids[0] if len(ids) == 1 else None)
         messages.success(request, AGAIN.done % {"number": number})
@@ -231,7 +208,7 @@ class HandledAdmin(ReadOnlyAdmin):
 
     def confirm(self, request: HttpRequest, ids: Sequence[int]) -> HttpResponse:
         """Return the page that says how many messages would be sent again."""
-        number = self._rows(request).filter(pk__in=ids).count_again()
+        number = self._rows(request).with_ids(ids).count_again()
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -244,6 +221,10 @@ class HandledAdmin(ReadOnlyAdmin):
         }
         request.current_app = self.admin_site.name
         return TemplateResponse(request, "admin/pgpubsub_sql/confirm.html", context)
+
+    def with_id(self, queryset: Any, pk: int) -> Any:
+        """Return those of *queryset* that have this id."""
+        return queryset.with_ids([pk])
 
     def _rows(self, request: HttpRequest) -> Any:
         return self.get_queryset(request)
@@ -273,8 +254,7 @@ class HandledAdmin(ReadOnlyAdmin):
             return None
         text = Cast("payload", TextField())
         rows = (
-            self._rows(request)
-            .filter(pk=pk)
+            self.with_id(self._rows(request), pk)
             .defer("payload")
             .annotate(now=Now(), text=Left(text, detail.READ_CHARACTERS), size=Length(text))
         )

@@ -53,9 +53,13 @@ class ReadOnlyAdmin(_ModelAdmin):
             return queryset, False
         pk = id_of(search_term.strip().removeprefix("#"))
         if pk is not None:
-            return queryset.filter(pk=pk), False
+            return self.with_id(queryset, pk), False
         messages.warning(request, gettext("Only ids of messages can be searched for."))
         return queryset.none(), False
+
+    def with_id(self, queryset: Any, pk: int) -> Any:
+        """Return those of *queryset* that have this id."""
+        return queryset.filter(pk=pk)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return [name for _, options in self.get_fieldsets(request) for name in options["fields"]]

@@ -5,7 +5,7 @@ from django.db.models.functions import Coalesce
 
 from pgpubsub_sql.migrations_ops.shared_operations import (
     CreateCounters,
-    CreateHandled,
+    CreateHistory,
     CreateHelper,
     CreateIsNotified,
     CreateSecret,
@@ -187,10 +187,14 @@ class Migration(migrations.Migration):
                         max_length=10,
                     ),
                 ),
-                ("reason", models.TextField(blank=True, db_default="")),
+                ("reason", models.TextField(blank=True)),
                 ("attempts", models.IntegerField()),
                 ("duration", models.FloatField(blank=True, null=True)),
                 ("expires_at", models.DateTimeField(blank=True, null=True)),
+                ("batch", models.BigIntegerField()),
+                ("bucket", models.BigIntegerField()),
+                ("id_bucket", models.BigIntegerField()),
+                ("is_unusual", models.BooleanField()),
             ],
             options={
                 "verbose_name": "kept message",
@@ -201,7 +205,7 @@ class Migration(migrations.Migration):
                 "required_db_vendor": "postgresql",
             },
         ),
-        CreateHandled(),
+        CreateHistory(),
         CreateHelper("context_v1", "pgpubsub_context_v1()"),
         CreateHelper("ignored_v1", "pgpubsub_ignored_v1(text)"),
         CreateHelper("bucket_v1", "pgpubsub_bucket_v1(text)"),

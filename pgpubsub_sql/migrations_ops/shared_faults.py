@@ -20,13 +20,14 @@ from pgpubsub_sql.migrations_ops import subscriptions
 from pgpubsub_sql.migrations_ops.applying import Editor, execute
 from pgpubsub_sql.migrations_ops.shared_operations import (
     CreateCounters,
-    CreateHandled,
     CreateHelper,
+    CreateHistory,
     CreateIsNotified,
     CreateSecret,
     CreateShared,
     CreateSubscriptions,
     slots,
+    view,
 )
 from pgpubsub_sql.sql import SQL, query, quote_identifier, render
 from pgpubsub_sql.sql.catalogue import function_definition
@@ -34,6 +35,7 @@ from pgpubsub_sql.sql.comparison import FunctionDefinition
 from pgpubsub_sql.sql.own_tables import (
     COUNTER,
     HANDLED,
+    HISTORY,
     IN_FLIGHT,
     INBOX,
     INDEXES,
@@ -100,6 +102,8 @@ class _Present:
     is_secret_public: bool
     slots: int
     """Number of the history's partitions."""
+    has_view: bool
+    """Whether the view of the history is there."""
 
 
 def shared_operations() -> Iterator[CreateShared]:
@@ -156,9 +160,11 @@ def _read(connection: BaseDatabaseWrapper, schema: str, signatures: list[str]) -
     }
     with connection.cursor() as cursor:
         cursor.execute(query("our_objects"), values)
-        *arrays, is_secret_public, slots = cursor.fetchone()
+        *arrays, is_secret_public, slots, has_view = cursor.fetchone()
     columns, indexes, functions = (json.loads(array or "[]") for array in arrays)
-    present = _Present(functions=functions, is_secret_public=is_secret_public, slots=slots)
+    present = _Present(
+        functions=functions, is_secret_public=is_secret_public, slots=slots, has_view=has_view
+    )
     for table, is_logged, *properties in columns:
         present.columns[table].append(_PresentColumn(*properties))
         if not is_logged:
@@ -180,8 +186,10 @@ def _table_faults(
             yield _fault(f"The table {table} is unlogged", "set_logged", where)
         yield from _column_faults(where, present.columns[table])
         yield from _index_faults(where, present.indexes[table])
+    if HISTORY in present.columns and not present.has_view:
+        yield Fault(f"The view {HANDLED} is missing", partial(_run, view(schema)))
     if longest_keep() and present.slots < SLOTS:
-        text = f"The table {HANDLED} has {present.slots} of the {SLOTS} partitions that it needs"
+        text = f"The table {HISTORY} has {present.slots} of the {SLOTS} partitions that it needs"
         yield Fault(text, partial(_create_slots, schema), is_outdated=True)
     if present.is_secret_public:
         closed = render("helpers/revoke_secret", schema=schema)
@@ -308,7 +316,7 @@ def _create_table(table: str, schema: str, editor: Editor) -> None:
         SECRET: CreateSecret(),
         COUNTER: CreateCounters(),
         SUBSCRIPTION: CreateSubscriptions(),
-        HANDLED: CreateHandled(),
+        HISTORY: CreateHistory(),
     }
     if operation := operations.get(table):
         operation.create(schema, editor)

@@ -139,19 +139,25 @@ class CreateSubscriptions(CreateShared):
         return render("helpers/drop_subscriptions", schema=schema)
 
 
-class CreateHandled(CreateShared):
-    """Create the table of the history. ``migrate`` makes its partitions: see :func:`slots`."""
+class CreateHistory(CreateShared):
+    """Create the history: a table and its view. ``migrate`` makes partitions: see :func:`slots`."""
 
     def describe(self) -> str:
         """Return the line that ``sqlmigrate`` shows in a comment."""
-        return "Create table pgpubsub_sql_handled"
+        return "Create table pgpubsub_sql_history and view pgpubsub_sql_handled"
 
     def _created(self, schema: str) -> Iterator[str]:
-        yield render("helpers/create_handled", schema=schema)
-        yield render("helpers/create_handled_indexes", schema=schema)
+        yield render("helpers/create_history", schema=schema)
+        yield render("helpers/create_history_indexes", schema=schema)
+        yield view(schema)
 
     def _dropped(self, schema: str) -> str:
-        return render("helpers/drop_handled", schema=schema)
+        return render("helpers/drop_history", schema=schema)
+
+
+def view(schema: str) -> str:
+    """Return the statement that creates the view of the history."""
+    return render("helpers/create_handled", schema=schema)
 
 
 def slots(schema: str) -> str:

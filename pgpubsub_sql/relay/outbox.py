@@ -35,12 +35,13 @@ from pgpubsub_sql.relay.publishing import (
 from pgpubsub_sql.relay.streams import newest, owned
 from pgpubsub_sql.sql import part, query, render
 from pgpubsub_sql.sql.templates import NOTHING
-from pgpubsub_sql.worker.history import CLAIMED
 
 logger = logging.getLogger("pgpubsub_sql.relay")
 
 LOOK_SECONDS = 10.0
 """Time between two looks for streams of a newer generation."""
+REASONS = "CASE WHEN bool_or(reason <> '') THEN array_agg(reason::text) END"
+"""What is kept of the reasons of messages: that they were published again."""
 NEXT = render("queries/next_in_outbox", size=part("queries/size"))
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -103,7 +104,7 @@ class Outbox:
         self._using = using
         self._channel = channel
         self._name = channel.postgres_name()
-        self._copying = copying(CLAIMED, "''") if is_kept(channel) else NOTHING
+        self._copying = copying(reasons=REASONS) if is_kept(channel) else NOTHING
         self._origin = broker.settings.publisher()
         self._prefix = prefix(self._origin, self._name)
         self._found: list[Stream] = []

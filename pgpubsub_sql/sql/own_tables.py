@@ -51,10 +51,14 @@ NOTIFICATION, LONG_PAYLOAD, IN_FLIGHT, SUBSCRIPTION, COUNTER, SECRET = (
 POSITION, INBOX = "pgpubsub_sql_position", "pgpubsub_sql_inbox"
 """Of the relay's receivers."""
 
-HANDLED = "pgpubsub_sql_handled"
+HISTORY = "pgpubsub_sql_history"
 """The history, partitioned by slot."""
 SLOTS = 32
 """Number of its partitions."""
+BUCKET_BITS = 12
+"""How many bits of a number, or of an id, tell messages of one bucket of the history apart."""
+HANDLED = "pgpubsub_sql_handled"
+"""The view of its messages."""
 
 COUNTED = ("handled", "failed", "parked", "discarded", "expired")
 """What becomes of a message: the columns that count."""
@@ -134,22 +138,26 @@ TABLES: Mapping[str, Mapping[str, TableColumn]] = {
         "id": TableColumn(type="uuid", filler="gen_random_uuid()"),
         "arrived_at": TableColumn(type=_TIME, default=_NOW),
     },
-    HANDLED: {
+    HISTORY: {
         "slot": TableColumn(type="smallint", filler="0"),
-        "id": TableColumn(type="bigint", filler="0"),
+        "batch": TableColumn(type="bigint", filler="0"),
         "channel": TableColumn(type=_NAME, filler="''"),
         "subscription": TableColumn(type=_NAME, filler="''"),
-        "message": TableColumn(type="bigint", filler="0"),
-        "key": TableColumn(type="text", is_required=False),
-        "payload": TableColumn(type="jsonb", filler="'{}'"),
-        "created_at": TableColumn(type=_TIME, filler="'-infinity'"),
+        "bucket": TableColumn(type="bigint", filler="0"),
+        "id_bucket": TableColumn(type="bigint", filler="0"),
         "handled_at": TableColumn(type=_TIME, filler="'-infinity'"),
         "kept_until": TableColumn(type=_TIME, filler="'-infinity'"),
-        "outcome": TableColumn(type="character varying(10)", filler="'handled'"),
-        "reason": TableColumn(type="text", default="''::text"),
-        "attempts": TableColumn(type="integer", filler="0"),
-        "duration": TableColumn(type="real", is_required=False),
-        "expires_at": TableColumn(type=_TIME, is_required=False),
+        "is_unusual": TableColumn(type="boolean", filler="true"),
+        "ids": TableColumn(type="bigint[]", filler="'{}'"),
+        "messages": TableColumn(type="bigint[]", is_required=False),
+        "keys": TableColumn(type="text[]", is_required=False),
+        "payloads": TableColumn(type="jsonb[]", filler="'{}'"),
+        "created": TableColumn(type=f"{_TIME}[]", filler="'{}'"),
+        "expires": TableColumn(type=f"{_TIME}[]", is_required=False),
+        "attempts": TableColumn(type="integer[]", filler="'{}'"),
+        "outcomes": TableColumn(type="text[]", is_required=False),
+        "reasons": TableColumn(type="text[]", is_required=False),
+        "durations": TableColumn(type="real[]", is_required=False),
     },
     SECRET: {"secret": TableColumn(type="bytea", default=_RANDOM)},
 }
@@ -180,15 +188,14 @@ INDEXES: Mapping[str, Mapping[str, str]] = {
     COUNTER: {},
     POSITION: {},
     INBOX: {"pgpubsub_sql_arrived": "USING btree (arrived_at)"},
-    HANDLED: {
-        "pgpubsub_sql_handled_number": "USING btree (channel, message)",
-        "pgpubsub_sql_handled_unusual": (
-            "USING btree (handled_at) WHERE ((outcome)::text <> 'handled'::text)"
-        ),
-        "pgpubsub_sql_handled_time": (
-            "USING brin (id int8_minmax_multi_ops, handled_at, kept_until) "
-            "WITH (autosummarize='on')"
-        ),
+    HISTORY: {
+        "pgpubsub_sql_history_number": "USING btree (channel, bucket)",
+        "pgpubsub_sql_history_channel": "USING btree (channel, handled_at)",
+        "pgpubsub_sql_history_time": "USING btree (handled_at)",
+        "pgpubsub_sql_history_unusual": "USING btree (handled_at) WHERE is_unusual",
+        "pgpubsub_sql_history_id": "USING btree (id_bucket)",
+        "pgpubsub_sql_history_batch": "USING btree (batch)",
+        "pgpubsub_sql_history_kept": "USING brin (kept_until) WITH (autosummarize='on')",
     },
     SECRET: {},
 }
@@ -207,5 +214,5 @@ KEYS: Mapping[str, str] = {
 
 
 def is_our_table(db_table: str) -> bool:
-    """Whether a model's *db_table*, in any schema, is one of ours."""
-    return quote_table(db_table).rpartition(".")[2].strip('"') in TABLES
+    """Whether a model's *db_table*, in any schema, is one of ours, or our view."""
+    return quote_table(db_table).rpartition(".")[2].strip('"') in {*TABLES, HANDLED}

@@ -19,6 +19,7 @@ from pgpubsub_sql.sql.ddl import Target
 from pgpubsub_sql.sql.own_tables import (
     COUNTER,
     HANDLED,
+    HISTORY,
     IN_FLIGHT,
     INBOX,
     LONG_PAYLOAD,
@@ -128,7 +129,7 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
     ),
     Role.DISPLAYER: _table(IN_FLIGHT, "SELECT", "INSERT", "DELETE"),
     Role.COUNTER: _table(COUNTER, "SELECT", "INSERT", "UPDATE", "DELETE"),
-    Role.HISTORIAN: _table(HANDLED, "SELECT", "INSERT", "UPDATE", "DELETE"),
+    Role.HISTORIAN: _table(HISTORY, "SELECT", "INSERT", "DELETE"),
     Role.FORGETTER: _call("pgpubsub_forget_v1"),
     Role.FILLER: (
         *_table(NOTIFICATION, "SELECT", "INSERT"),
@@ -165,7 +166,7 @@ PRIVILEGES: Mapping[Role, tuple[Privilege, ...]] = {
         *_STORING,
         *_call_postgres("pg_notify"),
     ),
-    Role.DISCARDER: _table(HANDLED, "INSERT"),
+    Role.DISCARDER: _table(HISTORY, "INSERT"),
     Role.PAUSER: (
         *_table(NOTIFICATION, "SELECT"),
         *_table(SUBSCRIPTION, "SELECT", "INSERT", "UPDATE"),
@@ -201,7 +202,7 @@ HELPERS: Mapping[str, tuple[Privilege, ...]] = {
         *_table(SECRET, "SELECT", "INSERT"),
         *_call_postgres("pg_notify"),
     ),
-    "pgpubsub_forget_v1": _table(HANDLED, "OWNERSHIP"),  # a GRANT would not hold for partitions
+    "pgpubsub_forget_v1": _table(HISTORY, "OWNERSHIP"),  # a GRANT would not hold for partitions
     "pgpubsub_notify_many_v1": (
         *_table(NOTIFICATION, "INSERT"),
         *_STORING,

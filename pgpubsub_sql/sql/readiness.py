@@ -5,14 +5,24 @@ from __future__ import annotations
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pgpubsub_sql.errors import NotReady, NotReadyYet
-from pgpubsub_sql.sql.own_tables import HANDLED, LONG_PAYLOAD, NOTIFICATION, SUBSCRIPTION, TABLES
+from pgpubsub_sql.sql.own_tables import (
+    HANDLED,
+    HISTORY,
+    LONG_PAYLOAD,
+    NOTIFICATION,
+    SUBSCRIPTION,
+    TABLES,
+)
 from pgpubsub_sql.sql.privileges import Role, missing_for
 from pgpubsub_sql.sql.templates import query
 
 NEEDED = [
-    (table, name)
-    for table in (NOTIFICATION, LONG_PAYLOAD, SUBSCRIPTION, HANDLED)
-    for name in TABLES[table]
+    *(
+        (table, name)
+        for table in (NOTIFICATION, LONG_PAYLOAD, SUBSCRIPTION, HISTORY)
+        for name in TABLES[table]
+    ),
+    (HANDLED, "batch"),
 ]
 """The columns without which nobody can work, each with its table. Without the others, something is
 not counted or shown."""
@@ -46,10 +56,11 @@ def _check_columns(connection: BaseDatabaseWrapper) -> None:
         table, is_gone, columns = lacking
         alias = connection.alias
         what = "is missing" if is_gone else f"has no {columns}"
+        kind = "view" if table == HANDLED else "table"
         raise NotReadyYet(
-            f"The table {table} in the database {alias!r} {what}: it is older than this version of "
-            f"the code, or newer. Run: python manage.py migrate --database {alias}\n"
-            "If it has nothing to apply, the table was changed. Run: "
+            f"The {kind} {table} in the database {alias!r} {what}: it is older than this version "
+            f"of the code, or newer. Run: python manage.py migrate --database {alias}\n"
+            f"If it has nothing to apply, the {kind} was changed. Run: "
             f"python manage.py pgpubsub install --database {alias}"
         )
 

@@ -1,16 +1,15 @@
-"""History: has what a worker claims copied, and corrects the copies at the end of a batch."""
+"""History: has what a worker claims kept, and corrects that at the end of a batch."""
 
 from __future__ import annotations
 
 import logging
-from functools import cache
 from typing import Any
 
 from django.db import DatabaseError, transaction
 
 from pgpubsub_sql.channels import BaseChannel
-from pgpubsub_sql.keeping import copying, is_kept, keeping
-from pgpubsub_sql.sql import LOCK_NOT_AVAILABLE, part, render, sqlstate
+from pgpubsub_sql.keeping import TYPES, copying, is_kept, keeping
+from pgpubsub_sql.sql import LOCK_NOT_AVAILABLE, render, sqlstate
 from pgpubsub_sql.sql.privileges import Role, missing_for
 from pgpubsub_sql.sql.templates import NOTHING
 from pgpubsub_sql.worker.batch import Batch
@@ -19,94 +18,79 @@ from pgpubsub_sql.worker.session import Session, untouched
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
-CLAIMED = "CASE WHEN expires_at <= statement_timestamp() THEN 'expired' ELSE 'handled' END"
-"""The outcome of a message, as far as its claim knows."""
+CORRECTING = render(
+    "queries/correct",
+    kept=copying(
+        is_unusual="bool_or(outcome <> 'handled')",
+        outcomes="array_agg(outcome)",
+        reasons="array_agg(reason)",
+        durations="array_agg(duration)",
+    ),
+)
+DISCARDING = render(
+    "queries/keep_discarded",
+    kept=copying(
+        is_unusual="true",
+        outcomes="array_agg('discarded'::text)",
+        reasons="array_agg(%(reason)s::text)",
+    ),
+)
 
 
 class History:
     """Keeps the messages of *channel* that are handled, if it says so.
 
-    The statement that claims them copies them, too: :attr:`copying` goes into it, with the values
-    that :meth:`begin` returns. At the end of the batch, :meth:`correct` removes the copies of those
-    that go back. All that is one transaction.
+    The statement that claims them keeps them, too: :attr:`copying` goes into it, with the values
+    that :meth:`begin` returns. At the end of the batch, :meth:`correct` removes those that go back.
+    All that is one transaction.
     """
 
     def __init__(self, channel: type[BaseChannel], session: Session) -> None:
         self.is_kept = is_kept(channel)
         """Whether there is anything to do."""
-        self.copying = copying(CLAIMED, "''") if self.is_kept else NOTHING
-        self.types = {"slot": "smallint", "keep": "interval"} if self.is_kept else {}
+        self.copying = copying() if self.is_kept else NOTHING
+        self.types = TYPES if self.is_kept else {}
         """Of the parameters of that."""
-        discarded = copying("'discarded'", "%(reason)s")
-        self._discarding = render("queries/keep_discarded", kept=discarded)
         self._channel = channel
         self._session = session
-        self._slot = 0
-        """Partition that the last batch was copied to."""
+        self._values: dict[str, Any] = {}
+        """The values for the last claim."""
 
     def begin(self) -> dict[str, Any]:
         """Return the values for a claim."""
-        if not self.is_kept:
-            return {}
-        values = keeping(self._channel)
-        self._slot = values["slot"]
-        return values
+        if self.is_kept:
+            self._values = keeping(self._channel)
+        return self._values
 
     def correct(self, batch: Batch) -> None:
         """Write what has become of the messages of *batch*; remove those that are put back."""
         is_right = not batch.durations and batch.count(Done) == len(batch.claimed)
         if not self.is_kept or is_right:
             return
-        found = list(zip(batch.claimed, batch.outcomes, strict=True))
-        done = Done | Discarded | Expired
-        if back := [one for one, outcome in found if not isinstance(outcome, done)]:
-            self._session.execute("unkeep", self._located(back), text=correction("unkeep"))
-        durations = batch.durations
-        changed = [
-            (one, outcome)
-            for one, outcome in found
-            if isinstance(outcome, Discarded) or (one.id in durations and isinstance(outcome, done))
+        done = [
+            (one.id, _word(outcome), _reason(outcome), batch.durations.get(one.id))
+            for one, outcome in zip(batch.claimed, batch.outcomes, strict=True)
+            if isinstance(outcome, Done | Discarded | Expired)
         ]
-        if changed:
-            self._session.execute(
-                "correct_kept",
-                {
-                    **self._located([one for one, _ in changed]),
-                    "outcomes": [_word(outcome) for _, outcome in changed],
-                    "reasons": [_reason(outcome) for _, outcome in changed],
-                    "durations": [durations.get(one.id) for one, _ in changed],
-                },
-                text=correction("correct_kept"),
-            )
+        ids, outcomes, reasons, durations = map(list, zip(*done, strict=True)) if done else [[]] * 4
+        values = {"ids": ids, "outcomes": outcomes, "reasons": reasons, "durations": durations}
+        self._session.execute("correct", self._values | values, text=CORRECTING)
 
     def discard(self, claimed: Claimed, outcome: Discarded) -> None:
         """Delete and keep a message that its listener discarded in a transaction of its own."""
         values = untouched(claimed.id, claimed.attempts) | keeping(self._channel)
         values["reason"] = _reason(outcome)
-        self._session.execute("keep_discarded", values, text=self._discarding)
-
-    def _located(self, claimed: list[Claimed]) -> dict[str, Any]:
-        return {
-            "slot": self._slot,
-            "channel": self._channel.postgres_name(),
-            "messages": [one.id if one.message is None else one.message for one in claimed],
-            "ids": [one.id for one in claimed],
-            "created": [one.created_at for one in claimed],
-        }
+        self._session.execute("keep_discarded", values, text=DISCARDING)
 
 
 def _word(outcome: Outcome) -> str:
-    return "discarded" if isinstance(outcome, Discarded) else "handled"
+    if isinstance(outcome, Discarded):
+        return "discarded"
+    return "expired" if isinstance(outcome, Expired) else "handled"
 
 
 def _reason(outcome: Outcome) -> str:
     return storable(outcome.reason) if isinstance(outcome, Discarded) else ""
-
-
-@cache
-def correction(name: str) -> str:
-    """Return the text of the query *name*, which changes the copies of a batch."""
-    return render(f"queries/{name}", copies=part("queries/copies"))
 
 
 class Retention:

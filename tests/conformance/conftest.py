@@ -204,7 +204,7 @@ def clear() -> None:
     eventually(lambda: Notification.objects.all().delete() and not Notification.objects.exists())
     LongPayload.objects.all().delete()
     Entry.objects.all().delete()
-    sql("TRUNCATE pgpubsub_sql_handled")
+    sql("TRUNCATE pgpubsub_sql_history")
 
 
 @pytest.fixture

@@ -190,7 +190,7 @@ def test_what_a_channel_without_keep_handles_is_not_kept(
     monkeypatch.setattr(Job, "keep", None)
     one = Delivery([Job], using="default", schema="public")
     state = next(iter(one._states.values()))
-    assert "pgpubsub_sql_handled" not in state.claims._take.text  # type: ignore[attr-defined]
+    assert "pgpubsub_sql_history" not in state.claims._take.text  # type: ignore[attr-defined]
     jobs("good")
     drain(one)
     assert not Handled.objects.exists()

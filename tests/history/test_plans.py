@@ -8,33 +8,36 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
-from django.utils import timezone
 
 from pgpubsub_sql import Handled
 from pgpubsub_sql.filters import ClaimFilter
-from pgpubsub_sql.handled import SURPLUS
+from pgpubsub_sql.handled import PAGE, HandledQuerySet
+from pgpubsub_sql.keeping import keeping
 from pgpubsub_sql.sql import query
+from pgpubsub_sql.sql.own_tables import BUCKET_BITS
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.claims import CLAIM_BYTES, statement
 from pgpubsub_sql.worker.delivery import Delivery
-from pgpubsub_sql.worker.history import History, correction
+from pgpubsub_sql.worker.history import CORRECTING, History
 from tests.app.channels import Job, Step
 from tests.delivery.plans import explained
 from tests.delivery.sending import jobs
+from tests.kept import kept_by
 from tests.ledger import sql
 
 pytestmark = pytest.mark.django_db(transaction=True)
 KEPT = 300_000
-ROWS = f"""
-INSERT INTO pgpubsub_sql_handled (
-    slot, id, channel, subscription, message, payload, created_at, handled_at, kept_until, outcome,
-    attempts
+BUCKET = 1 << BUCKET_BITS
+BATCH = 100
+ROWS = kept_by(
+    f"FROM generate_series(1, {KEPT}) AS number",
+    size=5 * BATCH,
+    slot=f"number * 3 / ({KEPT} + 1)",
+    id="number",
+    channel="'plans.' || number % 5",
+    handled_at=f"now() - interval '1 hour' - ({KEPT} - number) * interval '1 ms'",
+    kept_until="now() + (number - 100001) * interval '1 s'",
 )
-SELECT number * 3 / ({KEPT} + 1), number, 'plans.' || number % 5, '', number, '{{"number": 1}}',
-    to_timestamp(number), now() - interval '1 hour' - ({KEPT} - number) * interval '1 ms',
-    now() + (number - 100001) * interval '1 s', 'handled', 0
-FROM generate_series(1, {KEPT}) AS number
-"""
 """Three partitions; in the first, nothing is to be kept any longer. All were handled within five
 minutes, an hour ago."""
 
@@ -42,9 +45,9 @@ minutes, an hour ago."""
 @pytest.fixture
 def many(delivery: Delivery) -> Iterator[None]:
     sql(ROWS)
-    sql("VACUUM (ANALYZE) pgpubsub_sql_handled")
+    sql("VACUUM (ANALYZE) pgpubsub_sql_history")
     yield
-    sql("TRUNCATE pgpubsub_sql_handled")
+    sql("TRUNCATE pgpubsub_sql_history")
 
 
 def scans(text: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -55,7 +58,7 @@ def scans(text: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         one
         for one in nodes
-        if "sql_handled" in one.get("Relation Name", "") and one["Node Type"] != "ModifyTable"
+        if "sql_history" in one.get("Relation Name", "") and one["Node Type"] != "ModifyTable"
     ]
 
 
@@ -73,7 +76,7 @@ def test_no_statement_of_a_batch_searches_the_history(delivery: Delivery) -> Non
     start = {"keyless": False, "after": "-infinity", "after_id": 0, "limit": 500}
     values = {**start, "bytes": CLAIM_BYTES, **Lane("app.Job")._asdict(), **history.begin()}
     take = statement("take", ClaimFilter(), history.copying)
-    assert "INSERT INTO pgpubsub_sql_handled" in take
+    assert "INSERT INTO pgpubsub_sql_history" in take
     assert scans(take, values) == []
     chosen = {"keys": ["a"], "alone": False, "limit": 500, "bytes": CLAIM_BYTES}
     keyed = statement("take_ordered", ClaimFilter(), History(Step, delivery.session).copying)
@@ -82,26 +85,24 @@ def test_no_statement_of_a_batch_searches_the_history(delivery: Delivery) -> Non
 
 @pytest.mark.usefixtures("many")
 @pytest.mark.parametrize("slot", [2, 3])
-def test_a_correction_looks_up_its_rows(delivery: Delivery, slot: int) -> None:
+def test_a_correction_looks_up_its_batch(slot: int) -> None:
     """Also in a partition of which PostgreSQL knows nothing yet."""
-    sql(f"UPDATE pgpubsub_sql_handled SET slot = {slot} WHERE slot = 2")
-    ids = [200_001 + 5 * number for number in range(400)]
-    values = {
+    sql(f"UPDATE pgpubsub_sql_history SET slot = {slot} WHERE slot = 2")
+    ((batch, ids),) = sql(
+        f"SELECT batch, ids FROM pgpubsub_sql_history WHERE slot = {slot} LIMIT 1"
+    )
+    values = keeping(Job) | {
         "slot": slot,
-        "channel": "plans.1",
-        "messages": ids,
+        "batch": batch,
         "ids": ids,
-        "created": [datetime.datetime.fromtimestamp(one, datetime.UTC) for one in ids],
-        "outcomes": ["handled"] * 400,
-        "reasons": [""] * 400,
-        "durations": [None] * 400,
+        "outcomes": ["handled"] * len(ids),
+        "reasons": [""] * len(ids),
+        "durations": [None] * len(ids),
     }
-    for name in ("unkeep", "correct_kept"):
-        found = scans(correction(name), values)
-        assert {one["Relation Name"] for one in found} == {f"pgpubsub_sql_handled_{slot}"}
-        for one in found:
-            assert one["Node Type"] != "Seq Scan"
-            assert read(one) == 400
+    (found,) = scans(CORRECTING, values)
+    assert found["Relation Name"] == f"pgpubsub_sql_history_{slot}"
+    assert found["Node Type"] != "Seq Scan"
+    assert read(found) == 1
 
 
 def read_by(call: Callable[[], object]) -> list[float]:
@@ -118,50 +119,55 @@ def read_by(call: Callable[[], object]) -> list[float]:
     return found
 
 
+CHOICES: dict[str, HandledQuerySet] = {
+    "all": Handled.objects.all(),
+    "a channel": Handled.objects.filter(channel="plans.0"),
+    "no such channel": Handled.objects.filter(channel="plans"),
+    "a rare outcome": Handled.objects.all().with_outcome("discarded"),
+}
+
+
 @pytest.mark.usefixtures("many")
-def test_the_newest_are_found_after_a_pause() -> None:
-    """Although all 300,000 were handled between 1,024 and 4,096 seconds ago."""
-    every = Handled.objects.all()
+@pytest.mark.parametrize("choice", CHOICES)
+def test_the_newest_are_read_in_the_order_of_an_index(choice: str) -> None:
+    """Of each partition the first batch, to see which is the newest."""
+    rows = CHOICES[choice].all()
+    found: list[datetime.datetime] = []
+    of_each = read_by(lambda: found.extend(row.handled_at for row in rows.newest()[:51]))
+    assert sum(of_each) <= 3 + 2, of_each
+    expected = {"all": KEPT, "a channel": KEPT}.get(choice, 0)
+    assert len(found) == min(51, expected)
+    assert found == sorted(found, reverse=True)
+
+
+@pytest.mark.usefixtures("many")
+def test_messages_are_found_by_their_ids() -> None:
+    ids = [7, 150_000, 299_999]
     found: list[int] = []
-    of_each = read_by(lambda: found.extend(one.pk for one in every.newest(51)[:51]))
-    assert found == list(range(KEPT, KEPT - 51, -1))
-    assert max(of_each) <= 51 + SURPLUS
-    assert sum(of_each) < KEPT / 2, of_each
-
-
-@pytest.mark.usefixtures("many")
-def test_the_newest_are_not_looked_for_before_the_time_that_is_asked_for() -> None:
-    """One that has kept nothing in it is counted up to there once, and then listed."""
-    since = timezone.now() - datetime.timedelta(hours=2)
-    rows = Handled.objects.filter(subscription="none", handled_at__gte=since)
-    of_each = read_by(lambda: list(rows.newest(51, since=since)))
-    assert len([one for one in of_each if one]) == 3  # 4,096 s, two hours, and the list
+    of_each = read_by(lambda: found.extend(row.pk for row in Handled.objects.all().with_ids(ids)))
+    assert sorted(found) == ids
+    assert sum(of_each) <= 3 * BUCKET / BATCH * 1.3, of_each
 
 
 @pytest.mark.usefixtures("many")
 def test_a_replay_goes_through_an_index() -> None:
-    """A page of 60,000 messages reads no more than a page."""
-    found: list[dict[str, Any]] = []
-
-    def explain(execute: Any, text: str, values: Any, many: bool, context: Any) -> Any:
-        if "sql_handled" in text and "count(" not in text.lower() and "EXPLAIN" not in text:
-            found.extend(scans(text, values))
-        return execute(text, values, many, context)
+    """It reads the batches that hold a page of 60,000 messages, however it looks at them."""
 
     def stop(sent: int, number: int) -> None:
         raise InterruptedError
 
-    with connection.execute_wrapper(explain), pytest.raises(InterruptedError):
-        Handled.objects.filter(channel="plans.0").replay(progress=stop)
-    assert found
-    for one in found:
-        assert one["Node Type"] != "Seq Scan" or read(one) == 0
-        assert read(one) <= 1100, one
+    def replay() -> None:
+        with pytest.raises(InterruptedError):
+            Handled.objects.filter(channel="plans.0").replay(progress=stop)
+
+    of_each = read_by(replay)
+    assert of_each
+    assert max(of_each) <= PAGE / BATCH + 2 * BUCKET / 5 / BATCH * 1.3, of_each
 
 
 @pytest.mark.usefixtures("many")
 def test_a_step_of_filling_goes_through_an_index() -> None:
-    """Of 60,000 messages it reads no more than it copies."""
+    """Of 60,000 messages it reads the batches of those that it copies."""
     lane = Lane("plans.0", "search")
     sql(
         "INSERT INTO pgpubsub_sql_subscription (channel, name, filled_to, fill_until)"
@@ -170,13 +176,12 @@ def test_a_step_of_filling_goes_through_an_index() -> None:
     )
     try:
         bounds = {"filled_to": 50_000, "fill_until": KEPT}
-        found = scans(query("fill"), lane._asdict() | bounds | {"limit": 1000})
+        found = scans(query("fill"), lane._asdict() | bounds | {"limit": PAGE})
     finally:
         sql("DELETE FROM pgpubsub_sql_subscription WHERE channel = 'plans.0'")
-    assert sum(map(read, found)) > 0
+    assert 0 < sum(map(read, found)) <= 2 * (PAGE / BATCH + 2 * BUCKET / 5 / BATCH * 1.3)
     for one in found:
         assert one["Node Type"] != "Seq Scan" or read(one) == 0
-        assert read(one) <= 1100, one
 
 
 @pytest.mark.usefixtures("many")
@@ -188,7 +193,7 @@ def test_retention_looks_into_an_index(delivery: Delivery) -> None:
     sql("SET enable_seqscan = off")
     try:
         for slot in range(3):
-            for one in scans(look.format(f"pgpubsub_sql_handled_{slot}"), {}):
+            for one in scans(look.format(f"pgpubsub_sql_history_{slot}"), {}):
                 assert one["Node Type"] == "Bitmap Heap Scan"
                 assert read(one) <= 20_000
     finally:

@@ -15,6 +15,7 @@ from pgpubsub_sql.migrations_ops.subscriptions import register
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app.channels import Job, Step
 from tests.delivery.sending import drain, jobs
+from tests.kept import scatter
 from tests.ledger import numbers, sql
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -44,7 +45,7 @@ def test_messages_are_sent_again_in_order_and_as_new(delivery: Delivery) -> None
         notify(Step(account="ab"[number % 2], number=number))
     drain(delivery, Step)
     before = list(Handled.objects.order_by("id").values_list("payload", "key"))
-    sql("UPDATE pgpubsub_sql_handled SET attempts = 3")
+    sql("UPDATE pgpubsub_sql_history SET attempts = array_fill(3, ARRAY[cardinality(ids)])")
     assert Handled.from_channel(Step).replay() == 6
     rows = Notification.objects.order_by("id")
     assert [(row.payload, row.key) for row in rows] == before
@@ -80,7 +81,8 @@ def test_what_has_expired_since_it_was_handled_is_not_sent_again(delivery: Deliv
     for number in (1, 2):
         notify(Job(number=number), expires=hour)
     drain(delivery)
-    sql("UPDATE pgpubsub_sql_handled SET expires_at = now() WHERE payload->>'number' = '1'")
+    scatter()
+    sql("UPDATE pgpubsub_sql_history SET expires[1] = now() WHERE payloads[1]->>'number' = '1'")
     assert Handled.objects.count_again() == 1
     assert Handled.objects.replay() == 1
     (row,) = Notification.objects.all()

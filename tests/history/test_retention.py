@@ -22,6 +22,7 @@ from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import Job, Step
 from tests.conftest import Listen, eventually
 from tests.delivery.sending import drain, jobs
+from tests.kept import kept_by, scatter
 from tests.ledger import numbers, sql, stranger
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -38,7 +39,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     def advance(days: float) -> None:
         passed[0] += days
         sql(
-            "UPDATE pgpubsub_sql_handled SET kept_until = kept_until - %s * interval '1 day',"
+            "UPDATE pgpubsub_sql_history SET kept_until = kept_until - %s * interval '1 day',"
             " handled_at = handled_at - %s * interval '1 day'",
             days,
             days,
@@ -60,7 +61,7 @@ def sizes() -> int:
     """Return how many bytes the partitions have."""
     ((size,),) = sql(
         "SELECT sum(pg_relation_size(inhrelid)) FROM pg_inherits"
-        " WHERE inhparent = 'pgpubsub_sql_handled'::regclass"
+        " WHERE inhparent = 'pgpubsub_sql_history'::regclass"
     )
     return int(size)
 
@@ -118,9 +119,10 @@ def test_a_partition_with_one_message_to_keep_stays_whole(
     jobs("good", "good")
     drain(delivery)
     clock(7.5)
+    scatter()
     sql(
-        "UPDATE pgpubsub_sql_handled SET kept_until = clock_timestamp() + interval '1 minute'"
-        " WHERE payload->'number' = '1'"
+        "UPDATE pgpubsub_sql_history SET kept_until = clock_timestamp() + interval '1 minute'"
+        " WHERE payloads[1]->'number' = '1'"
     )
     delivery.forget()
     assert Handled.objects.count() == 2
@@ -166,7 +168,7 @@ def test_a_worker_handles_while_a_partition_waits_to_be_emptied(delivery: Delive
         # Without the limit of the function it waits for as long as the reader takes.
         ((old,),) = sql("SELECT min(slot) FROM pgpubsub_sql_handled WHERE kept_until < now()")
         emptying = threading.Thread(
-            target=other.execute, args=(f"TRUNCATE pgpubsub_sql_handled_{old}",)
+            target=other.execute, args=(f"TRUNCATE pgpubsub_sql_history_{old}",)
         )
         emptying.start()
         eventually(
@@ -182,12 +184,7 @@ def test_a_worker_handles_while_a_partition_waits_to_be_emptied(delivery: Delive
     assert 3 in numbers("do_job")
 
 
-ANOTHER = """
-INSERT INTO pgpubsub_sql_handled (
-    slot, id, channel, subscription, message, payload, created_at, handled_at, kept_until, outcome,
-    attempts
-) SELECT %s, 9, 'app.Job', '', 9, '{}', now(), now(), now() + interval '1 day', 'handled', 0
-"""
+ANOTHER = kept_by(slot="%s", id="9", channel="'app.Job'", payload="'9'::jsonb")
 
 
 @pytest.mark.usefixtures("expired")
@@ -235,13 +232,13 @@ def test_a_running_worker_empties_partitions(listen: Callable[..., Listen]) -> N
 def test_a_partition_that_somebody_has_detached_stays(delivery: Delivery) -> None:
     """It may be an archive. `install` attaches it again, as a claim might need it."""
     ((old,),) = sql("SELECT min(slot) FROM pgpubsub_sql_handled WHERE kept_until < now()")
-    name = f"pgpubsub_sql_handled_{old}"
-    sql(f"ALTER TABLE pgpubsub_sql_handled DETACH PARTITION {name}")
+    name = f"pgpubsub_sql_history_{old}"
+    sql(f"ALTER TABLE pgpubsub_sql_history DETACH PARTITION {name}")
     assert sql(f"SELECT pgpubsub_forget_v1({old})") == [(False,)]
     delivery.forget()
     assert sql(f"SELECT count(*) FROM {name}") == [(1,)]
     (fault,) = find_faults(connection, "public")
-    assert fault.text == "The table pgpubsub_sql_handled has 31 of the 32 partitions that it needs"
+    assert fault.text == "The table pgpubsub_sql_history has 31 of the 32 partitions that it needs"
     follow_declarations("default")
     assert find_faults(connection, "public") == []
     assert Handled.objects.count() == 2
@@ -251,7 +248,7 @@ def test_a_partition_that_somebody_has_detached_stays(delivery: Delivery) -> Non
 def without_partitions(delivery: Delivery) -> Iterator[None]:
     """A database on which `migrate` has not run since the first channel keeps something."""
     for slot in range(SLOTS):
-        sql(f"DROP TABLE pgpubsub_sql_handled_{slot}")
+        sql(f"DROP TABLE pgpubsub_sql_history_{slot}")
     yield
     follow_declarations("default")
 
@@ -291,12 +288,12 @@ def test_a_worker_that_may_not_keep_does_not_begin(delivery: Delivery) -> None:
     role = "keepless"
     sql(f"CREATE ROLE {role}")
     sql(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
-    sql(f"REVOKE INSERT ON pgpubsub_sql_handled FROM {role}")
+    sql(f"REVOKE INSERT ON pgpubsub_sql_history FROM {role}")
     sql(f"GRANT ALL ON ALL FUNCTIONS IN SCHEMA public TO {role}")
     sql(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}")
     try:
         sql(f"SET ROLE {role}")
-        with pytest.raises(Exception, match=r"lacks .*INSERT on public\.pgpubsub_sql_handled"):
+        with pytest.raises(Exception, match=r"lacks .*INSERT on public\.pgpubsub_sql_history"):
             Worker([Step])._check_database()
     finally:
         sql("RESET ROLE")
@@ -310,12 +307,12 @@ def test_verify_says_that_the_function_has_to_own_the_table(
     ((owner,),) = sql("SELECT current_user")
     sql("CREATE ROLE former")
     sql("GRANT ALL ON SCHEMA public TO former")
-    sql("GRANT ALL ON pgpubsub_sql_handled TO former")
+    sql("GRANT ALL ON pgpubsub_sql_history TO former")
     sql("ALTER FUNCTION pgpubsub_forget_v1(integer) OWNER TO former")
     try:
         (missing,) = missing_privileges(connection, [], helpers="public")
         assert "pgpubsub_forget_v1, that runs as the role 'former'" in missing.text
-        assert "lacks OWNERSHIP on public.pgpubsub_sql_handled" in missing.text
+        assert "lacks OWNERSHIP on public.pgpubsub_sql_history" in missing.text
         (statement,) = missing.statements
         assert "ALTER FUNCTION public.pgpubsub_forget_v1(integer) OWNER TO" in statement
         assert missing.is_ours_to_give

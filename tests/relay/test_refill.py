@@ -26,6 +26,7 @@ from pgpubsub_sql.relay.streams import existing
 from pgpubsub_sql.worker.shutdown import Shutdown
 from tests.app.channels import Job
 from tests.conftest import eventually
+from tests.kept import keep
 from tests.ledger import sql
 from tests.management.support import run, run_json
 from tests.relay.registration import registered
@@ -49,10 +50,10 @@ def _kept(
         "origin": relay.origin,
         "replicas": 1,
     }
-    sql("TRUNCATE pgpubsub_sql_handled")
+    sql("TRUNCATE pgpubsub_sql_history")
     with registered("app.Job"):
         yield
-    sql("TRUNCATE pgpubsub_sql_handled")
+    sql("TRUNCATE pgpubsub_sql_history")
 
 
 @contextmanager
@@ -136,8 +137,8 @@ def test_what_was_published_again_counts_from_when_it_was_published_first(
     assert Handled.objects.filter(subscription="relay").count() == 2
     assert "1 message would be sent again" in run(*REFILL, "--dry-run")
     sql(
-        "UPDATE pgpubsub_sql_handled SET handled_at = handled_at - interval '8 d'"
-        " WHERE id = (SELECT min(id) FROM pgpubsub_sql_handled)"
+        "UPDATE pgpubsub_sql_history SET handled_at = handled_at - interval '8 d'"
+        " WHERE ids[1] = (SELECT min(id) FROM pgpubsub_sql_handled)"
     )
     assert "0 messages would be sent again" in run(*REFILL, "--dry-run")
     assert "0 messages were sent again" in run(*REFILL)
@@ -167,12 +168,15 @@ def test_a_channel_that_is_not_published_any_more_is_named(
 
 def test_what_was_never_published_is_not_sent(broker: Broker) -> None:
     """A copy of another subscription has the same number."""
-    sql(
-        "INSERT INTO pgpubsub_sql_handled (slot, id, channel, subscription, message, payload,"
-        " created_at, handled_at, kept_until, outcome, reason, attempts)"
-        " SELECT 1, id, 'app.Job', subscription, 7, '{}', now(), now(), now() + interval '1 d',"
-        " outcome, '', 0 FROM (VALUES (1, '', 'handled'), (2, 'relay', 'expired'))"
-        " AS one (id, subscription, outcome)"
+    keep(
+        source="FROM (VALUES (1, '', 'handled'), (2, 'relay', 'expired'))"
+        " AS row (id, subscription, outcome)",
+        slot="1",
+        id="id",
+        channel="'app.Job'",
+        subscription="subscription",
+        message="7",
+        outcome="outcome",
     )
     assert Handled.objects.publish_again() == 0
 

@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 
 from pgpubsub_sql.models import Notification
+from tests.kept import kept_by
 from tests.ledger import sql
 from tests.torture.audit import audit
 from tests.torture.channels import OrderedRows
@@ -172,12 +173,12 @@ def test_what_nobody_has_handled_yet_is_named() -> None:
     assert [*audit()] == ["left"]
 
 
-KEEP = """
-INSERT INTO pgpubsub_sql_handled (
-    slot, id, channel, subscription, message, payload, created_at, handled_at, kept_until, outcome,
-    attempts
-) SELECT 0, 1, %s, %s, 1, jsonb_build_object('writer', 1, 'number', 2), now(), now(), now(), %s, 0
-"""
+KEEP = kept_by(
+    channel="%s",
+    subscription="%s",
+    payload="jsonb_build_object('writer', 1, 'number', 2)",
+    outcome="%s",
+)
 
 
 @pytest.mark.parametrize(

@@ -60,31 +60,20 @@ def history(command: BaseCommand, options: Options) -> None:
     """List messages that were handled, of channels that keep them (keep), the newest first.
 
     It shows when and after how many failed attempts each was handled, how long its listeners took
-    if that was 10 ms or more, and whether it was discarded or had expired instead. The
-    newest is what was handled last, or, of one channel without a time or a rare outcome, what was
-    sent last.
+    if that was 10 ms or more, and whether it was discarded or had expired instead.
 
       manage.py pgpubsub history blog.AuthorChannel --since 2h
       manage.py pgpubsub history --outcome discarded --json
     """
-    if options["subscription"] is not None and not options["since"]:
-        raise CommandError(
-            "No index has the subscription, so --subscription would read all that is kept. Say how "
-            "far back to look, for example with --since 2h."
-        )
     rows = Handled.objects.using(options["database"])
     if options["channels"]:
         rows = rows.filter(channel__in=_channels(options))
     if options["subscription"] is not None:
         rows = rows.filter(subscription=options["subscription"])
     if options["outcome"]:
-        rows = rows.filter(outcome=options["outcome"])
+        rows = rows.with_outcome(options["outcome"])
     limit = max(0, options["limit"])
-    rows = _within(rows, options)
-    if _is_in_order(options):
-        rows = rows.order_by("-message", "-id")
-    else:
-        rows = rows.newest(limit + 1, since=options["since"], until=options["until"])
+    rows = _within(rows, options).newest()
     found = list(rows.annotate(age=_AGE).values(*_COLUMNS, "age")[: limit + 1])
     shown, is_cut = found[:limit], len(found) > limit
     if options["json"]:
@@ -271,12 +260,6 @@ def _channels(options: Options) -> list[str]:
     kept = [name for name in references if rows.filter(channel=name).exists()]
     known = [*kept, *(channel.postgres_name() for channel in declared_channels())]
     return resolve_channels(references, known)
-
-
-def _is_in_order(options: Options) -> bool:
-    """Whether an index has what is chosen in the order of its numbers."""
-    is_part = options["since"] or options["until"] or options["outcome"] not in (None, "handled")
-    return len(options["channels"]) == 1 and not is_part
 
 
 def _within(rows: Any, options: Options) -> Any:

@@ -9,7 +9,7 @@ SET lock_timeout = '100ms'
 SET enable_seqscan = off
 AS $pgpubsub$
 DECLARE
-    part text := :'"schema".pgpubsub_sql_handled' || '_' || slot;
+    part text := :'"schema".pgpubsub_sql_history' || '_' || slot;
     is_kept boolean;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -18,7 +18,7 @@ BEGIN
     END IF;
     IF NOT EXISTS (
         SELECT FROM pg_inherits
-        WHERE inhrelid = to_regclass(part) AND inhparent = :'"schema".pgpubsub_sql_handled'::regclass
+        WHERE inhrelid = to_regclass(part) AND inhparent = :'"schema".pgpubsub_sql_history'::regclass
     ) THEN
         RETURN false; -- detached, perhaps to be kept for ever
     END IF;

@@ -113,7 +113,7 @@ ORDER BY proname, srrelid::regclass::text, tgname
 
 -- our_objects --
 -- What a schema has of our tables, their indexes, and our functions, each as a JSON array of rows; and whether
--- every role may read the table of the secret. A missing table has no columns, a missing function only NULLs.
+-- every role may read the table of the secret, how many partitions the history has, and whether its view is there. A missing table has no columns, a missing function only NULLs.
 SELECT
     (
         SELECT json_agg(json_build_array(
@@ -152,8 +152,9 @@ SELECT
     ),
     (
         SELECT count(*)::integer FROM pg_inherits
-        WHERE inhparent = to_regclass(quote_ident(%(schema)s) || '.pgpubsub_sql_handled') AND NOT inhdetachpending
-    )
+        WHERE inhparent = to_regclass(quote_ident(%(schema)s) || '.pgpubsub_sql_history') AND NOT inhdetachpending
+    ),
+    to_regclass(quote_ident(%(schema)s) || '.pgpubsub_sql_handled') IS NOT NULL
 
 -- renamed_table --
 -- The present name of a table of ours that was renamed: its indexes have kept their names.

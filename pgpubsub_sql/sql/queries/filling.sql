@@ -45,7 +45,7 @@ UPDATE pgpubsub_sql_subscription SET fill_until = greatest(
     ),
     (
         SELECT message FROM pgpubsub_sql_handled AS kept
-        WHERE kept.channel = %(channel)s ORDER BY message DESC LIMIT 1
+        WHERE kept.channel = %(channel)s ORDER BY bucket DESC, message DESC LIMIT 1
     )
 )
 WHERE channel = %(channel)s AND name = %(subscription)s AND filled_to IS NOT NULL AND fill_until IS NULL
@@ -55,8 +55,8 @@ WHERE channel = %(channel)s AND name = %(subscription)s AND filled_to IS NOT NUL
 -- Copy the next messages for a subscription, in their order, unless it has them, which were stored since it was
 -- registered. One statement has one snapshot, so nothing is missed that is handled meanwhile. Whoever has another view of
 -- how far it is filled does nothing. Copies are due since the registration, and so are taken before what was sent since;
--- a delay still counts. Both bounds are parameters, so that PostgreSQL can estimate how much lies between them, and reads
--- the history in the order of its index. Returns how many were copied, up to which number, and whether that was all.
+-- a delay still counts. Of the history, a step reads the buckets that hold the next messages. Returns how many were
+-- copied, up to which number, and whether that was all.
 WITH subscription AS MATERIALIZED (
     SELECT created_at, filled_to, fill_until FROM pgpubsub_sql_subscription
     WHERE channel = %(channel)s AND name = %(subscription)s AND filled_to = %(filled_to)s
@@ -73,20 +73,32 @@ WITH subscription AS MATERIALIZED (
     FROM pgpubsub_sql_notification
     WHERE channel = %(channel)s AND available_at IS NULL AND coalesce(message, id) > %(filled_to)s
         AND coalesce(message, id) <= %(fill_until)s
+), ahead AS MATERIALIZED (
+    SELECT max(bucket) AS last, count(*) = %(limit)s AS is_part
+    FROM (
+        SELECT bucket FROM pgpubsub_sql_handled
+        WHERE channel = %(channel)s AND bucket >= (%(filled_to)s + 1) >> 12 AND bucket <= %(fill_until)s >> 12
+        ORDER BY bucket LIMIT %(limit)s
+    ) AS next
 ), kept AS MATERIALIZED (
     -- What was discarded for this subscription since it was registered is there, as far as it is concerned.
     SELECT message AS number, payload, key, created_at, expires_at,
         subscription = %(subscription)s AND handled_at >= (SELECT created_at FROM subscription) AS is_there
     FROM pgpubsub_sql_handled
-    WHERE channel = %(channel)s AND message > %(filled_to)s AND message <= %(fill_until)s
+    WHERE channel = %(channel)s AND bucket >= (%(filled_to)s + 1) >> 12 AND bucket <= (SELECT last FROM ahead)
+        AND message > %(filled_to)s AND message <= %(fill_until)s
         AND outcome <> 'expired' AND (expires_at IS NULL OR expires_at > statement_timestamp())
     ORDER BY message, is_there DESC LIMIT %(limit)s
 ), step AS MATERIALIZED (
-    SELECT created_at, fill_until, coalesce((
-        SELECT number FROM (SELECT number FROM stored UNION ALL SELECT number FROM kept) AS every
-        ORDER BY number OFFSET %(limit)s - 1 LIMIT 1
-    ), fill_until) AS up_to
-    FROM subscription
+    SELECT created_at, fill_until, least(
+        fill_until,
+        (
+            SELECT number FROM (SELECT number FROM stored UNION ALL SELECT number FROM kept) AS every
+            ORDER BY number OFFSET %(limit)s - 1 LIMIT 1
+        ),
+        CASE WHEN is_part THEN ((last + 1) << 12) - 1 END
+    ) AS up_to
+    FROM subscription CROSS JOIN ahead
 ), missing AS MATERIALIZED (
     SELECT number, min(id) AS id
     FROM (SELECT * FROM stored UNION ALL SELECT number, NULL, is_there FROM kept) AS every
