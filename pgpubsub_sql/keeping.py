@@ -56,10 +56,12 @@ def copying(
     outcomes: str = "NULL",
     reasons: str = "NULL",
     durations: str = "NULL",
+    part_of_bucket: str = "id >> 12",
 ) -> SQL:
     """Return what keeps the rows of ``taken``; the arguments are SQL.
 
-    Without *outcomes*, they were handled now, unless they have expired.
+    Without *outcomes*, they were handled now, unless they have expired. With a *part_of_bucket*,
+    each part has a row of its own: an array has no room for more than a gigabyte.
     """
     return part(
         "queries/kept",
@@ -67,6 +69,7 @@ def copying(
         outcomes=SQL(outcomes),
         reasons=SQL(reasons),
         durations=SQL(durations),
+        part=SQL(part_of_bucket),
     )
 
 

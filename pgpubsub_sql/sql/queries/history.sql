@@ -18,7 +18,7 @@
         CASE WHEN count(expires_at) > 0 THEN array_agg(expires_at) END,
         array_agg(attempts), :{outcomes}, :{reasons}, :{durations}
     FROM taken
-    GROUP BY channel, subscription, coalesce(message, id) >> 12, id >> 12
+    GROUP BY channel, subscription, coalesce(message, id) >> 12, :{part}
 
 -- correct --
 -- Keep of a batch what is done with, and what only its end knows of that.
