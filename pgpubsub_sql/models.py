@@ -183,9 +183,7 @@ def _make_ready(rows: NotificationQuerySet, **values: Any) -> list[str]:
     return list(rows.order_by("channel").values_list("channel", flat=True).distinct())
 
 
-DISCARDED = copying(
-    is_unusual="true", outcomes="array_agg('discarded'::text)", part_of_bucket="id"
-)
+DISCARDED = copying(is_unusual="true", outcomes="array_agg('discarded'::text)", part_of_bucket="id")
 
 
 def _discard(rows: NotificationQuerySet) -> list[str]:
