@@ -62,6 +62,7 @@ def test_what_is_stored() -> None:
     run("pause", "app.Step")
     with in_flight(old.pk):
         found = metrics()
+    run("resume", "app.Step")  # subscriptions outlive a test
     where = ("default", NAME, "")
     names = [name for name in collector.GAUGES if name.startswith("messages_")]
     states = {name: found[f"pgpubsub_{name}", *where] for name in names}
