@@ -48,8 +48,8 @@ CREATE INDEX IF NOT EXISTS pgpubsub_sql_history_kept ON :"schema".pgpubsub_sql_h
     USING brin (kept_until) WITH (autosummarize = on);
 
 -- create_handled --
--- A row for each message. Conditions on the columns of the table are looked up in its indexes: whoever selects by message,
--- id or outcome says bucket, id_bucket or is_unusual besides.
+-- A row for each message. Conditions on the columns of the table are looked up in its indexes: whoever selects by
+-- message, id or outcome says bucket, id_bucket or is_unusual besides.
 CREATE OR REPLACE VIEW :"schema".pgpubsub_sql_handled AS
 SELECT
     history.slot, one.id, history.channel, history.subscription, coalesce(one.message, one.id) AS message, one.key,

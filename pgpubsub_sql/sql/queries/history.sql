@@ -1,8 +1,8 @@
 -- The history: what is kept of messages that are handled.
 
 -- kept --
--- Goes on with a statement that has taken messages out of the table of notifications, and keeps them. Their order does not
--- matter. What few messages have is left out where none has it.
+-- Goes on with a statement that has taken messages out of the table of notifications, and keeps them. Their order does
+-- not matter. What few messages have is left out where none has it.
 ), kept AS (
     INSERT INTO pgpubsub_sql_history (
         slot, batch, channel, subscription, bucket, id_bucket, handled_at, kept_until, is_unusual,
@@ -110,8 +110,8 @@ WHERE %(subscription)s::text IS NULL OR coalesce(subscription.name, '') = %(subs
 ORDER BY again.number
 
 -- publish_again --
--- Store messages of the history for the relay alone, with the number and the time of which their ids are computed. What is
--- kept of them says so: whoever asks for what was published means the first time.
+-- Store messages of the history for the relay alone, with the number and the time of which their ids are computed. What
+-- is kept of them says so: whoever asks for what was published means the first time.
 INSERT INTO pgpubsub_sql_notification (channel, subscription, message, payload, key, created_at, expires_at, reason)
 SELECT channel, %(subscription)s, number, payload, key, created_at, expires_at, 'published again'
 FROM (:{chosen}) AS sorted
