@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError
 
 from pgpubsub_sql.errors import NotReady
-from pgpubsub_sql.worker.outages import cause
+from pgpubsub_sql.worker.outages import await_database, cause
 from tests.ledger import sql
 
 
@@ -33,3 +33,29 @@ def test_a_reason_is_looked_for_where_something_is_missing() -> None:
         assert cause("default", error) is error
     finally:
         sql("ROLLBACK")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("kind", [OperationalError, InterfaceError, DatabaseError])
+def test_a_worker_that_begins_while_the_server_goes_away_waits_for_it(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever error the driver has for it: psycopg2 raises a bare DatabaseError now and then."""
+    monkeypatch.setattr("pgpubsub_sql.worker.outages.wait", lambda *arguments: None)
+    errors = [kind("server closed the connection unexpectedly")]
+
+    def prepare() -> str:
+        if errors:
+            raise errors.pop()
+        return "prepared"
+
+    assert await_database("default", prepare, None) == "prepared"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_does_not_wait_for_what_does_not_end_by_itself() -> None:
+    def prepare() -> None:
+        sql("SELECT * FROM no_such_table")
+
+    with pytest.raises(ProgrammingError):
+        await_database("default", prepare, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.db.utils import InterfaceError, OperationalError
+from django.db.utils import DatabaseError, InterfaceError, OperationalError
 
 OUT_OF_MEMORY = "53200"
 READ_ONLY_TRANSACTION = "25006"
@@ -26,4 +26,5 @@ def is_lost(error: BaseException) -> bool:
     """Return whether Django's *error* is a lost connection, and not a refused statement."""
     if code := sqlstate(error):
         return code.startswith(("08", "57P"))  # 57P01 to 57P05 end the session
-    return isinstance(error, OperationalError | InterfaceError)  # the server did not answer
+    # The server did not answer. psycopg2 raises a bare DatabaseError if it goes away meanwhile.
+    return isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError

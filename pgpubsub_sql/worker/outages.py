@@ -20,6 +20,7 @@ from pgpubsub_sql.sql import (
     sqlstate,
 )
 from pgpubsub_sql.sql.readiness import check_ready, check_workable, unreachable
+from pgpubsub_sql.sql.sqlstates import is_lost
 from pgpubsub_sql.worker.connections import open_for_worker
 from pgpubsub_sql.worker.health import Answers, Endpoint, alive, not_ready, wait
 from pgpubsub_sql.worker.shutdown import Shutdown
@@ -51,7 +52,9 @@ def await_database(
                 return None if shutdown.is_requested() else prepared
             except NotReadyYet as error:
                 reason = error
-            except (OperationalError, InterfaceError) as error:
+            except (DatabaseError, InterfaceError) as error:
+                if not (isinstance(error, OperationalError) or is_lost(error)):
+                    raise
                 reason = unreachable(using, error)
             connections[using].close()
             delay = backoff.fail()
@@ -85,9 +88,8 @@ def cause(using: str, error: Exception) -> Exception:
 
 def needs_traceback(error: Exception) -> bool:
     """Return whether *error* is more than a lost, read-only or empty server, or a lost broker."""
-    # psycopg2 raises a bare DatabaseError if the server goes away during COMMIT.
     return not (
-        isinstance(error, OperationalError | InterfaceError | RelayError | NotReady)
-        or type(error) is DatabaseError
+        isinstance(error, OperationalError | RelayError | NotReady)
+        or is_lost(error)
         or sqlstate(error) == READ_ONLY_TRANSACTION
     )
