@@ -22,6 +22,7 @@ from pgpubsub_sql.worker.doorbell import Doorbell
 from tests.app.channels import Job
 from tests.conftest import Listen, eventually
 from tests.ledger import numbers, sql
+from tests.workers import asleep, fall_asleep
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PORT = 6432
@@ -130,6 +131,32 @@ def test_nothing_is_left_to_the_next_client_of_a_pooler(listen: Callable[..., Li
                 doorbell.open()
             doorbell.close()
         assert session_of(directory) == before
+
+
+def test_writers_behind_a_pooler_in_transaction_mode_wake_a_worker() -> None:
+    """Their locks end with their transactions, though other clients go on in the same session."""
+    with pgbouncer("transaction", "default_pool_size = 1") as directory, asleep(Job) as worker:
+        parameters = connection.get_connection_params() | {"host": directory, "port": PORT}
+        clients = [connection.Database.connect(**parameters) for _ in range(3)]
+        try:
+            for number, raw in enumerate(clients * 5):
+                fall_asleep(worker)
+                with raw.cursor() as cursor:
+                    cursor.execute("SAVEPOINT one")
+                    cursor.execute("SELECT pgpubsub_notify('app.Job', '{\"number\": -1}')")
+                    cursor.execute("ROLLBACK TO one")
+                    cursor.execute(
+                        "SELECT pgpubsub_notify('app.Job', jsonb_build_object('number', %s))",
+                        [number],
+                    )
+                raw.commit()
+                eventually(
+                    lambda count=number + 1: worker.step() or len(numbers("do_job")) == count
+                )
+        finally:
+            for raw in clients:
+                raw.close()
+    assert numbers("do_job") == list(range(15))
 
 
 def test_a_pooler_in_session_mode_lets_hear(listen: Callable[..., Listen]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -78,6 +79,19 @@ class Session:
         self._look()
         yield
 
+    def deadly_steps(self, survived: int) -> Iterator[None]:
+        """Take so many of these steps, and be killed."""
+        yield from itertools.islice(self.steps(), survived)
+        with pytest.raises(psycopg2.OperationalError):
+            self.sql("SELECT pg_terminate_backend(pg_backend_pid())")
+        self.connection.close()
+        yield
+
+    def begin_again(self) -> None:
+        """Be awake, and release the locks of the order before."""
+        self.sleeper.wake(LANE)
+        self.sleeper.fall_asleep(self.sql)
+
     def state(self) -> SleepState:
         """How close to sleep it is."""
         return self.sleeper._states[LANE]
@@ -111,6 +125,23 @@ def orders(*lengths: int) -> Iterator[Sequence[int]]:
     yield from sorted(set(itertools.permutations(steps)))
 
 
+def some_orders(count: int, *lengths: int) -> Iterator[Sequence[int]]:
+    """Yield so many orders of these, drawn at random, the same in each run."""
+    dice = random.Random(repr(lengths))
+    steps = [index for index, length in enumerate(lengths) for _ in range(length)]
+    for _ in range(count):
+        dice.shuffle(steps)
+        yield tuple(steps)
+
+
+def run_in_order(programs: Sequence[Iterator[None]], order: Sequence[int]) -> None:
+    """Take a step of these programs one by one, and then what is left of each."""
+    for index in order:
+        next(programs[index])
+    for program in programs:
+        next(program, None)
+
+
 def waiting(session: Session) -> int:
     """Return how many messages nobody has found."""
     ((count,),) = session.sql("SELECT count(*) FROM pgpubsub_sql_notification")
@@ -137,16 +168,53 @@ def test_a_sleeping_worker_is_woken_in_every_order_of_steps(
 ) -> None:
     session = Session(database)
     for order in orders(*(2 for _ in ends), 3):
-        session.sleeper.wake(LANE)
-        session.sleeper.fall_asleep(session.sql)  # releases the lock of the order before
+        session.begin_again()
         programs = [Writer(database, level, end).steps() for end in ends]
-        programs.append(session.steps())
-        for index in order:
-            next(programs[index])
-        for program in programs:
-            next(program, None)
+        run_in_order([*programs, session.steps()], order)
         session.settle()
         assert not waiting(session) or session.has_heard(), order
         session.sql("DELETE FROM pgpubsub_sql_notification")
+        session.connection.notifies.clear()
+    session.connection.close()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("workers", [2, 3, 8])
+def test_one_of_several_sleeping_workers_is_woken(database: str, level: str, workers: int) -> None:
+    """Two writers, and orders of their steps drawn at random: of eight workers, there are 10^25."""
+    sessions = [Session(database) for _ in range(workers)]
+    for order in some_orders(400 // workers, 2, 2, *(3 for _ in sessions)):
+        for session in sessions:
+            session.begin_again()
+        programs = [Writer(database, level, "COMMIT").steps() for _ in range(2)]
+        run_in_order([*programs, *(session.steps() for session in sessions)], order)
+        for session in sessions:
+            session.settle()
+        heard = [session.has_heard() for session in sessions]
+        assert not waiting(sessions[0]) or any(heard), order
+        sessions[0].sql("DELETE FROM pgpubsub_sql_notification")
+        for session in sessions:
+            session.has_heard()
+            session.connection.notifies.clear()
+    for session in sessions:
+        session.connection.close()
+
+
+@pytest.mark.parametrize("survived", [0, 1, 2, 3])
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK TO", "kill"])
+def test_a_worker_that_is_killed_takes_nobodys_sleep_and_nobodys_message(
+    database: str, end: str, survived: int
+) -> None:
+    """Whichever steps it has taken: the other one hears of the message, or finds it."""
+    session = Session(database)
+    for order in some_orders(60, 2, 3, survived + 1):
+        session.begin_again()
+        other = Session(database)
+        programs = [Writer(database, "READ COMMITTED", end).steps(), session.steps()]
+        run_in_order([*programs, other.deadly_steps(survived)], order)
+        session.settle()
+        assert not waiting(session) or session.has_heard(), order
+        session.sql("DELETE FROM pgpubsub_sql_notification")
+        session.has_heard()
         session.connection.notifies.clear()
     session.connection.close()

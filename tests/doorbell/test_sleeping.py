@@ -134,6 +134,70 @@ def test_a_quiet_transaction_can_be_prepared(heard: Callable[[], int], worker: W
     assert heard() == 0
 
 
+def test_a_transaction_that_is_prepared_keeps_a_worker_from_sleeping(worker: Worker) -> None:
+    """It has not notified, as the worker was awake; so the worker waits for its end."""
+    worker._receive()
+    with closing(connect()) as writing, writing.cursor() as cursor:
+        cursor.execute("""SELECT pgpubsub_notify('app.Job', '{"kwargs": {"number": 1}}')""")
+        cursor.execute("PREPARE TRANSACTION 'pending'")
+        writing.commit()
+        writing.autocommit = True
+        states = worker._sleeper._states
+        eventually(lambda: worker.step() or states[Lane("app.Job")] is SleepState.DROWSY)
+        for _ in range(20):
+            worker.step()
+            assert states[Lane("app.Job")] is not SleepState.ASLEEP
+        cursor.execute("COMMIT PREPARED 'pending'")
+    work(worker, 1)
+    fall_asleep(worker)
+
+
+def test_a_transaction_that_has_notified_cannot_be_prepared() -> None:
+    """PostgreSQL refuses it; the documentation says how to avoid that."""
+    with asleep(Job), closing(connect()) as writing, writing.cursor() as cursor:
+        cursor.execute("""SELECT pgpubsub_notify('app.Job', '{"kwargs": {"number": 1}}')""")
+        with pytest.raises(psycopg2.errors.FeatureNotSupported, match="cannot PREPARE"):
+            cursor.execute("PREPARE TRANSACTION 'loud'")
+
+
+def test_a_transaction_of_ten_thousand_statements_on_a_thousand_channels_wakes_a_worker(
+    heard: Callable[[], int],
+) -> None:
+    """It takes no more locks than there are buckets, and PostgreSQL merges its notifications."""
+    with asleep(Job) as worker, closing(connect()) as writing, writing.cursor() as cursor:
+        cursor.execute(
+            """
+            DO $$ BEGIN
+                FOR number IN 1 .. 10000 LOOP
+                    PERFORM pgpubsub_notify('channel ' || number % 1000, '{}');
+                    IF number % 100 = 0 THEN
+                        PERFORM pgpubsub_notify('app.Job', jsonb_build_object('number', number));
+                    END IF;
+                END LOOP;
+            END $$
+            """
+        )
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+        )
+        assert cursor.fetchone()[0] <= 64
+        writing.commit()
+        assert heard() == 1
+        work(worker, 100)
+
+
+def test_a_channel_that_sleeps_is_woken_beside_one_that_is_busy() -> None:
+    """It goes on sleeping, whatever comes on the other one."""
+    with asleep(Job, Step) as worker:
+        states = worker._sleeper._states
+        for number in range(20):
+            notify(Job(number))
+            worker.step()
+            assert states[Lane("app.Step")] is SleepState.ASLEEP
+        notify(Step(account="a", number=1))
+        eventually(lambda: worker.step() or Entry.objects.filter(listener="step").exists())
+
+
 def test_a_channel_whose_lock_is_taken_is_polled_and_that_is_logged_once(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -88,6 +88,26 @@ def test_a_statement_asks_once_whether_to_notify(table: str, statement: str, rin
     assert sql("SELECT * FROM calls") == [("watched",)] * rings
 
 
+@pytest.mark.parametrize("name", ["pgpubsub_must_notify", "pgpubsub_is_notified"])
+def test_what_decides_whether_to_notify_is_replaced_in_plans_that_are_kept(
+    table: str, name: str
+) -> None:
+    """Both are part of the plans of functions that a session has called often enough."""
+    sql("CREATE TABLE calls (channel text)")
+    sql("PREPARE again AS UPDATE watched SET name = 'z'")
+    try:
+        for _ in range(10):
+            sql("EXECUTE again")
+        sql(
+            f"CREATE OR REPLACE FUNCTION {name}(channel text) RETURNS boolean "
+            "LANGUAGE sql AS 'INSERT INTO public.calls VALUES (channel) RETURNING true'"
+        )
+        sql("EXECUTE again")
+        assert sql("SELECT * FROM calls") == [("watched",)]
+    finally:
+        sql("DEALLOCATE again")
+
+
 def test_by_row_it_asks_for_every_row(table: str) -> None:
     """PostgreSQL then makes one of those that are equal."""
     watch("watched", level="row")
