@@ -34,6 +34,13 @@ class Sizes:
     endurance: int = _size(10_000_000, "messages; goal `endurance`")
     partitions: tuple[int, ...] = _size((1, 2, 4), "streams of a channel; goal `relay`")
     channels: int = _size(1_000, "channels of the large project; goal `channels`")
+    processes: tuple[int, ...] = _size((1, 2, 4), "processes that drain together")
+    payloads: tuple[int, ...] = _size(
+        (100, 1_000, 10_000, 100_000, 1_000_000), "bytes of each payload"
+    )
+    spread: tuple[int, ...] = _size((1, 10, 100, 1_000), "channels that a backlog is spread over")
+    listeners: tuple[int, ...] = _size((1, 10, 100), "sessions that listen to nothing that comes")
+    rates: tuple[int, ...] = _size((10, 100, 1_000, 3_000), "messages a second; goal `rates`")
 
 
 FULL = Sizes()
@@ -56,6 +63,11 @@ QUICK = Sizes(
     idle_seconds=3.0,
     endurance=20_000,
     channels=200,
+    processes=(1, 2),
+    payloads=(100, 10_000, 1_000_000),
+    spread=(1, 10, 100),
+    listeners=(1, 10),
+    rates=(10, 1_000),
 )
 SMOKE = Sizes(
     runs=1,
@@ -78,5 +90,10 @@ SMOKE = Sizes(
     endurance=100,
     partitions=(1,),
     channels=20,
+    processes=(1, 2),
+    payloads=(100, 10_000),
+    spread=(1, 3),
+    listeners=(1,),
+    rates=(10,),
 )
 SCALES = {"full": FULL, "quick": QUICK, "smoke": SMOKE}

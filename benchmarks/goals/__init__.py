@@ -11,6 +11,7 @@ from benchmarks.goals import (
     options,
     receiving,
     relaying,
+    scaling,
     subscribing,
     working,
     writing,
@@ -66,5 +67,10 @@ GOALS = {
         Goal(15, "subscriptions", subscribing.subscribing),
         Goal(16, "history", keeping.keeping),
         Goal(None, "options", options.options),
+        Goal(None, "workers", scaling.workers),
+        Goal(None, "payloads", scaling.payloads),
+        Goal(None, "spread", scaling.spread),
+        Goal(None, "listeners", scaling.listeners),
+        Goal(None, "rates", scaling.rates),
     )
 }

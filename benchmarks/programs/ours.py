@@ -47,9 +47,14 @@ KEYED = "jsonb_build_object('number', number, 'name', 'name ' || (number - 1) / 
 KEY = "jsonb_build_array('name ' || (number - 1) / 10)::text"
 TEXT = (
     "jsonb_build_object('number', number, 'text', "
-    "(SELECT string_agg(md5(number || ' ' || n), '') FROM generate_series(1, 32768) AS n))"
+    "(SELECT string_agg(md5(number || ' ' || n), '') FROM generate_series(1, %(parts)s) AS n))"
 )
-"""A megabyte that compression does not make much smaller."""
+"""As many parts of 32 bytes, which compression does not make much smaller."""
+SPREAD = """
+    INSERT INTO pgpubsub_sql_notification (channel, payload)
+    SELECT (%(channels)s)[1 + number %% cardinality(%(channels)s)],
+        jsonb_build_object('number', number)
+    FROM generate_series(1, %(count)s) AS number"""
 ROWS = """
     INSERT INTO {table} (name, number, amount, data)
     SELECT 'name ' || number, number, 1.5, '{{}}' FROM generate_series(1, %(count)s) AS number"""
@@ -79,25 +84,45 @@ TABLES = (
 )
 
 
+def channels_of(workload: str) -> list[Any]:
+    """Return the channels of a workload."""
+    return channels.MORE if workload == "spread" else [CHANNELS[workload]]
+
+
 class Ours(Program):
     """Handles in this process what a worker of ``manage.py listen`` would handle."""
 
     def set_up(self) -> None:
         project.migrate()
 
-    def store(self, workload: str, count: int) -> None:
-        channel = CHANNELS[workload]
+    def store(self, workload: str, count: int, size: int = 1 << 20) -> None:
         self._count = count
+        statement = SPREAD if workload == "spread" else STATEMENTS[CHANNELS[workload]]
+        names = [channel.postgres_name() for channel in channels_of(workload)]
+        values = {"channel": names[0], "channels": names, "count": count, "parts": size // 32}
         with connection.cursor() as cursor:
             cursor.execute(f"TRUNCATE {TABLES} RESTART IDENTITY")
-            cursor.execute(
-                STATEMENTS[channel], {"channel": channel.postgres_name(), "count": count}
-            )
+            cursor.execute(statement, values)
             cursor.execute("VACUUM ANALYZE pgpubsub_sql_notification")
             cursor.execute("CHECKPOINT")
-        self._delivery = Delivery([channel], using="default", schema="public")
+        self.open(workload)
+
+    def open(self, workload: str) -> None:
+        """Be ready to handle what is stored, by whatever process."""
+        LEDGER.clear()
+        self._delivery = Delivery(channels_of(workload), using="default", schema="public")
+
+    def share(self, workload: str) -> dict[str, Any]:
+        """Handle what is stored, beside other processes; return the numbers, and when it ended."""
+        self.handle_stored(workload)
+        return {"ended": time.perf_counter(), "numbers": LEDGER.numbers.tolist()}
 
     def handle_stored(self, workload: str) -> None:
+        if workload == "spread":
+            waiting = [channel.postgres_name() for channel in channels_of(workload)]
+            while waiting:
+                waiting = [name for name in waiting if self._delivery.handle_stored(name)]
+            return
         name = CHANNELS[workload].postgres_name()
         if workload.startswith("raw"):
             take_raw(name)

@@ -96,10 +96,10 @@ class Program:
         """Send *count* ephemeral messages in one transaction, numbered from *first*."""
         raise NotImplementedError
 
-    def drain(self, workload: str, count: int) -> dict[str, Any]:
+    def drain(self, workload: str, count: int, **more: int) -> dict[str, Any]:
         """Store and handle *count* messages; return what it took and what is to be checked."""
         LEDGER.clear()
-        self.store(workload, count)
+        self.store(workload, count, **more)
         gc.collect()
         worked, started = self.worked(), time.perf_counter()
         ended = self.handle_stored(workload) or time.perf_counter()
