@@ -1,7 +1,9 @@
 """The whole suite on the versions that are supported: ``make test-matrix``.
 
 One session for each Python, with the newest Django that came with it, and each driver. It runs the
-suite on the PostgreSQL versions that fall to it, so that each of them is met by both drivers::
+suite on the PostgreSQL versions that fall to it, so that each of them is met by both drivers. All
+of the suite is run with one driver for each of them; pages, projects and programs, which take as
+long as the rest, are left out with the other one, unless it is the only version of a session::
 
     nox                                               # all of it
     nox -s "suite-3.12(driver='psycopg3')"           # one session
@@ -35,6 +37,12 @@ SHARES = {"3.11": ["14", "16"], "3.12": ["15", "17"], "3.13": ["18"]}
 """Which PostgreSQL versions each Python meets; Django 6.1 knows 14 no longer."""
 DRIVERS = {"psycopg2": [], "psycopg3": ["psycopg3"]}
 """The dependency groups that each driver needs beside what every installation brings."""
+ONCE = (
+    *("tests/test_docs.py", "tests/migrations", "tests/moving", "tests/torture"),
+    *("tests/test_benchmarks.py", "tests/test_demo.py", "tests/test_demo_site.py"),
+    *("tests/relay/test_demo.py", "tests/relay/test_torture.py"),
+)
+"""What a session runs on the first of its PostgreSQL versions only."""
 WORKERS = str(os.cpu_count() + 1)
 """One more than there are cores, as tests wait for processes of their own."""
 
@@ -49,15 +57,16 @@ def suite(session: nox.Session, driver: str) -> None:
     groups = nox.project.dependency_groups(nox.project.load_toml(), "test", *DRIVERS[driver])
     session.install("--editable", ".[embedded]", f"Django~={DJANGO[session.python]}.0", *groups)
     session.run("python", "-c", VERSIONS, driver)
+    share = SHARES[session.python]
     skipped = []
-    for version in session.posargs or SHARES[session.python]:
+    for version in session.posargs or (share if driver == "psycopg2" else reversed(share)):
         session.log(f"PostgreSQL {POSTGRESQL[version]}")
         binaries = programs_of(session, POSTGRESQL[version])
         session.run(
             *("pytest", "--numprocesses", WORKERS, "--dist", "worksteal", "-rs", *skipped),
             env={"PGPUBSUB_POSTGRES_BIN": str(binaries)},
         )
-        skipped = ["--ignore", "tests/test_docs.py"]  # the pages always use the wheel's server
+        skipped = [f"--ignore={path}" for path in ONCE]
 
 
 @nox.session(default=False)
