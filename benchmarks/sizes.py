@@ -34,12 +34,12 @@ class Sizes:
     endurance: int = _size(10_000_000, "messages; goal `endurance`")
     partitions: tuple[int, ...] = _size((1, 2, 4), "streams of a channel; goal `relay`")
     channels: int = _size(1_000, "channels of the large project; goal `channels`")
-    processes: tuple[int, ...] = _size((1, 2, 4), "processes that drain together")
+    processes: tuple[int, ...] = _size((1, 2, 4), "processes that drain together; goal `workers`")
     payloads: tuple[int, ...] = _size(
-        (100, 1_000, 10_000, 100_000, 1_000_000), "bytes of each payload"
+        (100, 1_000, 10_000, 100_000, 1_000_000), "bytes of each; goal `payloads`"
     )
-    spread: tuple[int, ...] = _size((1, 10, 100, 1_000), "channels that a backlog is spread over")
-    listeners: tuple[int, ...] = _size((1, 10, 100), "sessions that listen to nothing that comes")
+    spread: tuple[int, ...] = _size((1, 10, 100, 1_000), "channels of a backlog; goal `spread`")
+    listeners: tuple[int, ...] = _size((1, 10, 100), "idle sessions; goal `listeners`")
     rates: tuple[int, ...] = _size((10, 100, 1_000, 3_000), "messages a second; goal `rates`")
 
 

@@ -14,7 +14,7 @@ from pgpubsub_sql.channels import notified_names
 from pgpubsub_sql.django_internals import for_write
 from pgpubsub_sql.payloads.stored import PayloadDecoder
 from pgpubsub_sql.sql import part, query, render
-from pgpubsub_sql.sql.own_tables import BUCKET_BITS, RELAY
+from pgpubsub_sql.sql.own_tables import BUCKET_BITS, FIRST, PUBLISHED_AGAIN, RELAY
 
 if TYPE_CHECKING:
     from pgpubsub_sql.channels import BaseChannel
@@ -62,7 +62,8 @@ class HandledQuerySet(models.QuerySet["Handled"]):
         What was published again is kept again, with a reason. Receivers count from when an id came
         first.
         """
-        return self.filter(subscription=RELAY, outcome=Outcome.HANDLED, reason="")
+        rows = self.filter(subscription=RELAY, outcome=Outcome.HANDLED)
+        return rows.exclude(reason=PUBLISHED_AGAIN)
 
     def replay(
         self,
@@ -133,7 +134,7 @@ class HandledQuerySet(models.QuerySet["Handled"]):
         rows = self._unexpired()
         by_bucket = rows.order_by("bucket").values_list("bucket", flat=True)
         newest = rows.order_by("-bucket", "-message").values_list("message", flat=True).first()
-        last, done = newest or 0, -1 if after is None else after
+        last, done = newest or 0, FIRST if after is None else after
         while done < last:
             rest = {"bucket__gte": (done + 1) >> BUCKET_BITS, "message__gt": done}
             buckets = list(by_bucket.filter(**rest)[:size])
@@ -161,6 +162,7 @@ def _send_again(how: str, using: str, page: Sequence[Kept], subscription: str | 
         "batch_of": list(batches),
         "ids": list(ids),
         "subscription": subscription,
+        "again": PUBLISHED_AGAIN,
     }
     names = sorted({*channels})
     with connections[using].cursor() as cursor:
@@ -180,8 +182,8 @@ def _send_again(how: str, using: str, page: Sequence[Kept], subscription: str | 
 class Handled(models.Model):
     """A message that is done with, of a durable channel with ``keep``.
 
-    It is a row of a view. Workers write what that shows in the transaction in which they handle the
-    message: a row for a batch, with arrays.
+    It is a row of a view. Workers write a row for a batch, in arrays, in the transaction in which
+    they handle it.
     """
 
     slot = models.SmallIntegerField()
@@ -202,8 +204,8 @@ class Handled(models.Model):
     created_at = models.DateTimeField()
     """When it was sent."""
     handled_at = models.DateTimeField()
-    """When its batch ended; or when that was taken, if no message of it failed, was discarded, or
-    took 10 ms."""
+    """When its batch was claimed; or when it ended, if that had to be corrected: a message of it
+    failed, was put back or discarded, or took 10 ms."""
     kept_until = models.DateTimeField()
     """When workers may delete it."""
     outcome = models.CharField(max_length=10, choices=Outcome.choices)
@@ -223,7 +225,7 @@ class Handled(models.Model):
     id_bucket = models.BigIntegerField()
     """Its id without the last 12 bits, by which an index finds it."""
     is_unusual = models.BooleanField()
-    """Whether a message that is stored with it was discarded or had expired."""
+    """Whether it, or another message in its row of the history, was discarded or had expired."""
 
     objects = HandledQuerySet.as_manager()
 
@@ -233,7 +235,7 @@ class Handled(models.Model):
         managed = False
         verbose_name = _("kept message")
         verbose_name_plural = _("history")
-        ordering = ("message", "id")
+        ordering = ("bucket", "message", "id")
         default_permissions = ("view",)
 
     def __str__(self) -> str:

@@ -22,6 +22,8 @@ USED_SLOTS = 28
 """Number of partitions that hold what is kept for longest. The others have been emptied, or will be
 before their turn comes again."""
 DAY = timedelta(days=1)
+TYPES = {"slot": "smallint", "batch": "bigint", "keep": "interval"}
+"""Of the parameters that :func:`keeping` returns, in PostgreSQL."""
 
 
 def is_kept(channel: type[BaseChannel]) -> bool:
@@ -41,16 +43,12 @@ def keeping(channel: type[BaseChannel]) -> dict[str, Any]:
     return {"keep": keep, "slot": day // slot_days() % SLOTS, "batch": secrets.randbits(63)}
 
 
-TYPES = {"slot": "smallint", "batch": "bigint", "keep": "interval"}
-"""Of these parameters, in PostgreSQL."""
-
-
 def slot_days() -> int:
     """Return the number of days that have one slot, by the longest time that a channel keeps."""
     return max(1, math.ceil((longest_keep() or DAY) / DAY / USED_SLOTS))
 
 
-def copying(
+def keep_taken(
     *,
     is_unusual: str = "coalesce(min(expires_at) <= statement_timestamp(), false)",
     outcomes: str = "NULL",
@@ -60,8 +58,9 @@ def copying(
 ) -> SQL:
     """Return what keeps the rows of ``taken``; the arguments are SQL.
 
-    Without *outcomes*, they were handled now, unless they have expired. With a *part_of_bucket*,
-    each part has a row of its own: an array has no room for more than a gigabyte.
+    Without *outcomes*, they were handled now, unless they have expired. Messages with the same
+    *part_of_bucket* share a row; ``id`` gives each its own, as an array has no room for more than a
+    gigabyte.
     """
     return part(
         "queries/kept",

@@ -15,10 +15,10 @@ from django.utils.translation import gettext_lazy as _
 from pgpubsub_sql.channels import declared_channels, notified_names
 from pgpubsub_sql.django_internals import LoadedMigrations, applied_migration, for_write
 from pgpubsub_sql.handled import Handled, Outcome
-from pgpubsub_sql.keeping import copying, is_kept, keeping
+from pgpubsub_sql.keeping import is_kept, keep_taken, keeping
 from pgpubsub_sql.payloads.stored import PayloadDecoder
 from pgpubsub_sql.sql import query, render
-from pgpubsub_sql.sql.own_tables import MAX_REASON, RELAY
+from pgpubsub_sql.sql.own_tables import FIRST, MAX_REASON, PUBLISHED_AGAIN, RELAY
 
 if TYPE_CHECKING:
     from pgpubsub_sql.channels import BaseChannel
@@ -40,11 +40,15 @@ __all__ = [
 NUMBER = Coalesce("message", "id")
 """What the copies of a message share, and what orders messages: a later copy has a higher id."""
 
+_KEEP_CHOSEN = render(
+    "queries/keep_chosen",
+    kept=keep_taken(
+        is_unusual="true", outcomes="array_agg('discarded'::text)", part_of_bucket="id"
+    ),
+)
+
 BATCH = 1000
 """Notifications changed in one transaction."""
-
-FIRST = -(2**63)
-"""Below every id: those of adopted notifications are negative."""
 
 FAILED = models.Q(available_at__isnull=True) | models.Q(failed_at__isnull=False)
 """Those whose last attempt failed, and all that are parked."""
@@ -170,8 +174,10 @@ def _state() -> RawSQL:
 
 
 def _replay(rows: NotificationQuerySet) -> list[str]:
-    untried = {"attempts": 0, "unreadable": 0, "last_error": "", "reason": "", "failed_at": None}
-    return _make_ready(rows, **untried)
+    again = models.When(reason=PUBLISHED_AGAIN, then=models.Value(PUBLISHED_AGAIN))
+    reason = models.Case(again, default=models.Value(""))
+    untried = {"attempts": 0, "unreadable": 0, "last_error": "", "failed_at": None}
+    return _make_ready(rows, reason=reason, **untried)
 
 
 def _retry(rows: NotificationQuerySet) -> list[str]:
@@ -183,18 +189,14 @@ def _make_ready(rows: NotificationQuerySet, **values: Any) -> list[str]:
     return list(rows.order_by("channel").values_list("channel", flat=True).distinct())
 
 
-DISCARDED = copying(is_unusual="true", outcomes="array_agg('discarded'::text)", part_of_bucket="id")
-
-
 def _discard(rows: NotificationQuerySet) -> list[str]:
     kept = {one.postgres_name(): one for one in declared_channels() if is_kept(one)}
-    text = render("queries/keep_chosen", kept=DISCARDED)
     for name in rows.order_by("channel").values_list("channel", flat=True).distinct():
         if name in kept:
             ids = list(rows.filter(channel=name).values_list("pk", flat=True))
             values = {"ids": ids, "channel": name, **keeping(kept[name])}
             with connections[rows.db].cursor() as cursor:
-                cursor.execute(text, values)
+                cursor.execute(_KEEP_CHOSEN, values)
     rows.delete()
     return []
 

@@ -402,6 +402,21 @@ def test_what_had_expired_is_no_history(sale: type[Channel]) -> None:
 
 
 @pytest.mark.usefixtures("slots")
+def test_a_step_may_end_where_integers_do(sale: type[Channel]) -> None:
+    """The last number of a bucket is also the highest integer of four bytes."""
+    edge = 2**31 - 1
+    sql("SELECT setval('pgpubsub_sql_notification_id_seq', %s)", edge)
+    notify(sale(number=1))
+    keep(1)
+    join(sale)
+    sql("UPDATE pgpubsub_sql_subscription SET filled_to = %s WHERE name = 'search'", edge)
+    fill(sale)
+    assert [
+        row.payload["number"] for row in Notification.objects.filter(subscription="search")
+    ] == [1]
+
+
+@pytest.mark.usefixtures("slots")
 def test_what_has_expired_since_it_was_handled_is_left_out(sale: type[Channel]) -> None:
     """And what has not still expires in time."""
     hour = timezone.now() + datetime.timedelta(hours=1)

@@ -14,7 +14,7 @@ from benchmarks.stage import HERE, WARM_UP, Stage
 
 WORKLOADS = {"without keep": "typed", "with keep": "kept"}
 PARTS = 5
-"""What part of a run's backlog each of these has."""
+"""Each backlog is a fifth of the usual one."""
 ROUNDS = 16
 """Backlogs for each run. Pairs differ by more than the goal; the median of 80 by 3 to 4 %."""
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import BadRequest, PermissionDenied
@@ -103,7 +104,7 @@ class HistoryList(ChangeList):
         return rows if self.query else selected(rows, request.GET.dict())
 
     def get_ordering(self, request: HttpRequest, queryset: Any) -> list[Any]:
-        """Order by what indexes have."""
+        """Order as an index does."""
         return ["-handled_at", "-id"]
 
     def get_results(self, request: HttpRequest) -> None:
@@ -153,8 +154,10 @@ def _load(rows: HandledQuerySet, keys: Sequence[Key]) -> list[Handled]:
 
 @admin.action(permissions=["replay"], description=AGAIN.label)
 def send_again(model_admin: HandledAdmin, request: HttpRequest, queryset: Any) -> HttpResponse:
-    """Ask whether to send the chosen messages again."""
-    return model_admin.confirm(request, sorted(queryset.values_list("pk", flat=True)))
+    """Ask whether to send the chosen messages again, which their ids alone would not find soon."""
+    chosen = map(id_of, request.POST.getlist(ACTION_CHECKBOX_NAME))
+    rows = queryset.with_ids(pk for pk in chosen if pk is not None)
+    return model_admin.confirm(request, sorted(rows.values_list("pk", flat=True)))
 
 
 class HandledAdmin(ReadOnlyAdmin):

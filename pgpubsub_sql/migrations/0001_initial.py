@@ -201,7 +201,7 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "history",
                 "default_permissions": ("view",),
                 "managed": False,
-                "ordering": ("message", "id"),
+                "ordering": ("bucket", "message", "id"),
                 "required_db_vendor": "postgresql",
             },
         ),

@@ -26,8 +26,8 @@ from pgpubsub_sql.migrations_ops.shared_operations import (
     CreateSecret,
     CreateShared,
     CreateSubscriptions,
+    history_view,
     slots,
-    view,
 )
 from pgpubsub_sql.sql import SQL, query, quote_identifier, render
 from pgpubsub_sql.sql.catalogue import function_definition
@@ -35,6 +35,7 @@ from pgpubsub_sql.sql.comparison import FunctionDefinition
 from pgpubsub_sql.sql.own_tables import (
     COUNTER,
     HANDLED,
+    HANDLED_COLUMNS,
     HISTORY,
     IN_FLIGHT,
     INBOX,
@@ -102,8 +103,8 @@ class _Present:
     is_secret_public: bool
     slots: int
     """Number of the history's partitions."""
-    has_view: bool
-    """Whether the view of the history is there."""
+    view: list[str] | None
+    """The columns of the history's view; None if there is none."""
 
 
 def shared_operations() -> Iterator[CreateShared]:
@@ -160,10 +161,10 @@ def _read(connection: BaseDatabaseWrapper, schema: str, signatures: list[str]) -
     }
     with connection.cursor() as cursor:
         cursor.execute(query("our_objects"), values)
-        *arrays, is_secret_public, slots, has_view = cursor.fetchone()
+        *arrays, is_secret_public, slots, view = cursor.fetchone()
     columns, indexes, functions = (json.loads(array or "[]") for array in arrays)
     present = _Present(
-        functions=functions, is_secret_public=is_secret_public, slots=slots, has_view=has_view
+        functions=functions, is_secret_public=is_secret_public, slots=slots, view=view
     )
     for table, is_logged, *properties in columns:
         present.columns[table].append(_PresentColumn(*properties))
@@ -186,8 +187,9 @@ def _table_faults(
             yield _fault(f"The table {table} is unlogged", "set_logged", where)
         yield from _column_faults(where, present.columns[table])
         yield from _index_faults(where, present.indexes[table])
-    if HISTORY in present.columns and not present.has_view:
-        yield Fault(f"The view {HANDLED} is missing", partial(_run, view(schema)))
+    if HISTORY in present.columns and present.view != list(HANDLED_COLUMNS):
+        what = "is missing" if present.view is None else "has other columns"
+        yield Fault(f"The view {HANDLED} {what}", partial(_create_view, schema))
     if longest_keep() and present.slots < SLOTS:
         text = f"The table {HISTORY} has {present.slots} of the {SLOTS} partitions that it needs"
         yield Fault(text, partial(_create_slots, schema), is_outdated=True)
@@ -322,6 +324,10 @@ def _create_table(table: str, schema: str, editor: Editor) -> None:
         operation.create(schema, editor)
     else:
         editor.create_model(apps.get_model(APP, _MODELS[table]))
+
+
+def _create_view(schema: str, editor: Editor) -> None:
+    execute(editor, history_view(schema))
 
 
 def _create_slots(schema: str, editor: Editor) -> None:

@@ -149,15 +149,16 @@ class CreateHistory(CreateShared):
     def _created(self, schema: str) -> Iterator[str]:
         yield render("helpers/create_history", schema=schema)
         yield render("helpers/create_history_indexes", schema=schema)
-        yield view(schema)
+        yield from history_view(schema)
 
     def _dropped(self, schema: str) -> str:
-        return render("helpers/drop_history", schema=schema)
+        drop = [render(f"helpers/drop_{name}", schema=schema) for name in ("handled", "history")]
+        return "\n".join(drop)
 
 
-def view(schema: str) -> str:
-    """Return the statement that creates the view of the history."""
-    return render("helpers/create_handled", schema=schema)
+def history_view(schema: str) -> list[str]:
+    """Return the statements that create the view of the history, in place of one that differs."""
+    return [render(f"helpers/{what}_handled", schema=schema) for what in ("drop", "create")]
 
 
 def slots(schema: str) -> str:

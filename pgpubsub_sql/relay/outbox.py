@@ -17,7 +17,7 @@ from django.db import connections, transaction
 
 from pgpubsub_sql.channels import BaseChannel
 from pgpubsub_sql.errors import BrokerUnavailable
-from pgpubsub_sql.keeping import copying, is_kept, keeping
+from pgpubsub_sql.keeping import is_kept, keep_taken, keeping
 from pgpubsub_sql.relay.broker import Broker
 from pgpubsub_sql.relay.names import Stream, parse, partition_of, prefix
 from pgpubsub_sql.relay.owner import this_database
@@ -34,14 +34,18 @@ from pgpubsub_sql.relay.publishing import (
 )
 from pgpubsub_sql.relay.streams import newest, owned
 from pgpubsub_sql.sql import part, query, render
+from pgpubsub_sql.sql.own_tables import PUBLISHED_AGAIN
 from pgpubsub_sql.sql.templates import NOTHING
 
 logger = logging.getLogger("pgpubsub_sql.relay")
 
 LOOK_SECONDS = 10.0
 """Time between two looks for streams of a newer generation."""
-REASONS = "CASE WHEN bool_or(reason <> '') THEN array_agg(reason::text) END"
-"""What is kept of the reasons of messages: that they were published again."""
+KEPT = keep_taken(
+    is_unusual="bool_or(id = ANY (%(expired)s::bigint[]))",
+    outcomes="array_agg(CASE WHEN id = ANY (%(expired)s) THEN 'expired' ELSE 'handled' END)",
+    reasons="array_agg(CASE WHEN reason = %(again)s THEN reason::text ELSE '' END)",
+)
 NEXT = render("queries/next_in_outbox", size=part("queries/size"))
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -104,7 +108,7 @@ class Outbox:
         self._using = using
         self._channel = channel
         self._name = channel.postgres_name()
-        self._copying = copying(reasons=REASONS) if is_kept(channel) else NOTHING
+        self._kept = KEPT if is_kept(channel) else NOTHING
         self._origin = broker.settings.publisher()
         self._prefix = prefix(self._origin, self._name)
         self._found: list[Stream] = []
@@ -149,7 +153,7 @@ class Outbox:
         )
         expired = [row for row in rows if row.has_expired]
         if gone := [row.id for row in [*sent, *expired]]:
-            self._delete(gone)
+            self._delete(gone, [row.id for row in expired])
         return Published(
             published=len(sent),
             parked=[row.id for row in parked],
@@ -248,12 +252,14 @@ class Outbox:
             " Send less, or raise max_payload in the configuration of its servers and replay it."
         )
         if rows:
-            self._execute("park_in_outbox", {"ids": [row.id for row in rows], "error": reason})
+            values = {"ids": [row.id for row in rows], "error": reason, "again": PUBLISHED_AGAIN}
+            self._execute("park_in_outbox", values)
 
-    def _delete(self, ids: list[int]) -> None:
+    def _delete(self, ids: list[int], expired: list[int]) -> None:
         kept = keeping(self._channel) if is_kept(self._channel) else {}
-        text = render("queries/delete_from_outbox", kept=self._copying)
-        self._execute("delete_from_outbox", {"ids": ids, **kept}, text)
+        values = {"ids": ids, "expired": expired, "again": PUBLISHED_AGAIN}
+        text = render("queries/delete_from_outbox", kept=self._kept)
+        self._execute("delete_from_outbox", values | kept, text)
 
     def _execute(self, name: str, values: dict[str, Any], text: str = "") -> list[Any]:
         with connections[self._using].cursor() as cursor:

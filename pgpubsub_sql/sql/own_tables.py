@@ -56,12 +56,25 @@ HISTORY = "pgpubsub_sql_history"
 SLOTS = 32
 """Number of its partitions."""
 BUCKET_BITS = 12
-"""How many bits of a number, or of an id, tell messages of one bucket of the history apart."""
+"""How many bits of a number, or of an id, tell messages of one bucket of the history apart. Queries
+say ``>> 12``."""
 HANDLED = "pgpubsub_sql_handled"
 """The view of its messages."""
+HANDLED_COLUMNS = (
+    *("slot", "id", "channel", "subscription", "message", "key", "payload", "created_at"),
+    *("handled_at", "kept_until", "outcome", "reason", "attempts", "duration", "expires_at"),
+    *("batch", "bucket", "id_bucket", "is_unusual"),
+)
+"""Its columns."""
 
 COUNTED = ("handled", "failed", "parked", "discarded", "expired")
 """What becomes of a message: the columns that count."""
+
+FIRST = -(2**63)
+"""Below every id and every number: those of adopted notifications are negative."""
+
+PUBLISHED_AGAIN = "published again"
+"""The reason of messages that the relay publishes a second time, and of what is kept of them."""
 
 NUMBERS = "pgpubsub_sql_notification_id_seq"
 """The sequence of ids, which also numbers messages."""

@@ -41,7 +41,7 @@ QUICKEST_GROWTH = 10
 """A batch is at most this many times as large as the one before."""
 
 SLOW_SECONDS = 0.01
-"""Shortest time that is kept of a message: less than what corrects its row of the history costs."""
+"""Shortest time that is kept of a message: noting it has its whole batch written again."""
 
 DONE = Done()
 FINAL = Done | Discarded | Expired | Park

@@ -86,7 +86,7 @@ COLUMNS = (
 )
 
 
-def statement(name: str, claim_filter: ClaimFilter, copying: SQL = NOTHING) -> str:
+def statement(name: str, claim_filter: ClaimFilter, kept: SQL = NOTHING) -> str:
     """Return the text of the query *name* with the filter in it, and what else it does."""
     unusual = part("queries/unusual")
     return render(
@@ -97,7 +97,7 @@ def statement(name: str, claim_filter: ClaimFilter, copying: SQL = NOTHING) -> s
         found=part("queries/found", given_up=part("queries/given_up")),
         claimed=part("queries/claimed", unusual=unusual),
         abandoned=part("queries/abandoned", unusual=unusual),
-        kept=copying,
+        kept=kept,
     )
 
 
@@ -107,7 +107,7 @@ def claiming(name: str, claim_filter: ClaimFilter, history: History, **types: st
     These are *types*, and those that all claims have. It is planned each time if the filter has
     values: nobody knows their types.
     """
-    text = statement(name, claim_filter, history.copying)
+    text = statement(name, claim_filter, history.kept)
     every = TYPES | types | history.types
     return Planned(name, text, every if not claim_filter.values else None, COLUMNS)
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import DatabaseError, transaction
 
 from pgpubsub_sql.channels import BaseChannel
-from pgpubsub_sql.keeping import TYPES, copying, is_kept, keeping
+from pgpubsub_sql.keeping import TYPES, is_kept, keep_taken, keeping
 from pgpubsub_sql.sql import LOCK_NOT_AVAILABLE, render, sqlstate
 from pgpubsub_sql.sql.privileges import Role, missing_for
 from pgpubsub_sql.sql.templates import NOTHING
@@ -20,16 +20,16 @@ logger = logging.getLogger("pgpubsub_sql.worker")
 
 CORRECTING = render(
     "queries/correct",
-    kept=copying(
+    kept=keep_taken(
         is_unusual="bool_or(outcome <> 'handled')",
         outcomes="array_agg(outcome)",
-        reasons="array_agg(reason)",
-        durations="array_agg(duration)",
+        reasons="CASE WHEN bool_or(reason <> '') THEN array_agg(reason) END",
+        durations="CASE WHEN count(duration) > 0 THEN array_agg(duration) END",
     ),
 )
 DISCARDING = render(
     "queries/keep_discarded",
-    kept=copying(
+    kept=keep_taken(
         is_unusual="true",
         outcomes="array_agg('discarded'::text)",
         reasons="array_agg(%(reason)s::text)",
@@ -40,7 +40,7 @@ DISCARDING = render(
 class History:
     """Keeps the messages of *channel* that are handled, if it says so.
 
-    The statement that claims them keeps them, too: :attr:`copying` goes into it, with the values
+    The statement that claims them keeps them, too: :attr:`kept` goes into it, with the values
     that :meth:`begin` returns. At the end of the batch, :meth:`correct` removes those that go back.
     All that is one transaction.
     """
@@ -48,7 +48,7 @@ class History:
     def __init__(self, channel: type[BaseChannel], session: Session) -> None:
         self.is_kept = is_kept(channel)
         """Whether there is anything to do."""
-        self.copying = copying() if self.is_kept else NOTHING
+        self.kept = keep_taken() if self.is_kept else NOTHING
         self.types = TYPES if self.is_kept else {}
         """Of the parameters of that."""
         self._channel = channel
@@ -64,7 +64,8 @@ class History:
 
     def correct(self, batch: Batch) -> None:
         """Write what has become of the messages of *batch*; remove those that are put back."""
-        is_right = not batch.durations and batch.count(Done) == len(batch.claimed)
+        unchanged = batch.count(Done) + batch.count(Expired)
+        is_right = not batch.durations and unchanged == len(batch.claimed)
         if not self.is_kept or is_right:
             return
         done = [

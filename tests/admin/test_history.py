@@ -206,11 +206,8 @@ PAGES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_of_a_million_reads_what_it_shows_by_an_index(
-    million: None, client_of: Callable[..., Client], name: str
-) -> None:
-    client = client_of(superuser=True)
+def reads(call: Callable[[], object]) -> list[dict[str, Any]]:
+    """Return what the statements read of the history that *call* executes."""
     found: list[dict[str, Any]] = []
 
     def explain(execute: Any, statement: str, values: Any, many: bool, context: Any) -> Any:
@@ -223,11 +220,35 @@ def test_a_page_of_a_million_reads_what_it_shows_by_an_index(
         return execute(statement, values, many, context)
 
     with connection.execute_wrapper(explain):
-        text(client.get(HISTORY, PAGES[name]))
+        call()
     assert found
-    read = sum(rows_of(one) + one.get("Rows Removed by Filter", 0) for one in found)
+    return found
+
+
+def rows_read(found: list[dict[str, Any]]) -> float:
+    return sum(rows_of(one) + one.get("Rows Removed by Filter", 0) for one in found)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_of_a_million_reads_what_it_shows_by_an_index(
+    million: None, client_of: Callable[..., Client], name: str
+) -> None:
+    client = client_of(superuser=True)
+    found = reads(lambda: text(client.get(HISTORY, PAGES[name])))
+    read = rows_read(found)
     # A subscription is in no index: its name is looked for in all batches, without their messages.
     of_subscription = {"no such subscription": 200_000, "no such subscription of a channel": 40_000}
     assert read <= 2 * MOST / 5 + 1000 + of_subscription.get(name, 0) * 1.01, read
     for one in found:
         assert one["Node Type"] != "Seq Scan" or rows_of(one) == 0, one
+
+
+def test_what_is_chosen_of_a_million_is_found_by_an_index(
+    million: None, client_of: Callable[..., Client]
+) -> None:
+    client = client_of(superuser=True)
+    data = {"action": "send_again", "index": 0, "_selected_action": [7, 500_000]}
+    pages: list[str] = []
+    found = reads(lambda: pages.append(text(client.post(HISTORY, data))))
+    assert "2 messages are concerned." in flat(pages[0])
+    assert rows_read(found) <= 2 * MOST / 5, found

@@ -158,3 +158,17 @@ def test_who_may_not_keep_what_is_discarded_is_told_so(delivery: Delivery) -> No
         sql("RESET ROLE")
         sql("DROP OWNED BY discarding; DROP ROLE discarding")
     assert Notification.objects.count() == 1
+
+
+@pytest.mark.usefixtures("week")
+def test_who_may_not_read_the_history_is_told_so() -> None:
+    """A view has privileges of its own."""
+    sql("CREATE ROLE reading")
+    sql("GRANT SELECT ON pgpubsub_sql_history TO reading")
+    try:
+        sql("SET ROLE reading")
+        with pytest.raises(Exception, match=r"lacks .*SELECT on public\.pgpubsub_sql_handled"):
+            run("history")
+    finally:
+        sql("RESET ROLE")
+        sql("DROP OWNED BY reading; DROP ROLE reading")

@@ -14,7 +14,7 @@ from pgpubsub_sql.filters import ClaimFilter
 from pgpubsub_sql.handled import PAGE, HandledQuerySet
 from pgpubsub_sql.keeping import keeping
 from pgpubsub_sql.sql import query
-from pgpubsub_sql.sql.own_tables import BUCKET_BITS
+from pgpubsub_sql.sql.own_tables import BUCKET_BITS, HANDLED_COLUMNS
 from pgpubsub_sql.subscriptions import Lane
 from pgpubsub_sql.worker.claims import CLAIM_BYTES, statement
 from pgpubsub_sql.worker.delivery import Delivery
@@ -22,7 +22,7 @@ from pgpubsub_sql.worker.history import CORRECTING, History
 from tests.app.channels import Job, Step
 from tests.delivery.plans import explained
 from tests.delivery.sending import jobs
-from tests.kept import kept_by
+from tests.kept import keep, kept_by
 from tests.ledger import sql
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -75,11 +75,11 @@ def test_no_statement_of_a_batch_searches_the_history(delivery: Delivery) -> Non
     history = History(Job, delivery.session)
     start = {"keyless": False, "after": "-infinity", "after_id": 0, "limit": 500}
     values = {**start, "bytes": CLAIM_BYTES, **Lane("app.Job")._asdict(), **history.begin()}
-    take = statement("take", ClaimFilter(), history.copying)
+    take = statement("take", ClaimFilter(), history.kept)
     assert "INSERT INTO pgpubsub_sql_history" in take
     assert scans(take, values) == []
     chosen = {"keys": ["a"], "alone": False, "limit": 500, "bytes": CLAIM_BYTES}
-    keyed = statement("take_ordered", ClaimFilter(), History(Step, delivery.session).copying)
+    keyed = statement("take_ordered", ClaimFilter(), History(Step, delivery.session).kept)
     assert scans(keyed, chosen | Lane("app.Step")._asdict() | history.begin()) == []
 
 
@@ -147,6 +147,14 @@ def test_messages_are_found_by_their_ids() -> None:
     of_each = read_by(lambda: found.extend(row.pk for row in Handled.objects.all().with_ids(ids)))
     assert sorted(found) == ids
     assert sum(of_each) <= 3 * BUCKET / BATCH * 1.3, of_each
+
+
+def test_the_view_has_the_columns_of_its_model() -> None:
+    """And the bucket of each message is its number without the last bits."""
+    assert [field.column for field in Handled._meta.get_fields()] == list(HANDLED_COLUMNS)
+    keep(id="70001", message="8193")
+    (row,) = Handled.objects.all()
+    assert (row.bucket, row.id_bucket) == (8193 >> BUCKET_BITS, 70001 >> BUCKET_BITS)
 
 
 @pytest.mark.usefixtures("many")

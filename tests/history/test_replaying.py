@@ -15,7 +15,7 @@ from pgpubsub_sql.migrations_ops.subscriptions import register
 from pgpubsub_sql.worker.delivery import Delivery
 from tests.app.channels import Job, Step
 from tests.delivery.sending import drain, jobs
-from tests.kept import scatter
+from tests.kept import keep, scatter
 from tests.ledger import numbers, sql
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -87,6 +87,13 @@ def test_what_has_expired_since_it_was_handled_is_not_sent_again(delivery: Deliv
     assert Handled.objects.replay() == 1
     (row,) = Notification.objects.all()
     assert (row.payload["number"], row.expires_at) == (2, hour)
+
+
+def test_adopted_messages_are_sent_again_too() -> None:
+    """Their numbers are negative; buckets begin far below."""
+    for number in (-5, -4097, 5):
+        keep(number, id="%s", channel="'app.Job'", payload="'{\"number\": 1}'::jsonb")
+    assert Handled.objects.count_again() == Handled.objects.replay() == 3
 
 
 def test_a_subscription_that_is_not_registered_is_an_error(delivery: Delivery) -> None:

@@ -14,7 +14,7 @@ from django.db import connection
 from pgpubsub_sql import Handled, keeping
 from pgpubsub_sql.errors import NotReadyYet
 from pgpubsub_sql.migrations_ops.maintenance import follow_declarations
-from pgpubsub_sql.migrations_ops.shared_faults import find_faults
+from pgpubsub_sql.migrations_ops.shared_faults import find_faults, repair_faults
 from pgpubsub_sql.sql.own_tables import SLOTS
 from pgpubsub_sql.sql.privileges import missing_privileges
 from pgpubsub_sql.worker.delivery import Delivery
@@ -321,3 +321,23 @@ def test_verify_says_that_the_function_has_to_own_the_table(
     finally:
         sql(f"ALTER FUNCTION pgpubsub_forget_v1(integer) OWNER TO {owner}")
         sql("DROP OWNED BY former; DROP ROLE former")
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ("DROP VIEW pgpubsub_sql_handled", "is missing"),
+        (
+            "DROP VIEW pgpubsub_sql_handled;"
+            "CREATE VIEW pgpubsub_sql_handled AS SELECT slot, batch FROM pgpubsub_sql_history",
+            "has other columns",
+        ),
+    ],
+)
+def test_the_view_of_the_history_is_repaired(change: str, what: str) -> None:
+    sql(change)
+    (fault,) = find_faults(connection, "public")
+    assert fault.text == f"The view pgpubsub_sql_handled {what}"
+    repair_faults(connection, "public", [fault])
+    assert not find_faults(connection, "public")
+    assert not Handled.objects.exists()

@@ -15,7 +15,7 @@ from tests.ledger import sql
 
 OBJECTS = """
     SELECT format('ALTER TABLE %I OWNER TO {role}', relname)
-    FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+    FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')
     UNION ALL
     SELECT format('ALTER FUNCTION %s OWNER TO {role}', oid::regprocedure)
     FROM pg_proc WHERE starts_with(proname, 'pgpubsub_')

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from django.db import connections, transaction
+from django.utils import timezone
 
 from example.relay.servers import Nats
 from pgpubsub_sql import notify, notify_many
@@ -92,6 +93,22 @@ def test_what_is_published_is_kept_if_its_channel_says_so(
         "SELECT payload ->> 'number', outcome, subscription FROM pgpubsub_sql_handled ORDER BY id"
     )
     assert sql(kept) == [("1", "handled", "relay"), ("2", "expired", "relay")]
+
+
+def test_what_expires_once_it_is_published_is_kept_as_published(
+    broker: Broker, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Job, "keep", datetime.timedelta(days=1))
+    notify(Job(1), expires=timezone.now() + datetime.timedelta(hours=1))
+    delete = Outbox._delete
+
+    def expire(self: Outbox, ids: list[int], expired: list[int]) -> None:
+        sql("UPDATE pgpubsub_sql_notification SET expires_at = now() WHERE id = ANY (%s)", ids)
+        delete(self, ids, expired)
+
+    monkeypatch.setattr(Outbox, "_delete", expire)
+    assert Outbox(broker, Job, using="default").publish_next().published == 1
+    assert sql("SELECT outcome FROM pgpubsub_sql_handled") == [("handled",)]
 
 
 def test_a_message_that_is_not_due_stays(outbox: Outbox) -> None:

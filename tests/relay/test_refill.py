@@ -23,6 +23,7 @@ from pgpubsub_sql.relay.outbox import Outbox
 from pgpubsub_sql.relay.receiver import Receiver
 from pgpubsub_sql.relay.settings import RelaySettings
 from pgpubsub_sql.relay.streams import existing
+from pgpubsub_sql.sql.own_tables import PUBLISHED_AGAIN
 from pgpubsub_sql.worker.shutdown import Shutdown
 from tests.app.channels import Job
 from tests.conftest import eventually
@@ -164,6 +165,35 @@ def test_a_channel_that_is_not_published_any_more_is_named(
     sql("DELETE FROM pgpubsub_sql_subscription WHERE name = 'relay'")
     with pytest.raises(LookupError, match="Set relay = True on it, and run migrate"):
         Handled.objects.publish_again()
+
+
+def test_it_is_kept_as_published_again_whatever_becomes_of_it_before(
+    relay: RelaySettings, broker: Broker
+) -> None:
+    """Somebody replays it; or it is parked for a while, as the broker takes less."""
+    run("relay", "--setup")
+    outbox = Outbox(broker, Job, using="default")
+    send(outbox, 0)
+    assert Handled.objects.publish_again() == 1
+    (row,) = Notification.objects.filter(subscription="relay")
+    outbox._execute("park_in_outbox", {"ids": [row.pk], "error": "", "again": PUBLISHED_AGAIN})
+    assert Notification.objects.filter(subscription="relay").replay() == 1
+    assert outbox.publish_next().published == 1
+    assert Handled.objects.filter(subscription="relay").count() == 2
+    assert Handled.objects.published().count() == 1
+
+
+def test_what_was_parked_before_it_was_published_counts_as_published(
+    relay: RelaySettings, broker: Broker
+) -> None:
+    run("relay", "--setup")
+    outbox = Outbox(broker, Job, using="default")
+    notify_many([Job(0)])
+    (row,) = Notification.objects.filter(subscription="relay")
+    outbox._execute("park_in_outbox", {"ids": [row.pk], "error": "", "again": PUBLISHED_AGAIN})
+    assert Notification.objects.parked().retry() == 1
+    assert outbox.publish_next().published == 1
+    assert Handled.objects.published().count() == 1
 
 
 def test_what_was_never_published_is_not_sent(broker: Broker) -> None:

@@ -1,8 +1,8 @@
 -- The history: what is kept of messages that were handled.
 
 -- create_history --
--- A row is a batch, or what of it has the same buckets: 4,096 consecutive numbers, and ids. The parts of messages are in
--- arrays, in the same order; an array is NULL if none of them has that. The table has no managed model, so flush, which
+-- A row is a batch, or what of it has the same buckets: 4,096 consecutive numbers, and ids. The parts of messages are
+-- in arrays, in the same order; an array is NULL if none of them has that. The table has no managed model, so flush, which
 -- would take a while for so many partitions, leaves it alone. Nothing is unique: a sequence that somebody has set back
 -- would keep workers from handling anything. Nothing is compressed, which would take longer than all else.
 CREATE TABLE IF NOT EXISTS :"schema".pgpubsub_sql_history (
@@ -50,7 +50,7 @@ CREATE INDEX IF NOT EXISTS pgpubsub_sql_history_kept ON :"schema".pgpubsub_sql_h
 -- create_handled --
 -- A row for each message. Conditions on the columns of the table are looked up in its indexes: whoever selects by
 -- message, id or outcome says bucket, id_bucket or is_unusual besides.
-CREATE OR REPLACE VIEW :"schema".pgpubsub_sql_handled AS
+CREATE VIEW :"schema".pgpubsub_sql_handled AS
 SELECT
     history.slot, one.id, history.channel, history.subscription, coalesce(one.message, one.id) AS message, one.key,
     one.payload, one.created_at, history.handled_at, history.kept_until,
@@ -84,6 +84,8 @@ BEGIN
 END
 $pgpubsub$;
 
--- drop_history --
+-- drop_handled --
 DROP VIEW IF EXISTS :"schema".pgpubsub_sql_handled;
+
+-- drop_history --
 DROP TABLE IF EXISTS :"schema".pgpubsub_sql_history;

@@ -112,8 +112,9 @@ WHERE proname = ANY (%(functions)s::text[]) AND pg_function_is_visible(pg_proc.o
 ORDER BY proname, srrelid::regclass::text, tgname
 
 -- our_objects --
--- What a schema has of our tables, their indexes, and our functions, each as a JSON array of rows; and whether
--- every role may read the table of the secret, how many partitions the history has, and whether its view is there. A missing table has no columns, a missing function only NULLs.
+-- What a schema has of our tables, their indexes, and our functions, each as a JSON array of rows; whether every role may
+-- read the table of the secret; how many partitions the history has; and the columns of its view. A missing table has no
+-- columns, a missing function only NULLs.
 SELECT
     (
         SELECT json_agg(json_build_array(
@@ -154,7 +155,11 @@ SELECT
         SELECT count(*)::integer FROM pg_inherits
         WHERE inhparent = to_regclass(quote_ident(%(schema)s) || '.pgpubsub_sql_history') AND NOT inhdetachpending
     ),
-    to_regclass(quote_ident(%(schema)s) || '.pgpubsub_sql_handled') IS NOT NULL
+    (
+        SELECT array_agg(attname::text ORDER BY attnum)
+        FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
+        WHERE pg_class.oid = to_regclass(quote_ident(%(schema)s) || '.pgpubsub_sql_handled') AND relkind = 'v'
+    )
 
 -- renamed_table --
 -- The present name of a table of ours that was renamed: its indexes have kept their names.

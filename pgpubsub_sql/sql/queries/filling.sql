@@ -77,7 +77,7 @@ WITH subscription AS MATERIALIZED (
     SELECT max(bucket) AS last, count(*) = %(limit)s AS is_part
     FROM (
         SELECT bucket FROM pgpubsub_sql_handled
-        WHERE channel = %(channel)s AND bucket >= (%(filled_to)s + 1) >> 12 AND bucket <= %(fill_until)s >> 12
+        WHERE channel = %(channel)s AND bucket >= (CAST(%(filled_to)s AS bigint) + 1) >> 12 AND bucket <= %(fill_until)s >> 12
         ORDER BY bucket LIMIT %(limit)s
     ) AS next
 ), kept AS MATERIALIZED (
@@ -85,7 +85,7 @@ WITH subscription AS MATERIALIZED (
     SELECT message AS number, payload, key, created_at, expires_at,
         subscription = %(subscription)s AND handled_at >= (SELECT created_at FROM subscription) AS is_there
     FROM pgpubsub_sql_handled
-    WHERE channel = %(channel)s AND bucket >= (%(filled_to)s + 1) >> 12 AND bucket <= (SELECT last FROM ahead)
+    WHERE channel = %(channel)s AND bucket >= (CAST(%(filled_to)s AS bigint) + 1) >> 12 AND bucket <= (SELECT last FROM ahead)
         AND message > %(filled_to)s AND message <= %(fill_until)s
         AND outcome <> 'expired' AND (expires_at IS NULL OR expires_at > statement_timestamp())
     ORDER BY message, is_there DESC LIMIT %(limit)s

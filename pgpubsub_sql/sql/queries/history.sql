@@ -113,7 +113,7 @@ ORDER BY again.number
 -- Store messages of the history for the relay alone, with the number and the time of which their ids are computed. What
 -- is kept of them says so: whoever asks for what was published means the first time.
 INSERT INTO pgpubsub_sql_notification (channel, subscription, message, payload, key, created_at, expires_at, reason)
-SELECT channel, %(subscription)s, number, payload, key, created_at, expires_at, 'published again'
+SELECT channel, %(subscription)s, number, payload, key, created_at, expires_at, %(again)s
 FROM (:{chosen}) AS sorted
 ORDER BY number
 

@@ -42,7 +42,7 @@ WITH object AS (
     UNION ALL
     SELECT 'TABLE', nspname, relname, pg_class.oid, pg_table_is_visible(pg_class.oid), format('%%I.%%I', nspname, relname)
     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-    WHERE relkind IN ('r', 'p') AND relname = ANY (%(names)s::text[])
+    WHERE relkind IN ('r', 'p', 'v') AND relname = ANY (%(names)s::text[])
     UNION ALL
     SELECT 'SEQUENCE', nspname, relname, pg_class.oid, pg_table_is_visible(pg_class.oid), format('SEQUENCE %%I.%%I', nspname, relname)
     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace

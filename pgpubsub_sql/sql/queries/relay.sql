@@ -129,11 +129,13 @@ WHERE before < %(bytes)s ORDER BY number
 -- park_in_outbox --
 -- Park messages that cannot be published.
 UPDATE pgpubsub_sql_notification
-SET available_at = NULL, last_error = %(error)s, reason = 'TooLarge', failed_at = clock_timestamp()
+SET available_at = NULL, last_error = %(error)s, failed_at = clock_timestamp(),
+    reason = CASE WHEN reason = %(again)s THEN reason ELSE 'TooLarge' END
 WHERE id = ANY (%(ids)s)
 
 -- delete_from_outbox --
--- Delete messages that were published, or have expired, and keep those of a channel that says so.
+-- Delete messages that were published, or have expired, and keep those of a channel that says so. One may have expired
+-- since it was published.
 WITH taken AS (
     DELETE FROM pgpubsub_sql_notification WHERE id = ANY (%(ids)s)
     RETURNING *
