@@ -12,6 +12,7 @@ from django.db import connection
 from pgpubsub_sql.errors import NotReady
 from pgpubsub_sql.relay.outbox import NEXT
 from pgpubsub_sql.sql import query, render
+from pgpubsub_sql.sql.own_tables import PUBLISHED_AGAIN
 from pgpubsub_sql.sql.readiness import check_ready, check_workable
 from pgpubsub_sql.sql.templates import NOTHING
 from tests.ledger import sql
@@ -62,7 +63,8 @@ def test_a_publisher_of_the_relay_needs_no_more_than_the_page_says() -> None:
             cursor.execute(query(name), values)
         cursor.execute(query("this_database"))
         cursor.execute(NEXT, values)
-        cursor.execute(query("park_in_outbox"), {"ids": [1], "error": "too large"})
+        parked = {"ids": [1], "error": "too large", "again": PUBLISHED_AGAIN}
+        cursor.execute(query("park_in_outbox"), parked)
         cursor.execute(render("queries/delete_from_outbox", kept=NOTHING), {"ids": [1]})
 
 
