@@ -126,7 +126,7 @@ def test_the_page_of_channels_counts_by_an_index(
     lanes = 10
     for node in reads(CHANNELS):
         assert "Seq Scan" not in node["Node Type"], node
-        assert rows_of(node) <= lanes * (MOST + 2), node
+        assert rows_of(node) <= lanes * MOST * 1.01, node  # older servers round the mean of loops
 
 
 @pytest.mark.parametrize("parameters", [{}, {"reason": "Rare"}, {"show": "parked"}])
