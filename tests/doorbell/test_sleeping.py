@@ -142,12 +142,12 @@ def test_a_transaction_that_is_prepared_keeps_a_worker_from_sleeping(worker: Wor
         cursor.execute("PREPARE TRANSACTION 'pending'")
         writing.commit()
         writing.autocommit = True
-        states = worker._sleeper._states
-        eventually(lambda: worker.step() or states[Lane("app.Job")] is SleepState.DROWSY)
-        for _ in range(20):
-            worker.step()
-            assert states[Lane("app.Job")] is not SleepState.ASLEEP
-        cursor.execute("COMMIT PREPARED 'pending'")
+        try:
+            for _ in range(50):
+                worker.step()
+                assert worker._sleeper._states[Lane("app.Job")] is not SleepState.ASLEEP
+        finally:
+            cursor.execute("COMMIT PREPARED 'pending'")
     work(worker, 1)
     fall_asleep(worker)
 
