@@ -152,13 +152,16 @@ class CreateHistory(CreateShared):
         yield from history_view(schema)
 
     def _dropped(self, schema: str) -> str:
-        drop = [render(f"helpers/drop_{name}", schema=schema) for name in ("handled", "history")]
-        return "\n".join(drop)
+        view = render("helpers/drop_handled", schema=schema)
+        return "\n".join([view, render("helpers/drop_history", schema=schema)])
 
 
 def history_view(schema: str) -> list[str]:
     """Return the statements that create the view of the history, in place of one that differs."""
-    return [render(f"helpers/{what}_handled", schema=schema) for what in ("drop", "create")]
+    return [
+        render("helpers/drop_handled", schema=schema),
+        render("helpers/create_handled", schema=schema),
+    ]
 
 
 def slots(schema: str) -> str:
