@@ -28,7 +28,8 @@ SIZES = {
     "table": "SELECT pg_table_size('pgpubsub_sql_notification')",
     "indexes": "SELECT pg_indexes_size('pgpubsub_sql_notification')",
 }
-SETTLING_SECONDS = 1.0
+SETTLING_SECONDS = 12.0
+"""PostgreSQL counts what a session has done up to ten seconds later, once that is idle."""
 
 
 def held(stage: Stage) -> Outcome:
