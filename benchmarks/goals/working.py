@@ -76,7 +76,7 @@ def _idle(stage: Stage, kind: str, title: str, **environment: str) -> Outcome:
 
     def run() -> float:
         with listening(stage, database, kind, **environment) as (child,):
-            time.sleep(SETTLING_SECONDS)
+            time.sleep(min(SETTLING_SECONDS, seconds))
             transactions, ticks = _transactions(stage, database), _ticks(child)
             time.sleep(seconds)
             shares.append((_ticks(child) - ticks) / seconds * 100)
