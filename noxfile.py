@@ -2,8 +2,9 @@
 
 One session for each Python, with the newest Django that came with it, and each driver. It runs the
 suite on the PostgreSQL versions that fall to it, so that each of them is met by both drivers. All
-of the suite is run with one driver for each of them; pages, projects and programs, which take as
-long as the rest, are left out with the other one, unless it is the only version of a session::
+of the suite is run with one driver for each of them; pages, projects and programs, which take
+nearly as long as the rest, are left out with the other one, unless it is the only version of a
+session::
 
     nox                                               # all of it
     nox -s "suite-3.12(driver='psycopg3')"           # one session

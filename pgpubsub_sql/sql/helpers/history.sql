@@ -2,9 +2,9 @@
 
 -- create_history --
 -- A row is a batch, or what of it has the same buckets: 4,096 consecutive numbers, and ids. The parts of messages are
--- in arrays, in the same order; an array is NULL if none of them has that. The table has no managed model, so flush, which
--- would take a while for so many partitions, leaves it alone. Nothing is unique: a sequence that somebody has set back
--- would keep workers from handling anything. Nothing is compressed, which would take longer than all else.
+-- in arrays, in the same order; an array is NULL if none of them has that. The table has no managed model, so flush,
+-- which would take a while for so many partitions, leaves it alone. Nothing is unique: a sequence that somebody has set
+-- back would keep workers from handling anything. Nothing is compressed: see docs/design/0016-history.md.
 CREATE TABLE IF NOT EXISTS :"schema".pgpubsub_sql_history (
     slot smallint NOT NULL,
     batch bigint NOT NULL,
