@@ -52,7 +52,7 @@ TEXT = (
 """As many parts of 32 bytes, which compression does not make much smaller."""
 SPREAD = """
     INSERT INTO pgpubsub_sql_notification (channel, payload)
-    SELECT (%(channels)s)[1 + number %% cardinality(%(channels)s)],
+    SELECT (%(channels)s::text[])[1 + number %% cardinality(%(channels)s::text[])],
         jsonb_build_object('number', number)
     FROM generate_series(1, %(count)s) AS number"""
 ROWS = """
