@@ -93,6 +93,18 @@ class Codec:
         """Return an instance of the class, with the fields that :meth:`decode` returns."""
         return self._decode(raw, lambda fields: self._class(**fields))
 
+    @property
+    def parse(self) -> Callable[[str], dict[str, Any]] | None:
+        """What returns the fields of JSON that is spelled as :meth:`encode` spells it.
+
+        It raises anything for what it cannot read, and must not be given a NUL. None if
+        :meth:`decode` does more than that.
+        """
+        if self._is_initialized or not self._required:
+            return None
+        decode, asdict = self._strict.decode, msgspec.structs.asdict
+        return lambda text: asdict(decode(text))
+
     def _decode(self, raw: str | bytes, make: Callable[[dict[str, Any]], Any] | None) -> Any:
         """Return what *make* makes of the fields, or else the fields."""
         text = ""
