@@ -190,6 +190,11 @@ class AtomicState(NamedTuple):
     needs_rollback: bool
     """``needs_rollback``: the innermost block will roll back."""
 
+    def is_that_of(self, wrapper: Any) -> bool:
+        """Return whether *wrapper* is in as many blocks, and they may commit."""
+        now = atomic_state(wrapper)
+        return now == self and not now.is_closed and not now.needs_rollback
+
 
 def atomic_state(wrapper: Any) -> AtomicState:
     """Return the state of *wrapper*'s atomic blocks."""
@@ -201,10 +206,16 @@ def atomic_state(wrapper: Any) -> AtomicState:
     )
 
 
-def is_in_state(wrapper: Any, state: AtomicState) -> bool:
-    """Return whether the atomic blocks are in *state*, and may commit. For each message: quick."""
+def is_unchanged(wrapper: Any, state: AtomicState, callbacks: int, wrappers: int) -> bool:
+    """Return whether all that Django keeps of a transaction is as it was. For each message: quick.
+
+    *callbacks* is what :func:`count_callbacks` has returned, *wrappers* what
+    :func:`execute_wrapper` has yielded.
+    """
     return (
-        len(wrapper.savepoint_ids) == state.savepoints
+        len(wrapper.run_on_commit) == callbacks
+        and len(wrapper.execute_wrappers) == wrappers
+        and len(wrapper.savepoint_ids) == state.savepoints
         and len(wrapper.atomic_blocks) == state.blocks
         and not wrapper.closed_in_transaction
         and not wrapper.needs_rollback

@@ -219,11 +219,11 @@ class RecordingDispatcher(Dispatcher):
         self._message: HandledMessage | None = None
         super().__init__(channel, subscription, session)
 
-    def __call__(self, payload: str, attempt: Attempt) -> None:
+    def call(self, payload: str, attempt: Attempt) -> None:
         """Decode *payload* and call listeners."""
         if not self.batch_listener:
             self._message = self._record.began(self._channel, payload, attempt)
-        super().__call__(payload, attempt)
+        super().call(payload, attempt)
 
     def read_instance(self, payload: str, attempt: Attempt) -> DecodedInstance | None:
         """Return *payload* as the batch listener gets it."""

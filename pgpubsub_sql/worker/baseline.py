@@ -32,7 +32,8 @@ class Baseline:
         """Whether the driver makes each cursor with ``cursor_factory``."""
         self._connection = connection
         self._driver = self._driver_state()
-        self._tenant = getattr(connection, "tenant", None)
+        self.tenant = getattr(connection, "tenant", None)
+        """That of django-tenants; None without it."""
         settings = execute("session_settings")
         self._report = self.raw.info.parameter_status
         self._reported = {} if is_local else self._find_reported(settings)
@@ -84,8 +85,8 @@ class Baseline:
 
     def restore_tenant(self) -> None:
         """Restore the tenant of django-tenants, which keeps it in Python."""
-        if getattr(self._connection, "tenant", None) is not self._tenant:
-            self._connection.set_tenant(self._tenant)
+        if getattr(self._connection, "tenant", None) is not self.tenant:
+            self._connection.set_tenant(self.tenant)
 
     def leftover(self, depth: int) -> str:
         """Return what was left behind besides settings, in words; empty for nothing.

@@ -132,7 +132,6 @@ class Batch:
         """Attempts that have ended and that somebody will be told of."""
         self._attempt: Attempt | None = None
         """The attempt under way."""
-        self._payload = ""
         self._spare: Attempt | None = None
         """An attempt that has ended and that nobody has seen, which can be used again."""
         self._keeps_all = len(claimed) == 1 or is_observed
@@ -149,7 +148,7 @@ class Batch:
         self._limits = limits
         self._is_stopping = is_stopping
         self._has_postponed = False
-        self._blocked: set[str] = set()
+        self._blocked: set[str | None] = set()
         """Keys with a message that must be handled before any other."""
 
     def handle(self) -> None:
@@ -173,9 +172,13 @@ class Batch:
                 break
             outcome = self._handle(one)
             self.outcomes.append(outcome)
-            if self._is_ordered and one.key is not None and not isinstance(outcome, FINAL):
+            if outcome is not DONE and self._blocks(one, outcome):
                 self._blocked.add(one.key)
         self._release_rest()
+
+    def _blocks(self, one: Claimed, outcome: Outcome) -> bool:
+        """Return whether *outcome* keeps later messages of the same key from being handled."""
+        return self._is_ordered and one.key is not None and not isinstance(outcome, FINAL)
 
     def abort(self, error: BaseException, *, is_innocent: bool) -> None:
         """End the batch with *error*, the failure of the message that was being handled."""
@@ -198,6 +201,9 @@ class Batch:
 
     def count(self, kind: type[Outcome]) -> int:
         """Return how many messages had an outcome of this *kind*."""
+        done = self.outcomes.count(DONE)  # nearly always all of them
+        if kind is Done or done == len(self.outcomes):
+            return done if kind is Done else 0
         return list(map(type, self.outcomes)).count(kind)
 
     def first(self, kind: type[Outcome]) -> Claimed:
@@ -226,8 +232,10 @@ class Batch:
         self._in_flight[0] = one.id
         attempt = self._attempt = self._attempt_at(one)
         report_start(attempt, self.isolation)
-        self._payload, started = one.payload, time.perf_counter()
-        error = self.isolation.run(self._call, self._guard)
+        started = time.perf_counter()
+        error = self.isolation.run(
+            attempt.context.run, self._guard, self._dispatch.call, one.payload, attempt
+        )
         self._attempt = None
         if self._is_kept:
             self._note_duration(one, time.perf_counter() - started)
@@ -241,10 +249,6 @@ class Batch:
     def _note_duration(self, one: Claimed, seconds: float) -> None:
         if seconds >= SLOW_SECONDS:
             self.durations[one.id] = seconds
-
-    def _call(self) -> None:
-        attempt = cast(Attempt, self._attempt)
-        attempt.context.run(self._dispatch, self._payload, attempt)
 
     def _guard(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Wrap a callback given to ``on_commit()``, which needs the attempt under way."""

@@ -9,6 +9,7 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import starmap
 from typing import Any, Protocol, TypeAlias
 
 from pgpubsub_sql.filters import ClaimFilter
@@ -114,7 +115,7 @@ def claiming(name: str, claim_filter: ClaimFilter, history: History, **types: st
 
 def claim_of(rows: Iterable[Iterable[Any]]) -> Claim:
     """Return the rows of such a statement, which are either all claimed or all abandoned."""
-    found = list(map(Claimed._make, rows))
+    found = list(starmap(Claimed, rows))
     is_abandoned = bool(found) and found[0].payload is None
     return Claim(abandoned=found) if is_abandoned else Claim(claimed=found)
 

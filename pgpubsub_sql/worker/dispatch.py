@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from time import perf_counter
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from asgiref.sync import async_to_sync
 
@@ -34,7 +34,6 @@ from pgpubsub_sql.worker.timeouts import TIMED_OUT, call_with_timeout
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 Call = Callable[..., object]
-Result = TypeVar("Result")
 
 UNHEARD = (
     "Discarded a message of channel %s: no listener takes the event %s. Declare one, or run "
@@ -120,7 +119,7 @@ class Dispatcher:
         listener = cast(Listener, self.batch_listener)
         return registry.paths().index(listener.path) + 1, self.caller(listener)
 
-    def __call__(self, payload: str, attempt: Attempt) -> None:
+    def call(self, payload: str, attempt: Attempt) -> None:
         """Decode *payload* and call the listeners of its timed event; note each in *attempt*.
 
         Raises :class:`Unreadable` or :class:`Undecodable` for a payload that does not fit the
@@ -135,13 +134,21 @@ class Dispatcher:
         extras: dict[str, Any] = {"context": message.context}
         if self._is_notification_named:
             extras["notification"] = attempt.notification()
-        if not _call_out(self._call_listeners, message, extras, attempt):
+        generation = forks.generation
+        try:
+            is_heard = self._call_listeners(message, extras, attempt)
+        except BaseException as error:
+            _note_failure(error, generation)
+            raise
+        if forks.generation != generation:
+            forks.leave()
+        if not is_heard:
             self._note_unheard(message.timed_event, attempt)
 
     def read_instance(self, payload: str, attempt: Attempt) -> DecodedInstance | None:
         """Return *payload* as the batch listener gets it, or None if it does not want its event.
 
-        Raises :class:`Unreadable` or :class:`Undecodable` as calling the dispatcher does.
+        Raises :class:`Unreadable` or :class:`Undecodable` as :meth:`call` does.
         """
         instance = _read(self._decode_instance, payload)
         if self.batch_listener and self.batch_listener.accepts(instance.timed_event):
@@ -159,11 +166,16 @@ class Dispatcher:
             attempt.listener = listener.path
         extras = {name: [_EXTRAS[name](*one) for one in batch] for name in listener.batch_extras}
         self.calling[0], call = self._batch_call
-        started = perf_counter()
+        started, generation = perf_counter(), forks.generation
         try:
-            _call_out(call, [instance.value for instance, _ in batch], **extras)
+            call([instance.value for instance, _ in batch], **extras)
+        except BaseException as error:
+            _note_failure(error, generation)
+            raise
         finally:
             self.batch_tally.seconds += perf_counter() - started
+        if forks.generation != generation:
+            forks.leave()
 
     def _call_listeners(
         self, message: DecodedMessage, extras: dict[str, Any], attempt: Attempt
@@ -226,20 +238,12 @@ def _read(decode: Callable[[str], Decoded], payload: str) -> Decoded:
         raise Unreadable(str(error)) from error
 
 
-def _call_out(call: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
-    """Call code of the project; end the process if that has forked it, and is its parent's."""
-    generation = forks.generation
-    try:
-        result = call(*arguments, **named)
-    except BaseException as error:
-        if forks.generation != generation:
-            forks.leave(error)
-        if isinstance(error, RuntimeError) and is_durability_error(error):
-            error.add_note(DURABLE_HINT)
-        raise
+def _note_failure(error: BaseException, generation: int) -> None:
+    """Explain what code of the project has raised; end the process if it has been forked since."""
     if forks.generation != generation:
-        forks.leave()
-    return result
+        forks.leave(error)
+    if isinstance(error, RuntimeError) and is_durability_error(error):
+        error.add_note(DURABLE_HINT)
 
 
 def _cancelled_after(seconds: float, target: Callable[..., Any]) -> Callable[..., Any]:

@@ -240,7 +240,7 @@ class Doorbell:
         heard = self._connection.notifies[:]
         self._connection.notifies.clear()
         for notify in heard:
-            self._heard(notify)
+            self._add(notify.channel, notify.payload, notify.pid)
 
     def _read_psycopg3(self) -> None:
         # Not notifies(): it has a timeout only since psycopg 3.2, and before 3.2.4 it loses what

@@ -7,7 +7,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from django.utils import timezone
 
@@ -88,8 +87,9 @@ class Ephemeral:
             if headers.ref is not None:
                 payload = self._long_payloads.get(headers.ref, waiting)
             with self._session.isolation(durable=True, channel=self._name) as isolation:
-                call = partial(attempt.context.run, self._dispatch, payload, attempt)
-                is_unused = isolation.run_alone(call, guarded(attempt))
+                is_unused = isolation.run_alone(
+                    attempt.context.run, guarded(attempt), self._dispatch.call, payload, attempt
+                )
                 if is_unused and not is_observed():
                     self._run_others(waiting, schema, until, attempt, isolation)
         except MESSAGE_ERRORS as error:  # it ends its message only
@@ -110,9 +110,9 @@ class Ephemeral:
 
         *attempt* is each of theirs in turn: nobody has seen it.
         """
-        guard, dispatch = guarded(attempt), self._dispatch
+        guard, dispatch, pristine = guarded(attempt), self._dispatch.call, new_context()
         while waiting and time.monotonic() < until:
-            context = attempt.context = new_context()
+            context = attempt.context = pristine.copy()
             attempt.listener = ""
             self._started = time.perf_counter()
             payload = waiting.popleft()
@@ -123,8 +123,7 @@ class Ephemeral:
             if headers.schema not in (None, schema):
                 self._foreign += 1
                 continue
-            call = partial(context.run, dispatch, payload, attempt)
-            if not isolation.run_alone(call, guard):
+            if not isolation.run_alone(context.run, guard, dispatch, payload, attempt):
                 return
 
     def _end(self, attempt: Attempt) -> None:

@@ -19,8 +19,8 @@ from pgpubsub_sql.django_internals import (
     drop_callbacks,
     drop_execute_wrappers,
     execute_wrapper,
-    is_in_state,
     is_psycopg3,
+    is_unchanged,
     leave_blocks,
     replace_callbacks,
     unmark_rollback,
@@ -179,22 +179,25 @@ class Isolation:
         return str(self._connection.alias)
 
     def run(
-        self, call: Callable[[], None], guard: Guard, *, is_prelude: bool = False
+        self,
+        call: Callable[..., object],
+        guard: Guard,
+        *arguments: Any,
+        is_prelude: bool = False,
     ) -> BaseException | None:
-        """Run one message; return what it failed with, after undoing it.
+        """Run one message by ``call(*arguments)``; return what it failed with, after undoing it.
 
         *guard* wraps each callback that the message gave to ``on_commit()``. The callbacks of a
         failed message are dropped. Settings changed in a *prelude* last for the next message.
         """
         connection, owes = self._connection, self.is_touched
         first = count_callbacks(connection)
-        self._has_savepoint, self._is_doubtful, self._may_have_set = False, False, owes
+        self._has_savepoint = self._is_doubtful = False
+        self._may_have_set = owes
         self._messages += not is_prelude
         try:
-            self._call(call)
+            self._call(call, *arguments)
             if self._is_untouched(first):
-                if not is_prelude:
-                    self._restore(False)
                 return None
             self.check()
             self._settle(is_prelude)
@@ -207,15 +210,14 @@ class Isolation:
             self._guard_callbacks(guard, first)
         return None
 
-    def run_alone(self, call: Callable[[], None], guard: Guard) -> bool:
+    def run_alone(self, call: Callable[..., object], guard: Guard, *arguments: Any) -> bool:
         """Run the only message of this transaction; let its errors end the transaction.
 
         Return whether it has not used the connection, so that the transaction may be another's.
         """
         first = count_callbacks(self._connection)  # not zero within the transaction of a test
-        self._run_alone(call)
+        self._run_alone(call, *arguments)
         if self._is_unused(first):
-            self._restore(False)
             return True
         self.check()
         self._restore(self.is_touched or not self._baseline.shows_cursors)
@@ -228,27 +230,28 @@ class Isolation:
         return self._is_untouched(callbacks) and not raw.closed and not raw.autocommit
 
     def _is_untouched(self, callbacks: int) -> bool:
-        """Return whether no cursor was made, and no callback added to so many.
+        """Return whether no cursor was made, no callback added to so many, and nothing else left.
 
         The driver need not tell the state of the transaction then: :meth:`verify` finds out if it
         was ended without a cursor.
         """
+        baseline = self._baseline
         return (
             not self.is_touched
-            and self._baseline.shows_cursors
-            and count_callbacks(self._connection) == callbacks
-            and is_in_state(self._connection, self._atomic)
+            and baseline.shows_cursors
+            and getattr(self._connection, "tenant", None) is baseline.tenant
+            and is_unchanged(self._connection, self._atomic, callbacks, self._wrappers)
         )
 
-    def _run_alone(self, call: Callable[[], None]) -> None:
+    def _run_alone(self, call: Callable[..., object], *arguments: Any) -> None:
         self._has_savepoint = True  # it needs none
-        self._call(call)
+        self._call(call, *arguments)
 
-    def _call(self, call: Callable[[], None]) -> None:
+    def _call(self, call: Callable[..., object], *arguments: Any) -> None:
         """Run other code; then restore how cursors and rows are made."""
         self.is_running = True
         try:
-            call()
+            call(*arguments)
         finally:
             self.is_running = False
             for name, factory in self._factories:
@@ -278,7 +281,7 @@ class Isolation:
             raise ListenerError(QUERY_FAILED)
         elif status == ACTIVE:
             raise Escaped(QUERY_RUNNING)
-        elif not is_in_state(self._connection, self._atomic):
+        elif not self._atomic.is_that_of(self._connection):
             raise ListenerError(self._refusal())
 
     def _refusal(self) -> str:

@@ -118,7 +118,7 @@ _USUAL = Unusual()
 _unusual = msgspec.json.Decoder(Unusual)
 
 
-class Claimed(NamedTuple):
+class Claimed(msgspec.Struct, frozen=True, gc=False):
     """A stored notification in flight, in the column order of the query ``claimed``."""
 
     id: int
