@@ -16,6 +16,10 @@ WARM_UP_SECONDS = 60.0
 PAUSE = 0.2
 LOAD_WRITERS = 8
 EVENT = "INSERT INTO project_event (sent) VALUES (extract(epoch FROM clock_timestamp()))"
+EVENTS = (
+    "INSERT INTO project_event (sent) "
+    "SELECT extract(epoch FROM clock_timestamp()) FROM generate_series(1, {count})"
+)
 
 LATENCY_PEERS = {
     "PgQueuer, asyncpg": PEERS["PgQueuer, asyncpg"],
@@ -140,17 +144,24 @@ def load(stage: Stage) -> Outcome:
 
 
 def events(
-    stage: Stage, database: str, seconds: float, rate: float | None
+    stage: Stage, database: str, seconds: float, rate: float | None, *, together: int = 1
 ) -> tuple[float, list[float]]:
-    """Write events beside a worker; return how many a second were handled, and their lags."""
+    """Write events beside a worker; return how many a second were handled, and their lags.
+
+    Each statement writes *together* of them, and *rate* statements begin in a second.
+    """
     stage.execute(database, "TRUNCATE project_event, pgpubsub_sql_notification RESTART IDENTITY")
+    statement = EVENT if together == 1 else EVENTS.format(count=together)
     with listening(stage, database, "events") as (child,):
-        written = write(stage, database, EVENT, writers=LOAD_WRITERS, seconds=seconds, rate=rate)
+        written = write(
+            stage, database, statement, writers=LOAD_WRITERS, seconds=seconds, rate=rate
+        )
         behind = catch_up(stage, database)
         numbers = child.stop_listening()["numbers"]
         lags = child.ask("lags")["lags"]
-    check_numbers(numbers, range(1, written.transactions + 1))
-    return written.transactions / (written.transactions / written.per_second + behind), lags
+    count = written.transactions * together
+    check_numbers(numbers, range(1, count + 1))
+    return count / (written.transactions / written.per_second + behind), lags
 
 
 def ephemeral(stage: Stage) -> Outcome:

@@ -13,7 +13,7 @@ from threading import Event, Thread
 
 from benchmarks.children import Child, check_counts
 from benchmarks.environments import ROOT
-from benchmarks.goals.receiving import EVENT, LOAD_WRITERS, events
+from benchmarks.goals.receiving import EVENTS, LOAD_WRITERS, events
 from benchmarks.goals.writing import READY, catch_up, copy, listening
 from benchmarks.running import Outcome, Table, Verdict, interleave, median, ratio
 from benchmarks.stage import HERE, Stage
@@ -21,6 +21,8 @@ from benchmarks.writing import write
 
 SMALL_PROJECT = 10
 SAMPLES = 20
+TOGETHER = 20
+"""Rows of a statement of goal `endurance`, so that millions pass in minutes."""
 TRANSACTIONS = (
     "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = '{database}'"
 )
@@ -158,7 +160,7 @@ def memory(stage: Stage) -> Outcome:
 def endurance(stage: Stage) -> Outcome:
     """Let many messages pass at a steady rate; watch the rate and the size of the table."""
     database = copy(stage)
-    rate, _ = events(stage, database, stage.sizes.load_seconds, None)
+    rate, _ = events(stage, database, stage.sizes.load_seconds, None, together=TOGETHER)
     seconds = max(1.0, stage.sizes.endurance / (rate / 2))
     samples: list[dict[str, float]] = []
     # Its numbers are what is handled, so they begin anew before the first sample.
@@ -168,19 +170,23 @@ def endurance(stage: Stage) -> Outcome:
         _sampling(stage, database, samples, seconds / SAMPLES),
     ):
         written = write(
-            stage, database, EVENT, writers=LOAD_WRITERS, seconds=seconds, rate=rate / 2
+            stage,
+            database,
+            EVENTS.format(count=TOGETHER),
+            writers=LOAD_WRITERS,
+            seconds=seconds,
+            rate=rate / 2 / TOGETHER,
         )
         catch_up(stage, database)
         numbers = child.stop_listening()["numbers"]
-    check_counts(
-        {"handled": len(numbers), "distinct": len(set(numbers)), "left": 0}, written.transactions
-    )
+    count = written.transactions * TOGETHER
+    check_counts({"handled": len(numbers), "distinct": len(set(numbers)), "left": 0}, count)
     later = samples[len(samples) // 10 :] or samples
     figures = {name: [sample[name] for sample in later] for name in later[0]}
     units = {"handled": "messages/s", "table": "MB", "indexes": "MB"}
     tables = [
         Table(
-            title=f"{written.transactions:,} messages at a steady rate, {name}",
+            title=f"{count:,} messages at a steady rate, {name}",
             unit=units[name],
             figures={"ours": values},
             ours=("ours",),
