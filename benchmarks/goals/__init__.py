@@ -66,6 +66,7 @@ GOALS = {
         Goal(14, "relay", relaying.relay),
         Goal(15, "subscriptions", subscribing.subscribing),
         Goal(16, "history", keeping.keeping),
+        Goal(None, "watched", options.watched),
         Goal(None, "options", options.options),
         Goal(None, "workers", scaling.workers),
         Goal(None, "payloads", scaling.payloads),
