@@ -7,7 +7,7 @@ import pytest
 from tests.doorbell.model import FLAWS, lost_wakeups
 
 
-@pytest.mark.parametrize(("writers", "workers"), [(2, 1), (3, 1), (2, 2)])
+@pytest.mark.parametrize(("writers", "workers"), [(2, 1), (3, 1), (2, 2), (3, 2), (2, 3)])
 def test_no_interleaving_loses_a_wakeup(writers: int, workers: int) -> None:
     states, lost = lost_wakeups(writers, workers)
     assert lost == []
