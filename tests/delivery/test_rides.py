@@ -301,6 +301,30 @@ def test_what_cannot_ride_is_undone_as_well(
     assert all("after a write" in row.last_error for row in stored().values())
 
 
+@pytest.fixture
+def binding_on_the_server(transactional_db: None) -> Iterator[None]:
+    """Have psycopg 3 bind parameters on the server, as psycopg2 cannot."""
+    connection.close()
+    connection.settings_dict["OPTIONS"]["server_side_binding"] = True
+    yield
+    connection.close()
+    del connection.settings_dict["OPTIONS"]["server_side_binding"]
+
+
+@pytest.mark.usefixtures("binding_on_the_server")
+def test_nothing_rides_where_the_server_binds_parameters(
+    delivery: Delivery, mood: Mood, caplog: Any
+) -> None:
+    """It takes one statement at a time then; each is undone with its message, as everywhere."""
+    mood(lambda: select(f"{TWICE} RETURNING id", 7))
+    jobs("good", "do", "do", "good")
+    drain(delivery)
+    assert called == [1, 2, 3, 4]
+    assert (numbers("do_job"), len(calls("twice"))) == ([1, 4], 1)
+    assert "duplicate key" in stored()[3].last_error
+    assert "rolled back" not in caplog.text
+
+
 def test_a_timeout_ends_a_statement_that_rides(delivery: Delivery, mood: Mood) -> None:
     statements.note_success("SELECT pg_sleep(60)")
     mood(lambda: execute("SELECT pg_sleep(60)"))
