@@ -70,6 +70,16 @@ def worker(transactional_db: None) -> Iterator[Worker]:
 
 
 @pytest.fixture
+def binding_on_the_server(transactional_db: None) -> Iterator[None]:
+    """Have psycopg 3 bind parameters on the server, as psycopg2 cannot."""
+    connection.close()
+    connection.settings_dict["OPTIONS"]["server_side_binding"] = True
+    yield
+    connection.close()
+    del connection.settings_dict["OPTIONS"]["server_side_binding"]
+
+
+@pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches grow slowly, and end for want of messages, never of time."""
     monkeypatch.setattr("pgpubsub_sql.worker.batch.QUICKEST_GROWTH", 2)

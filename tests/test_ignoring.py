@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -129,16 +128,6 @@ def test_a_failed_transaction_raises_its_own_error() -> None:
         with ignore():
             pass  # as what handles an error may do
     assert in_force() == []
-
-
-@pytest.fixture
-def binding_on_the_server(transactional_db: None) -> Iterator[None]:
-    """Have psycopg 3 bind parameters on the server, as psycopg2 cannot."""
-    connection.close()
-    connection.settings_dict["OPTIONS"]["server_side_binding"] = True
-    yield
-    connection.close()
-    del connection.settings_dict["OPTIONS"]["server_side_binding"]
 
 
 def test_statements_are_not_changed(binding_on_the_server: None) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from benchmarks.programs.program import LEDGER, Program, main  # noqa: E402
 from benchmarks.project import channels, listeners  # noqa: E402
 from benchmarks.project.models import Entry  # noqa: E402
 from pgpubsub_sql.listeners import registry  # noqa: E402
+from pgpubsub_sql.worker.claims import Restarts  # noqa: E402
 from pgpubsub_sql.worker.delivery import Delivery  # noqa: E402
 from pgpubsub_sql.worker.worker import Worker  # noqa: E402
 
@@ -117,6 +119,11 @@ class Ours(Program):
         self.handle_stored(workload)
         return {"ended": time.perf_counter(), "numbers": LEDGER.numbers.tolist()}
 
+    def drain(self, workload: str, count: int, **more: int) -> dict[str, Any]:
+        with measuring_restarts() as took:
+            report = super().drain(workload, count, **more)
+        return report | {"restarting": sum(took)}
+
     def handle_stored(self, workload: str) -> None:
         if workload == "spread":
             waiting = [channel.postgres_name() for channel in channels_of(workload)]
@@ -188,6 +195,23 @@ class ReadyWorker(Worker):
             self.say({"warm": True})
             self.say = None
         super().step()
+
+
+@contextmanager
+def measuring_restarts() -> Iterator[list[float]]:
+    """Note the seconds of each search that begins at the start of a channel."""
+    took: list[float] = []
+    add = Restarts.add
+
+    def note(restarts: Restarts, started: float) -> None:
+        took.append(time.monotonic() - started)
+        add(restarts, started)
+
+    Restarts.add = note  # type: ignore[method-assign]
+    try:
+        yield took
+    finally:
+        Restarts.add = add  # type: ignore[method-assign]
 
 
 def take_raw(name: str) -> None:

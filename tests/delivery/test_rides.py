@@ -301,16 +301,6 @@ def test_what_cannot_ride_is_undone_as_well(
     assert all("after a write" in row.last_error for row in stored().values())
 
 
-@pytest.fixture
-def binding_on_the_server(transactional_db: None) -> Iterator[None]:
-    """Have psycopg 3 bind parameters on the server, as psycopg2 cannot."""
-    connection.close()
-    connection.settings_dict["OPTIONS"]["server_side_binding"] = True
-    yield
-    connection.close()
-    del connection.settings_dict["OPTIONS"]["server_side_binding"]
-
-
 @pytest.mark.usefixtures("binding_on_the_server")
 def test_nothing_rides_where_the_server_binds_parameters(
     delivery: Delivery, mood: Mood, caplog: Any
