@@ -50,7 +50,7 @@ def rows(text: str, *, first: str) -> list[list[str]]:
 
 PROMISED = {
     "delivery.md": [
-        f"A batch holds at most {batch.LARGEST_BATCH} messages, or `batch_size`",
+        f"A batch holds at most {batch.LARGEST_BATCH:,} messages, or `batch_size`",
         f"ends after {batch.BATCH_SECONDS * 1000:g} ms or {batch.BATCH_SAVEPOINTS} savepoints",
         f"The first batch of a channel holds {batch.FIRST_BATCH}.",
         f"at most {batch.QUICKEST_GROWTH} times as large",

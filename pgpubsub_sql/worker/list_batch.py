@@ -18,7 +18,6 @@ from pgpubsub_sql.worker.batch import (
     DONE,
     FINAL,
     FIRST_BATCH,
-    LARGEST_BATCH,
     Batch,
     BatchLimits,
 )
@@ -39,6 +38,7 @@ from pgpubsub_sql.worker.reporting import report_start
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
+LARGEST_LIST = 500
 LIST_CALLS = 40
 """A batch ends after this many calls: those that search for one bad message among 500 are 18."""
 LIST_SECONDS = 1.0
@@ -61,7 +61,7 @@ class ListSizing:
     """The size of the next batch: it doubles up to *largest*, and is quartered after trouble."""
 
     def __init__(self, largest: int | None) -> None:
-        self._largest = LARGEST_BATCH if largest is None else largest
+        self._largest = LARGEST_LIST if largest is None else largest
         self._size = min(FIRST_BATCH, self._largest)
         self._backoff = Backoff()
         self._rest = self._backoff.fail()

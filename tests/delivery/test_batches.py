@@ -350,7 +350,7 @@ def test_a_claim_reads_the_index_and_only_what_it_claims(delivery: Delivery, aft
     parameters = {
         **Lane("app.Job")._asdict(),
         "keyless": False,
-        "limit": 500,
+        "limit": LARGEST_BATCH,
         "bytes": claims.CLAIM_BYTES,
         "after": middle if after == "the middle" else after,
         "after_id": 0,
@@ -360,7 +360,7 @@ def test_a_claim_reads_the_index_and_only_what_it_claims(delivery: Delivery, aft
     nodes = [one for one in nodes if "subscription" not in one.get("Index Name", "")]
     assert {one["Index Name"] for one in nodes if "Index Name" in one} == {"pgpubsub_sql_available"}
     assert "Seq Scan" not in {one["Node Type"] for one in nodes}
-    assert max(one["Actual Rows"] * one["Actual Loops"] for one in nodes) == 500
+    assert max(one["Actual Rows"] * one["Actual Loops"] for one in nodes) == LARGEST_BATCH
 
 
 def test_batches_are_small_so_that_other_sessions_see_progress(delivery: Delivery) -> None:

@@ -16,6 +16,7 @@ from pgpubsub_sql.filters import ClaimFilter
 from pgpubsub_sql.sql import query
 from pgpubsub_sql.sql.own_tables import INDEXES, NOTIFICATION
 from pgpubsub_sql.subscriptions import Lane, columns
+from pgpubsub_sql.worker.batch import LARGEST_BATCH
 from pgpubsub_sql.worker.claims import CLAIM_BYTES, statement
 from tests.ledger import stranger
 
@@ -117,7 +118,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def statements(mark: str, *, is_fresh: bool) -> dict[str, Statement]:
     """Return our queries. Only a *fresh* table may be searched from its start for a few pages."""
     everything = ClaimFilter()
-    limits = {"limit": 500, "bytes": CLAIM_BYTES}
+    limits = {"limit": LARGEST_BATCH, "bytes": CLAIM_BYTES}
     start = {"keyless": False, "after": "-infinity", "after_id": 0} | limits
     start |= Lane(BIG, NAME)._asdict()
     keyed = {"channel": KEYED, "subscription": NAME, "limit": 50, "after": "", "steps": 1000}
@@ -127,8 +128,8 @@ def statements(mark: str, *, is_fresh: bool) -> dict[str, Statement]:
     look = MANY | {"after": ["-infinity"] * number, "after_ids": [0] * number}
     take, take_ordered = statement("take", everything), statement("take_ordered", everything)
     found = {
-        "a claim from the mark": Statement(take, start | {"after": mark}, 500, 5000),
-        "a claim from the start": Statement(take, start, 500, 5000),
+        "a claim from the mark": Statement(take, start | {"after": mark}, LARGEST_BATCH, 15000),
+        "a claim from the start": Statement(take, start, LARGEST_BATCH, 15000),
         "keys to lock": Statement(query("lock_keys"), keyed, 60, 3000),
         "a keyed claim": Statement(take_ordered, chosen, 500, 5000),
         "a look": Statement(query("look"), look, 2100, 12000),
