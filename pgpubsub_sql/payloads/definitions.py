@@ -99,7 +99,8 @@ def _type_problems(field: str, hints: Mapping[str, Any]) -> Iterator[str]:
 def _custom_types(node: Any, seen: set[int]) -> Iterator[type]:
     """Yield the classes in a type that msgspec does not support itself; types may be recursive."""
     if isinstance(node, inspect.CustomType):
-        # Enums with a metaclass of their own, such as Django's choices, are decoded all the same.
+        # Before msgspec 0.23, enums with a metaclass of their own, such as Django's choices, are
+        # among them, and decoded all the same.
         if not issubclass(node.cls, enum.Enum):
             yield node.cls
     elif isinstance(node, tuple):
