@@ -190,11 +190,6 @@ class AtomicState(NamedTuple):
     needs_rollback: bool
     """``needs_rollback``: the innermost block will roll back."""
 
-    def is_that_of(self, wrapper: Any) -> bool:
-        """Return whether *wrapper* is in as many blocks, and they may commit."""
-        now = atomic_state(wrapper)
-        return now == self and not now.is_closed and not now.needs_rollback
-
 
 def atomic_state(wrapper: Any) -> AtomicState:
     """Return the state of *wrapper*'s atomic blocks."""

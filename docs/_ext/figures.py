@@ -144,7 +144,7 @@ def way() -> Drawing:
 
 
 def batch() -> Drawing:
-    claim = Box(20, 18, 360, 50, "claim", "DELETE the rows of up to 500 ready messages")
+    claim = Box(20, 18, 360, 50, "claim", "DELETE the rows of up to 2,000 ready messages")
     first = Box(20, 82, 360, 50, "message 1: listeners return", "what they wrote stays")
     second = Box(
         20,
@@ -177,7 +177,7 @@ def batch() -> Drawing:
     return Drawing(
         title="What one transaction of a worker holds",
         description=(
-            "One transaction claims up to 500 ready messages of a channel by deleting their rows. "
+            "One transaction claims up to 2,000 ready messages: it deletes their rows. "
             "Each message has a savepoint: what the listeners of messages 1 and 3 wrote stays, and "
             "message 2, whose listener raised, is rolled back to its savepoint. After 50 ms or 60 "
             "savepoints the batch ends. Message 2 is put back with one more attempt and the time "

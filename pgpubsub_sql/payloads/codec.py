@@ -93,12 +93,11 @@ class Codec:
         """Return an instance of the class, with the fields that :meth:`decode` returns."""
         return self._decode(raw, lambda fields: self._class(**fields))
 
-    @property
-    def parse(self) -> Callable[[str], dict[str, Any]] | None:
-        """What returns the fields of JSON that is spelled as :meth:`encode` spells it.
+    def parser(self) -> Callable[[str], dict[str, Any]] | None:
+        """Return a function that returns the fields of JSON written as :meth:`encode` writes it.
 
-        It raises anything for what it cannot read, and must not be given a NUL. None if
-        :meth:`decode` does more than that.
+        It may raise any exception for what it cannot read, and must not be given an escaped NUL.
+        None if :meth:`decode` does more than that.
         """
         if self._is_initialized or not self._required:
             return None

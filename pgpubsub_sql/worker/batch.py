@@ -30,6 +30,9 @@ from pgpubsub_sql.worker.reporting import guarded, log_failure, report_start
 
 BATCH_SECONDS = 0.05
 """A batch ends after about this time, so that its transaction stays short."""
+AIM = 0.8
+"""Batches grow until they take this share of the time, because what they do not reach has to be put
+back."""
 BATCH_SAVEPOINTS = 60
 """A batch ends after this many savepoints. Beyond 64 subtransactions PostgreSQL keeps track of them
 on disk, which slows down every session that meets one of their rows."""
@@ -37,8 +40,8 @@ FIRST_BATCH = 10
 """Size of a channel's first batch. It bounds what a slow listener keeps from other workers, and the
 memory that large messages take, before anything is known of either."""
 LARGEST_BATCH = 2000
-"""Quick listeners handle as many in half of :data:`BATCH_SECONDS`. A batch takes almost a
-millisecond besides its messages."""
+"""A batch takes almost a millisecond besides its messages. The quickest listeners handle as many in
+half of :data:`BATCH_SECONDS`."""
 QUICKEST_GROWTH = 10
 """A batch is at most this many times as large as the one before."""
 
@@ -90,7 +93,7 @@ class BatchSizing:
     def _used(self, savepoints: int) -> float:
         """Return the share of its time or its savepoints that the batch has used."""
         elapsed = time.monotonic() - self._started
-        return max(elapsed / BATCH_SECONDS, savepoints / BATCH_SAVEPOINTS)
+        return max(elapsed / (AIM * BATCH_SECONDS), savepoints / BATCH_SAVEPOINTS)
 
 
 class Batch:
@@ -150,7 +153,7 @@ class Batch:
         self._limits = limits
         self._is_stopping = is_stopping
         self._has_postponed = False
-        self._blocked: set[str | None] = set()
+        self._blocked: set[str] = set()
         """Keys with a message that must be handled before any other."""
 
     def handle(self) -> None:
@@ -174,13 +177,14 @@ class Batch:
                 break
             outcome = self._handle(one)
             self.outcomes.append(outcome)
-            if outcome is not DONE and self._blocks(one, outcome):
-                self._blocked.add(one.key)
+            if outcome is not DONE and not isinstance(outcome, FINAL):
+                self._hold_back(one)
         self._release_rest()
 
-    def _blocks(self, one: Claimed, outcome: Outcome) -> bool:
-        """Return whether *outcome* keeps later messages of the same key from being handled."""
-        return self._is_ordered and one.key is not None and not isinstance(outcome, FINAL)
+    def _hold_back(self, one: Claimed) -> None:
+        """Keep later messages of the same key from being handled."""
+        if self._is_ordered and one.key is not None:
+            self._blocked.add(one.key)
 
     def abort(self, error: BaseException, *, is_innocent: bool) -> None:
         """End the batch with *error*, the failure of the message that was being handled."""
@@ -203,10 +207,9 @@ class Batch:
 
     def count(self, kind: type[Outcome]) -> int:
         """Return how many messages had an outcome of this *kind*."""
-        done = self.outcomes.count(DONE)  # nearly always all of them
-        if kind is Done or done == len(self.outcomes):
-            return done if kind is Done else 0
-        return list(map(type, self.outcomes)).count(kind)
+        others = [one for one in self.outcomes if one is not DONE]  # nearly always none
+        done = len(self.outcomes) - len(others)
+        return done * (kind is Done) + sum(type(one) is kind for one in others)
 
     def first(self, kind: type[Outcome]) -> Claimed:
         """Return the first message that had an outcome of this *kind*."""

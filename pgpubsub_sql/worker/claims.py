@@ -31,6 +31,8 @@ RESTART_SHARE = 100
 """After one that took longer than :data:`QUICK_SECONDS`, there is none for this many times the
 excess. Two may follow each other, the second before the worker sleeps; they take 2 % of the
 time."""
+RESTART_MESSAGES = 500
+"""Most messages that a search from the start claims: more would make it seem slow."""
 LONGEST_RESTART_SECONDS = 10.0
 """Longest time between two searches from the start, however long one takes."""
 
@@ -196,6 +198,7 @@ class UnorderedClaims:
     def take(self, limit: int, *, thorough: bool) -> Claim:
         """Claim up to *limit* messages, or one message that has to be handled alone."""
         position = self.position(thorough=thorough)
+        limit = limit if position else min(limit, RESTART_MESSAGES)
         started = time.monotonic()
         claim = claim_of(self._execute(limit, position or START))
         claimed = claim.claimed

@@ -40,8 +40,6 @@ _decoder = msgspec.json.Decoder(Headers)
 
 Decoded = TypeVar("Decoded")
 
-_UNREAD = (msgspec.MsgspecError, UnicodeError, RecursionError)
-
 _ENVELOPE = ("$sig", "$id", "$schema")
 
 
@@ -74,7 +72,7 @@ def decode_headers(payload: str) -> Headers:
     """
     try:
         return _decoder.decode(payload)
-    except _UNREAD as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         if '"$' not in payload:
             return Headers()  # decode_message() says what is wrong with it
         raise PayloadError(f"The payload is not a JSON object: {brief(error)}.") from error
@@ -194,7 +192,7 @@ def _quick_field_reader(
 
     These have no context, no escaped characters, and values as our encoder spells them.
     """
-    parse = codec(channel).parse
+    parse = codec(channel).parser()
     if parse is None:
         return read
 
@@ -202,8 +200,8 @@ def _quick_field_reader(
         if "\\" not in payload and "$context" not in payload and "$raw" not in payload:
             try:
                 return DecodedMessage("", parse(payload), {})
-            except _UNREAD:
-                pass  # read() knows more spellings, or says what is wrong
+            except Exception:  # noqa: BLE001 - read() knows more spellings, or says what is wrong
+                return read(payload)
         return read(payload)
 
     return decode

@@ -140,8 +140,7 @@ class Dispatcher:
         except BaseException as error:
             _note_failure(error, generation)
             raise
-        if forks.generation != generation:
-            forks.leave()
+        _leave_if_forked(generation)
         if not is_heard:
             self._note_unheard(message.timed_event, attempt)
 
@@ -174,8 +173,7 @@ class Dispatcher:
             raise
         finally:
             self.batch_tally.seconds += perf_counter() - started
-        if forks.generation != generation:
-            forks.leave()
+        _leave_if_forked(generation)
 
     def _call_listeners(
         self, message: DecodedMessage, extras: dict[str, Any], attempt: Attempt
@@ -239,11 +237,16 @@ def _read(decode: Callable[[str], Decoded], payload: str) -> Decoded:
 
 
 def _note_failure(error: BaseException, generation: int) -> None:
-    """Explain what code of the project has raised; end the process if it has been forked since."""
-    if forks.generation != generation:
-        forks.leave(error)
+    """Add a hint to *error*, which code of the project has raised, if it needs one."""
+    _leave_if_forked(generation, error)
     if isinstance(error, RuntimeError) and is_durability_error(error):
         error.add_note(DURABLE_HINT)
+
+
+def _leave_if_forked(generation: int, error: BaseException | None = None) -> None:
+    """End the process if code of the project has forked it since *generation*."""
+    if forks.generation != generation:
+        forks.leave(error)
 
 
 def _cancelled_after(seconds: float, target: Callable[..., Any]) -> Callable[..., Any]:

@@ -230,7 +230,7 @@ class Isolation:
         return self._is_untouched(callbacks) and not raw.closed and not raw.autocommit
 
     def _is_untouched(self, callbacks: int) -> bool:
-        """Return whether no cursor was made, no callback added to so many, and nothing else left.
+        """Return whether no cursor was made, and nothing left, such as one of so many *callbacks*.
 
         The driver need not tell the state of the transaction then: :meth:`verify` finds out if it
         was ended without a cursor.
@@ -281,7 +281,7 @@ class Isolation:
             raise ListenerError(QUERY_FAILED)
         elif status == ACTIVE:
             raise Escaped(QUERY_RUNNING)
-        elif not self._atomic.is_that_of(self._connection):
+        elif atomic_state(self._connection) != self._atomic:
             raise ListenerError(self._refusal())
 
     def _refusal(self) -> str:

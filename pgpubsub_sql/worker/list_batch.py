@@ -14,13 +14,7 @@ from pgpubsub_sql.errors import ListenerError, brief
 from pgpubsub_sql.retry import Backoff, Discard, RetryAfter
 from pgpubsub_sql.sql import sqlstate
 from pgpubsub_sql.worker.attempts import Attempt
-from pgpubsub_sql.worker.batch import (
-    DONE,
-    FINAL,
-    FIRST_BATCH,
-    Batch,
-    BatchLimits,
-)
+from pgpubsub_sql.worker.batch import DONE, FINAL, FIRST_BATCH, Batch, BatchLimits
 from pgpubsub_sql.worker.decoding import DecodedInstance
 from pgpubsub_sql.worker.isolation import Isolation
 from pgpubsub_sql.worker.outcomes import (
@@ -39,6 +33,7 @@ from pgpubsub_sql.worker.reporting import report_start
 logger = logging.getLogger("pgpubsub_sql.worker")
 
 LARGEST_LIST = 500
+"""Most messages of a list."""
 LIST_CALLS = 40
 """A batch ends after this many calls: those that search for one bad message among 500 are 18."""
 LIST_SECONDS = 1.0

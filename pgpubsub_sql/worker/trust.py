@@ -28,8 +28,8 @@ class Trust:
 
     def give(self) -> bool:
         """Trust the message that ends, which was plain; return whether that is possible."""
-        self.is_given = self.is_given or self._may_be_given
-        return self._may_be_given
+        self.is_given = self._may_be_given
+        return self.is_given
 
     def verify(self) -> tuple[str, list[str]]:
         """Return the id of the current transaction, and the settings that have been changed."""
