@@ -34,6 +34,10 @@ LOST = re.compile(
 )
 """Warnings that the server has gone. A traceback says that it has not."""
 
+CALLBACK = re.compile(r"A callback given to transaction.on_commit\(\) by a listener of .* failed")
+CUT_OFF = re.compile(r"^django\.db\.utils\.(OperationalError|InterfaceError): ", re.MULTILINE)
+"""A callback that queries fails with the server, and is not called again."""
+
 
 def surprises(logs: Iterable[str]) -> list[str]:
     """Return lines that should not be there, each kind of them once."""
@@ -54,4 +58,5 @@ def _surprises(log: str) -> Iterator[str]:
 def _is_explained(record: dict[str, Any]) -> bool:
     message = record["message"].replace("\n", " ")
     is_lost = LOST.match(message) and "exception" not in record
-    return bool(record["level"] == "info" or EXPLAINED.match(message) or is_lost)
+    is_cut_off = CALLBACK.match(message) and CUT_OFF.search(record.get("exception", ""))
+    return bool(record["level"] == "info" or EXPLAINED.match(message) or is_lost or is_cut_off)
