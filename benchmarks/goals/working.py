@@ -146,8 +146,9 @@ def memory(stage: Stage) -> Outcome:
             with stage.start(HERE, database) as child:
                 check_counts(child.ask("drain", workload="noop", count=1000), 1000)
                 before = child.ask("memory", forget=True)["now"]
-                check_counts(child.ask("drain", workload=workload, count=count), count)
-                return before, child.ask("memory")["peak"]
+                report = child.ask("drain", workload=workload, count=count)
+                check_counts(report, count)
+                return before, report["peak"]
 
         return run
 

@@ -104,10 +104,12 @@ class Program:
         worked, started = self.worked(), time.perf_counter()
         ended = self.handle_stored(workload) or time.perf_counter()
         worked = self.worked() - worked
+        peak = self.memory()["peak"]  # before what is counted takes any
         written = {"written": self.written()} if workload == "insert" else {}
         return {
             "seconds": ended - started,
             "worked": worked,
+            "peak": peak,
             "left": self.left(workload),
             **LEDGER.counts(),
             **written,
