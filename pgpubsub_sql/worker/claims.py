@@ -28,9 +28,9 @@ RESTART_SECONDS = 1.0
 QUICK_SECONDS = 0.001
 """A search from the start that takes no longer may be made at any time."""
 RESTART_SHARE = 100
-"""After one that took longer than :data:`QUICK_SECONDS`, there is none for this many times the
-excess. Two may follow each other, the second before the worker sleeps; they take 2 % of the
-time."""
+"""After five in a row that took longer than :data:`QUICK_SECONDS`, there is none for this many
+times the excess of the shortest. Two may follow each other, the second before the worker sleeps;
+they take 2 % of the time."""
 RESTART_MESSAGES = 500
 """Most messages that a search from the start claims: more would make it seem slow."""
 LONGEST_RESTART_SECONDS = 10.0
