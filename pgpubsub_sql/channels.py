@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime
 import difflib
 import sys
+from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache
 from importlib.machinery import ModuleSpec
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_type_hints
 
 from django.apps import apps
 from django.db.models import Model, Q
@@ -24,6 +25,8 @@ _declared: list[type[BaseChannel]] = []
 _specs: dict[type, ModuleSpec | None] = {}
 """The module whose import declared each class. It may be another than the class's own, if it calls
 a function there that makes classes."""
+
+Declarations = tuple[list["type[BaseChannel]"], int]
 
 _SCRIPTS = ("__main__", "__mp_main__")
 """Modules of scripts, which may also be imported under another name."""
@@ -179,6 +182,13 @@ class TriggerChannel(BaseChannel):
     does not exist, as in a test database, nothing is installed."""
 
 
+for _base in (BaseChannel, TriggerChannel):
+    # Resolved once: get_type_hints() evaluates the annotations of all base classes, if these are
+    # strings, for each channel anew.
+    _hints = get_type_hints(_base, include_extras=True)
+    _base.__annotations__ = {name: _hints[name] for name in _base.__annotations__}
+
+
 def is_notified(channel: type[BaseChannel]) -> bool:
     """Return whether writers notify workers of stored messages of *channel*."""
     return conf.is_notify_used() if channel.notify is None else channel.notify
@@ -245,21 +255,29 @@ def declared_channels() -> list[type[BaseChannel]]:
     return _once(channel for channel in _declared if channel not in (Channel, TriggerChannel))
 
 
+def declarations() -> Declarations:
+    """Return a value that differs as soon as another channel is declared."""
+    return _declared, len(_declared)
+
+
 def relayed_channels() -> list[type[BaseChannel]]:
     """Return the durable channels whose messages are published, in order of declaration."""
-    return _once(one for one in _declared if one.relay is True and one.lock_notifications)
+    return _once(filter(is_relayed, _declared))
+
+
+def is_relayed(channel: type[BaseChannel]) -> bool:
+    """Return whether *channel* is durable and its messages are published."""
+    return channel.relay is True and channel.lock_notifications and not _is_gone(channel)
 
 
 def _once(channels: Iterable[type[BaseChannel]]) -> list[type[BaseChannel]]:
-    found = {
-        _fields_id(channel): channel for channel in channels if not is_outdated(_specs.get(channel))
-    }
+    found = {_fields_id(channel): channel for channel in channels if not _is_gone(channel)}
     return list(found.values())
 
 
 def current(channel: type[BaseChannel]) -> type[BaseChannel]:
     """Return the class that replaces *channel* if its module was reloaded; else *channel*."""
-    if not is_outdated(_specs.get(channel)):
+    if not _is_gone(channel):
         return channel
     later = [other for other in declared_channels() if _identity(other) == _identity(channel)]
     return later[-1] if later else channel
@@ -273,14 +291,14 @@ def find_channel(reference: type[BaseChannel] | str) -> type[BaseChannel]:
     """
     if not isinstance(reference, str):
         return _checked(reference)
-    declared, number, found = _found.get(reference, ([], 0, None))
-    if found is None or declared is not _declared or number != len(_declared) or _is_gone(found):
+    known_to, found = _found.get(reference, (None, None))
+    if found is None or known_to != declarations() or _is_gone(found):
         found = _find(reference)
-        _found[reference] = _declared, len(_declared), found
+        _found[reference] = declarations(), found
     return found
 
 
-_found: dict[str, tuple[list[type[BaseChannel]], int, type[BaseChannel]]] = {}
+_found: dict[str, tuple[Declarations, type[BaseChannel]]] = {}
 """What a string names, as long as no other channel is declared: a worker of a thousand channels
 asks for it thousands of times."""
 
@@ -290,14 +308,21 @@ def _is_gone(channel: type[BaseChannel]) -> bool:
 
 
 def _find(reference: str) -> type[BaseChannel]:
+    """Look for what *reference* names among all channels, and note what the others are called."""
     declared = declared_channels()
     names = {channel.postgres_name(): channel for channel in declared}
-    at_path = [channel for channel in declared if dotted_path(channel) == reference]
+    paths: dict[str, list[type[BaseChannel]]] = defaultdict(list)
+    for channel in declared:
+        paths[dotted_path(channel)].append(channel)
+    at_path = paths.get(reference, [])
     if len(at_path) > 1:
         raise ChannelNotFound(_ambiguous(reference, at_path))
     found = at_path[0] if at_path else names.get(shorten(reference)) or _exported(reference)
     if found is None:
-        raise ChannelNotFound(_unknown(reference, [*names, *map(dotted_path, declared)]))
+        raise ChannelNotFound(_unknown(reference, [*names, *paths]))
+    only = {path: same[0] for path, same in paths.items() if len(same) == 1}
+    free = {name: one for name, one in names.items() if name not in paths}
+    _found.update((name, (declarations(), one)) for name, one in (only | free).items())
     return found
 
 

@@ -16,13 +16,16 @@ from asgiref.sync import async_to_sync
 from pgpubsub_sql.channels import (
     BaseChannel,
     Channel,
+    Declarations,
     TriggerChannel,
     codec,
     current,
+    declarations,
     declared_channels,
     dotted_path,
     find_channel,
     is_outdated,
+    is_relayed,
     loading_module,
     relayed_channels,
 )
@@ -159,6 +162,8 @@ class Registry:
 
     def __init__(self) -> None:
         self._listeners: dict[Hashable, Listener] = {}
+        self._index: dict[type[BaseChannel], list[Listener]] = {}
+        self._known_to: tuple[int, Declarations] = 0, ([], 0)
 
     def add(self, listener: Listener) -> None:
         """Register *listener*, unless it is registered already."""
@@ -171,9 +176,12 @@ class Registry:
     def listeners(self) -> list[Listener]:
         """Return all registrations, and one of :func:`publish` for each relayed channel."""
         return [
-            *(found for found in self._listeners.values() if not is_outdated(found.module)),
+            *self._registered(),
             *(_publishing(one) for one in relayed_channels()),  # type: ignore[arg-type]  # as codec()
         ]
+
+    def _registered(self) -> list[Listener]:
+        return [found for found in self._listeners.values() if not is_outdated(found.module)]
 
     @property
     def conflicts(self) -> set[str]:
@@ -201,15 +209,33 @@ class Registry:
 
         Stacked decorators make one listener, unless they name several subscriptions.
         """
-        merged: dict[Hashable, Listener] = {}
-        for listener in self.listeners():
-            if listener.find_channel() is channel and subscription in (None, listener.subscription):
-                key = listener.identity, listener.subscription, listener.is_batch
-                first = merged.get(key, listener)
-                union = first.timed_events | listener.timed_events
-                start = first.start or listener.start
-                merged[key] = dataclasses.replace(first, timed_events=union, start=start)
-        return list(merged.values())
+        published = [_publishing(channel)] if is_relayed(channel) else []  # type: ignore[arg-type]  # as codec()
+        found = [*self._registered_for(channel), *published]
+        # Copies, because each looks up its function once, and tests replace functions.
+        return [dataclasses.replace(x) for x in found if subscription in (None, x.subscription)]
+
+    def _registered_for(self, channel: type[BaseChannel]) -> list[Listener]:
+        """Return what is registered for *channel*, from an index.
+
+        It is made anew once a listener is registered or a channel declared, as reloading a module
+        does, and if a reloaded module has left one out.
+        """
+        known_to = len(self._listeners), declarations()
+        found = self._index.get(channel, [])
+        if known_to != self._known_to or any(is_outdated(one.module) for one in found):
+            self._index, self._known_to = self._indexed(), known_to
+        return self._index.get(channel, [])
+
+    def _indexed(self) -> dict[type[BaseChannel], list[Listener]]:
+        merged: dict[type[BaseChannel], dict[Hashable, Listener]] = defaultdict(dict)
+        for listener in self._registered():
+            same = merged[listener.find_channel()]
+            key = listener.identity, listener.subscription, listener.is_batch
+            first = same.get(key, listener)
+            union = first.timed_events | listener.timed_events
+            start = first.start or listener.start
+            same[key] = dataclasses.replace(first, timed_events=union, start=start)
+        return {channel: list(same.values()) for channel, same in merged.items()}
 
     def lanes_of(self, channels: Iterable[type[BaseChannel]]) -> list[Lane]:
         """Return the subscriptions of *channels*, each in order of registration.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import datetime
 import enum
 import inspect
@@ -159,7 +160,7 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the test declares is forgotten after it."""
     monkeypatch.setattr(channels, "_declared", [*channels._declared])
     for name, value in vars(registry).items():
-        monkeypatch.setattr(registry, name, value.copy())
+        monkeypatch.setattr(registry, name, copy.copy(value))
 
 
 async def finish(coroutine: Coroutine[None, None, None]) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import pgpubsub_sql
 from example.blog.channels import AuthorChannel
-from pgpubsub_sql import listeners
-from pgpubsub_sql.channels import declared_channels
+from pgpubsub_sql import channels, listeners
+from pgpubsub_sql.channels import declared_channels, find_channel
 from pgpubsub_sql.errors import ChannelNotFound
 from pgpubsub_sql.listeners import Listener, field_names, registry
 from tests.registries import blank, install_app, undone  # noqa: F401 - fixtures
@@ -123,6 +125,71 @@ def test_listeners_follow_a_reloaded_channel(
     importlib.reload(sys.modules["shop.channels"])
     assert registry.channels() == declared_channels()
     assert one(declared_channels()[0]).path == "shop.listeners.sold"
+
+
+def test_a_listener_that_a_reload_leaves_out_is_not_found(
+    install_app: Callable[..., None],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    install_app("shop", channels=CHANNELS, listeners=LISTENERS)
+    sale, users = declared_channels()
+    assert one(sale).path == "shop.listeners.sold"
+    assert len(registry.listeners_of(users)) == 1
+    (tmp_path / "shop" / "listeners.py").write_text("import pgpubsub_sql\n")
+    importlib.reload(sys.modules["shop.listeners"])
+    assert registry.listeners_of(sale) == registry.listeners_of(users) == []
+
+
+def test_a_function_that_a_test_replaces_is_found(
+    install_app: Callable[..., None],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install_app("shop", channels=CHANNELS, listeners=LISTENERS)
+    sale, _ = declared_channels()
+    assert one(sale).target(number=1) is None
+    monkeypatch.setattr("shop.listeners.sold", lambda number: "replaced")
+    assert one(sale).target(number=1) == "replaced"
+
+
+def test_a_listener_that_comes_later_is_found(channel: type[pgpubsub_sql.Channel]) -> None:
+    assert registry.listeners_of(channel) == []
+
+    @pgpubsub_sql.listener("tests.Sale")
+    def sold(number: int) -> None: ...
+
+    assert one(channel).function is sold
+    assert registry.listeners_of(channel, "search") == []
+
+
+@isolated
+@pytest.mark.parametrize("is_named", [False, True])
+def test_each_of_a_thousand_channels_is_looked_up_once(
+    is_named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [
+        dataclass(type(f"Many{number}", (pgpubsub_sql.Channel,), {"__module__": __name__}))
+        for number in range(1000)
+    ]
+    names = {channel: channel.postgres_name() for channel in made}
+    for channel, name in names.items():
+        pgpubsub_sql.listener(name if is_named else channel)(lambda: None)
+    steps = Counter[str]()
+    for owner, name in ((Listener, "find_channel"), (channels, "app_label")):
+        monkeypatch.setattr(owner, name, counted(getattr(owner, name), steps))
+    for channel, name in names.items():
+        assert find_channel(name) is channel
+        assert len(registry.listeners_of(channel)) == 1
+    assert steps == {"find_channel": 1000, "app_label": 1000}
+
+
+def counted(function: Callable[..., Any], steps: Counter[str]) -> Callable[..., Any]:
+    """Return *function*, whose calls add to *steps*."""
+
+    def call(*args: Any) -> Any:
+        steps[function.__name__] += 1
+        return function(*args)
+
+    return call
 
 
 def test_two_functions_with_one_path_are_reported(install_app: Callable[..., None]) -> None:  # noqa: F811
