@@ -26,7 +26,7 @@ from pgpubsub_sql.channels import (
     model_of,
     relayed_channels,
 )
-from pgpubsub_sql.errors import ChannelNotFound, TemplateError
+from pgpubsub_sql.errors import ChannelNotFound, PayloadError, TemplateError
 from pgpubsub_sql.listeners import registry
 from pgpubsub_sql.migrations_ops.declared_triggers import option_problems
 from pgpubsub_sql.relay.settings import relay_settings_if_any
@@ -81,6 +81,16 @@ def model_problem(channel: type[TriggerChannel]) -> str | None:
     return None
 
 
+def is_broken(channel: type[BaseChannel]) -> bool:
+    """Return whether the fields of *channel* cannot be determined, which E001 reports."""
+    try:
+        if issubclass(channel, Channel):
+            codec(channel)
+    except PayloadError:
+        return True
+    return False
+
+
 def _declaration(channel: type[BaseChannel]) -> Iterator[checks.CheckMessage]:
     path = dotted_path(channel)
     for problem in (*_name_and_fields(channel, path), *_delivery_options(channel, path)):
@@ -99,7 +109,7 @@ def _name_and_fields(channel: type[BaseChannel], path: str) -> Iterator[str]:
             "annotation: options are plain class attributes."
         )
     elif issubclass(channel, Channel):
-        yield from payloads.definition_problems(channel, path)
+        yield from payloads.definition_problems(channel, path) if is_broken(channel) else ()
     elif fields:
         yield (
             f"{path} declares the field {fields[0]!r}, but a trigger channel sends rows. Remove "
@@ -192,7 +202,7 @@ def _ordering_key(channel: type[BaseChannel], path: str) -> Iterator[str]:
             f"{path} has an ordering_key but is ephemeral: nothing stores its messages, so nothing "
             "can order them. Set lock_notifications = True."
         )
-    if issubclass(channel, Channel) and not payloads.definition_problems(channel, path):
+    if fields and issubclass(channel, Channel) and not is_broken(channel):
         known = codec(channel).fields
         for field in [field for field in fields if field not in known]:
             yield (
@@ -205,8 +215,9 @@ def _misspelled_options(channel: type[BaseChannel]) -> Iterator[checks.CheckMess
     """Report attributes such as ``lock_notification = True``, which would have no effect."""
     known = _option_names(channel)
     for name in sorted(set(vars(channel)) - known - set(_fields(channel))):
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
-        if close and not (name.startswith("_") or callable(getattr(channel, name))):
+        if name.startswith("_") or callable(getattr(channel, name)):
+            continue
+        if close := difflib.get_close_matches(name, known, n=1, cutoff=0.85):
             yield checks.Warning(
                 f"{dotted_path(channel)} sets {name!r}, which is not an option. Did you mean "
                 f"{close[0]!r}?",

@@ -9,8 +9,8 @@ from typing import Any
 
 from django.core import checks
 
-from pgpubsub_sql import payloads
-from pgpubsub_sql.channels import BaseChannel, Channel, TriggerChannel, dotted_path
+from pgpubsub_sql.channels import BaseChannel, TriggerChannel, dotted_path
+from pgpubsub_sql.checks.channels import is_broken
 from pgpubsub_sql.errors import ChannelNotFound, OptionError
 from pgpubsub_sql.listeners import (
     BATCH_EXTRAS,
@@ -57,7 +57,7 @@ def _check(listener: Listener) -> Iterator[checks.CheckMessage]:
             hint="Use @listener, or make the channel a TriggerChannel.",
             id="pgpubsub_sql.E007",
         )
-    elif not _is_broken(channel):
+    elif not is_broken(channel):
         yield from _signature(listener, channel)
     if listener.subscription and not channel.lock_notifications:
         yield checks.Error(
@@ -93,13 +93,6 @@ def _start(listener: Listener, channel: type[BaseChannel]) -> Iterator[checks.Ch
             hint="Set keep on the channel, such as keep = datetime.timedelta(days=7).",
             id="pgpubsub_sql.W011",
         )
-
-
-def _is_broken(channel: type[BaseChannel]) -> bool:
-    """Whether the fields of *channel* cannot be determined, which E001 reports."""
-    return issubclass(channel, Channel) and bool(
-        payloads.definition_problems(channel, dotted_path(channel))
-    )
 
 
 def _signature(listener: Listener, channel: type[BaseChannel]) -> Iterator[checks.CheckMessage]:
