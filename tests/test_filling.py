@@ -224,7 +224,7 @@ def test_nobody_searches_what_is_stored_before_the_filling_begins(
     notify_many([keyed(number=n, key="a") for n in range(3)])
     start = {"keyless": False, "after": "-infinity", "after_id": 0, "limit": 500}
     take = start | SEARCH._asdict() | {"bytes": CLAIM_BYTES}
-    nodes = explained(statement("take", ClaimFilter()), take)
+    nodes = explained(statement("take", ClaimFilter().text), take)
     probes = [one for one in nodes if one["Node Type"].startswith(("Index", "Bitmap"))]
     assert {one["Actual Loops"] for one in probes if "notification" in str(one)} == {0}
     keys = {**SEARCH._asdict(), "after": "", "limit": 9, "steps": 9}

@@ -9,6 +9,7 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import starmap
 from typing import Any, Protocol, TypeAlias
 
@@ -89,12 +90,13 @@ COLUMNS = (
 )
 
 
-def statement(name: str, claim_filter: ClaimFilter, kept: SQL = NOTHING) -> str:
+@lru_cache
+def statement(name: str, claim_filter: SQL, kept: SQL = NOTHING) -> str:
     """Return the text of the query *name* with the filter in it, and what else it does."""
     unusual = part("queries/unusual")
     return render(
         f"queries/{name}",
-        filter=claim_filter.text,
+        filter=claim_filter,
         filled_to=part("queries/filled_to"),
         size=part("queries/size"),
         found=part("queries/found", given_up=part("queries/given_up")),
@@ -110,7 +112,7 @@ def claiming(name: str, claim_filter: ClaimFilter, history: History, **types: st
     These are *types*, and those that all claims have. It is planned each time if the filter has
     values: nobody knows their types.
     """
-    text = statement(name, claim_filter, history.kept)
+    text = statement(name, claim_filter.text, history.kept)
     every = TYPES | types | history.types
     return Planned(name, text, every if not claim_filter.values else None, COLUMNS)
 

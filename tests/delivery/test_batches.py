@@ -355,7 +355,7 @@ def test_a_claim_reads_the_index_and_only_what_it_claims(delivery: Delivery, aft
         "after": middle if after == "the middle" else after,
         "after_id": 0,
     }
-    nodes = explained(claims.statement("take", ClaimFilter()), parameters)
+    nodes = explained(claims.statement("take", ClaimFilter().text), parameters)
     nodes = [one for one in nodes if "subscription" not in one.get("Relation Name", "")]
     nodes = [one for one in nodes if "subscription" not in one.get("Index Name", "")]
     assert {one["Index Name"] for one in nodes if "Index Name" in one} == {"pgpubsub_sql_available"}

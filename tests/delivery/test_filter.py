@@ -88,7 +88,7 @@ def test_a_filtered_claim_still_uses_the_index() -> None:
     lane = Lane("app.Job")._asdict()
     parameters = lane | {"keyless": False, "limit": 100, "bytes": claims.CLAIM_BYTES}
     where = {"after": "-infinity", "after_id": 0}
-    statement = claims.statement("take", compiled)
+    statement = claims.statement("take", compiled.text)
     nodes = explained(statement, parameters | where | dict(compiled.values))
     assert "Seq Scan" not in {one["Node Type"] for one in nodes}
     assert max(one["Actual Rows"] * one["Actual Loops"] for one in nodes) == 100

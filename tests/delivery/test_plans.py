@@ -126,7 +126,10 @@ def statements(mark: str, *, is_fresh: bool) -> dict[str, Statement]:
     unlimited = 10**9
     number = len(MANY["channels"])
     look = MANY | {"after": ["-infinity"] * number, "after_ids": [0] * number}
-    take, take_ordered = statement("take", everything), statement("take_ordered", everything)
+    take, take_ordered = (
+        statement("take", everything.text),
+        statement("take_ordered", everything.text),
+    )
     found = {
         "a claim from the mark": Statement(take, start | {"after": mark}, LARGEST_BATCH, 15000),
         "a claim from the start": Statement(take, start, LARGEST_BATCH, 15000),

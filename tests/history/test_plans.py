@@ -75,11 +75,11 @@ def test_no_statement_of_a_batch_searches_the_history(delivery: Delivery) -> Non
     history = History(Job, delivery.session)
     start = {"keyless": False, "after": "-infinity", "after_id": 0, "limit": 500}
     values = {**start, "bytes": CLAIM_BYTES, **Lane("app.Job")._asdict(), **history.begin()}
-    take = statement("take", ClaimFilter(), history.kept)
+    take = statement("take", ClaimFilter().text, history.kept)
     assert "INSERT INTO pgpubsub_sql_history" in take
     assert scans(take, values) == []
     chosen = {"keys": ["a"], "alone": False, "limit": 500, "bytes": CLAIM_BYTES}
-    keyed = statement("take_ordered", ClaimFilter(), History(Step, delivery.session).kept)
+    keyed = statement("take_ordered", ClaimFilter().text, History(Step, delivery.session).kept)
     assert scans(keyed, chosen | Lane("app.Step")._asdict() | history.begin()) == []
 
 
