@@ -48,6 +48,8 @@ LOOK_AHEAD_SECONDS = 0.1
 LOOK_AHEAD_SHARE = 20
 """The time between two looks ahead is at least this many times as long as the last one took: with
 many lanes the query is not quick."""
+MOST_LOOKS = 100
+"""How often a drain looks for messages that were sent since: others may send without a pause."""
 SWEEP_SECONDS = 60.0
 FORGET_SECONDS = 600.0
 """Time between two looks for partitions of the history that can be emptied."""
@@ -173,23 +175,39 @@ class Worker:
     def drain(self) -> bool:
         """Handle the stored messages that are ready; return whether none of them failed.
 
-        This ignores ephemeral messages, and logs a summary at the end. Subscriptions that begin
-        with the history are filled to the end, unless they are paused.
+        So are those that are sent meanwhile, as by listeners: it looks for them until it finds
+        none, :data:`MOST_LOOKS` times at most. This ignores ephemeral messages, and logs a summary
+        at the end. Subscriptions that begin with the history are filled to the end, unless they
+        are paused.
         Raises :class:`NotReady` or one of Django's database errors if that is impossible.
         """
         with self.shutdown, self._guarding_forks(), self._signalling():
             open_for_worker(self.using)
             self._check_database()
-            lanes = self.delivery.lanes
             self._filler.start()
-            while lanes and not self.shutdown.is_requested():
+            lanes: list[Lane] = []
+            handled, looks = -1, 0
+            while not self.shutdown.is_requested():
                 lanes = [lane for lane in lanes if self._handle_stored(lane)]
                 lanes += self._filler.fill().difference(lanes)
                 if self._recorder.patience(self.delivery.counters) <= 0:
                     self._recorder.write_drained(self.delivery.counters, self.delivery.session)
+                if not lanes and handled < self.delivery.handled and looks < MOST_LOOKS:
+                    lanes, handled, looks = self._with_stored(), self.delivery.handled, looks + 1
                 lanes = lanes or self._await_filling()
+                if not lanes:
+                    break
             self._recorder.write_drained(self.delivery.counters, self.delivery.session)
             return self._sum_up()
+
+    def _with_stored(self) -> list[Lane]:
+        """Return the lanes with messages that are ready, or in flight in another worker.
+
+        They are asked for in one query, however many they are.
+        """
+        lanes = self.delivery.lanes
+        found = self.delivery.look(dict.fromkeys(lanes, True)) if lanes else {}
+        return [lane for lane in lanes if found.get(lane, math.inf) <= 0]
 
     def _await_filling(self) -> list[Lane]:
         """Wait until it is time to fill subscriptions further; return them."""

@@ -220,3 +220,14 @@ def test_a_worker_of_a_thousand_channels_begins_with_a_few_queries(
     with CaptureQueriesContext(connection) as queries, asleep(Job, *thousand):
         assert numbers("do_job") == [1]
     assert len(queries) < 100
+
+
+def test_a_drain_of_a_thousand_channels_claims_from_those_that_have_messages(
+    thousand: list[type[Channel]],
+) -> None:
+    notify_many([Job(1)])
+    worker = Worker([Job, *thousand])
+    with CaptureQueriesContext(connection) as queries:
+        assert worker.drain()
+    assert numbers("do_job") == [1]
+    assert len(queries) < 50, queries.captured_queries

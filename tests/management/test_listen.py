@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,12 +16,16 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+import pgpubsub_sql
 from example.blog.models import Author
 from pgpubsub_sql import Notification, notification_context, notify
+from pgpubsub_sql.channels import declared_channels
+from pgpubsub_sql.worker.worker import Worker
 from tests.app.channels import Job, Shout
 from tests.app.models import Item
 from tests.conftest import ROOT, Listen, eventually
 from tests.ledger import calls, numbers, sql
+from tests.registries import blank  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Start = Callable[..., Listen]
@@ -158,6 +163,55 @@ def test_drain_exits_with_0_if_no_message_failed(options: list[str]) -> None:
     result = run("--drain", "--channels", "app.Job", *options)
     assert result.returncode == 0, result.stderr
     assert SUMMARY.findall(result.stderr) == [("1", "0", "0", "1", "0")]
+
+
+@pytest.fixture
+def chain(blank: None) -> list[int]:  # noqa: F811
+    """Two channels whose listeners send on each other; return the numbers that have arrived."""
+
+    @dataclass
+    class Sale(pgpubsub_sql.Channel):
+        number: int
+        lock_notifications = True
+        channel_name = "tests.Sale"
+
+    @dataclass
+    class Order(pgpubsub_sql.Channel):
+        number: int
+        lock_notifications = True
+        channel_name = "tests.Order"
+
+    heard: list[int] = []
+
+    @pgpubsub_sql.listener(Order)
+    def ordered(number: int) -> None:
+        notify(Sale(number))
+
+    @pgpubsub_sql.listener(Sale)
+    def sold(number: int) -> None:
+        heard.append(number)
+        if number > 1:
+            notify(Order(number - 1))
+
+    return heard
+
+
+def test_a_drain_handles_what_its_listeners_send(chain: list[int]) -> None:
+    """Whichever channel comes first."""
+    notify("tests.Order", number=3)
+    assert Worker(declared_channels()).drain()
+    assert chain == [3, 2, 1]
+    assert not Notification.objects.exists()
+
+
+def test_a_drain_ends_although_others_go_on_sending(
+    chain: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgpubsub_sql.worker.worker.MOST_LOOKS", 4)
+    notify("tests.Order", number=9)
+    assert Worker(declared_channels()).drain()
+    assert len(chain) == 2
+    assert Notification.objects.count() == 1
 
 
 def test_verbosity_sets_the_log_level() -> None:
