@@ -28,10 +28,10 @@ RESTART_SECONDS = 1.0
 """Shortest time between two searches from the start, while there is something after the mark."""
 QUICK_SECONDS = 0.001
 """A search from the start that takes no longer may be made at any time."""
-RESTART_SHARE = 100
-"""After five in a row that took longer than :data:`QUICK_SECONDS`, there is none for this many
-times the excess of the shortest. Two may follow each other, the second before the worker sleeps;
-they take 2 % of the time."""
+RESTART_SHARE = 200
+"""After two in a row that took longer than :data:`QUICK_SECONDS`, there is none for this many times
+the excess of the shorter. Two may follow each other, the second before the worker sleeps, and they
+take longer and longer while dead rows become more: about 2 % of the time."""
 RESTART_MESSAGES = 500
 """Most messages that a search from the start claims: more would make it seem slow."""
 LONGEST_RESTART_SECONDS = 10.0
@@ -128,8 +128,8 @@ class Restarts:
     """Decides when a search may begin at the start, by how long the last ones took."""
 
     def __init__(self) -> None:
-        self._took = deque([0.0] * 5, maxlen=5)
-        """Seconds that the last ones took. The shortest counts: others may have been held up."""
+        self._took = deque([0.0], maxlen=2)
+        """Seconds that the last two took. The shorter counts: the other may have been held up."""
         self._ended_at = 0.0
 
     @property
