@@ -41,6 +41,7 @@ from pgpubsub_sql.worker.raw_notifies import RawNotifies
 from pgpubsub_sql.worker.reporting import is_observed, is_reported, log_failure, report_outcome
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.signatures import SignatureCheck
+from pgpubsub_sql.worker.vacuuming import Vacuum
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -175,6 +176,7 @@ class Delivery:
         self.outcomes: Counter[type] = Counter()
         """Number of notifications by outcome; those that were handled count for ``NoneType``."""
         self._retention = Retention(self.session)
+        self._vacuum = Vacuum(self.session)
         self._ephemeral = 0
         """Number of messages handled that were not stored."""
         self.paused: set[Lane] = set()
@@ -242,6 +244,10 @@ class Delivery:
     def sweep(self) -> None:
         """Delete long payloads that have expired."""
         self.session.execute("delete_long_payloads")
+
+    def vacuum(self) -> None:
+        """Remove the rows of messages that were handled, if that is due."""
+        self._vacuum.run(self.outcomes.total())
 
     def forget(self) -> bool:
         """Delete some of what was kept for long enough; return whether there may be more."""

@@ -190,6 +190,7 @@ class Worker:
             while not self.shutdown.is_requested():
                 lanes = [lane for lane in lanes if self._handle_stored(lane)]
                 lanes += self._filler.fill().difference(lanes)
+                self.delivery.vacuum()
                 if self._recorder.patience(self.delivery.counters) <= 0:
                     self._recorder.write_drained(self.delivery.counters, self.delivery.session)
                 if not lanes and handled < self.delivery.handled and looks < MOST_LOOKS:
@@ -370,7 +371,8 @@ class Worker:
         self.delivery.session.drop_if_broken()
 
     def _keep_house(self) -> None:
-        """Delete what is old, and ring the worker's own doorbell, each when it is due."""
+        """Delete what is old, vacuum, and ring the worker's own doorbell, each when it is due."""
+        self.delivery.vacuum()
         now = time.monotonic()
         try:
             if self._sweep_at <= now:

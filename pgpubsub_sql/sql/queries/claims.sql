@@ -298,3 +298,17 @@ FROM (
     SELECT id FROM pgpubsub_sql_notification WHERE id = ANY (%(ids)s) ORDER BY id FOR UPDATE SKIP LOCKED
 ) AS free
 WHERE notification.id = free.id
+
+-- may_vacuum --
+-- Whether this role may vacuum the table of messages: VACUUM only warns who may not, and succeeds. The privilege
+-- MAINTAIN came with PostgreSQL 17.
+SELECT pg_has_role(relowner, 'USAGE')
+    OR EXISTS (SELECT FROM pg_database WHERE datname = current_database() AND pg_has_role(datdba, 'USAGE'))
+    OR CASE WHEN current_setting('server_version_num')::integer >= 170000
+        THEN has_table_privilege(pg_class.oid, 'MAINTAIN') ELSE false END
+FROM pg_class WHERE pg_class.oid = 'pgpubsub_sql_notification'::regclass
+
+-- vacuum --
+-- Not while somebody else does, or has locked the table. Giving space back to the file system would lock out
+-- everybody for a moment; autovacuum does that.
+VACUUM (SKIP_LOCKED, TRUNCATE false, PARALLEL 0) pgpubsub_sql_notification
