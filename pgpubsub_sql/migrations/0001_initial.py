@@ -10,6 +10,7 @@ from pgpubsub_sql.migrations_ops.shared_operations import (
     CreateIsNotified,
     CreateSecret,
     CreateSubscriptions,
+    TuneAutovacuum,
 )
 from pgpubsub_sql.payloads.stored import PayloadDecoder
 
@@ -102,6 +103,7 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
+        TuneAutovacuum(),
         migrations.CreateModel(
             name="Channel",
             fields=[],

@@ -95,6 +95,20 @@ class CreateIsNotified(CreateHelper):
         return render("helpers/is_notified", schema=schema, decision=part(decision, names=quoted))
 
 
+class TuneAutovacuum(CreateShared):
+    """Have autovacuum work on the table of messages without delays."""
+
+    def describe(self) -> str:
+        """Return the line that ``sqlmigrate`` shows in a comment."""
+        return "Tune autovacuum of table pgpubsub_sql_notification"
+
+    def _created(self, schema: str) -> Iterator[str]:
+        yield render("helpers/tune_autovacuum", schema=schema)
+
+    def _dropped(self, schema: str) -> str:
+        return render("helpers/reset_autovacuum", schema=schema)
+
+
 class CreateSecret(CreateShared):
     """Create the table of the secret with which messages are signed."""
 

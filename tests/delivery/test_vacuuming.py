@@ -113,6 +113,15 @@ def test_the_privilege_maintain_is_enough(role: str) -> None:
         assert vacuums() == 1
 
 
+def test_autovacuum_works_without_delays_for_those_who_may_not() -> None:
+    ((options,),) = sql(f"SELECT reloptions FROM pg_class WHERE oid = '{TABLE}'::regclass")
+    assert options == [
+        "autovacuum_vacuum_cost_delay=0",
+        "autovacuum_vacuum_scale_factor=0",
+        "autovacuum_vacuum_threshold=10000",
+    ]
+
+
 def test_it_waits_for_nobody() -> None:
     with stranger() as other:
         other.execute(f"BEGIN; LOCK TABLE {TABLE} IN SHARE UPDATE EXCLUSIVE MODE")
