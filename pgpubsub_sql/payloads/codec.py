@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-import typing
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from functools import cached_property
 from typing import Any, cast
 
 import msgspec
@@ -15,10 +14,7 @@ from msgspec import inspect
 from pgpubsub_sql.errors import PayloadError, brief
 from pgpubsub_sql.payloads.definitions import (
     FieldInfo,
-    definition_problems,
-    field_info,
-    init_fields,
-    struct_of,
+    define,
 )
 from pgpubsub_sql.payloads.encoding import arrives, encoder, refuse_unstorable
 from pgpubsub_sql.payloads.examples import example
@@ -44,23 +40,26 @@ class Codec:
     the codec of a class with :func:`definition_problems` raises :class:`PayloadError`.
     """
 
-    fields: Mapping[str, FieldInfo]
-
     def __init__(self, cls: type, name: str) -> None:
-        if found := definition_problems(cls, name):
-            raise PayloadError(" ".join(found))
-        hints = typing.get_type_hints(cls, include_extras=True)
-        declared = init_fields(cls)
+        definition = define(cls, name)
+        if definition.problems:
+            raise PayloadError(" ".join(definition.problems))
+        self.fields = definition.fields
         self._name = name
         self._class = cls
         self._is_initialized = hasattr(cls, "__post_init__")
-        self._struct = struct_of(cls, declared, hints)
+        self._struct = definition.struct
         self._strict = msgspec.json.Decoder(self._struct)
-        self._lax = msgspec.json.Decoder(self._struct, strict=False)
-        self._kind = inspect.type_info(self._struct)
-        self.fields = MappingProxyType({f.name: field_info(f, hints) for f in declared})
         self._names = frozenset(self.fields)
         self._required = frozenset(f.name for f in self.fields.values() if f.required)
+
+    @cached_property
+    def _lax(self) -> msgspec.json.Decoder[msgspec.Struct]:
+        return msgspec.json.Decoder(self._struct, strict=False)
+
+    @cached_property
+    def _kind(self) -> inspect.Type:
+        return inspect.type_info(self._struct)
 
     def encode(self, values: Mapping[str, Any]) -> str:
         """Return all fields as a JSON object: *values*, and defaults for the rest.

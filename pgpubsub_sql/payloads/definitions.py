@@ -7,7 +7,8 @@ import enum
 import inspect as stdlib_inspect
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -32,12 +33,23 @@ class FieldInfo:
         return f"{self.name}: {kind}" + ("" if self.required else " (optional)")
 
 
-def definition_problems(cls: type, name: str) -> list[str]:
-    """Return what is wrong with the fields of *cls*, and what to do: one sentence a problem."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Definition:
+    """What the dataclass of a channel declares, unless it has *problems*."""
+
+    problems: Sequence[str] = ()
+    """What is wrong with its fields, and what to do: one sentence a problem."""
+    fields: Mapping[str, FieldInfo] = dataclasses.field(default_factory=dict)
+    struct: type[msgspec.Struct] = msgspec.Struct
+    """Its msgspec equivalent, which decodes several times faster."""
+
+
+def define(cls: type, name: str) -> Definition:
+    """Return what *cls* declares; its channel is called *name*."""
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
     except _UNRESOLVED as error:
-        return [_unresolved(cls, name, error)]
+        return Definition(problems=[_unresolved(cls, name, error)])
     found = [
         f"{name}: {field!r} is annotated in {owner.__qualname__}, which is not a dataclass: "
         f"decorate {owner.__qualname__} with @dataclass."
@@ -48,16 +60,27 @@ def definition_problems(cls: type, name: str) -> list[str]:
         for field, hint in hints.items()
         if isinstance(hint, dataclasses.InitVar)
     ]
-    fields = init_fields(cls)
-    found += [f"{name}: {text}" for field in fields for text in _type_problems(field.name, hints)]
-    return found or _default_problems(cls, name, hints)
+    declared = _init_fields(cls)
+    found += [f"{name}: {text}" for field in declared for text in _type_problems(field.name, hints)]
+    if found:
+        return Definition(problems=found)
+    fields = {field.name: _field_info(field, hints) for field in declared}
+    try:
+        return Definition(fields=MappingProxyType(fields), struct=_struct_of(cls, declared, fields))
+    except TypeError as error:
+        return Definition(problems=[f"{name}: {error}: use field(default_factory=…)."])
+
+
+def definition_problems(cls: type, name: str) -> list[str]:
+    """Return what is wrong with the fields of *cls*, and what to do: one sentence a problem."""
+    return list(define(cls, name).problems)
 
 
 def _unresolved(cls: type, name: str, error: Exception) -> str:
     word = getattr(error, "name", None)
     fields = [
         repr(field.name)
-        for field in init_fields(cls)
+        for field in _init_fields(cls)
         if word and re.search(rf"\b{re.escape(word)}\b", str(field.type))
     ]
     where = f"field {', '.join(fields)}" if fields else "a field"
@@ -111,20 +134,12 @@ def _custom_types(node: Any, seen: set[int]) -> Iterator[type]:
         yield from _custom_types(msgspec.structs.astuple(node), seen)
 
 
-def _default_problems(cls: type, name: str, hints: Mapping[str, Any]) -> list[str]:
-    try:
-        struct_of(cls, init_fields(cls), hints)
-    except TypeError as error:
-        return [f"{name}: {error}: use field(default_factory=…)."]
-    return []
-
-
-def init_fields(cls: type) -> list[dataclasses.Field[Any]]:
+def _init_fields(cls: type) -> list[dataclasses.Field[Any]]:
     """Return the fields that travel: those that ``__init__()`` takes."""
     return [f for f in dataclasses.fields(cls) if f.init] if dataclasses.is_dataclass(cls) else []
 
 
-def field_info(field: dataclasses.Field[Any], hints: Mapping[str, Any]) -> FieldInfo:
+def _field_info(field: dataclasses.Field[Any], hints: Mapping[str, Any]) -> FieldInfo:
     type_ = _any_length(hints[field.name])
     return FieldInfo(
         name=field.name,
@@ -141,13 +156,12 @@ def _any_length(hint: Any) -> Any:
     return hint
 
 
-def struct_of(
-    cls: type, fields: list[dataclasses.Field[Any]], hints: Mapping[str, Any]
+def _struct_of(
+    cls: type, declared: list[dataclasses.Field[Any]], fields: Mapping[str, FieldInfo]
 ) -> type[msgspec.Struct]:
-    """Return the msgspec equivalent of a dataclass, which decodes several times faster."""
     return msgspec.defstruct(
         cls.__name__,
-        [(f.name, field_info(f, hints).type, _msgspec_default(f)) for f in fields],
+        [(field.name, fields[field.name].type, _msgspec_default(field)) for field in declared],
         kw_only=True,
         module=cls.__module__,
     )
