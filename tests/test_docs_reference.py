@@ -33,7 +33,16 @@ from pgpubsub_sql.management.commands.listen import Command
 from pgpubsub_sql.payloads import Codec
 from pgpubsub_sql.rows import columns, postgres_types
 from pgpubsub_sql.sql.privileges import HELPERS, PRIVILEGES, Privilege
-from pgpubsub_sql.worker import backlog, batch, claims, list_batch, ordered_claims, timeouts
+from pgpubsub_sql.worker import (
+    backlog,
+    batch,
+    claims,
+    list_batch,
+    ordered_claims,
+    timeouts,
+    vacuuming,
+    worker,
+)
 from pgpubsub_sql.worker.attempts import Attempt
 from tests.conftest import ROOT
 from tests.ledger import sql
@@ -50,7 +59,7 @@ def rows(text: str, *, first: str) -> list[list[str]]:
 
 
 PROMISED = {
-    "delivery.md": [
+    "explanation/delivery.md": [
         f"A batch holds at most {batch.LARGEST_BATCH:,} messages, or `batch_size`",
         f"ends after {batch.BATCH_SECONDS * 1000:g} ms or {batch.BATCH_SAVEPOINTS} savepoints",
         f"The first batch of a channel holds {batch.FIRST_BATCH}.",
@@ -58,24 +67,33 @@ PROMISED = {
         f"After {list_batch.FREE_OUTAGES} such batches in a row, one message",
         f"A batch ends after {list_batch.LIST_CALLS} calls, {batch.BATCH_SAVEPOINTS}",
         f"from key to key, up to {ordered_claims.KEYS} in one transaction",
+        f"after every {vacuuming.VACUUM_MESSAGES:,} messages that it has handled",
+        f"takes at most {100 / vacuuming.VACUUM_SHARE:g} % of the worker's time",
     ],
-    "guarantees.md": [
+    "explanation/guarantees.md": [
         f"after about {batch.BATCH_SECONDS * 1000:g} ms or {batch.BATCH_SAVEPOINTS} savepoints",
         f"after {Retry(jitter=0).seconds(1):g} seconds, then {Retry(jitter=0).seconds(2):g}, "
         f"{Retry(jitter=0).seconds(3):g} and so on",
         f"the newest {backlog.MAX_WAITING / backlog.MEGABYTE:g} MB of each channel",
     ],
+    "howto/batches.md": [
+        f"{list_batch.LARGEST_LIST} messages, or `batch_size`",
+    ],
+    "reference/listen.md": [
+        f"ends after looking {worker.MOST_LOOKS} times",
+    ],
 }
-"""Words of the explanation, with the figures that the code has."""
+"""Words of the documentation, with the figures that the code has."""
 
 
 @pytest.mark.parametrize("name", PROMISED)
 def test_figures_are_those_of_the_code(name: str) -> None:
-    text = " ".join((ROOT / "docs" / "explanation" / name).read_text(encoding="utf-8").split())
+    text = " ".join((ROOT / "docs" / name).read_text(encoding="utf-8").split())
     for words in PROMISED[name]:
         assert words in text
     assert batch.BATCH_SAVEPOINTS < 64  # beyond which PostgreSQL gets slow
     assert claims.RESTART_SECONDS == timeouts.INTERRUPT_SECONDS == 1  # "a second"
+    assert claims.LONGEST_RESTART_SECONDS == 10  # "at least every ten seconds"
 
 
 def test_every_public_name_has_its_place() -> None:
