@@ -68,6 +68,7 @@ PROMISED = {
         f"A batch ends after {list_batch.LIST_CALLS} calls, {batch.BATCH_SAVEPOINTS}",
         f"from key to key, up to {ordered_claims.KEYS} in one transaction",
         f"after every {vacuuming.VACUUM_MESSAGES:,} messages that it has handled",
+        f"A table of more than {vacuuming.VACUUM_BYTES / 1_000_000:g} MB, indexes included",
         f"takes at most {100 / vacuuming.VACUUM_SHARE:g} % of the worker's time",
     ],
     "explanation/guarantees.md": [

@@ -19,6 +19,9 @@ VACUUM_MESSAGES = 20_000
 which it handles nothing."""
 VACUUM_SHARE = 50
 """There is none for this many times as long as the last one took, so they take 2 % of the time."""
+VACUUM_BYTES = 64_000_000
+"""A table that is larger, with its indexes, is left to autovacuum, as with a large backlog: nothing
+would be handled for too long."""
 
 
 class Vacuum:
@@ -44,8 +47,10 @@ class Vacuum:
         if is_in_atomic_block(self._session.connection):  # a test's
             return
         try:
-            if self._session.execute("may_vacuum") == [(True,)]:
+            ((is_permitted, size),) = self._session.execute("vacuuming")
+            if is_permitted and size <= VACUUM_BYTES:
                 self._session.execute("vacuum")
+            if is_permitted:
                 ended = time.monotonic()
                 self._rested_at = ended + VACUUM_SHARE * (ended - started)
         except Error as error:

@@ -113,13 +113,22 @@ def test_the_privilege_maintain_is_enough(role: str) -> None:
         assert vacuums() == 1
 
 
-def test_autovacuum_works_without_delays_for_those_who_may_not() -> None:
+def test_autovacuum_works_without_delays() -> None:
     ((options,),) = sql(f"SELECT reloptions FROM pg_class WHERE oid = '{TABLE}'::regclass")
     assert options == [
         "autovacuum_vacuum_cost_delay=0",
         "autovacuum_vacuum_scale_factor=0",
         "autovacuum_vacuum_threshold=10000",
     ]
+
+
+def test_a_large_table_is_left_to_autovacuum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vacuuming, "VACUUM_SHARE", 0)
+    ((size,),) = sql(f"SELECT pg_total_relation_size('{TABLE}')")
+    monkeypatch.setattr(vacuuming, "VACUUM_BYTES", size - 1)
+    assert vacuums(times=10) == 0
+    monkeypatch.setattr(vacuuming, "VACUUM_BYTES", size)
+    assert vacuums(times=10) == 10
 
 
 def test_it_waits_for_nobody() -> None:

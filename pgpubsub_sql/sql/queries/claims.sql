@@ -299,13 +299,14 @@ FROM (
 ) AS free
 WHERE notification.id = free.id
 
--- may_vacuum --
--- Whether this role may vacuum the table of messages: VACUUM only warns who may not, and succeeds. The privilege
--- MAINTAIN came with PostgreSQL 17.
+-- vacuuming --
+-- Whether this role may vacuum the table of messages, and its size with its indexes. VACUUM only warns who may not, and
+-- succeeds. The privilege MAINTAIN came with PostgreSQL 17.
 SELECT pg_has_role(relowner, 'USAGE')
     OR EXISTS (SELECT FROM pg_database WHERE datname = current_database() AND pg_has_role(datdba, 'USAGE'))
     OR CASE WHEN current_setting('server_version_num')::integer >= 170000
-        THEN has_table_privilege(pg_class.oid, 'MAINTAIN') ELSE false END
+        THEN has_table_privilege(pg_class.oid, 'MAINTAIN') ELSE false END,
+    pg_total_relation_size(pg_class.oid)
 FROM pg_class WHERE pg_class.oid = 'pgpubsub_sql_notification'::regclass
 
 -- vacuum --
