@@ -26,6 +26,7 @@ from pgpubsub_sql.migrations_ops.shared_operations import (
     CreateSecret,
     CreateShared,
     CreateSubscriptions,
+    TuneAutovacuum,
     history_view,
     slots,
 )
@@ -324,6 +325,7 @@ def _create_table(table: str, schema: str, editor: Editor) -> None:
         operation.create(schema, editor)
     else:
         editor.create_model(apps.get_model(APP, _MODELS[table]))
+        TuneAutovacuum().create(schema, editor)
 
 
 def _create_view(schema: str, editor: Editor) -> None:

@@ -129,6 +129,16 @@ def test_all_commands_agree_about_damage(installed: Project, damage: Damage) -> 
     mend(installed)
 
 
+def test_a_table_that_is_made_again_has_its_options(installed: Project) -> None:
+    options = f"SELECT reloptions FROM pg_class WHERE oid = '{N}'::regclass"
+    before = installed.sql(options)
+    assert before != [(None,)]
+    do(installed, DAMAGE["our table is dropped"])
+    installed.run("pgpubsub", "install")
+    assert installed.sql(options) == before
+    mend(installed)
+
+
 @pytest.mark.parametrize(
     "name", ["a trigger is dropped", "a trigger is disabled", "a helper is replaced"]
 )

@@ -3,13 +3,13 @@
 -- tune_autovacuum --
 -- Without the delays that spare other tables, and however many messages are stored: rows come and go by the million,
 -- and most of the table is dead until autovacuum has been there.
-ALTER TABLE :"schema".pgpubsub_sql_notification SET (
+ALTER TABLE IF EXISTS :"schema".pgpubsub_sql_notification SET (
     autovacuum_vacuum_cost_delay = 0,
     autovacuum_vacuum_scale_factor = 0,
-    autovacuum_vacuum_threshold = 10000
+    autovacuum_vacuum_threshold = 1000
 );
 
 -- reset_autovacuum --
-ALTER TABLE :"schema".pgpubsub_sql_notification RESET (
+ALTER TABLE IF EXISTS :"schema".pgpubsub_sql_notification RESET (
     autovacuum_vacuum_cost_delay, autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold
 );
