@@ -30,8 +30,8 @@ QUICK_SECONDS = 0.001
 """A search from the start that takes no longer may be made at any time."""
 RESTART_SHARE = 200
 """After two in a row that took longer than :data:`QUICK_SECONDS`, there is none for this many times
-the excess of the shorter. Two may follow each other, the second before the worker sleeps, and they
-take longer and longer while dead rows become more: about 2 % of the time."""
+the excess of the shorter. Two may follow each other, the second before the worker sleeps: they take
+1 % of the time, and more while dead rows become more."""
 RESTART_MESSAGES = 500
 """Most messages that a search from the start claims: more would make it seem slow."""
 LONGEST_RESTART_SECONDS = 10.0
@@ -69,8 +69,11 @@ class Claims(Protocol):
     def position(self, *, thorough: bool) -> Position | None:
         """Return after which position the next search begins; None for the start."""
 
-    def looked(self, started: float, at: str) -> None:
-        """Note that a look from the start, at the server's time *at*, has found nothing."""
+    def looked(self, seconds: float, at: str) -> None:
+        """Note that a look from the start has found nothing, after so many *seconds*.
+
+        *at* is when it began, by the server's clock.
+        """
 
     def take(self, limit: int, *, thorough: bool) -> Claim:
         """Claim up to *limit* messages, or one message that has to be handled alone.
@@ -145,10 +148,10 @@ class Restarts:
             at = max(at, self._ended_at + RESTART_SECONDS)
         return time.monotonic() >= at
 
-    def add(self, started: float) -> None:
-        """Note that one ends now."""
+    def add(self, seconds: float) -> None:
+        """Note that one ends now, which took so long."""
         self._ended_at = time.monotonic()
-        self._took.append(self._ended_at - started)
+        self._took.append(seconds)
 
 
 class UnorderedClaims:
@@ -192,9 +195,9 @@ class UnorderedClaims:
             return None
         return None if self._restarts.is_due(is_urgent=self._is_at_end) else self._mark
 
-    def looked(self, started: float, at: str) -> None:
-        """Note that a look from the start, at the server's time *at*, has found nothing."""
-        self._restarts.add(started)
+    def looked(self, seconds: float, at: str) -> None:
+        """Note that a look from the start has found nothing."""
+        self._restarts.add(seconds)
         self._mark = self._mark or (at, 0)
 
     def take(self, limit: int, *, thorough: bool) -> Claim:
@@ -207,7 +210,7 @@ class UnorderedClaims:
         if claim.abandoned or (claimed and claimed[0].alone):
             return claim
         if position is None:
-            self._restarts.add(started)
+            self._restarts.add(time.monotonic() - started)
         if claimed:
             self._mark = (claimed[-1].available_at, claimed[-1].id)
         self._is_at_end = len(claimed) < limit and not claim.is_cut

@@ -41,7 +41,6 @@ from pgpubsub_sql.worker.raw_notifies import RawNotifies
 from pgpubsub_sql.worker.reporting import is_observed, is_reported, log_failure, report_outcome
 from pgpubsub_sql.worker.session import Session
 from pgpubsub_sql.worker.signatures import SignatureCheck
-from pgpubsub_sql.worker.vacuuming import Vacuum
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -176,7 +175,6 @@ class Delivery:
         self.outcomes: Counter[type] = Counter()
         """Number of notifications by outcome; those that were handled count for ``NoneType``."""
         self._retention = Retention(self.session)
-        self._vacuum = Vacuum(self.session)
         self._ephemeral = 0
         """Number of messages handled that were not stored."""
         self.paused: set[Lane] = set()
@@ -195,14 +193,15 @@ class Delivery:
         claims = {lane: self._states[lane].claims for lane in lanes}
         after = {lane: claims[lane].position(thorough=lanes[lane]) for lane in lanes}
         times, ids = zip(*(place or START for place in after.values()), strict=True)
-        started = time.monotonic()
         values = {**columns(lanes), "after": list(times), "after_ids": list(ids)}
-        found = {}
-        for channel, subscription, seconds, at in self.session.execute_planned(LOOK, values):
+        found, started = {}, time.monotonic()
+        rows = self.session.execute_planned(LOOK, values)
+        took = (time.monotonic() - started) / len(lanes)
+        for channel, subscription, seconds, at in rows:
             lane = Lane(channel, subscription)
             found[lane] = seconds
             if after[lane] is None and seconds > 0:
-                claims[lane].looked(started, at)
+                claims[lane].looked(took, at)
         return found
 
     @property
@@ -244,10 +243,6 @@ class Delivery:
     def sweep(self) -> None:
         """Delete long payloads that have expired."""
         self.session.execute("delete_long_payloads")
-
-    def vacuum(self) -> None:
-        """Remove the rows of messages that were handled, if that is due."""
-        self._vacuum.run(self.outcomes.total())
 
     def forget(self) -> bool:
         """Delete some of what was kept for long enough; return whether there may be more."""

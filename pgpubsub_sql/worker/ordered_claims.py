@@ -94,9 +94,9 @@ class OrderedClaims:
         """Return None: each search begins at the start."""
         return None
 
-    def looked(self, started: float, at: str) -> None:
-        """Note that a look from the start, at the server's time *at*, has found nothing."""
-        self._keyless.looked(started, at)
+    def looked(self, seconds: float, at: str) -> None:
+        """Note that a look from the start has found nothing."""
+        self._keyless.looked(seconds, at)
 
     def take(self, limit: int, *, thorough: bool) -> Claim:
         """Claim up to *limit* messages, or one message that has to be handled alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -220,6 +221,16 @@ def test_a_worker_of_a_thousand_channels_begins_with_a_few_queries(
     with CaptureQueriesContext(connection) as queries, asleep(Job, *thousand):
         assert numbers("do_job") == [1]
     assert len(queries) < 100
+
+
+def test_the_time_of_a_look_is_shared_by_its_channels(thousand: list[type[Channel]]) -> None:
+    """Each was charged with all of it, so that none could fall asleep soon."""
+    with asleep(*thousand) as worker:
+        started = time.monotonic()
+        worker.delivery.look(dict.fromkeys(worker.delivery.lanes, True))
+        took = time.monotonic() - started
+        restarts = [one.claims._restarts for one in worker.delivery._states.values()]  # type: ignore[attr-defined]
+        assert 0 < sum(one._took[-1] for one in restarts) <= took
 
 
 def test_a_drain_of_a_thousand_channels_claims_from_those_that_have_messages(
