@@ -81,7 +81,7 @@ PROMISED = {
         f"{list_batch.LARGEST_LIST} messages, or `batch_size`",
     ],
     "reference/listen.md": [
-        f"ends after looking {worker.MOST_LOOKS} times",
+        f"but at most {worker.MOST_LOOKS} times",
     ],
 }
 """Words of the documentation, with the figures that the code has."""

@@ -34,6 +34,7 @@ from pgpubsub_sql.worker.recording import Recorder
 from pgpubsub_sql.worker.reporting import log_pauses, send
 from pgpubsub_sql.worker.shutdown import Lifeline, Shutdown
 from pgpubsub_sql.worker.sleeping import POLL_SECONDS, Sleeper
+from pgpubsub_sql.worker.vacuuming import Vacuum
 
 logger = logging.getLogger("pgpubsub_sql.worker")
 
@@ -131,6 +132,7 @@ class Worker:
         """Whether nothing has been polled since the last look ahead."""
         self._look_ahead_at = 0.0
         """When to look ahead although a lane is due, by the monotonic clock."""
+        self._vacuum = Vacuum(self.delivery.session)
         self._recorder = Recorder()
         self._filler = Filler(self.delivery.channels, lanes, self.delivery.session)
         self._sweep_at = 0.0
@@ -175,10 +177,10 @@ class Worker:
     def drain(self) -> bool:
         """Handle the stored messages that are ready; return whether none of them failed.
 
-        So are those that are sent meanwhile, as by listeners: it looks for them until it finds
-        none, :data:`MOST_LOOKS` times at most. This ignores ephemeral messages, and logs a summary
-        at the end. Subscriptions that begin with the history are filled to the end, unless they
-        are paused.
+        It looks for messages that are sent meanwhile, as by listeners, until it finds none, but
+        :data:`MOST_LOOKS` times at most. It ignores ephemeral messages, and logs a summary at the
+        end. Subscriptions that begin with the history are filled to the end, unless they are
+        paused.
         Raises :class:`NotReady` or one of Django's database errors if that is impossible.
         """
         with self.shutdown, self._guarding_forks(), self._signalling():
@@ -190,16 +192,21 @@ class Worker:
             while not self.shutdown.is_requested():
                 lanes = [lane for lane in lanes if self._handle_stored(lane)]
                 lanes += self._filler.fill().difference(lanes)
-                self.delivery.vacuum()
+                self._vacuum.run(self.delivery.outcomes.total())
                 if self._recorder.patience(self.delivery.counters) <= 0:
                     self._recorder.write_drained(self.delivery.counters, self.delivery.session)
-                if not lanes and handled < self.delivery.handled and looks < MOST_LOOKS:
-                    lanes, handled, looks = self._with_stored(), self.delivery.handled, looks + 1
+                if not lanes and handled < self._succeeded and looks < MOST_LOOKS:
+                    lanes, handled, looks = self._with_stored(), self._succeeded, looks + 1
                 lanes = lanes or self._await_filling()
                 if not lanes:
                     break
             self._recorder.write_drained(self.delivery.counters, self.delivery.session)
             return self._sum_up()
+
+    @property
+    def _succeeded(self) -> int:
+        """Number of messages whose listeners have succeeded, and may have sent others."""
+        return self.delivery.outcomes[type(None)]
 
     def _with_stored(self) -> list[Lane]:
         """Return the lanes with messages that are ready, or in flight in another worker.
@@ -229,7 +236,7 @@ class Worker:
             "listeners; %s are still ready"
         )
         left = self.delivery.count_ready()
-        logger.info(message, outcomes[type(None)], retried, parked, outcomes[Discarded], left)
+        logger.info(message, self._succeeded, retried, parked, outcomes[Discarded], left)
         return not (retried or parked)
 
     @contextmanager
@@ -372,7 +379,7 @@ class Worker:
 
     def _keep_house(self) -> None:
         """Delete what is old, vacuum, and ring the worker's own doorbell, each when it is due."""
-        self.delivery.vacuum()
+        self._vacuum.run(self.delivery.outcomes.total())
         now = time.monotonic()
         try:
             if self._sweep_at <= now:

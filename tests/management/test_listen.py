@@ -204,7 +204,26 @@ def test_a_drain_handles_what_its_listeners_send(chain: list[int]) -> None:
     assert not Notification.objects.exists()
 
 
-def test_a_drain_ends_although_others_go_on_sending(
+@pytest.mark.usefixtures("blank")
+def test_a_drain_leaves_what_has_failed_although_it_is_ready_at_once() -> None:
+    """It used up all attempts."""
+
+    @dataclass
+    class Sale(pgpubsub_sql.Channel):
+        number: int
+        lock_notifications = True
+        channel_name = "tests.Sale"
+
+    @pgpubsub_sql.listener(Sale)
+    def sold(number: int) -> None:
+        raise pgpubsub_sql.RetryAfter(0)
+
+    notify(Sale(1))
+    assert not Worker([Sale]).drain()
+    assert Notification.objects.get().attempts == 1
+
+
+def test_a_drain_ends_although_its_listeners_go_on_sending(
     chain: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pgpubsub_sql.worker.worker.MOST_LOOKS", 4)

@@ -300,16 +300,22 @@ FROM (
 WHERE notification.id = free.id
 
 -- vacuuming --
--- Whether this role may vacuum the table of messages, and its size with its indexes. VACUUM only warns who may not, and
--- succeeds. The privilege MAINTAIN came with PostgreSQL 17.
+-- Whether this role may vacuum the table of messages, whether nothing has a lock that is in the way, and the size with
+-- indexes. Where it cannot, VACUUM only warns, in the log of the server, and succeeds. The privilege MAINTAIN came with
+-- PostgreSQL 17.
 SELECT pg_has_role(relowner, 'USAGE')
     OR EXISTS (SELECT FROM pg_database WHERE datname = current_database() AND pg_has_role(datdba, 'USAGE'))
     OR CASE WHEN current_setting('server_version_num')::integer >= 170000
         THEN has_table_privilege(pg_class.oid, 'MAINTAIN') ELSE false END,
+    NOT EXISTS (
+        SELECT FROM pg_locks
+        WHERE relation = pg_class.oid AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
+    ),
     pg_total_relation_size(pg_class.oid)
 FROM pg_class WHERE pg_class.oid = 'pgpubsub_sql_notification'::regclass
 
 -- vacuum --
--- Not while somebody else does, or has locked the table. Giving space back to the file system would lock out
+-- Without waiting for whoever has locked the table. Giving space back to the file system would lock out
 -- everybody for a moment; autovacuum does that.
 VACUUM (SKIP_LOCKED, TRUNCATE false, PARALLEL 0) pgpubsub_sql_notification
