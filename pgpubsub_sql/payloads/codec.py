@@ -12,10 +12,7 @@ import msgspec
 from msgspec import inspect
 
 from pgpubsub_sql.errors import PayloadError, brief
-from pgpubsub_sql.payloads.definitions import (
-    FieldInfo,
-    define,
-)
+from pgpubsub_sql.payloads.definitions import FieldInfo, define
 from pgpubsub_sql.payloads.encoding import arrives, encoder, refuse_unstorable
 from pgpubsub_sql.payloads.examples import example
 from pgpubsub_sql.payloads.json_schema import schema_of_channel
