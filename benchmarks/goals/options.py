@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from benchmarks.children import Miscounted
 from benchmarks.goals.writing import copy
 from benchmarks.running import Figures, Outcome, Table, interleave, median
 from benchmarks.stage import Stage
@@ -86,8 +87,10 @@ def watched(stage: Stage) -> Outcome:
     kinds = {"no trigger": None, **TRAVELLING}
     found = interleave(
         {
-            (case.name, kind): session.run(case, [] if given is None else _function(given))
-            for case, _ in cases
+            (case.name, kind): session.run(
+                case, [] if given is None else _function(given), stores=0 if given is None else rows
+            )
+            for case, rows in cases
             for kind, given in kinds.items()
         },
         stage.sizes.runs,
@@ -122,19 +125,29 @@ def options(stage: Stage) -> Outcome:
     many, single = stage.sizes.rows, stage.sizes.statements
     inserted, one_row = INSERT.format(rows=many), INSERT.format(rows=1)
     cases = (
-        Case(f"{many:,} rows inserted, columns", inserted, COLUMNS),
-        Case(f"{many:,} rows inserted, condition", inserted, CONDITION),
-        Case(f"{many:,} rows inserted, both", inserted, COLUMNS | CONDITION),
-        Case(f"{many:,} rows updated, watch", UPDATE, WATCH, rows=many),
-        Case(f"{many:,} rows updated, condition", UPDATE, CONDITION, rows=many),
-        Case(f"{single:,} transactions of one row, columns", one_row, COLUMNS, times=single),
-        Case(f"{single:,} transactions of one row, condition", one_row, CONDITION, times=single),
+        (Case(f"{many:,} rows inserted, columns", inserted, COLUMNS), many),
+        (Case(f"{many:,} rows inserted, condition", inserted, CONDITION), many),
+        (Case(f"{many:,} rows inserted, both", inserted, COLUMNS | CONDITION), many),
+        (Case(f"{many:,} rows updated, watch", UPDATE, WATCH, rows=many), many),
+        (Case(f"{many:,} rows updated, condition", UPDATE, CONDITION, rows=many), many),
+        (
+            Case(f"{single:,} transactions of one row, columns", one_row, COLUMNS, times=single),
+            single,
+        ),
+        (
+            Case(
+                f"{single:,} transactions of one row, condition", one_row, CONDITION, times=single
+            ),
+            single,
+        ),
     )
     session = Session(stage)
     found = interleave(
         {
-            (case.name, does): session.run(case, _part(case.options, does))
-            for case in cases
+            (case.name, does): session.run(
+                case, _part(case.options, does), stores=rows if does == "writing" else 0
+            )
+            for case, rows in cases
             for does in LEFT_OUT
         },
         stage.sizes.runs,
@@ -143,7 +156,7 @@ def options(stage: Stage) -> Outcome:
         _table(
             case, {does: [one.milliseconds for one in found[case.name, does]] for does in LEFT_OUT}
         )
-        for case in cases
+        for case, _ in cases
     ]
     notes = [_note(table) for table in tables]
     return Outcome(tables=tables, verdicts=[], notes=notes)
@@ -168,29 +181,38 @@ class Session:
         self.execute = self._cursor.execute
         self._statistics = Path(f"/proc/{connection.info.backend_pid}/schedstat")
 
-    def run(self, case: Case, installing: list[str]) -> Callable[[], Cost]:
-        """Return a run: what a case costs with what these statements install."""
+    def run(self, case: Case, installing: list[str], *, stores: int) -> Callable[[], Cost]:
+        """Return a run: what a case costs with what these statements install.
+
+        It has to store so many messages, or raises :class:`Miscounted`.
+        """
 
         def run() -> Cost:
             self._prepare(case, installing)
             written, worked = self._written(), self._worked()
             for _ in range(case.times):
                 self.execute(case.statement)
-            return Cost((self._worked() - worked) / 1e6, self._written() - written)
+            cost = Cost((self._worked() - worked) / 1e6, self._written() - written)
+            self.execute("SELECT count(*) FROM pgpubsub_sql_notification")
+            ((stored,),) = self._cursor.fetchall()
+            if stored != stores:
+                raise Miscounted(f"{case.name} has stored {stored} messages instead of {stores}.")
+            return cost
 
         return run
 
     def _prepare(self, case: Case, installing: list[str]) -> None:
         """Make the table and its trigger, and plan everything once."""
         self.execute("DROP TABLE IF EXISTS watched CASCADE")
-        self.execute("TRUNCATE pgpubsub_sql_notification")
         self.execute(CREATE)
         self.execute(INSERT.format(rows=case.rows))
         for statement in installing:
             self.execute(statement)
         self.execute(INSERT.format(rows=1))
         self.execute("UPDATE watched SET number = 0 WHERE number = 1")
+        self.execute(f"DELETE FROM watched WHERE id > {case.rows}")
         self.execute("VACUUM ANALYZE watched")
+        self.execute("TRUNCATE pgpubsub_sql_notification")
 
     def _worked(self) -> int:
         return int(self._statistics.read_text().split()[0])
@@ -207,7 +229,7 @@ def _function(given: Mapping[str, Any]) -> list[str]:
         channel="watched", model="a.b", after=("insert", "update", "delete"), durable=True, **given
     )
     target = Target(db_table="watched", schema="public", helpers="public", app="benchmark")
-    return create(trigger, target)
+    return [*create(trigger, target)]
 
 
 def _part(given: Mapping[str, Any], does: str) -> list[str]:
