@@ -45,12 +45,13 @@ class Sizes:
 
 FULL = Sizes()
 QUICK = Sizes(
-    runs=3,
+    runs=2,
     backlog=5_000,
     backlogs=(500, 2_000, 10_000),
     slow_backlog=200,
     inserts=500,
     writers=(32,),
+    workers=(0, 1),
     writing_seconds=1.0,
     rows=10_000,
     statements=1_000,
@@ -62,6 +63,7 @@ QUICK = Sizes(
     large=20,
     idle_seconds=3.0,
     endurance=20_000,
+    partitions=(1,),
     channels=200,
     processes=(1, 2),
     payloads=(100, 10_000, 1_000_000),
