@@ -30,9 +30,13 @@ LOST = re.compile(
     r"|Deleting what is old, or testing LISTEN, failed: |Signatures cannot be checked: "
     r"|What takes long cannot be shown: (?!.*(GRANT|migrate|pooler))"
     r"|Counters cannot be written: .*(timeout|terminating|closed|starting up|recovery)"
+    r"|Cannot vacuum the table of messages: .*(timeout|terminating|closed|starting up|recovery)"
     r"|Cannot store raw NOTIFYs on |.* trying again in [\d.]+ seconds$"
 )
 """Warnings that the server has gone. A traceback says that it has not."""
+
+SAID_BY_LIBPQ = "FATAL:  terminating connection due to administrator command"
+"""It says so on stderr if that ends a connection which the driver has only just opened."""
 
 CALLBACK = re.compile(r"A callback given to transaction.on_commit\(\) by a listener of .* failed")
 CUT_OFF = re.compile(r"^django\.db\.utils\.(OperationalError|InterfaceError): ", re.MULTILINE)
@@ -50,7 +54,7 @@ def _surprises(log: str) -> Iterator[str]:
         try:
             is_strange = not _is_explained(json.loads(line))
         except ValueError:
-            is_strange = True
+            is_strange = line != SAID_BY_LIBPQ
         if is_strange:
             yield line
 
