@@ -203,9 +203,9 @@ def measuring_restarts() -> Iterator[list[float]]:
     took: list[float] = []
     add = Restarts.add
 
-    def note(restarts: Restarts, started: float) -> None:
-        took.append(time.monotonic() - started)
-        add(restarts, started)
+    def note(restarts: Restarts, seconds: float) -> None:
+        took.append(seconds)
+        add(restarts, seconds)
 
     Restarts.add = note  # type: ignore[method-assign]
     try:
