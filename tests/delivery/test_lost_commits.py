@@ -52,16 +52,31 @@ def stop_hearing() -> None:
 
 
 def unacknowledged(monkeypatch: pytest.MonkeyPatch, before: Callable[[], Any] = int) -> None:
-    """Have the next COMMIT of ours reach the server, and its answer not reach us."""
+    """Have the next COMMIT of ours be executed by the server, and its answer not reach us."""
     commit, losses = connection.commit, iter([True])
 
     def losing() -> None:
-        if next(losses, False):
-            before()
-            stop_hearing()
-        commit()
+        if not next(losses, False):
+            return commit()
+        before()
+        backend = connection.connection.info.backend_pid
+        stop_hearing()
+        try:
+            commit()
+        finally:
+            with stranger() as other:
+                eventually(lambda: has_committed(other, backend))
 
     monkeypatch.setattr(connection, "commit", losing)
+
+
+def has_committed(other: Any, backend: int) -> bool:
+    """Has it ended, or does it wait for a standby? Before, it may still be terminated."""
+    other.execute(
+        "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event IS DISTINCT FROM 'SyncRep'",
+        [backend],
+    )
+    return not other.fetchall()
 
 
 @pytest.mark.parametrize("channel", [None, LoneJob])
