@@ -189,7 +189,7 @@ def parents() -> None:
 
 
 def is_usual(handler: Any) -> bool:
-    """Is this what a process has by itself? ``make coverage`` gives each one of its own."""
+    """Is this what a process has by itself? ``make coverage`` gives each a handler of its own."""
     return handler == signal.SIG_DFL or getattr(handler, "__module__", "") == "coverage.control"
 
 

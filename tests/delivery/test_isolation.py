@@ -373,7 +373,7 @@ def test_writes_of_a_thread_are_not_in_the_transaction(
     """What it writes stays, though its message fails."""
     thread, bad = listeners.MOODS["thread"], listeners.MOODS["bad"]
     monkeypatch.setitem(listeners.MOODS, "bad", lambda: (thread(), bad()))
-    others = set(threading.enumerate())  # such as those of a pool
+    others = set(threading.enumerate())  # which other tests have left
     jobs("good", "thread", "bad", "good")
     delivery.handle_stored("app.Job")
     assert numbers("do_job") == [1, 2, 4]
